@@ -1,0 +1,280 @@
+"""Verdicts over a history. A checker is a function from a history to a finding; a scenario's `expect` bounds findings.
+
+| checker | what it counts |
+| --- | --- |
+| lost | messages that were sent and never arrived |
+| duplicated | arrivals of a message that had arrived before |
+| reordered | messages that arrived after a later one of their stream, duplicates removed first |
+| corrupted | messages that arrived other than sent (size, type, checksum), or that nobody sent |
+| client_disconnects | links of clients that ended, or handshakes that failed, without the client wanting it |
+| recovery_p50, _p99, _max | seconds from a fault's end to the first message through, over all faults and streams |
+
+The verdict is `valid`, `invalid` or, as in Maelstrom, `unknown`: a run that proved nothing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from harness.history import End, History, MessageEvent, Stream
+from harness.message import Direction
+
+
+class Verdict(StrEnum):
+    """What a run or one of its checks came to."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+
+class Wrong(NamedTuple):
+    """One thing that a checker holds against a run: `t` seconds on the monotonic clock, and a sentence."""
+
+    t: float
+    what: str
+
+
+class Finding(NamedTuple):
+    """What a checker found: a count, or seconds. `value` is None where there was nothing to measure."""
+
+    value: float | None
+    wrong: Sequence[Wrong] = ()
+
+
+class Expectation(NamedTuple):
+    """A bound on one checker's value, which may not be above it; with None it is only reported.
+
+    `direction` is None for checkers that know none.
+    """
+
+    check: str
+    direction: Direction | None
+    bound: float | None
+
+
+class Result(NamedTuple):
+    """A finding beside what was expected of it."""
+
+    check: str
+    direction: Direction | None
+    value: float | None
+    bound: float | None
+    verdict: Verdict
+    wrong: Sequence[Wrong]
+
+    @property
+    def label(self) -> str:
+        """The check and, where it has one, its direction: `lost c2u`."""
+        return f"{self.check} {self.direction}" if self.direction else self.check
+
+
+class Judgement(NamedTuple):
+    """The verdict on a run, the results behind it, and why it is unknown where it is."""
+
+    verdict: Verdict
+    results: Sequence[Result]
+    doubts: Sequence[str]
+
+
+def lost(history: History, direction: Direction) -> Finding:
+    """Find the messages that some receiver of their stream never got."""
+    wrong = []
+    for stream in history.streams[direction]:
+        # A stream that reached nobody is lost once, not once for each client there is.
+        for receiver, events in (stream.received or {"": []}).items():
+            arrived = {event.number for event in events}
+            by = f" at {receiver}" if direction is Direction.U2C and receiver else ""
+            wrong += [
+                Wrong(event.t, f"{_named(event)} was sent and never arrived{by}")
+                for event in stream.owed
+                if event.number not in arrived
+            ]
+    return _count(wrong)
+
+
+def duplicated(history: History, direction: Direction) -> Finding:
+    """Find the messages that arrived again."""
+    wrong = []
+    for _, events in _sequences(history, direction):
+        seen: set[int] = set()
+        for event in events:
+            if event.number in seen:
+                wrong.append(Wrong(event.t, f"{_named(event)} arrived again at {event.name}"))
+            seen.add(event.number)
+    return _count(wrong)
+
+
+def reordered(history: History, direction: Direction) -> Finding:
+    """Find the messages whose first arrival came after that of a later one."""
+    wrong = []
+    for _, events in _sequences(history, direction):
+        seen: set[int] = set()
+        latest = 0
+        for event in events:
+            if event.number in seen:
+                continue
+            seen.add(event.number)
+            if event.number < latest:
+                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} after number {latest}"))
+            latest = max(latest, event.number)
+    return _count(wrong)
+
+
+def corrupted(history: History, direction: Direction) -> Finding:
+    """Find the messages that are not what was sent, and those that nobody sent."""
+    wrong = []
+    for stream in history.streams[direction]:
+        for event in _received(stream):
+            if event.wrong:
+                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} wrong: {event.wrong}"))
+            elif event.number not in stream.sent:
+                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name}, but nobody sent it"))
+    return _count(wrong)
+
+
+def client_disconnects(history: History, direction: None = None) -> Finding:
+    """Find the links of clients that ended, or never came about, without the client wanting it."""
+    wrong = [
+        Wrong(event.t, f"client {event.name} {event.event}: {event.code or ''} {event.reason}".rstrip(" :"))
+        for event in history.links
+        if event.end is End.CLIENT and event.event != "connected" and not event.asked
+    ]
+    return _count(wrong)
+
+
+def recovery_times(history: History) -> list[tuple[float, Wrong]]:
+    """Measure each fault and stream: seconds from the fault's end to the first arrival behind it.
+
+    The time is endless where a message that was owed then, or sent later, never came. A stream that had nothing to carry
+    any more is left out.
+    """
+    measured = []
+    streams = [stream for direction in Direction for stream in history.streams[direction]]
+    arrivals = [sorted(event.t for event in _received(stream)) for stream in streams]
+    for fault in history.faults:
+        if fault.took_hold is None or fault.cleared is None:
+            continue
+        for stream, times in zip(streams, arrivals, strict=True):
+            index = bisect.bisect_right(times, fault.cleared)
+            where = f"{stream.direction} stream {stream.name} after {fault.label}"
+            if index < len(times):
+                seconds = times[index] - fault.cleared
+                measured.append((seconds, Wrong(fault.cleared, f"{where}: {seconds:.3f} s")))
+            elif any(event.t > fault.cleared for event in stream.owed):
+                measured.append((math.inf, Wrong(fault.cleared, f"{where}: nothing ever came through")))
+    return sorted(measured)
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the value that `share` (0..1) of the sorted `values` do not exceed, by nearest rank; None of none."""
+    return values[max(0, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def _recovery(share: float) -> Callable[[History, None], Finding]:
+    def check(history: History, direction: None = None) -> Finding:
+        measured = recovery_times(history)
+        slowest = [wrong for _, wrong in reversed(measured)]
+        return Finding(percentile([seconds for seconds, _ in measured], share), slowest)
+
+    return check
+
+
+#: Checkers of one direction of the traffic, by the name that `expect` calls them.
+STREAM_CHECKERS: dict[str, Callable[[History, Direction], Finding]] = {
+    "lost": lost,
+    "reordered": reordered,
+    "duplicated": duplicated,
+    "corrupted": corrupted,
+}
+
+#: Checkers of the run as a whole.
+RUN_CHECKERS: dict[str, Callable[[History, None], Finding]] = {
+    "client_disconnects": client_disconnects,
+    "recovery_p50": _recovery(0.5),
+    "recovery_p99": _recovery(0.99),
+    "recovery_max": _recovery(1.0),
+}
+
+
+def judge(
+    history: History, expectations: Iterable[Expectation], directions: Iterable[Direction]
+) -> Judgement:
+    """Run every checker and give the verdict.
+
+    Args:
+        history: what was recorded.
+        expectations: the bounds; a checker without one is reported only.
+        directions: those in which messages have to flow for the run to prove anything.
+
+    """
+    bounds = {(expected.check, expected.direction): expected.bound for expected in expectations}
+    results = []
+    for check, find in STREAM_CHECKERS.items():
+        for direction in Direction:
+            if history.streams[direction]:
+                results.append(
+                    _weigh(check, direction, find(history, direction), bounds.get((check, direction)))
+                )
+    for check, find_in_run in RUN_CHECKERS.items():
+        results.append(_weigh(check, None, find_in_run(history, None), bounds.get((check, None))))
+    doubts = list(_doubts(history, directions))
+    doubts += [
+        f"{result.label} had nothing to measure" for result in results if result.verdict is Verdict.UNKNOWN
+    ]
+    verdict = Verdict.VALID
+    if any(result.verdict is Verdict.INVALID for result in results):
+        verdict = Verdict.INVALID
+    elif doubts:
+        verdict = Verdict.UNKNOWN
+    return Judgement(verdict, results, doubts)
+
+
+def _weigh(check: str, direction: Direction | None, finding: Finding, bound: float | None) -> Result:
+    verdict = Verdict.VALID
+    if bound is not None:
+        if finding.value is None:
+            verdict = Verdict.UNKNOWN
+        elif finding.value > bound:
+            verdict = Verdict.INVALID
+    return Result(check, direction, finding.value, bound, verdict, finding.wrong)
+
+
+def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
+    """Say why a run proves nothing, if so."""
+    for direction in directions:
+        streams = history.streams[direction]
+        if not any(stream.sent for stream in streams):
+            yield f"no message was sent {direction}"
+        elif not any(stream.received for stream in streams):
+            yield f"no message arrived {direction}"
+    sent = [event.t for event in history.messages if event.event == "sent"]
+    for fault in history.faults:
+        when = f"asked for at {fault.asked - history.start:.2f} s"
+        if fault.took_hold is None:
+            yield f"the fault {fault.label} ({when}) never took hold"
+        elif sent and (fault.took_hold > sent[-1] or (fault.cleared or math.inf) < sent[0]):
+            yield f"the fault {fault.label} ({when}) was on while nobody was sending"
+
+
+def _sequences(history: History, direction: Direction) -> Iterator[tuple[Stream, list[MessageEvent]]]:
+    for stream in history.streams[direction]:
+        for events in stream.received.values():
+            yield stream, [event for event in events if event.number]
+
+
+def _received(stream: Stream) -> Iterator[MessageEvent]:
+    for events in stream.received.values():
+        yield from events
+
+
+def _named(event: MessageEvent) -> str:
+    return f"{event.direction} {event.stream} number {event.number} ({event.kind}, {event.size} bytes)"
+
+
+def _count(wrong: list[Wrong]) -> Finding:
+    return Finding(len(wrong), sorted(wrong))

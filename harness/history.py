@@ -1,0 +1,282 @@
+"""The history of a run: what each end sent and received, when its links came and went, and which faults were on.
+
+Each process of a run appends its own records to a file of its own, one JSON object a line, written at once so that a
+process that is killed loses none. `History.merge` puts them together. Times are `time.monotonic()` seconds, which is one
+clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from harness.message import Direction, Kind, Reading
+
+
+class End(StrEnum):
+    """Where something was seen."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+
+
+class MessageEvent(NamedTuple):
+    """One message at one end.
+
+    `event` is `sent` (recorded before it is handed to the socket), `refused` (the socket would not take it: it may or may
+    not arrive) or `received`. `name` is the client or upstream that saw it; `wrong` says how it differs from what was sent.
+    """
+
+    t: float
+    end: End
+    name: str
+    event: str
+    stream: str
+    direction: Direction
+    number: int
+    size: int
+    kind: Kind
+    wrong: str | None = None
+
+
+class LinkEvent(NamedTuple):
+    """One end's link came or went.
+
+    `event` is `connected`, `disconnected` or `unreachable` (the handshake failed). `asked` tells whether the end that
+    records it wanted it so; `code` is the close code, RFC 6455 section 7.4, or the HTTP status.
+    """
+
+    t: float
+    end: End
+    name: str
+    event: str
+    asked: bool
+    code: int | None = None
+    reason: str = ""
+
+
+class FaultEvent(NamedTuple):
+    """One fault, from its first effect to its end. `took_hold` is None where it never had one."""
+
+    name: str
+    target: str
+    asked: float
+    took_hold: float | None
+    cleared: float | None
+
+    @property
+    def label(self) -> str:
+        """How people call it: `down upstream`."""
+        return f"{self.name} {self.target}"
+
+
+class Recorder:
+    """Appends the records of one process to its file.
+
+    Args:
+        path: the file; it is made where it does not exist.
+        end: which end of the conversation this process is.
+
+    """
+
+    def __init__(self, path: Path, end: End) -> None:
+        self._end = end
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def sent(self, name: str, stream: str, direction: Direction, number: int, size: int, kind: Kind) -> None:
+        """Record a message that is about to be sent."""
+        self._message(name, "sent", stream, direction, number, size, kind)
+
+    def refused(
+        self, name: str, stream: str, direction: Direction, number: int, size: int, kind: Kind
+    ) -> None:
+        """Record that the socket did not take a message that was recorded as sent."""
+        self._message(name, "refused", stream, direction, number, size, kind)
+
+    def received(self, name: str, direction: Direction, reading: Reading) -> None:
+        """Record a message that arrived. `direction` is the way it came, whatever it says itself."""
+        self._message(
+            name,
+            "received",
+            reading.stream,
+            direction,
+            reading.number,
+            reading.size,
+            reading.kind,
+            reading.wrong,
+        )
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Record that a link came or went; the arguments are those of `LinkEvent`."""
+        self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
+
+    def _message(
+        self,
+        name: str,
+        event: str,
+        stream: str,
+        direction: Direction,
+        number: int,
+        size: int,
+        kind: Kind,
+        wrong: str | None = None,
+    ) -> None:
+        # By hand: json.dumps of a dictionary costs four times as much, twice for every message of a run.
+        tail = f',"wrong":{json.dumps(wrong)}' if wrong else ""
+        line = (
+            f'{{"t":{time.monotonic():.6f},"end":"{self._end}","name":"{name}","event":"{event}","stream":"{stream}",'
+            f'"direction":"{direction}","number":{number},"size":{size},"kind":"{kind}"{tail}}}\n'
+        )
+        os.write(self._file, line.encode())
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        os.write(self._file, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
+
+
+@dataclass(slots=True)
+class Stream:
+    """The messages of one stream, as its sender and its receivers saw them.
+
+    `received` is by receiver, in order of arrival: each client by its name; all upstreams are one receiver, since one
+    session may be served by several in turn.
+    """
+
+    name: str
+    direction: Direction
+    sent: dict[int, MessageEvent] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
+    received: dict[str, list[MessageEvent]] = field(default_factory=dict)
+
+    @property
+    def owed(self) -> Iterator[MessageEvent]:
+        """The messages that have to arrive: those that were sent and not refused."""
+        return (event for number, event in self.sent.items() if number not in self.refused)
+
+
+@dataclass
+class History:
+    """Everything that was recorded in a run, in order of time. `start` is the moment that the run's times count from."""
+
+    start: float = 0.0
+    messages: list[MessageEvent] = field(default_factory=list)
+    links: list[LinkEvent] = field(default_factory=list)
+    faults: list[FaultEvent] = field(default_factory=list)
+    #: Where the clients talk to a server that is not ours: what they sent is what has to come back.
+    echoed: bool = False
+
+    @classmethod
+    def merge(
+        cls,
+        paths: Iterable[Path],
+        faults: Iterable[FaultEvent] = (),
+        *,
+        start: float = 0.0,
+        echoed: bool = False,
+    ) -> Self:
+        """Put the records of several processes together.
+
+        The last line of a process that was killed while it wrote is left out; any other line that cannot be read raises
+        ValueError.
+        """
+        messages: list[MessageEvent] = []
+        links: list[LinkEvent] = []
+        for path in paths:
+            for fields in _lines(path):
+                if "stream" in fields:
+                    messages.append(_message_event(fields))
+                else:
+                    links.append(LinkEvent(**{**fields, "end": End(fields["end"])}))
+        messages.sort(key=lambda event: event.t)
+        links.sort(key=lambda event: event.t)
+        return cls(start, messages, links, sorted(faults, key=lambda fault: fault.asked), echoed)
+
+    def write(self, path: Path) -> None:
+        """Write the whole history to one file, in order of time, times counted from `start`."""
+        rows: list[tuple[float, dict[str, Any]]] = [
+            (event.t, event._asdict()) for event in (*self.messages, *self.links)
+        ]
+        rows += [(fault.asked, {"event": "fault", **fault._asdict()}) for fault in self.faults]
+        rows.sort(key=lambda row: row[0])
+        with path.open("w") as file:
+            for _, fields in rows:
+                for key in ("t", "asked", "took_hold", "cleared"):
+                    if isinstance(fields.get(key), float):
+                        fields[key] = round(fields[key] - self.start, 6)
+                kept = {key: value for key, value in fields.items() if key != "wrong" or value}
+                file.write(json.dumps(kept, separators=(",", ":")) + "\n")
+
+    @cached_property
+    def streams(self) -> dict[Direction, list[Stream]]:
+        """The streams of each direction, in order of their first message."""
+        found: dict[tuple[Direction, str], Stream] = {}
+        for event in self.messages:
+            direction = event.direction
+            if self.echoed:
+                direction = Direction.U2C
+            stream = found.get((direction, event.stream))
+            if stream is None:
+                stream = found[direction, event.stream] = Stream(event.stream, direction)
+            if event.event == "sent":
+                stream.sent[event.number] = event
+            elif event.event == "refused":
+                stream.refused.add(event.number)
+            else:
+                receiver = event.name if event.end is End.CLIENT else End.UPSTREAM
+                stream.received.setdefault(receiver, []).append(event)
+        by_direction: dict[Direction, list[Stream]] = {direction: [] for direction in Direction}
+        for stream in found.values():
+            by_direction[stream.direction].append(stream)
+        return by_direction
+
+    def count(self, event: str, direction: Direction) -> int:
+        """Count the messages that were `sent` or `received` in one direction, repeats among them."""
+        return sum(
+            1 for message in self.messages if message.event == event and message.direction == direction
+        )
+
+    def faults_on(self, t: float) -> list[FaultEvent]:
+        """Return the faults that were on at `t` or had just been (one second: what they broke shows late)."""
+        return [
+            fault
+            for fault in self.faults
+            if fault.took_hold is not None
+            and fault.took_hold <= t
+            and (fault.cleared is None or t <= fault.cleared + 1)
+        ]
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    lines = path.read_bytes().split(b"\n")
+    for index, line in enumerate(lines):
+        if not line:
+            continue
+        # Only the very last line may have been cut by a kill: it has no newline behind it.
+        with contextlib.suppress(ValueError) if index == len(lines) - 1 else contextlib.nullcontext():
+            yield json.loads(line)
+
+
+def _message_event(fields: dict[str, Any]) -> MessageEvent:
+    return MessageEvent(
+        fields["t"],
+        End(fields["end"]),
+        fields["name"],
+        fields["event"],
+        fields["stream"],
+        Direction(fields["direction"]),
+        fields["number"],
+        fields["size"],
+        Kind(fields["kind"]),
+        fields.get("wrong"),
+    )

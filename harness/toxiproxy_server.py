@@ -1,0 +1,311 @@
+"""One Toxiproxy server: its HTTP API, and its process where it is ours.
+
+All requests go through `toxiproxy-python`. That library keeps the server's address on a class, so that all of
+a process talks to one server, and hands back HTTP errors other than 400, 404 and 409 as if they were answers.
+Here each server has an `APIConsumer` class of its own, with a timeout on every request, and any status but
+2xx is an error.
+
+    this process ==pipe==> /bin/sh +-- toxiproxy-server
+                                   +-- watcher: reads the pipe, and at its end stops the server
+
+The shell is there so that the server cannot outlive us: the pipe ends whatever kills this process, SIGKILL
+included. PR_SET_PDEATHSIG was the alternative; it is Linux only, fires when the *thread* that started the
+server ends, and needs Python code between fork and exec of a process that has threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.parse import urlsplit
+
+import requests
+from toxiproxy.api import APIConsumer
+from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
+
+_API_SECONDS = 10.0
+"""How long one request may take. Toxiproxy answers in a millisecond, unless a connection whose receiver does
+not read keeps it from exchanging a toxic."""
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+_START_ATTEMPTS = 5
+
+_NO_PROXIES = {"http": None, "https": None, "all": None}
+"""An HTTP_PROXY of the user's is not the way to a server on loopback."""
+
+_SUPERVISE = """
+exec 3<&0 </dev/null
+"$@" 3<&- & server=$!
+{ read -r _ <&3; kill "$server"; } & watcher=$!
+exec 3<&-
+wait "$server"; status=$?
+kill "$watcher" 2>/dev/null; wait "$watcher" 2>/dev/null
+exit "$status"
+"""
+
+
+class ToxiproxyError(RuntimeError):
+    """A Toxiproxy server refused a request, did not answer, or did not do what it said."""
+
+
+class ToxiproxyUnavailable(ToxiproxyError):
+    """No Toxiproxy server can be had, or the one that was asked for cannot be used."""
+
+
+class ToxiproxyApi:
+    """The HTTP API of the server at `url` (``http://HOST:PORT``); safe to use from several threads.
+
+    Raises ToxiproxyUnavailable if the URL is not of that form.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if (
+            parts.scheme != "http"
+            or not parts.hostname
+            or port is None
+            or parts.path.strip("/")
+            or parts.query
+        ):
+            raise ToxiproxyUnavailable(f"the Toxiproxy URL {url!r} is not of the form http://HOST:PORT")
+        self.host: str = parts.hostname
+        self.port: int = port
+        bracketed = f"[{self.host}]" if ":" in self.host else self.host
+        self.url = f"http://{bracketed}:{port}"
+        self._consumer: Any = type("ServerConsumer", (APIConsumer,), {"host": bracketed, "port": port})
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of `path`, or its text where it is not JSON."""
+        return self._call("get", path)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Post `body` as JSON to `path` and return the answer's JSON."""
+        return self._call("post", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete what `path` names."""
+        self._call("delete", path)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        asked = f"{method.upper()} {self.url}{path}"
+        try:
+            request = getattr(self._consumer, method)
+            answer = request(path, timeout=_API_SECONDS, proxies=_NO_PROXIES, **arguments)
+        except (InvalidToxic, NotFound, ProxyExists) as refusal:
+            raise ToxiproxyError(f"Toxiproxy refused {asked}: {_reason(refusal.args[0])}") from None
+        except requests.RequestException as failure:
+            raise ToxiproxyError(f"Toxiproxy did not answer {asked}: {failure}") from failure
+        if not answer.ok:
+            raise ToxiproxyError(
+                f"Toxiproxy refused {asked} ({answer.status_code}): {_reason(answer.content)}"
+            )
+        try:
+            return answer.json() if answer.content else None
+        except requests.JSONDecodeError:
+            return answer.text
+
+
+def _reason(body: bytes) -> str:
+    """Return the sentence in an error body of Toxiproxy, or the body where it holds none."""
+    text = body.decode(errors="replace").strip()
+    with contextlib.suppress(json.JSONDecodeError, TypeError, KeyError):
+        return str(json.loads(text)["error"])
+    return text or "no reason given"
+
+
+class ToxiproxyServer:
+    """A Toxiproxy server to make links on: a context manager.
+
+    Args:
+        binary: the `toxiproxy-server` to start on a free loopback port; it is stopped on exit, and ends if
+            this process dies.
+        url: a server that runs already (``http://HOST:PORT``): it is used, and never stopped.
+        origin: how it was found, in a few words, for `describe`.
+        log: a file to which the output of a started server is appended; a temporary one if not given.
+
+    Attributes:
+        url: where its HTTP API is; set on entry.
+        version: what the server says it is; set on entry.
+        run: a token in the names of all proxies made through this object, so that runs that share a server do
+            not meet.
+    """
+
+    def __init__(
+        self,
+        *,
+        binary: str | None = None,
+        url: str | None = None,
+        origin: str = "given",
+        log: Path | None = None,
+    ) -> None:
+        if (binary is None) == (url is None):
+            raise ValueError("ToxiproxyServer takes either a binary or a url")
+        self._binary = binary
+        self._origin = origin
+        self._log_path = log
+        self._log: IO[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._api: ToxiproxyApi | None = None if url is None else ToxiproxyApi(url)
+        self._open = contextlib.ExitStack()
+        self.run = secrets.token_hex(4)
+        self.version = ""
+
+    @property
+    def api(self) -> ToxiproxyApi:
+        """The server's HTTP API."""
+        if self._api is None:
+            raise ToxiproxyError("this Toxiproxy server is not started: use it as a context manager")
+        return self._api
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP API is, ``http://HOST:PORT``."""
+        return self.api.url
+
+    @property
+    def pid(self) -> int | None:
+        """The process id (and group) of the supervising shell, or None for a server that is not ours."""
+        return None if self._process is None else self._process.pid
+
+    def describe(self) -> str:
+        """Return one line for the header of a run: version, what it is, where it was found."""
+        return f"Toxiproxy {self.version} (real, {self._binary or self.url}, {self._origin})"
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called before the server is left, last one first."""
+        self._open.callback(callback)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            if self._binary is not None:
+                self._start(self._binary)
+            else:
+                self._greet_given()
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the proxies that were made here, and stop the server if it is ours. May be called twice."""
+        try:
+            self._open.close()
+        finally:
+            self._stop()
+
+    def _greet_given(self) -> None:
+        try:
+            self.version = _version(self.api)
+        except ToxiproxyError as failure:
+            raise ToxiproxyUnavailable(
+                f"no Toxiproxy server at {self.url} ({self._origin}): {failure}"
+            ) from failure
+
+    def _start(self, binary: str) -> None:
+        for _ in range(_START_ATTEMPTS):
+            with reserve_port() as reserved:
+                port = reserved.getsockname()[1]
+                if sys.platform != "linux":
+                    reserved.close()
+                self._launch(binary, port)
+                if self._wait_until_ready():
+                    return
+            self._stop()
+        raise ToxiproxyUnavailable(f"{binary} found no free port in {_START_ATTEMPTS} attempts")
+
+    def _launch(self, binary: str, port: int) -> None:
+        if self._log_path is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`_stop` closes it)
+        else:
+            self._log = self._log_path.open("ab+")
+        self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", binary, "-host", "127.0.0.1", "-port", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            # The Ctrl-C of a terminal goes to its whole process group; we want to heal the links first.
+            start_new_session=True,
+        )
+
+    def _wait_until_ready(self) -> bool:
+        """Wait until the server answers; False if it could not have its port."""
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            # It does not exit when it cannot have its port: only its log tells.
+            if "address already in use" in self._last_output():
+                return False
+            with contextlib.suppress(ToxiproxyError):
+                self.version = _version(self.api)
+                return True
+            if self._process.poll() is not None:
+                problem = f"ended with status {self._process.returncode}"
+            elif time.monotonic() > deadline:
+                problem = f"did not answer at {self.url} within {_START_SECONDS:.0f} s"
+            else:
+                time.sleep(0.02)
+                continue
+            said = self._last_output() or "(nothing)"
+            raise ToxiproxyUnavailable(f"{self._binary} {problem}. It said:\n{said}")
+
+    def _last_output(self) -> str:
+        """Return the last 4 KiB that the server wrote."""
+        assert self._log is not None
+        # The server writes at the offset that it shares with us, so we must not move it.
+        descriptor = self._log.fileno()
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace").strip()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
+
+
+def _version(api: ToxiproxyApi) -> str:
+    answer = api.get("/version")
+    return str(answer["version"] if isinstance(answer, dict) else answer).strip()
+
+
+@contextlib.contextmanager
+def reserve_port() -> Iterator[socket.socket]:
+    """Hold a free loopback port: a socket that is bound to it and does not listen.
+
+    On Linux another socket with SO_REUSEADDR may bind the port by number and listen on it meanwhile (Go sets
+    the option), while the kernel hands it to nobody who asks for any port. Elsewhere it must be closed first.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved

@@ -1,0 +1,204 @@
+"""`reconnect-proxy serve`: the proxy as a program, from its options to its exit code.
+
+| exit code | when |
+| --- | --- |
+| 0 | told to stop (SIGTERM, SIGINT), and stopped |
+| 1 | it cannot listen, for instance because the port is in use |
+| 2 | an option, a variable or the file is wrong |
+
+Whatever goes wrong is said in one line on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+import click
+import uvloop
+from prometheus_client import CollectorRegistry
+from pydantic.fields import FieldInfo
+
+from .admin import Admin
+from .config import Address, Config
+from .core.events import Event
+from .logs import log_event, start_logging
+from .metrics import Metrics
+from .proxy import Proxy
+from .sources import ConfigError, flag_of, load
+from .units import format_duration, format_size
+
+__all__ = ["main", "serve"]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class CannotListen(Exception):
+    """A listener cannot be bound. The message is one line for the user."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (those of the process) and return the exit code."""
+    try:
+        code = commands.main(arguments, prog_name="reconnect-proxy", standalone_mode=False)
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except ConfigError as error:
+        return _complain(str(error), 2)
+    except CannotListen as error:
+        return _complain(str(error), 1)
+    except click.Abort:
+        return 130
+    return int(code or 0)
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"reconnect-proxy: {' '.join(message.split())}", err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
+def commands() -> None:
+    """A WebSocket proxy whose sessions outlive dropped connections."""
+
+
+def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
+    if field.is_required():
+        return "required"
+    if option == "grace":
+        return "15s"
+    if field.default is None or field.default == ():
+        return "off" if option == "admin" else "none"
+    if metavar == "DURATION":
+        return format_duration(field.default)
+    return format_size(field.default) if metavar == "SIZE" else str(field.default)
+
+
+def _flag(option: str, field: FieldInfo) -> click.Option:
+    """Return the flag of one field of `Config`. The value stays text: `Config` is what checks it."""
+    extra = field.json_schema_extra
+    metavar = str(extra["metavar"]) if isinstance(extra, dict) else ""
+    if field.annotation is bool:
+        return click.Option(
+            [f"{flag_of(option)}/--no-{flag_of(option)[2:]}"],
+            default=None,
+            help=f"{field.description}  [default: {'yes' if field.default else 'no'}]",
+        )
+    return click.Option(
+        [flag_of(option)],
+        metavar=metavar,
+        multiple=option in ("upstream", "bind"),
+        default=None,
+        help=f"{field.description}  [{_default_label(field)}{_default_text(option, field, metavar)}]",
+    )
+
+
+def _default_label(field: FieldInfo) -> str:
+    return "" if field.is_required() else "default: "
+
+
+def _serve_command(config: str | None, **flags: object) -> int:
+    settings = load(
+        {name: value for name, value in flags.items() if value not in (None, ())}, os.environ, config
+    )
+    start_logging(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings))
+
+
+commands.add_command(
+    click.Command(
+        "serve",
+        callback=_serve_command,
+        params=[
+            *(_flag(option, field) for option, field in Config.model_fields.items()),
+            click.Option(
+                ["--config"],
+                metavar="FILE",
+                help='A TOML file with any of these options: `retry-for = "30s"`, at the top or in [reconnect-proxy].',
+            ),
+        ],
+        short_help="Run the proxy until it is told to stop.",
+        help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time; a second one ends it at once. "
+        "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config; a "
+        "flag outranks a variable, and a variable the file.",
+    )
+)
+
+
+async def serve(config: Config) -> int:
+    """Run a proxy with `config` in the running loop until a stop signal arrives; return the exit code.
+
+    Raises:
+        CannotListen: the proxy's or the admin listener's address cannot be had.
+
+    """
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    metrics = Metrics(CollectorRegistry())
+
+    def observe(event: Event) -> None:
+        log_event(event)
+        metrics.count(event)
+
+    try:
+        async with AsyncExitStack() as stack:
+            proxy = Proxy(config, observe)
+            await _listen(stack, proxy, config.listen, "--listen")
+            metrics.watch(proxy.sessions)
+            admin = Admin(config.admin, proxy, metrics.registry) if config.admin else None
+            if admin and config.admin:
+                await _listen(stack, admin, config.admin, "--admin")
+            upstreams = ", ".join(config.upstream)
+            click.echo(f"listening on {proxy.url} -> {upstreams} (mode {config.mode})", err=True)
+            await signals.get()
+            if admin:
+                admin.draining = True
+            await _first_of(proxy.drain(config.drain), signals.get())
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+    return 0
+
+
+async def _listen(
+    stack: AsyncExitStack, listener: AbstractAsyncContextManager[object], address: Address, flag: str
+) -> None:
+    """Start `listener` until `stack` is left."""
+    try:
+        await stack.enter_async_context(listener)
+    except socket.gaierror:
+        raise CannotListen(
+            f"cannot listen on {address}: the host is unknown; choose another with {flag}"
+        ) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = "the port is in use"
+        raise CannotListen(f"cannot listen on {address}: {reason}; choose another with {flag}") from None
+
+
+async def _first_of(*waits: Coroutine[None, None, None]) -> None:
+    """Run all of `waits` until one is done, and cancel the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""What the proxy can be told: one model, `Config`, which every way of configuring it ends in.
+
+A `Config` is complete and consistent or does not exist. Each field carries what the command line shows about it (its
+help text and placeholder), so an option is described here and nowhere else. Where the values come from (flags,
+variables, a file) is the business of `sources`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from .core.policy import POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from .logs import LogFormat, LogLevel
+from .units import parse_duration, parse_size
+
+__all__ = ["Address", "Config", "Dial"]
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+#: RFC 9110 section 5.1: a field name is a token.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class Dial(StrEnum):
+    """When the shared upstream of `receiver` mode is dialled first."""
+
+    FIRST_CLIENT = "first-client"
+    START = "start"
+
+
+class Address(NamedTuple):
+    """Where a listener is bound. `host` is without brackets, and `port` 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return `HOST:PORT`, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _upstreams(given: object) -> object:
+    urls = (given,) if isinstance(given, str) else given
+    if not isinstance(urls, Iterable) or isinstance(urls, (bytes, dict)):
+        raise ValueError(f"{given!r} is no list of URLs: write ws://HOST:PORT, or a list of such")
+    checked = tuple(_upstream(url) for url in urls)
+    if not checked:
+        raise ValueError("the list is empty: name at least one ws://HOST:PORT")
+    return checked
+
+
+def _upstream(url: object) -> str:
+    hint = "write ws://HOST:PORT or ws://HOST:PORT/base"
+    if not isinstance(url, str) or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError(f"{url!r} is not a URL in plain ASCII: {hint}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not a URL ({error}): {hint}") from None
+    if parts.scheme == "wss":
+        raise ValueError(
+            f"{url!r} asks for TLS, which the proxy cannot speak yet; it comes later. For now {hint}"
+        )
+    if parts.scheme != "ws" or not parts.hostname or port == 0:
+        raise ValueError(f"{url!r} is not the URL of a WebSocket server: {hint}")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError(f"{url!r} has a user, a query or a fragment, which an upstream cannot have: {hint}")
+    return url
+
+
+def _address(given: object) -> object:
+    if isinstance(given, Address):
+        return given
+    match = (
+        re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s]+)):(\d{1,5})", given, re.ASCII)
+        if isinstance(given, str)
+        else None
+    )
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(
+            f"{given!r} is not an address: write HOST:PORT or [IPV6]:PORT, for instance 127.0.0.1:9124"
+        )
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _address_or_off(given: object) -> object:
+    return None if given is None or given == "off" else _address(given)
+
+
+def _one_of(kind: type[Choice]) -> BeforeValidator:
+    def choose(given: object) -> Choice:
+        try:
+            return kind(given)
+        except ValueError:
+            raise ValueError(f"{given!r} is not a choice: write {_either(kind)}") from None
+
+    return BeforeValidator(choose)
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
+
+
+def _log_level(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
+def _above_zero(parse: Callable[[Any], float]) -> BeforeValidator:
+    def check(given: object) -> float:
+        value = parse(given)
+        if value <= 0:
+            raise ValueError(f"{given!r} is too little: it must be more than 0")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _count(given: object) -> object:
+    if given is None:
+        return None
+    digits = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,15}", digits) or int(digits) == 0:
+        raise ValueError(f"{given!r} is not a limit: write a whole number, 1 or more")
+    return int(digits)
+
+
+def _yes_or_no(given: object) -> object:
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if isinstance(given, bool):
+        return given
+    if isinstance(given, str) and given.lower() in words:
+        return words[given.lower()]
+    raise ValueError(f"{given!r} is neither yes nor no: write true or false")
+
+
+def _retry_on(given: object) -> object:
+    if isinstance(given, RetryOn):
+        return given
+    if given in ("any", "abnormal"):
+        return RetryOn(any=given == "any", codes=RETRYABLE)
+    hint = "write abnormal, any, or close codes such as 1006,1012"
+    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given
+    if not isinstance(parts, Iterable) or isinstance(parts, (bytes, dict)):
+        raise ValueError(f"{given!r} says not when to retry: {hint}")
+    codes = [str(part).strip() for part in parts]
+    if not codes or not all(re.fullmatch(r"[1-4][0-9]{3}", code) for code in codes):
+        raise ValueError(f"{given!r} says not when to retry: {hint} (1000 to 4999)")
+    return RetryOn(any=False, codes=frozenset(map(int, codes)))
+
+
+def _gate(given: object) -> object:
+    if isinstance(given, Gate):
+        return given
+    if given in (GateKind.OPEN, GateKind.FIRST_MESSAGE):
+        return Gate(GateKind(given))
+    if isinstance(given, str) and given.startswith("prefix:") and given != "prefix:":
+        return Gate(GateKind.PREFIX, given.removeprefix("prefix:").encode())
+    raise ValueError(f"{given!r} is not a gate: write open, first-message or prefix:TEXT")
+
+
+def _header_names(given: object) -> object:
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, dict)):
+        raise ValueError(f"{given!r} is no list of headers: write names such as authorization,cookie")
+    names = [name.strip() for text in texts for name in str(text).split(",")]
+    for name in names:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not the name of a header: write names such as authorization,cookie"
+            )
+    return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+SomeSeconds = Annotated[float, _above_zero(parse_duration)]
+SomeBytes = Annotated[int, _above_zero(parse_size)]
+
+
+def _option(default: Any, metavar: str, description: str) -> Any:
+    return Field(
+        default, description=description, json_schema_extra={"metavar": metavar}, validate_default=True
+    )
+
+
+class Config(BaseModel):
+    """Every option of `reconnect-proxy serve`, checked. Durations are seconds, sizes are bytes.
+
+    Options are given by name, as text (`grace="400ms"`, `max_queue="1MiB"`) or as values (`grace=0.4`).
+
+    Raises:
+        pydantic.ValidationError: a `ValueError` whose entries say what was given and what would be right.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upstream: Annotated[tuple[str, ...], BeforeValidator(_upstreams)] = Field(
+        description="The server behind the proxy. Several are tried in turn.",
+        json_schema_extra={"metavar": "ws://HOST:PORT[/BASE]"},
+    )
+    listen: Annotated[Address, BeforeValidator(_address)] = _option(
+        "127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free one."
+    )
+    mode: Annotated[Mode, _one_of(Mode)] = _option(
+        Mode.DUPLEX,
+        "duplex|sender|receiver",
+        "Which legs outlive their sockets: both (duplex), the upstream's (sender), "
+        "or both with one upstream for all clients (receiver).",
+    )
+    grace: float | None = _option(
+        None,
+        "DURATION",
+        "How long a client that is gone is awaited; in receiver mode for as long as the proxy runs, "
+        "unless given. Of no effect in sender mode, where a session ends with its client.",
+    )
+    grace_on: Annotated[GraceOn, _one_of(GraceOn)] = _option(
+        GraceOn.ANY,
+        "any|abnormal",
+        "Which losses of a client start its grace; with abnormal, a clean 1000 ends the session.",
+    )
+    retry_for: Seconds = _option(
+        60.0, "DURATION", "How long a lost upstream is redialled before its session ends."
+    )
+    retry_on: Annotated[RetryOn, BeforeValidator(_retry_on)] = _option(
+        "abnormal", "abnormal|any|CODE,CODE", "After which close codes of an upstream it is redialled."
+    )
+    gate: Annotated[Gate, BeforeValidator(_gate)] = _option(
+        "open",
+        "open|first-message|prefix:TEXT",
+        "What opens an upstream to messages: its handshake, or a message of its own.",
+    )
+    uncertain: Annotated[Uncertain, _one_of(Uncertain)] = _option(
+        Uncertain.RESEND,
+        "resend|drop|close",
+        "What becomes of messages that a lost peer may or may not have received, when it cannot say so.",
+    )
+    connect_timeout: SomeSeconds = _option(
+        5.0, "DURATION", "How long one dial of an upstream may take, handshake and gate included."
+    )
+    ping_interval: SomeSeconds = _option(20.0, "DURATION", "How long a link may be idle before it is pinged.")
+    ping_timeout: SomeSeconds = _option(
+        20.0, "DURATION", "How long a pinged link may stay silent before it is lost."
+    )
+    dial: Annotated[Dial, _one_of(Dial)] = _option(
+        Dial.FIRST_CLIENT,
+        "first-client|start",
+        "When receiver mode dials its upstream; start is for receiver mode only.",
+    )
+    accept_when_down: Annotated[bool, BeforeValidator(_yes_or_no)] = _option(
+        True, "", "Accept clients while no upstream can be reached; otherwise they get a 503."
+    )
+    max_queue: SomeBytes = _option(
+        16 * 1024**2, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
+    )
+    max_message: SomeBytes = _option(
+        16 * 1024**2, "SIZE", "The largest message; a larger one closes its sender with 1009."
+    )
+    max_sessions: Annotated[int | None, BeforeValidator(_count)] = _option(
+        None, "N", "Sessions at a time; further clients get a 503. Without it there is no limit."
+    )
+    bind: Annotated[tuple[str, ...], BeforeValidator(_header_names)] = _option(
+        (),
+        "HEADER,HEADER",
+        "Headers that must be the same when a session is resumed, such as authorization,cookie.",
+    )
+    drain: Seconds = _option(5.0, "DURATION", "How long a stop waits for what is still owed to peers.")
+    admin: Annotated[Address | None, BeforeValidator(_address_or_off)] = _option(
+        None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served."
+    )
+    log_format: Annotated[LogFormat, _one_of(LogFormat)] = _option(
+        LogFormat.TEXT, "text|json", "How log lines on stderr are written."
+    )
+    log_level: Annotated[LogLevel, _one_of(LogLevel), BeforeValidator(_log_level)] = _option(
+        LogLevel.INFO, "debug|info|warning|error", "The least important log lines that are written."
+    )
+
+    def __init__(self, **options: Any) -> None:
+        """Check `options` and fill in the rest."""
+        super().__init__(**options)
+
+    @field_validator("grace", mode="before")
+    @classmethod
+    def _grace_of_mode(cls, given: object, info: ValidationInfo) -> float | None:
+        """Fill in what the mode means by a grace that is not given, and none at all where nothing can be resumed."""
+        policy = POLICIES[info.data.get("mode", Mode.DUPLEX)]
+        if given is None or not policy.resumable:
+            return policy.grace
+        return parse_duration(given)  # type: ignore[arg-type]  # it refuses what is neither text nor number
+
+    @field_validator("dial")
+    @classmethod
+    def _dial_of_mode(cls, dial: Dial, info: ValidationInfo) -> Dial:
+        mode = info.data.get("mode", Mode.RECEIVER)
+        if dial is Dial.START and mode is not Mode.RECEIVER:
+            raise ValueError(
+                f"'start' is for receiver mode, and the mode is {mode}: write first-client, or change the mode"
+            )
+        return dial

@@ -1,0 +1,537 @@
+"""The session: one conversation between a client and an upstream, which outlives the sockets that carry it.
+
+This is the whole product in one machine. It knows no socket, no task and no clock of its own: sockets call it, it calls
+sockets (`Leg`), and a `Clock` calls it back. The table of PROTOCOL.md section 6 is its specification, row by row.
+
+    client --Link.on_message--> c2u outbox --Link.pump--> upstream
+    client <--Link.pump-- u2c outbox <--Link.on_message-- upstream
+
+**Two streams, two outboxes.** What the client says is owed to the upstream (`c2u`), what the upstream says is owed to the
+client (`u2c`), from the moment it is read until the peer has confirmed it. A link that is lost leaves its outbox behind,
+and the next link goes on with it: first the counts are settled (`Link.resume`), then what is owed is sent in order, and
+whatever comes in meanwhile queues up behind. There is no other way for a message to go out, so nothing can overtake.
+
+**Two ends.** A session ends because its client is gone for good or because its upstream is. Either way one side is owed
+the rest of a stream: it is delivered first, then that side is closed with the code of the side that left. `_end` takes
+the code and the side that is still owed something; `_finish` is the one place where a session stops to exist.
+
+    OPENING --first dial decided--> OPEN --_end--> ENDING --delivered, or no hope left--> ENDED
+       |  rejected, or the client does not wait                                            ^
+       +-----------------------------------------------------------------------------------+
+
+**Backpressure.** A full outbox stops the reading of the leg that feeds it. Both at once would be a deadlock, since the
+Pongs that empty one outbox arrive on the leg that the other one has stopped; `_regulate` says how that is avoided.
+
+**Several clients** (the shared session of `receiver` mode): each has an outbox of its own, the messages in them are the
+same objects. While none is there, `u2c` waits for the first to come; the last one to leave leaves its outbox behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+
+from .clock import Clock, Timer
+from .events import (
+    Event,
+    LegLost,
+    LegMute,
+    LegName,
+    Observe,
+    Resumed,
+    SessionEnded,
+    SessionOpened,
+    SlowClientClosed,
+    TakenOver,
+    UncertainDropped,
+)
+from .link import DeliveryUncertain, Leg, Link, Resumption
+from .outbox import Message, Outbox, OutOfRange
+from .policy import GraceOn, Policy
+from .upstream import Answer, Dialler, Failure, Upstream
+from .wire import Claim, Refusal, new_id
+
+#: How far the `c2u` outbox may pass its high-water mark while the client is read for its Pongs alone, as a factor.
+HARD_LIMIT = 2
+
+
+class State(Enum):
+    """Where a session is in its life; see the picture above."""
+
+    OPENING = auto()
+    OPEN = auto()
+    ENDING = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How the first dial ended, for the clients that wait for it: accepted (`refusal` None) or not.
+
+    `answer` is None where no upstream could be reached and the clients are accepted all the same.
+    """
+
+    answer: Answer | None = None
+    failure: Failure | None = None
+    refusal: Refusal | None = None
+
+
+class Context:
+    """One session. `incoming` are the links of its client leg, `upstream` its outgoing leg."""
+
+    __slots__ = (
+        "_away_since",
+        "_client_aware",
+        "_client_code",
+        "_client_reason",
+        "_clock",
+        "_deadline",
+        "_ending_code",
+        "_ending_reason",
+        "_grace",
+        "_last_confirmed",
+        "_observe",
+        "_on_ended",
+        "_opening",
+        "_owed_to",
+        "_policy",
+        "_seen_client",
+        "_waiters",
+        "c2u",
+        "incoming",
+        "opened_at",
+        "session_id",
+        "state",
+        "u2c",
+        "undelivered_c2u",
+        "undelivered_u2c",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        session_id: str | None,
+        urls: Sequence[str],
+        dialler: Dialler,
+        clock: Clock,
+        policy: Policy,
+        observe: Observe,
+        on_ended: Callable[[Context], None],
+    ) -> None:
+        """Make a session that is not dialled yet; see `open`.
+
+        Args:
+            session_id: the id the client chose or the proxy made; None if it is to come from the upstream's first message.
+            urls: the upstreams, in the order in which they are tried.
+            dialler: opens the sockets to them.
+            clock: an event loop, or a counter.
+            policy: the mode and the settings.
+            observe: hears each event of the session's life.
+            on_ended: called once, when the session has ended.
+        """
+        self.session_id = session_id
+        self.state = State.OPENING
+        # Owed to the upstream.
+        self.c2u = Outbox(policy.max_queue)
+        # Owed to the client; with several, that of the longest attached one.
+        self.u2c = Outbox(policy.max_queue)
+        # The links of the client leg: at most one, but in a shared session.
+        self.incoming: list[Link] = []
+        self.upstream = Upstream(urls, self, dialler, clock, policy, observe)
+        self.opened_at = clock.time()
+        # Messages that came when there was nobody left to deliver them to.
+        self.undelivered_c2u = 0
+        self.undelivered_u2c = 0
+        self._clock = clock
+        self._policy = policy
+        self._observe = observe
+        self._on_ended = on_ended
+        # Told how the first dial ends; `_opening` is that outcome once it is known.
+        self._waiters: list[Callable[[Opening], None]] = []
+        self._opening: Opening | None = None
+        self._seen_client = False
+        self._client_aware = False
+        # How the client's last link ended, passed on to the upstream when the grace is over.
+        self._client_code = 1001
+        self._client_reason = ""
+        self._away_since = self.opened_at
+        self._grace: Timer | None = None
+        # While ENDING: the side that is still owed messages, what it is closed with, and when hope is given up.
+        self._owed_to: LegName | None = None
+        self._ending_code = 1000
+        self._ending_reason = ""
+        self._deadline: Timer | None = None
+        self._last_confirmed = 0
+
+    @property
+    def received_from_upstream(self) -> int:
+        """How many `u2c` messages were received so far."""
+        return self.u2c.pushed
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a client may (still) attach: the session has not lost its client for good."""
+        return self._policy.resumable and self.state is not State.ENDED and self._owed_to is not LegName.UPSTREAM
+
+    # Opening: the upstream is dialled first.
+
+    def open(self) -> None:
+        """Dial the upstream for the first time."""
+        self.upstream.open()
+
+    def when_opened(self, waiter: Callable[[Opening], None]) -> None:
+        """Call `waiter` with the outcome of the first dial: at once if it is known."""
+        if self._opening is None:
+            self._waiters.append(waiter)
+        else:
+            waiter(self._opening)
+
+    def _decide(self, opening: Opening) -> None:
+        if self.session_id is None and opening.refusal is None and opening.failure is None:
+            self.session_id = new_id()
+        self._opening = opening
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(opening)
+
+    def upstream_up(self, answer: Answer, resumption: Resumption, away: float) -> None:
+        """Go on with an upstream that is connected and whose gate is open: at first, or again."""
+        link = self.upstream.link
+        assert link is not None, "an upstream that is up has a link"
+        self._report_resumption(LegName.UPSTREAM, link, resumption, away, self.state is not State.OPENING)
+        if self.state is State.OPENING:
+            self._opened(Opening(answer), connected=True)
+        self._regulate()
+        link.pump()
+        self._finish_if_delivered()
+
+    def upstream_unreachable(self, failure: Failure) -> None:
+        """Decide what the clients get that wait for an upstream which could not be had at first."""
+        if failure.rejected:
+            self._decide(Opening(failure=failure))
+            self._finish(1014, failure.detail)
+        elif not self._policy.accept_when_down:
+            detail = f"no upstream could be reached: {failure.detail}"
+            self._decide(
+                Opening(refusal=Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "upstream-unavailable", detail, retry_after=1))
+            )
+            self._finish(1014, "upstream unavailable")
+        else:
+            self.upstream.retry()
+            self._opened(Opening(), connected=False)
+
+    def _opened(self, opening: Opening, connected: bool) -> None:
+        if self.session_id is None:
+            self.session_id = new_id()
+        self.state = State.OPEN
+        self._tell(SessionOpened(self.session_id, self.upstream.url, connected))
+        self._decide(opening)
+
+    # The client's leg.
+
+    def admit(self, claim: Claim) -> int | None:
+        """Settle the counts for a client that is about to attach; the link it had, if any, is taken over.
+
+        `attach` follows at once with its socket. Returns the count for the client's 101: how many `c2u` messages were
+        received so far, or None for an unaware client.
+
+        Raises:
+            Refusal: 409, the client's count and this session's history disagree; nothing changes.
+        """
+        if claim.received is None or self._policy.shared:
+            return None
+        outbox = self.u2c
+        if not outbox.confirmed <= claim.received <= outbox.furthest:
+            error = OutOfRange(claim.received, outbox.confirmed, outbox.furthest)
+            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", str(error))
+        self._take_over()
+        return self.c2u.pushed
+
+    def attach(self, leg: Leg, claim: Claim) -> Link:
+        """Make `leg` the client's socket. Its handshake is complete."""
+        if not self._policy.shared:
+            self._take_over()
+        outbox = Outbox(self._policy.max_queue, self.u2c.pushed) if self.incoming else self.u2c
+        link = Link(leg, outbox, self, self._from_client, self._clock, self._policy)
+        link.wants_control = claim.wants_control
+        away = self._clock.time() - self._away_since
+        self._cancel_grace()
+        self.incoming.append(link)
+        try:
+            resumption = link.resume(None if self._policy.shared else claim.received)
+        except DeliveryUncertain as error:
+            self._end(1011, str(error), owed_to=None)
+            return link
+        self._client_aware = link.aware
+        self._report_resumption(LegName.CLIENT, link, resumption, away, self._seen_client)
+        self._seen_client = True
+        if link.wants_control and self.upstream.replay_info is not None:
+            leg.send(*self.upstream.replay_info)
+        self._regulate()
+        link.pump()
+        self._finish_if_delivered()
+        return link
+
+    def client_left(self, waiter: Callable[[Opening], None]) -> None:
+        """Take note that a client which waited for the first dial (`when_opened`) went away before it could attach."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if not self.incoming and not self._waiters and self.state is not State.ENDED:
+            self._client_absent(1006, "")
+
+    def _take_over(self) -> None:
+        """Make way for a newer link of the same client."""
+        while self.incoming:
+            self._tell(TakenOver(self.session_id or ""))
+            self._detach(self.incoming[0]).close(4000, "taken over")
+            self._away_since = self._clock.time()
+
+    def _detach(self, link: Link) -> Link:
+        """Take `link` off the client leg. Of a shared session's outboxes that of the longest attached client stays."""
+        self.incoming.remove(link)
+        self.u2c = self.incoming[0].outbox if self.incoming else link.outbox
+        return link
+
+    def _client_absent(self, code: int, reason: str) -> None:
+        """No client is attached any more: wait for one, or give up."""
+        # 1006 and 1005 say how the client's link ended, but only 1005 can be said to the upstream.
+        self._client_code, self._client_reason = (1001, "client gone") if code == 1006 else (code, reason)
+        self._away_since = self._clock.time()
+        clean = code == 1000 and self._policy.grace_on is GraceOn.ABNORMAL
+        # A shared session belongs to no single client, so none can end it.
+        if self._policy.grace == 0 or (clean and not self._policy.shared):
+            self._on_grace_over()
+        elif self._policy.grace is not None:
+            self._cancel_grace()
+            self._grace = self._clock.call_later(self._policy.grace, self._on_grace_over)
+
+    def _on_grace_over(self) -> None:
+        self._grace = None
+        if self._owed_to is LegName.CLIENT:
+            self._finish(self._ending_code, self._ending_reason)
+        else:
+            self._end(self._client_code, self._client_reason, owed_to=LegName.UPSTREAM)
+
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    # Messages. Nothing here waits, and nothing is sent but by `Link.pump`.
+
+    def _from_client(self, link: Link, opcode: int, payload: bytes) -> None:
+        if self._owed_to is LegName.CLIENT:
+            self.undelivered_c2u += 1
+            return
+        c2u = self.c2u
+        c2u.push((opcode, payload))
+        if self.upstream.link is not None:
+            self.upstream.link.pump()
+        if c2u.full:
+            self._regulate()
+
+    def upstream_message(self, link: Link, opcode: int, payload: bytes) -> None:
+        """Take a data message of the upstream, to be delivered to each client, or to the first to come."""
+        if self._owed_to is LegName.UPSTREAM:
+            self.undelivered_u2c += 1
+            return
+        message = (opcode, payload)
+        if not self.incoming:
+            self.u2c.push(message)
+        for client in self.incoming:
+            client.outbox.push(message)
+            client.pump()
+        if self._u2c_full():
+            self._regulate()
+
+    def upstream_control(self, message: Message) -> None:
+        """Push a control message to each client that understands it. It is not counted (PROTOCOL.md sections 1 and 5)."""
+        for client in self.incoming:
+            if client.wants_control:
+                client.leg.send(*message)
+
+    # What links report.
+
+    def link_relieved(self, link: Link) -> None:
+        """Read on where an outbox has emptied, and end if that was the last thing to wait for."""
+        self._regulate()
+        self._finish_if_delivered()
+
+    def link_lost(self, link: Link, code: int, reason: str) -> None:
+        """Take the loss of a socket. The link is dead, what it had sent and not confirmed is pending again."""
+        if link is self.upstream.link:
+            self._tell(LegLost(self.session_id or "", LegName.UPSTREAM, code, reason, len(self.c2u)))
+            self.upstream.on_link_lost(link, code, reason)
+            self._regulate()
+        else:
+            self._tell(LegLost(self.session_id or "", LegName.CLIENT, code, reason, len(link.outbox)))
+            self._detach(link)
+            self._regulate()
+            if not self.incoming:
+                self._client_absent(code, reason)
+
+    def link_mute(self, link: Link) -> None:
+        """Take note of a peer that answers no Ping."""
+        leg = LegName.UPSTREAM if link is self.upstream.link else LegName.CLIENT
+        self._tell(LegMute(self.session_id or "", leg))
+        self.link_relieved(link)
+
+    def link_too_big(self, link: Link, reason: str) -> None:
+        """End the session: a peer sent a message above the limit. Its socket is being closed with 1009 already."""
+        if link is self.upstream.link:
+            self._tell(LegLost(self.session_id or "", LegName.UPSTREAM, 1009, reason, len(self.c2u)))
+            self.upstream.terminate(1009, reason)
+            self.upstream_gone(1009, reason)
+        else:
+            self._tell(LegLost(self.session_id or "", LegName.CLIENT, 1009, reason, len(link.outbox)))
+            self._detach(link)
+            self._end(1009, reason, owed_to=LegName.UPSTREAM)
+
+    # Backpressure.
+
+    def _u2c_full(self) -> bool:
+        return any(client.outbox.full for client in self.incoming) if self.incoming else self.u2c.full
+
+    def _regulate(self) -> None:
+        """Stop reading the leg that feeds a full outbox, and read it again once that outbox has emptied.
+
+        Exception to the rule: when both are full and the client has been sent all that it is owed, what empties its
+        outbox are its Pongs; they arrive on the leg that a full `c2u` has stopped. So then the client is read all the
+        same, and `c2u` may pass its mark, up to HARD_LIMIT times.
+        """
+        if len(self.incoming) > 1:
+            self._close_slow_clients()
+        upstream = self.upstream.link
+        if upstream is not None:
+            upstream.regulate(self._u2c_full())
+        stop = self.c2u.full and self._owed_to is not LegName.CLIENT
+        for client in self.incoming:
+            waits_for_pong = client.outbox.full and not client.outbox.pending
+            client.regulate(stop and not waits_for_pong)
+        if stop and self.c2u.bytes_held > HARD_LIMIT * self.c2u.high_water and self.state is State.OPEN:
+            self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
+
+    def _close_slow_clients(self) -> None:
+        """Close those of several clients that are past their mark, but never the last: that one holds the upstream back."""
+        for client in [client for client in self.incoming if client.outbox.full]:
+            if len(self.incoming) > 1:
+                waiting = len(client.outbox)
+                self._detach(client).close(1013, "too slow")
+                self._tell(SlowClientClosed(self.session_id or "", waiting))
+
+    # The end.
+
+    def upstream_gone(self, code: int, reason: str) -> None:
+        """Deliver what the client is owed, then close it with this code: there will be no upstream any more."""
+        if code == 1006:
+            # Not to be sent in a close frame (RFC 6455 section 7.4.1).
+            code, reason = 1014, reason or "upstream connection lost"
+        if self.state is State.OPENING:
+            # Gone between its handshake and the opening of its gate: nobody has been accepted yet.
+            failure = Failure(f"upstream closed with {code} {reason}".strip())
+            self._decide(Opening(refusal=Refusal(HTTPStatus.BAD_GATEWAY, "upstream-closed", failure.detail)))
+            self._finish(code, reason)
+        elif self._owed_to is LegName.UPSTREAM:
+            self._finish(self._ending_code, self._ending_reason)
+        else:
+            self._end(code, reason, owed_to=LegName.CLIENT)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the session now, whatever is still owed: both legs are closed with this code."""
+        if self.state is State.OPENING:
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", reason, retry_after=1)
+            self._decide(Opening(refusal=refusal))
+        if self.state is not State.ENDED:
+            self._end(code, reason, owed_to=None)
+
+    def _end(self, code: int, reason: str, owed_to: LegName | None) -> None:
+        """Begin the end: close the sides that are owed nothing, deliver to the one that is."""
+        if self.state in (State.ENDING, State.ENDED):
+            # The other side goes as well: nobody is left to deliver to.
+            self._finish(code, reason)
+            return
+        self.state = State.ENDING
+        self._owed_to = owed_to
+        self._ending_code, self._ending_reason = code, reason
+        if owed_to is not LegName.UPSTREAM:
+            self._close_upstream(code, reason)
+        if owed_to is not LegName.CLIENT:
+            self._close_clients(code, reason)
+        if owed_to is None:
+            self._finish(code, reason)
+            return
+        if not self.incoming and self._grace is None and owed_to is LegName.CLIENT and not self.u2c:
+            # Nobody is awaited who could be told.
+            self._finish(code, reason)
+            return
+        self._regulate()
+        self._watch_delivery()
+        self._finish_if_delivered()
+
+    def _finish_if_delivered(self) -> None:
+        if self._owed_to is LegName.UPSTREAM and self.state is State.ENDING:
+            if not self.c2u:
+                self._finish(self._ending_code, self._ending_reason)
+            elif self.upstream.link is not None:
+                self.upstream.link.ask()
+        elif self._owed_to is LegName.CLIENT and self.state is State.ENDING:
+            for client in [client for client in self.incoming if not client.outbox]:
+                self._detach(client).close(self._ending_code, self._ending_reason)
+                if not self.incoming:
+                    self._finish(self._ending_code, self._ending_reason)
+                    return
+            for client in self.incoming:
+                client.ask()
+
+    def _watch_delivery(self) -> None:
+        """While ENDING, give a peer up that is connected and confirms nothing for as long as a silent one is given."""
+        outbox = self.c2u if self._owed_to is LegName.UPSTREAM else self.u2c
+        link = self.upstream.link if self._owed_to is LegName.UPSTREAM else next(iter(self.incoming), None)
+        if self._deadline is not None and link is not None and outbox.confirmed == self._last_confirmed:
+            self._finish(self._ending_code, self._ending_reason)
+            return
+        self._last_confirmed = outbox.confirmed
+        patience = self._policy.ping_interval + self._policy.ping_timeout
+        self._deadline = self._clock.call_later(patience, self._watch_delivery)
+
+    def _finish(self, code: int, reason: str) -> None:
+        """End the session: close what is open, stop what is timed, and say what could not be delivered."""
+        if self.state is State.ENDED:
+            return
+        was_open = self.state is not State.OPENING
+        self.state = State.ENDED
+        self._close_upstream(code, reason)
+        self._close_clients(code, reason)
+        self._cancel_grace()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        age = self._clock.time() - self.opened_at
+        self.undelivered_c2u += len(self.c2u)
+        self.undelivered_u2c += len(self.u2c)
+        if was_open:
+            lost = self.undelivered_c2u, self.undelivered_u2c
+            self._tell(SessionEnded(self.session_id or "", code, reason, age, *lost))
+        self._on_ended(self)
+
+    def _close_upstream(self, code: int, reason: str) -> None:
+        # A restart, an overload or a bad gateway is what a server reports; towards the upstream the proxy is a client.
+        self.upstream.terminate(1001 if code in (1012, 1013, 1014) else code, reason)
+
+    def _close_clients(self, code: int, reason: str) -> None:
+        while self.incoming:
+            self._detach(self.incoming[0]).close(code, reason)
+
+    # Reports.
+
+    def _report_resumption(self, leg: LegName, link: Link, resumption: Resumption, away: float, again: bool) -> None:
+        session_id = self.session_id or ""
+        if resumption.dropped:
+            self._tell(UncertainDropped(session_id, leg, resumption.dropped))
+        if again:
+            self._tell(Resumed(session_id, leg, resumption.resent, resumption.waiting, away, link.aware))
+
+    def _tell(self, event: Event) -> None:
+        self._observe(event)

@@ -1,0 +1,147 @@
+"""What a session tells the outside about its life: one value per thing worth a log line and a counter.
+
+The core reports; it does not log. Whoever owns a `Context` hands it an `Observe` callable, and `logs` and `metrics`
+turn each event into a line and a number. Nothing here is on the path of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LegName(StrEnum):
+    """The two legs of a session, PROTOCOL.md section 1."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+
+
+def cut_short(session_id: str) -> str:
+    """Return the only form in which a session id may be logged: its first 6 characters and `…` (an id is a secret)."""
+    return f"{session_id[:6]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A new session exists. `connected` is False when its upstream could not be reached and the client waits for it."""
+
+    session_id: str
+    upstream: str
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LegLost:
+    """A link died or closed. `code` is the close code (1006: without one), `waiting` the messages now owed to that leg."""
+
+    session_id: str
+    leg: LegName
+    code: int
+    reason: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """Attempt number `attempt` (1, 2, …) since the upstream was lost starts in `delay` seconds, towards `upstream`."""
+
+    session_id: str
+    upstream: str
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """A dial of `upstream` came to nothing, for the reason in `detail`."""
+
+    session_id: str
+    upstream: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A leg has a link again after `away` seconds. `resent` messages had been sent before, `waiting` messages in all."""
+
+    session_id: str
+    leg: LegName
+    resent: int
+    waiting: int
+    away: float
+    aware: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A client came back while its old link still looked open; the old one was closed with 4000."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegMute:
+    """A peer sends data but answers no Ping. From now on what is written to it counts as confirmed."""
+
+    session_id: str
+    leg: LegName
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainDropped:
+    """`count` messages that may or may not have arrived were dropped, as `uncertain = drop` asks."""
+
+    session_id: str
+    leg: LegName
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlowClientClosed:
+    """A `receiver` client past its high-water mark was closed with 1013 for the sake of the others."""
+
+    session_id: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The session is over, with the close code and reason its legs were given, after `age` seconds.
+
+    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and could not be delivered any more.
+    """
+
+    session_id: str
+    code: int
+    reason: str
+    age: float
+    undelivered_c2u: int
+    undelivered_u2c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A client's request was answered with an HTTP error: `error` is the short name sent in the body."""
+
+    status: int
+    error: str
+    detail: str
+
+
+Event = (
+    SessionOpened
+    | LegLost
+    | Redial
+    | DialFailed
+    | Resumed
+    | TakenOver
+    | LegMute
+    | UncertainDropped
+    | SlowClientClosed
+    | SessionEnded
+    | Refused
+)
+
+Observe = Callable[[Event], None]

@@ -1,0 +1,150 @@
+"""The one queue of the system: what a leg still owes its peer.
+
+The messages of a stream are numbered 1, 2, 3 … by the order in which they are pushed. Four counts cut the stream:
+
+    1 ........ confirmed ........ sent ........ furthest ........ pushed
+      forgotten          unconfirmed     to be sent once more     never sent yet
+                         (on this link)  (sent on a dead link)
+
+`confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is confirmed;
+`sent` goes back when a link dies (`rewind`), `furthest` never does: a peer may truthfully confirm what an earlier link
+brought it. This is the only place in the proxy that counts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+
+
+class Opcode(IntEnum):
+    """The two kinds of data message, by their number on the wire (RFC 6455 section 5.2)."""
+
+    TEXT = 1
+    BINARY = 2
+
+
+#: A whole data message: its kind (an `Opcode` or the same plain int) and its payload. Text is UTF-8, as on the wire.
+Message = tuple[int, bytes]
+
+#: What a held message costs beside its payload, in bytes: the tuple, the bytes object's head, and its place in the deque.
+#: Counted, so that a flood of empty messages meets the same limit as one of large messages.
+MESSAGE_COST = 100
+
+
+class OutOfRange(ValueError):
+    """A peer confirmed a count that cannot be: below what it confirmed before, or above what was ever sent to it."""
+
+    def __init__(self, n: int, confirmed: int, furthest: int) -> None:
+        super().__init__(
+            f"cannot confirm {n}: the peer has confirmed {confirmed} and was sent {furthest}, "
+            f"so the count must be from {confirmed} to {furthest}"
+        )
+        self.n = n
+        self.confirmed = confirmed
+        self.furthest = furthest
+
+
+class Outbox:
+    """The messages of one stream that one peer has not confirmed, in order. Every operation is O(1) per message."""
+
+    __slots__ = (
+        "_pending",
+        "_unconfirmed",
+        "bytes_held",
+        "confirmed",
+        "full",
+        "furthest",
+        "high_water",
+        "sent",
+    )
+
+    def __init__(self, high_water: int, start: int = 0) -> None:
+        """Make an empty outbox.
+
+        Args:
+            high_water: bytes held above which the outbox is `full`; it stops being full below half of that.
+            start: the number of the last message before the first one pushed here.
+        """
+        # Sent on the present link, not confirmed yet.
+        self._unconfirmed: deque[Message] = deque()
+        # To be sent: never sent, or rewound.
+        self._pending: deque[Message] = deque()
+        self.confirmed = start
+        self.sent = start
+        self.furthest = start
+        # Payload bytes plus MESSAGE_COST for each message held.
+        self.bytes_held = 0
+        self.high_water = high_water
+        # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
+        self.full = False
+
+    def __len__(self) -> int:
+        """Return the number of messages held."""
+        return len(self._unconfirmed) + len(self._pending)
+
+    @property
+    def pushed(self) -> int:
+        """The number of the last message pushed: how many messages of the stream were received from its source."""
+        return self.sent + len(self._pending)
+
+    @property
+    def pending(self) -> int:
+        """How many messages wait to be sent on the present link."""
+        return len(self._pending)
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages were sent on the present link and are not confirmed."""
+        return len(self._unconfirmed)
+
+    @property
+    def uncertain(self) -> int:
+        """How many messages were sent on any link and are not confirmed: the peer may have them, or not."""
+        return self.furthest - self.confirmed
+
+    def push(self, message: Message) -> None:
+        """Append a message to the stream."""
+        self._pending.append(message)
+        self.bytes_held += len(message[1]) + MESSAGE_COST
+        if self.bytes_held > self.high_water:
+            self.full = True
+
+    def mark_sent(self) -> Message:
+        """Count the next pending message as sent and return it. Raises IndexError when nothing is pending."""
+        message = self._pending.popleft()
+        self._unconfirmed.append(message)
+        self.sent += 1
+        if self.sent > self.furthest:
+            self.furthest = self.sent
+        return message
+
+    def confirm(self, n: int) -> None:
+        """Forget messages up to number `n`: the peer has taken responsibility for them.
+
+        Raises:
+            OutOfRange: `n` is below what was confirmed before or above what was ever sent; nothing changes.
+        """
+        if not self.confirmed <= n <= self.furthest:
+            raise OutOfRange(n, self.confirmed, self.furthest)
+        for _ in range(n - self.confirmed):
+            # After a rewind the peer may confirm what this link has not sent again yet.
+            message = (self._unconfirmed or self._pending).popleft()
+            self.bytes_held -= len(message[1]) + MESSAGE_COST
+        self.confirmed = n
+        if self.sent < n:
+            self.sent = n
+        if self.full and self.bytes_held < self.high_water / 2:
+            self.full = False
+
+    def rewind(self, n: int) -> None:
+        """Make every held message after number `n` pending again: the link they were sent on is gone.
+
+        Raises:
+            OutOfRange: `n` is not between `confirmed` and `sent`; nothing changes.
+        """
+        if not self.confirmed <= n <= self.sent:
+            raise OutOfRange(n, self.confirmed, self.sent)
+        for _ in range(self.sent - n):
+            self._pending.appendleft(self._unconfirmed.pop())
+        self.sent = n

@@ -1,0 +1,96 @@
+"""What differs between the modes and the settings of a session, as data.
+
+There is one session machine (`Context`). Sender, Receiver and duplex are three values of `Policy`, not three code paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """The three modes of DESIGN.md; `SENDER` and `RECEIVER` are the names of the original design."""
+
+    DUPLEX = "duplex"
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+
+class Uncertain(StrEnum):
+    """What becomes of messages that were sent on a dead link to an unaware peer and not confirmed."""
+
+    RESEND = "resend"
+    DROP = "drop"
+    CLOSE = "close"
+
+
+class GraceOn(StrEnum):
+    """Which ends of a client's link start its grace: any, or all but a clean close (1000)."""
+
+    ANY = "any"
+    ABNORMAL = "abnormal"
+
+
+class GateKind(StrEnum):
+    """How an upstream announces a state with which it can be reconnected, PROTOCOL.md section 5."""
+
+    OPEN = "open"
+    FIRST_MESSAGE = "first-message"
+    PREFIX = "prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The gate setting. `prefix` is used with `GateKind.PREFIX` only."""
+
+    kind: GateKind = GateKind.OPEN
+    prefix: bytes = b""
+
+
+#: Close codes after which an upstream is redialled, PROTOCOL.md section 6. A close without a code (1005) is a clean end.
+RETRYABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOn:
+    """Which ends of an upstream's link are redialled: all of them, or those with one of `codes`."""
+
+    any: bool = False
+    codes: frozenset[int] = RETRYABLE
+
+    def retries(self, code: int) -> bool:
+        """Tell whether a link that ended with `code` is to be redialled."""
+        return self.any or code in self.codes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one session behaves. Times in seconds, sizes in bytes.
+
+    `grace` is how long an absent client is awaited: 0 ends the session with its link, None waits as long as the proxy
+    runs. `clients` is how many may be attached at a time; with one, the newest takes over.
+    """
+
+    mode: Mode = Mode.DUPLEX
+    resumable: bool = True
+    shared: bool = False
+    grace: float | None = 15.0
+    grace_on: GraceOn = GraceOn.ANY
+    retry_for: float = 60.0
+    retry_on: RetryOn = RetryOn()
+    gate: Gate = Gate()
+    uncertain: Uncertain = Uncertain.RESEND
+    accept_when_down: bool = True
+    connect_timeout: float = 5.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    max_queue: int = 16 * 1024 * 1024
+
+
+SENDER = Policy(mode=Mode.SENDER, resumable=False, grace=0.0)
+RECEIVER = Policy(mode=Mode.RECEIVER, grace=None)
+DUPLEX = Policy(mode=Mode.DUPLEX)
+
+#: The policy each mode starts from; a configuration replaces single values of it.
+POLICIES = {Mode.SENDER: SENDER, Mode.RECEIVER: RECEIVER, Mode.DUPLEX: DUPLEX}

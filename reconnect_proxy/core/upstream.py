@@ -1,0 +1,403 @@
+"""The upstream's side of a session: dials, holds the gate, and dials again for as long as the retry budget lasts.
+
+The client's side must never learn that a link was lost. So everything about having *some* link to the upstream is here,
+and the session (`Context`) hears only three things: it is up, it is over for good, it could not be had at all.
+
+    IDLE --dial--> DIALLING --101--> GATED --gate opens--> UP
+                       ^ \\             |                  |
+                       |  failed       | lost             | lost, retryable
+                       |    v          v                  v
+                       +--- WAITING <---------------------+        WAITING too long, or a final close: TERMINATED
+
+Each dial is one generation: what an earlier one still says is ignored. The first dial is special: a client waits for its
+outcome, so it tries every upstream of the list in turn within one connect timeout, and does not back off.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from .clock import Clock, Timer
+from .events import DialFailed, Observe, Redial
+from .link import DeliveryUncertain, Leg, Link, Owner, Resumption
+from .outbox import Message, Outbox
+from .policy import GateKind, Policy
+from .wire import id_from_control
+
+#: Full-jitter exponential backoff: a wait is uniform in [0, min(CAP, BASE * 2**attempt)] seconds.
+BACKOFF_BASE = 0.1
+BACKOFF_CAP = 3.0
+#: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever it
+#: said: an upstream that falls over at each connect must not be dialled without a pause. Its word only renews the budget.
+PROVEN_AFTER = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """One attempt to reach an upstream: where, and what the request says about the session."""
+
+    url: str
+    # None: the id is still to be learnt from the upstream's first message.
+    session_id: str | None
+    # The session was connected before: X-Reconnect and X-Reconnect-Id.
+    redial: bool
+    # How many `u2c` messages were received so far.
+    received: int
+    # What the session has agreed on; None before it has, when the client's own offers go out.
+    subprotocol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An upstream's 101."""
+
+    # The count of an aware upstream; None from any other.
+    received: int | None = None
+    subprotocol: str | None = None
+    # End-to-end headers for the client's 101.
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A dial that came to nothing. `status` is 0 where no HTTP answer came; else `headers` and `body` are that answer's."""
+
+    detail: str
+    status: int = 0
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the upstream is there and said no: an HTTP answer below 500. Anything else may pass with time."""
+        return 0 < self.status < 500
+
+
+class Dialler(Protocol):
+    """Who opens sockets for an `Upstream`: one dial at a time."""
+
+    def dial(self, dial: Dial, upstream: Upstream) -> None:
+        """Start a dial; it ends with `upstream.on_connected(dial, …)` or `upstream.on_failed(dial, …)`, never at once."""
+
+    def cancel(self) -> None:
+        """Give the dial under way up; nothing is heard of it any more."""
+
+
+class Session(Owner, Protocol):
+    """What an `Upstream` asks of its session."""
+
+    session_id: str | None
+    c2u: Outbox
+
+    @property
+    def received_from_upstream(self) -> int:
+        """How many `u2c` messages were received so far."""
+
+    def upstream_up(self, answer: Answer, resumption: Resumption, away: float) -> None:
+        """A link is there and its gate is open."""
+
+    def upstream_unreachable(self, failure: Failure) -> None:
+        """The first dial found no upstream. `Failure.rejected` tells a refusal from one that may pass."""
+
+    def upstream_gone(self, code: int, reason: str) -> None:
+        """It is over for good; the client is to be closed with this code once it has what is queued."""
+
+    def upstream_control(self, message: Message) -> None:
+        """The upstream sent a control message: new reconnect data."""
+
+    def upstream_message(self, link: Link, opcode: int, payload: bytes) -> None:
+        """The upstream sent a data message."""
+
+
+class State(Enum):
+    """Where the outgoing leg is; see the picture above."""
+
+    IDLE = auto()
+    DIALLING = auto()
+    GATED = auto()
+    UP = auto()
+    WAITING = auto()
+    TERMINATED = auto()
+
+
+class Upstream:
+    """Keeps one session connected to one of its upstreams."""
+
+    __slots__ = (
+        "_answer",
+        "_attempt",
+        "_away_since",
+        "_clock",
+        "_dial",
+        "_dialler",
+        "_draw",
+        "_final",
+        "_observe",
+        "_policy",
+        "_session",
+        "_timer",
+        "_untried",
+        "_url_index",
+        "aware",
+        "connected_before",
+        "link",
+        "replay_info",
+        "state",
+        "subprotocol",
+        "urls",
+    )
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        session: Session,
+        dialler: Dialler,
+        clock: Clock,
+        policy: Policy,
+        observe: Observe,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.urls = urls
+        self.state = State.IDLE
+        # The link that carries the leg, gated or up.
+        self.link: Link | None = None
+        # Control message with which the upstream can be reconnected (section 5).
+        self.replay_info: Message | None = None
+        # What the session speaks; None: not settled yet, "" settled on none.
+        self.subprotocol: str | None = None
+        # The upstream has been connected, gate open, at least once.
+        self.connected_before = False
+        # It stated a count in its latest 101.
+        self.aware = False
+        self._session = session
+        self._dialler = dialler
+        self._clock = clock
+        self._policy = policy
+        self._observe = observe
+        self._draw = draw
+        # The dial whose word counts.
+        self._dial: Dial | None = None
+        self._answer = Answer()
+        self._url_index = 0
+        # Upstreams that the first dial has not tried yet.
+        self._untried = len(urls)
+        # Failed attempts in a row, and since when there is no proven link.
+        self._attempt = 0
+        self._away_since: float | None = None
+        # One timer serves all waits: connect timeout and gate while dialling, backoff while waiting.
+        self._timer: Timer | None = None
+        # Ends the retry budget.
+        self._final: Timer | None = None
+
+    @property
+    def url(self) -> str:
+        """The upstream that is connected, or is dialled next."""
+        return self.urls[self._url_index % len(self.urls)]
+
+    @property
+    def terminated(self) -> bool:
+        """Whether this upstream is over for good."""
+        return self.state is State.TERMINATED
+
+    # Dialling.
+
+    def open(self) -> None:
+        """Dial for the first time. Ends with `Session.upstream_up` or `Session.upstream_unreachable`."""
+        self._untried = len(self.urls)
+        self._start_dial()
+
+    def retry(self) -> None:
+        """Dial again, after a wait, until the retry budget is over."""
+        now = self._clock.time()
+        if self._away_since is None:
+            self._away_since = now
+        if self._final is None:
+            left = self._away_since + self._policy.retry_for - now
+            self._final = self._clock.call_later(max(left, 0.0), self._on_budget_over)
+        delay = self._draw(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10)))
+        self._attempt += 1
+        self.state = State.WAITING
+        self._observe(Redial(self._session.session_id or "", self.url, self._attempt, delay))
+        self._set_timer(delay, self._start_dial)
+
+    def _start_dial(self) -> None:
+        session = self._session
+        self.state = State.DIALLING
+        self._dial = Dial(
+            self.url,
+            session.session_id,
+            self.connected_before,
+            session.received_from_upstream,
+            self.subprotocol or None,
+        )
+        self._dialler.dial(self._dial, self)
+        if self.connected_before or self._attempt or self._untried == len(self.urls):
+            # On the first dial one timeout covers all upstreams, since a client waits for them.
+            self._set_timer(self._policy.connect_timeout, self._on_connect_timeout)
+
+    def on_connected(self, dial: Dial, leg: Leg, answer: Answer) -> Link | None:
+        """Take the socket of a dial that was answered 101. Returns its link, or None if the socket is to be dropped."""
+        if dial is not self._dial:
+            return None
+        session, policy = self._session, self._policy
+        gated = policy.gate.kind is GateKind.FIRST_MESSAGE
+        deliver = session.upstream_message if policy.gate.kind is GateKind.OPEN else self._screen
+        link = Link(leg, session.c2u, session, deliver, self._clock, policy)
+        link.open = False
+        self.link = link
+        self.state = State.GATED
+        self._answer = answer
+        if self.replay_info is not None and self.connected_before:
+            leg.send(*self.replay_info)
+        if not gated:
+            self._open_gate(link)
+        return link
+
+    def on_failed(self, dial: Dial, failure: Failure) -> None:
+        """Take the failure of a dial."""
+        if dial is not self._dial:
+            return
+        self._dial = None
+        self._observe(DialFailed(self._session.session_id or "", dial.url, failure.detail))
+        self._url_index += 1
+        if self.connected_before and self.aware and failure.status in (409, 410):
+            self._lose_session()
+        elif self.connected_before or self._away_since is not None:
+            self.retry()
+        else:
+            self._untried -= 1
+            if self._untried and not failure.rejected:
+                self._start_dial()
+            else:
+                self._cancel_timer()
+                self.state = State.IDLE
+                self._session.upstream_unreachable(failure)
+
+    def _on_connect_timeout(self) -> None:
+        self._timer = None
+        dial = self._dial
+        assert dial is not None, "the connect timer runs only while a dial or its gate is open"
+        what = "its gate did not open" if self.state is State.GATED else "it did not answer"
+        self._drop_link(1001, "connect timeout")
+        self._dialler.cancel()
+        # The time is over for the whole first dial, not just for this upstream.
+        self._untried = 1
+        self.on_failed(dial, Failure(f"{what} within {self._policy.connect_timeout:g} s"))
+
+    # The gate, PROTOCOL.md section 5.
+
+    def _screen(self, link: Link, opcode: int, payload: bytes) -> None:
+        """Tell control messages from data, where the gate setting knows any."""
+        gate = self._policy.gate
+        if not link.open:
+            self._take_control((opcode, payload))
+            self._open_gate(link)
+        elif gate.kind is GateKind.PREFIX and payload.startswith(gate.prefix):
+            self._take_control((opcode, payload))
+        else:
+            self._session.upstream_message(link, opcode, payload)
+
+    def _take_control(self, message: Message) -> None:
+        self.replay_info = message
+        session = self._session
+        if session.session_id is None:
+            session.session_id = id_from_control(message[1])
+        session.upstream_control(message)
+
+    def _open_gate(self, link: Link) -> None:
+        """Let data messages through: settle the counts, then send what waits. From here on the dial has succeeded."""
+        session, answer = self._session, self._answer
+        offered = self.subprotocol
+        if offered is not None and (answer.subprotocol or "") != offered:
+            self._fail_for_good(1002, f"upstream chose subprotocol {answer.subprotocol!r} instead of {offered!r}")
+            return
+        try:
+            resumption = link.resume(answer.received)
+        except ValueError:
+            self._lose_session()
+            return
+        except DeliveryUncertain as error:
+            self._fail_for_good(1011, str(error))
+            return
+        self.subprotocol = answer.subprotocol or ""
+        self._cancel_timer()
+        self._stop_budget()
+        away = 0.0 if self._away_since is None else self._clock.time() - self._away_since
+        self.state = State.UP
+        self.connected_before = True
+        self.aware = answer.received is not None
+        link.open = True
+        session.upstream_up(answer, resumption, away)
+
+    # Loss and end.
+
+    def on_link_lost(self, link: Link, code: int, reason: str) -> None:
+        """Take the loss of the link: redial where the close code allows it, else end for good."""
+        self.link = None
+        self._dialler.cancel()
+        if not self._policy.retry_on.retries(code):
+            self._finish()
+            self._session.upstream_gone(code, reason)
+            return
+        now = self._clock.time()
+        if self.state is State.GATED:
+            dial = self._dial
+            assert dial is not None, "a gated link belongs to the present dial"
+            self._cancel_timer()
+            self.on_failed(dial, Failure(f"it closed ({code}) before its gate opened"))
+            return
+        self._dial = None
+        lived = now - link.opened_at >= PROVEN_AFTER
+        if lived:
+            self._attempt = 0
+        if lived or link.heard_at > link.opened_at:
+            self._away_since = None
+        self._url_index += 1
+        self.retry()
+
+    def terminate(self, code: int, reason: str) -> None:
+        """End the leg from this side: close the link if there is one, and dial no more."""
+        if not self.terminated:
+            self._drop_link(code, reason)
+            self._dialler.cancel()
+            self._finish()
+
+    def _drop_link(self, code: int, reason: str) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            link.close(code, reason)
+
+    def _lose_session(self) -> None:
+        self._fail_for_good(1014, "upstream lost the session")
+
+    def _on_budget_over(self) -> None:
+        self._final = None
+        self._fail_for_good(1014, "upstream unavailable")
+
+    def _fail_for_good(self, code: int, reason: str) -> None:
+        self.terminate(code if code != 1014 else 1001, reason)
+        self._session.upstream_gone(code, reason)
+
+    def _finish(self) -> None:
+        self.state = State.TERMINATED
+        self._dial = None
+        self._cancel_timer()
+        self._stop_budget()
+
+    def _stop_budget(self) -> None:
+        if self._final is not None:
+            self._final.cancel()
+            self._final = None
+
+    def _set_timer(self, delay: float, callback: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._clock.call_later(delay, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

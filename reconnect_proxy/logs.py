@@ -1,0 +1,159 @@
+"""One log line for each event of a session, as text for people or as JSON for machines.
+
+Text: `2026-01-31 12:00:00.123 INFO leg lost session=abc123… leg=upstream code=1006 reason="" waiting=12`. JSON: one
+object a line with `ts`, `level`, `event` and the same fields. A session's id appears cut short only, since an id is a
+secret (PROTOCOL.md section 7); what a peer said (a close reason) is quoted, so that it cannot forge a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TextIO
+
+from .core.events import (
+    DialFailed,
+    Event,
+    LegMute,
+    Refused,
+    SessionEnded,
+    SessionOpened,
+    SlowClientClosed,
+    UncertainDropped,
+    cut_short,
+)
+
+__all__ = ["LogFormat", "LogLevel", "line_of", "log_event", "start_logging"]
+
+logger = logging.getLogger("reconnect_proxy")
+
+#: Plain words, and floats and URLs too: anything else is quoted.
+_PLAIN = re.compile(r"[^\s\"'=\\]+")
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def log_event(event: Event) -> None:
+    """Write the line of `event`: an `Observe` for whoever owns sessions."""
+    level = level_of(event)
+    if logger.isEnabledFor(level):
+        name, values = line_of(event)
+        logger.log(level, name, extra={"fields": values})
+
+
+def level_of(event: Event) -> int:
+    """Return the `logging` level of `event`: a warning where someone should look, or where a message was lost."""
+    match event:
+        case DialFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
+            return logging.WARNING
+        case SessionOpened(connected=connected):
+            return logging.INFO if connected else logging.WARNING
+        case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c):
+            return logging.WARNING if c2u or u2c or code == 1014 else logging.INFO
+        case Refused(status=status):
+            return logging.WARNING if status >= 500 else logging.INFO
+        case _:
+            return logging.INFO
+
+
+def line_of(event: Event) -> tuple[str, dict[str, object]]:
+    """Return the name of `event` in words (`leg lost`) and its fields in order, the session's id cut short."""
+    name = re.sub(r"(?<!^)([A-Z])", r" \1", type(event).__name__).lower()
+    return name, dict(_fields_of(event))
+
+
+def _fields_of(event: Event) -> Iterator[tuple[str, object]]:
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if field.name == "session_id":
+            yield "session", cut_short(value)
+        else:
+            yield field.name, round(value, 3) if isinstance(value, float) else value
+
+
+class TextFormatter(logging.Formatter):
+    """Writes `TIME LEVEL event key=value key="some value"`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the one line of `record`; a traceback follows on lines of its own."""
+        moment = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
+        name = "" if record.name.split(".")[0] == logger.name else f"{record.name}: "
+        values = "".join(f" {key}={_text(value)}" for key, value in _extra(record).items())
+        line = f"{moment} {record.levelname} {name}{_one_line(record.getMessage())}{values}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes one JSON object a line: `ts` (UTC, ISO 8601), `level`, `event`, then the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object of `record`, with `logger` for lines of other packages and `exception` for a traceback."""
+        line: dict[str, object] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if record.name.split(".")[0] != logger.name:
+            line["logger"] = record.name
+        line |= _extra(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _json(line)
+
+
+def start_logging(style: LogFormat, level: LogLevel, stream: TextIO | None = None) -> logging.Handler:
+    """Send the log lines of this process to `stream` (stderr): the proxy's from `level` on, all others' warnings.
+
+    Returns:
+        The handler, for `logging.getLogger().removeHandler` when the process goes on without the proxy.
+
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if style is LogFormat.JSON else TextFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logger.setLevel(level.upper())
+    return handler
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    values = getattr(record, "fields", None)
+    return values if isinstance(values, dict) else {}
+
+
+def _json(value: object) -> str:
+    """Return `value` as JSON that is readable where that is safe: line and control characters are always escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if text.isprintable() else json.dumps(value, default=str)
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    if _PLAIN.fullmatch(text) and text.isprintable():
+        return text
+    return _json(text)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)[1:-1]

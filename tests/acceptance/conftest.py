@@ -1,0 +1,44 @@
+"""Fixtures: proxies that are stopped, and looked over, at the end of each test."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest_asyncio
+
+from .process import Serving
+from .rawserver import RawServer
+
+Serve = Callable[..., Awaitable[Serving]]
+
+
+@pytest_asyncio.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start proxies: `await serve(url, "--grace", "1s", config="bind = …")`; each must end well."""
+    running: list[Serving] = []
+
+    async def start(upstream: str, *options: str, config: str = "") -> Serving:
+        extra: list[str] = []
+        if config:
+            file = tmp_path / f"proxy-{len(running)}.toml"
+            file.write_text(config)
+            extra = ["--config", str(file)]
+        serving = await Serving.started("--upstream", upstream, *extra, *options)
+        running.append(serving)
+        return serving
+
+    yield start
+    faults: list[AssertionError] = []
+    for serving in reversed(running):
+        try:
+            await serving.stop()
+        except AssertionError as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[RawServer]:
+    """A raw server that accepts every handshake and answers pings."""
+    async with RawServer() as server:
+        yield server
