@@ -80,6 +80,11 @@ class Judgement(NamedTuple):
     results: Sequence[Result]
     doubts: Sequence[str]
 
+    def doubted(self, doubt: str) -> Judgement:
+        """Return it with one more doubt: what would be valid is unknown then."""
+        verdict = Verdict.UNKNOWN if self.verdict is Verdict.VALID else self.verdict
+        return Judgement(verdict, self.results, [*self.doubts, doubt])
+
 
 def lost(history: History, direction: Direction) -> Finding:
     """Find the messages that some receiver of their stream never got."""
@@ -161,7 +166,7 @@ def recovery_times(history: History) -> list[tuple[float, Wrong]]:
             continue
         for stream, times in zip(streams, arrivals, strict=True):
             index = bisect.bisect_right(times, fault.cleared)
-            where = f"{stream.direction} stream {stream.name} after {fault.label}"
+            where = f"{stream.direction} stream {stream.name} after {fault.name} {fault.target}"
             if index < len(times):
                 seconds = times[index] - fault.cleared
                 measured.append((seconds, Wrong(fault.cleared, f"{where}: {seconds:.3f} s")))
@@ -256,9 +261,10 @@ def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
     for fault in history.faults:
         when = f"asked for at {fault.asked - history.start:.2f} s"
         if fault.took_hold is None:
-            yield f"the fault {fault.label} ({when}) never took hold"
+            why = f": {fault.problem}" if fault.problem else ""
+            yield f"the fault {fault.name} {fault.target} ({when}) never took hold{why}"
         elif sent and (fault.took_hold > sent[-1] or (fault.cleared or math.inf) < sent[0]):
-            yield f"the fault {fault.label} ({when}) was on while nobody was sending"
+            yield f"the fault {fault.name} {fault.target} ({when}) was on while nobody was sending"
 
 
 def _sequences(history: History, direction: Direction) -> Iterator[tuple[Stream, list[MessageEvent]]]:

@@ -16,9 +16,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.message import Direction, Kind, Reading
+
+if TYPE_CHECKING:
+    # Not at run time: the actors record histories too, and have nothing to do with Toxiproxy.
+    from harness.nemesis import FaultRecord
 
 
 class End(StrEnum):
@@ -63,21 +67,6 @@ class LinkEvent(NamedTuple):
     reason: str = ""
 
 
-class FaultEvent(NamedTuple):
-    """One fault, from its first effect to its end. `took_hold` is None where it never had one."""
-
-    name: str
-    target: str
-    asked: float
-    took_hold: float | None
-    cleared: float | None
-
-    @property
-    def label(self) -> str:
-        """How people call it: `down upstream`."""
-        return f"{self.name} {self.target}"
-
-
 class Recorder:
     """Appends the records of one process to its file.
 
@@ -90,54 +79,43 @@ class Recorder:
     def __init__(self, path: Path, end: End) -> None:
         self._end = end
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._sent = 0
+        self._arrived: dict[tuple[str, str], set[int]] = {}
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 
-    def sent(self, name: str, stream: str, direction: Direction, number: int, size: int, kind: Kind) -> None:
+    def sent(self, name: str, direction: Direction, message: Reading) -> None:
         """Record a message that is about to be sent."""
-        self._message(name, "sent", stream, direction, number, size, kind)
+        self._sent += 1
+        self._message(name, "sent", direction, message)
 
-    def refused(
-        self, name: str, stream: str, direction: Direction, number: int, size: int, kind: Kind
-    ) -> None:
+    def refused(self, name: str, direction: Direction, message: Reading) -> None:
         """Record that the socket did not take a message that was recorded as sent."""
-        self._message(name, "refused", stream, direction, number, size, kind)
+        self._sent -= 1
+        self._message(name, "refused", direction, message)
 
-    def received(self, name: str, direction: Direction, reading: Reading) -> None:
+    def received(self, name: str, direction: Direction, message: Reading) -> None:
         """Record a message that arrived. `direction` is the way it came, whatever it says itself."""
-        self._message(
-            name,
-            "received",
-            reading.stream,
-            direction,
-            reading.number,
-            reading.size,
-            reading.kind,
-            reading.wrong,
-        )
+        self._arrived.setdefault((name, message.stream), set()).add(message.number)
+        self._message(name, "received", direction, message)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many messages were `sent` and, repeats left out, how many `arrived`."""
+        return {"sent": self._sent, "arrived": sum(map(len, self._arrived.values()))}
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
         """Record that a link came or went; the arguments are those of `LinkEvent`."""
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
 
-    def _message(
-        self,
-        name: str,
-        event: str,
-        stream: str,
-        direction: Direction,
-        number: int,
-        size: int,
-        kind: Kind,
-        wrong: str | None = None,
-    ) -> None:
+    def _message(self, name: str, event: str, direction: Direction, message: Reading) -> None:
         # By hand: json.dumps of a dictionary costs four times as much, twice for every message of a run.
-        tail = f',"wrong":{json.dumps(wrong)}' if wrong else ""
+        wrong = f',"wrong":{json.dumps(message.wrong)}' if message.wrong else ""
         line = (
-            f'{{"t":{time.monotonic():.6f},"end":"{self._end}","name":"{name}","event":"{event}","stream":"{stream}",'
-            f'"direction":"{direction}","number":{number},"size":{size},"kind":"{kind}"{tail}}}\n'
+            f'{{"t":{time.monotonic():.6f},"end":"{self._end}","name":"{name}","event":"{event}",'
+            f'"stream":{json.dumps(message.stream)},"direction":"{direction}","number":{message.number},'
+            f'"size":{message.size},"kind":"{message.kind}"{wrong}}}\n'
         )
         os.write(self._file, line.encode())
 
@@ -172,7 +150,7 @@ class History:
     start: float = 0.0
     messages: list[MessageEvent] = field(default_factory=list)
     links: list[LinkEvent] = field(default_factory=list)
-    faults: list[FaultEvent] = field(default_factory=list)
+    faults: list[FaultRecord] = field(default_factory=list)
     #: Where the clients talk to a server that is not ours: what they sent is what has to come back.
     echoed: bool = False
 
@@ -180,7 +158,7 @@ class History:
     def merge(
         cls,
         paths: Iterable[Path],
-        faults: Iterable[FaultEvent] = (),
+        faults: Iterable[FaultRecord] = (),
         *,
         start: float = 0.0,
         echoed: bool = False,
@@ -246,7 +224,7 @@ class History:
             1 for message in self.messages if message.event == event and message.direction == direction
         )
 
-    def faults_on(self, t: float) -> list[FaultEvent]:
+    def faults_on(self, t: float) -> list[FaultRecord]:
         """Return the faults that were on at `t` or had just been (one second: what they broke shows late)."""
         return [
             fault

@@ -29,6 +29,7 @@ from harness.toxiproxy_server import (
 from harness.toxiproxy_source import ToxiproxySource, find_toxiproxy
 
 __all__ = [
+    "STREAMS",
     "TOXICS",
     "Attribute",
     "Link",
@@ -190,8 +191,6 @@ class Link:
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self.listen: str = self._create()
-            if resets:
-                self._add_one(_LINGER, Toxic("reset_peer", stream="upstream", toxicity=0.0))
             undo.pop_all()
         server.on_close(self.close)
 
@@ -266,15 +265,20 @@ class Link:
             self.remove(toxic)
 
     def heal(self) -> None:
-        """Take off all toxics and be up."""
+        """Take off all toxics and be up.
+
+        Connections survive it, unless they lost bytes, or one of them is stuck: its receiver does not read.
+        Toxiproxy 2.12 waits for such a connection before it exchanges a toxic, and for good once it has ended.
+        Then the proxy is made anew, at the same port.
+        """
         try:
             self._remove_all()
+            self.up()
         except ToxiproxyError:
-            # Toxiproxy cannot exchange a toxic that waits for a receiver which does not read. Without the
-            # connection it can, and losing it is better than a link that stays ill.
-            self.down()
-            self._remove_all()
-        self.up()
+            self._api.delete(self._path)
+            self._make(self.listen)
+            self._toxics.clear()
+            self.is_down = False
 
     def close(self) -> None:
         """Remove the proxy from the server, which closes its connections. May be called twice."""
@@ -287,21 +291,24 @@ class Link:
             # While the link is down its port must not be given to anybody else on this machine.
             reserved: socket.socket = self._held.enter_context(reserve_port())
             port = reserved.getsockname()[1]
-        made = self._api.post(
-            "/proxies", {"name": self._proxy, "listen": f"127.0.0.1:{port}", "upstream": self.upstream}
-        )
+        listen = self._make(f"127.0.0.1:{port}")
         self._held.callback(self._api.delete, self._path)
+        return listen
+
+    def _make(self, listen: str) -> str:
+        """Make the proxy on the server; return where it listens."""
+        made = self._api.post("/proxies", {"name": self._proxy, "listen": listen, "upstream": self.upstream})
         if not made["enabled"]:
             raise ToxiproxyError(f"Toxiproxy made the proxy {self._proxy}, but it does not listen: {made}")
+        if self.resets:
+            self._add_one(_LINGER, Toxic("reset_peer", stream="upstream", toxicity=0.0))
         return str(made["listen"])
 
     def _enable(self, enabled: bool) -> None:
         self._api.post(self._path, {"enabled": enabled})
         found = self._api.get(self._path)
         if found["enabled"] != enabled or found["listen"] != self.listen:
-            raise ToxiproxyError(
-                f"link {self.name} was to be {'up' if enabled else 'down'}, but it is {found}"
-            )
+            raise ToxiproxyError(f"link {self.name} was to be {'up' if enabled else 'down'}, but it is {found}")
         self.is_down = not enabled
 
     def _add_one(self, name: str, toxic: Toxic, stream: str | None = None) -> None:

@@ -77,13 +77,7 @@ class ToxiproxyApi:
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
-        if (
-            parts.scheme != "http"
-            or not parts.hostname
-            or port is None
-            or parts.path.strip("/")
-            or parts.query
-        ):
+        if parts.scheme != "http" or not parts.hostname or port is None or parts.path.strip("/") or parts.query:
             raise ToxiproxyUnavailable(f"the Toxiproxy URL {url!r} is not of the form http://HOST:PORT")
         self.host: str = parts.hostname
         self.port: int = port
@@ -91,9 +85,9 @@ class ToxiproxyApi:
         self.url = f"http://{bracketed}:{port}"
         self._consumer: Any = type("ServerConsumer", (APIConsumer,), {"host": bracketed, "port": port})
 
-    def get(self, path: str) -> Any:
-        """Return the JSON of `path`, or its text where it is not JSON."""
-        return self._call("get", path)
+    def get(self, path: str, seconds: float = _API_SECONDS) -> Any:
+        """Return the JSON of `path`, or its text where it is not JSON; wait for it so many seconds."""
+        return self._call("get", path, timeout=seconds)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Post `body` as JSON to `path` and return the answer's JSON."""
@@ -107,15 +101,13 @@ class ToxiproxyApi:
         asked = f"{method.upper()} {self.url}{path}"
         try:
             request = getattr(self._consumer, method)
-            answer = request(path, timeout=_API_SECONDS, proxies=_NO_PROXIES, **arguments)
+            answer = request(path, **{"timeout": _API_SECONDS, "proxies": _NO_PROXIES, **arguments})
         except (InvalidToxic, NotFound, ProxyExists) as refusal:
             raise ToxiproxyError(f"Toxiproxy refused {asked}: {_reason(refusal.args[0])}") from None
         except requests.RequestException as failure:
             raise ToxiproxyError(f"Toxiproxy did not answer {asked}: {failure}") from failure
         if not answer.ok:
-            raise ToxiproxyError(
-                f"Toxiproxy refused {asked} ({answer.status_code}): {_reason(answer.content)}"
-            )
+            raise ToxiproxyError(f"Toxiproxy refused {asked} ({answer.status_code}): {_reason(answer.content)}")
         try:
             return answer.json() if answer.content else None
         except requests.JSONDecodeError:
@@ -161,6 +153,7 @@ class ToxiproxyServer:
         self._origin = origin
         self._log_path = log
         self._log: IO[bytes] | None = None
+        self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._api: ToxiproxyApi | None = None if url is None else ToxiproxyApi(url)
         self._open = contextlib.ExitStack()
@@ -218,9 +211,7 @@ class ToxiproxyServer:
         try:
             self.version = _version(self.api)
         except ToxiproxyError as failure:
-            raise ToxiproxyUnavailable(
-                f"no Toxiproxy server at {self.url} ({self._origin}): {failure}"
-            ) from failure
+            raise ToxiproxyUnavailable(f"no Toxiproxy server at {self.url} ({self._origin}): {failure}") from failure
 
     def _start(self, binary: str) -> None:
         for _ in range(_START_ATTEMPTS):
@@ -235,13 +226,16 @@ class ToxiproxyServer:
         raise ToxiproxyUnavailable(f"{binary} found no free port in {_START_ATTEMPTS} attempts")
 
     def _launch(self, binary: str, port: int) -> None:
+        self.version = ""
         if self._log_path is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`_stop` closes it)
         else:
             self._log = self._log_path.open("ab+")
+        self._log_start = os.fstat(self._log.fileno()).st_size
         self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", binary, "-host", "127.0.0.1", "-port", str(port)],
+            env={**os.environ, "LOG_LEVEL": "info"},
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -254,11 +248,13 @@ class ToxiproxyServer:
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            # It does not exit when it cannot have its port: only its log tells.
-            if "address already in use" in self._last_output():
-                return False
             with contextlib.suppress(ToxiproxyError):
                 self.version = _version(self.api)
+            # It does not exit when it cannot have its port: only its log tells. And what answers there then is
+            # somebody else's.
+            if "address already in use" in self._last_output():
+                return False
+            if self.version:
                 return True
             if self._process.poll() is not None:
                 problem = f"ended with status {self._process.returncode}"
@@ -271,12 +267,12 @@ class ToxiproxyServer:
             raise ToxiproxyUnavailable(f"{self._binary} {problem}. It said:\n{said}")
 
     def _last_output(self) -> str:
-        """Return the last 4 KiB that the server wrote."""
+        """Return the last 4 KiB that the server wrote since it was started."""
         assert self._log is not None
         # The server writes at the offset that it shares with us, so we must not move it.
         descriptor = self._log.fileno()
         size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace").strip()
+        return os.pread(descriptor, 4096, max(self._log_start, size - 4096)).decode(errors="replace").strip()
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -294,7 +290,7 @@ class ToxiproxyServer:
 
 
 def _version(api: ToxiproxyApi) -> str:
-    answer = api.get("/version")
+    answer = api.get("/version", seconds=2.0)
     return str(answer["version"] if isinstance(answer, dict) else answer).strip()
 
 

@@ -97,8 +97,7 @@ def _docker() -> NoReturn:
 
 def _embedded() -> NoReturn:
     raise ToxiproxyUnavailable(
-        "the embedded Toxiproxy is not there yet: put toxiproxy-server on PATH, "
-        "or install Go and it is built for you"
+        "the embedded Toxiproxy is not there yet: put toxiproxy-server on PATH, or install Go and it is built for you"
     )
 
 

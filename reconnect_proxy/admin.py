@@ -7,8 +7,8 @@
 | `/metrics` | the metrics, in Prometheus' text format |
 | `/sessions` | the living sessions as JSON, their ids cut short: an id is a secret (PROTOCOL.md section 7) |
 
-A connection is for one request. Its head is bounded in size and the whole of it in time, so that a peer that stalls
-costs no more than a socket for a few seconds.
+A connection is for one request. Its head is bounded in size and the whole of it in time, so that a peer that
+stalls costs no more than a socket for a few seconds.
 """
 
 from __future__ import annotations
@@ -73,13 +73,11 @@ class Admin:
 
     def __init__(self, address: Address, proxy: Proxy, registry: CollectorRegistry) -> None:
         self.address = address
-        # Set by whoever stops the proxy: it takes no new sessions any more.
-        self.draining = False
         self._proxy = proxy
         self._registry = registry
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        # An extension point: one more path is one more line. A path has a handler for each method; HEAD goes with GET.
+        # The extension point: a path has a handler for each of its methods, and HEAD goes with GET.
         self._routes: dict[str, dict[str, Callable[[], Response]]] = {
             "/healthz": {"GET": self._health},
             "/readyz": {"GET": self._readiness},
@@ -131,7 +129,7 @@ class Admin:
     async def _read_and_answer(
         self, http: h11.Connection, reader: asyncio.StreamReader
     ) -> tuple[Response | None, bool]:
-        """Return the answer to the request that arrives, None if none does, and whether it goes without its body."""
+        """Return the answer to the request, None if none arrives, and whether it goes without its body."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while (event := http.next_event()) is h11.NEED_DATA:
@@ -140,9 +138,7 @@ class Admin:
             detail = f"the request did not arrive within {PATIENCE:g} s"
             return refusal(HTTPStatus.REQUEST_TIMEOUT, detail), False
         except h11.RemoteProtocolError as error:
-            return refusal(
-                HTTPStatus(error.error_status_hint), f"not a request that can be read: {error}"
-            ), False
+            return refusal(HTTPStatus(error.error_status_hint), f"not a request that can be read: {error}"), False
         if not isinstance(event, h11.Request):
             return None, False
         method = event.method.decode()
@@ -162,7 +158,7 @@ class Admin:
         return as_json({"status": "ok"})
 
     def _readiness(self) -> Response:
-        if self.draining:
+        if self._proxy.draining:
             return as_json({"status": "draining"}, HTTPStatus.SERVICE_UNAVAILABLE)
         return as_json({"status": "ready"})
 
@@ -183,8 +179,6 @@ def _encode(http: h11.Connection, response: Response, head_only: bool) -> bytes:
     ]
     if response.allow:
         headers.append(("Allow", response.allow))
-    head = http.send(
-        h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase)
-    )
+    head = http.send(h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase))
     body = b"" if head_only else http.send(h11.Data(data=response.body))
     return (head or b"") + (body or b"")

@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
 
 import click
 import uvloop
@@ -28,7 +29,8 @@ from pydantic.fields import FieldInfo
 from .admin import Admin
 from .config import Address, Config
 from .core.events import Event
-from .logs import log_event, start_logging
+from .core.policy import DUPLEX
+from .logs import log_event, logger, start_logging
 from .metrics import Metrics
 from .proxy import Proxy
 from .sources import ConfigError, flag_of, load
@@ -63,74 +65,71 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False)
 @click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
     """A WebSocket proxy whose sessions outlive dropped connections."""
-
-
-def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
-    if field.is_required():
-        return "required"
-    if option == "grace":
-        return "15s"
-    if field.default is None or field.default == ():
-        return "off" if option == "admin" else "none"
-    if metavar == "DURATION":
-        return format_duration(field.default)
-    return format_size(field.default) if metavar == "SIZE" else str(field.default)
 
 
 def _flag(option: str, field: FieldInfo) -> click.Option:
     """Return the flag of one field of `Config`. The value stays text: `Config` is what checks it."""
     extra = field.json_schema_extra
     metavar = str(extra["metavar"]) if isinstance(extra, dict) else ""
+    default = "required" if field.is_required() else f"default: {_default_text(option, field, metavar)}"
+    text = f"{field.description}  [{default}]"
+    flag = flag_of(option)
     if field.annotation is bool:
-        return click.Option(
-            [f"{flag_of(option)}/--no-{flag_of(option)[2:]}"],
-            default=None,
-            help=f"{field.description}  [default: {'yes' if field.default else 'no'}]",
-        )
-    return click.Option(
-        [flag_of(option)],
-        metavar=metavar,
-        multiple=option in ("upstream", "bind"),
-        default=None,
-        help=f"{field.description}  [{_default_label(field)}{_default_text(option, field, metavar)}]",
-    )
+        return click.Option([f"{flag}/--no-{flag.removeprefix('--')}"], default=None, help=text)
+    # The two that are lists may be given several times.
+    return click.Option([flag], metavar=metavar, multiple=option in ("upstream", "bind"), help=text)
 
 
-def _default_label(field: FieldInfo) -> str:
-    return "" if field.is_required() else "default: "
+def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
+    # That of grace depends on the mode; its help tells about the others.
+    value: Any = DUPLEX.grace if option == "grace" else field.default
+    if value is None or value == ():
+        return "off" if option == "admin" else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if metavar == "DURATION":
+        return format_duration(value)
+    return format_size(value) if metavar == "SIZE" else str(value)
 
 
-def _serve_command(config: str | None, **flags: object) -> int:
-    settings = load(
-        {name: value for name, value in flags.items() if value not in (None, ())}, os.environ, config
-    )
+def configure(config: str | None, **flags: object) -> Config:
+    """Return the configuration made of the parsed `flags` of `serve`, the environment, and the file `config`.
+
+    Raises:
+        ConfigError: see `sources.load`.
+
+    """
+    return load({option: value for option, value in flags.items() if value not in (None, ())}, os.environ, config)
+
+
+def _run(**flags: Any) -> int:
+    settings = configure(**flags)
     start_logging(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings))
 
 
-commands.add_command(
-    click.Command(
-        "serve",
-        callback=_serve_command,
-        params=[
-            *(_flag(option, field) for option, field in Config.model_fields.items()),
-            click.Option(
-                ["--config"],
-                metavar="FILE",
-                help='A TOML file with any of these options: `retry-for = "30s"`, at the top or in [reconnect-proxy].',
-            ),
-        ],
-        short_help="Run the proxy until it is told to stop.",
-        help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time; a second one ends it at once. "
-        "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config; a "
-        "flag outranks a variable, and a variable the file.",
-    )
+serve_command = click.Command(
+    "serve",
+    callback=_run,
+    params=[
+        *(_flag(option, field) for option, field in Config.model_fields.items()),
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            help='A TOML file of these options: `retry-for = "30s"`, at the top or in [reconnect-proxy].',
+        ),
+    ],
+    short_help="Run the proxy until it is told to stop.",
+    help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time; a second one ends it at once. "
+    "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config; a flag "
+    "outranks a variable, and a variable the file.",
 )
+commands.add_command(serve_command)
 
 
 async def serve(config: Config) -> int:
@@ -152,7 +151,7 @@ async def serve(config: Config) -> int:
 
     try:
         async with AsyncExitStack() as stack:
-            proxy = Proxy(config, observe)
+            proxy = Proxy(config, observe=observe)
             await _listen(stack, proxy, config.listen, "--listen")
             metrics.watch(proxy.sessions)
             admin = Admin(config.admin, proxy, metrics.registry) if config.admin else None
@@ -161,8 +160,7 @@ async def serve(config: Config) -> int:
             upstreams = ", ".join(config.upstream)
             click.echo(f"listening on {proxy.url} -> {upstreams} (mode {config.mode})", err=True)
             await signals.get()
-            if admin:
-                admin.draining = True
+            logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.sessions())}})
             await _first_of(proxy.drain(config.drain), signals.get())
     finally:
         for number in STOP_SIGNALS:
@@ -177,9 +175,7 @@ async def _listen(
     try:
         await stack.enter_async_context(listener)
     except socket.gaierror:
-        raise CannotListen(
-            f"cannot listen on {address}: the host is unknown; choose another with {flag}"
-        ) from None
+        raise CannotListen(f"cannot listen on {address}: the host is unknown; choose another with {flag}") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         if error.errno == errno.EADDRINUSE:

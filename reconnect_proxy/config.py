@@ -1,8 +1,8 @@
 """What the proxy can be told: one model, `Config`, which every way of configuring it ends in.
 
-A `Config` is complete and consistent or does not exist. Each field carries what the command line shows about it (its
-help text and placeholder), so an option is described here and nowhere else. Where the values come from (flags,
-variables, a file) is the business of `sources`.
+A `Config` is complete and consistent or does not exist. Each field carries what the command line shows about it
+(its help text and placeholder), so an option is described here and nowhere else. Where the values come from
+(flags, variables, a file) is the business of `sources`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from .core.policy import POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from .logs import LogFormat, LogLevel
 from .units import parse_duration, parse_size
 
@@ -45,11 +45,13 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def _items(given: object) -> list[object]:
+    """Return what was given as a list: one item may be given without the list."""
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]
+
+
 def _upstreams(given: object) -> object:
-    urls = (given,) if isinstance(given, str) else given
-    if not isinstance(urls, Iterable) or isinstance(urls, (bytes, dict)):
-        raise ValueError(f"{given!r} is no list of URLs: write ws://HOST:PORT, or a list of such")
-    checked = tuple(_upstream(url) for url in urls)
+    checked = tuple(_upstream(url) for url in _items(given))
     if not checked:
         raise ValueError("the list is empty: name at least one ws://HOST:PORT")
     return checked
@@ -65,9 +67,7 @@ def _upstream(url: object) -> str:
     except ValueError as error:
         raise ValueError(f"{url!r} is not a URL ({error}): {hint}") from None
     if parts.scheme == "wss":
-        raise ValueError(
-            f"{url!r} asks for TLS, which the proxy cannot speak yet; it comes later. For now {hint}"
-        )
+        raise ValueError(f"{url!r} asks for TLS, which the proxy cannot speak yet; it comes later. For now {hint}")
     if parts.scheme != "ws" or not parts.hostname or port == 0:
         raise ValueError(f"{url!r} is not the URL of a WebSocket server: {hint}")
     if "@" in parts.netloc or "?" in url or "#" in url:
@@ -84,9 +84,7 @@ def _address(given: object) -> object:
         else None
     )
     if match is None or int(match[3]) > 65535:
-        raise ValueError(
-            f"{given!r} is not an address: write HOST:PORT or [IPV6]:PORT, for instance 127.0.0.1:9124"
-        )
+        raise ValueError(f"{given!r} is not an address: write HOST:PORT or [IPV6]:PORT, for instance 127.0.0.1:9124")
     return Address(match[1] or match[2], int(match[3]))
 
 
@@ -96,10 +94,10 @@ def _address_or_off(given: object) -> object:
 
 def _one_of(kind: type[Choice]) -> BeforeValidator:
     def choose(given: object) -> Choice:
-        try:
-            return kind(given)
-        except ValueError:
-            raise ValueError(f"{given!r} is not a choice: write {_either(kind)}") from None
+        for choice in kind:
+            if given == choice:
+                return choice
+        raise ValueError(f"{given!r} is not a choice: write {_either(kind)}")
 
     return BeforeValidator(choose)
 
@@ -133,20 +131,10 @@ def _count(given: object) -> object:
 
 
 def _yes_or_no(given: object) -> object:
-    words = {
-        "true": True,
-        "yes": True,
-        "on": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "off": False,
-        "0": False,
-    }
-    if isinstance(given, bool):
-        return given
-    if isinstance(given, str) and given.lower() in words:
-        return words[given.lower()]
+    word = given.lower() if isinstance(given, str) else given
+    for answer, words in ((True, ("true", "yes", "on", "1")), (False, ("false", "no", "off", "0"))):
+        if word is answer or word in words:
+            return answer
     raise ValueError(f"{given!r} is neither yes nor no: write true or false")
 
 
@@ -156,36 +144,31 @@ def _retry_on(given: object) -> object:
     if given in ("any", "abnormal"):
         return RetryOn(any=given == "any", codes=RETRYABLE)
     hint = "write abnormal, any, or close codes such as 1006,1012"
-    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given
-    if not isinstance(parts, Iterable) or isinstance(parts, (bytes, dict)):
-        raise ValueError(f"{given!r} says not when to retry: {hint}")
-    codes = [str(part).strip() for part in parts]
+    codes = [str(part).strip() for part in (given.split(",") if isinstance(given, str) else _items(given))]
     if not codes or not all(re.fullmatch(r"[1-4][0-9]{3}", code) for code in codes):
-        raise ValueError(f"{given!r} says not when to retry: {hint} (1000 to 4999)")
+        raise ValueError(f"{given!r} does not say when to retry: {hint} (1000 to 4999)")
     return RetryOn(any=False, codes=frozenset(map(int, codes)))
 
 
 def _gate(given: object) -> object:
     if isinstance(given, Gate):
         return given
-    if given in (GateKind.OPEN, GateKind.FIRST_MESSAGE):
-        return Gate(GateKind(given))
+    for kind in (GateKind.OPEN, GateKind.FIRST_MESSAGE):
+        if given == kind:
+            return Gate(kind)
     if isinstance(given, str) and given.startswith("prefix:") and given != "prefix:":
         return Gate(GateKind.PREFIX, given.removeprefix("prefix:").encode())
     raise ValueError(f"{given!r} is not a gate: write open, first-message or prefix:TEXT")
 
 
 def _header_names(given: object) -> object:
-    texts = (given,) if isinstance(given, str) else given
-    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, dict)):
-        raise ValueError(f"{given!r} is no list of headers: write names such as authorization,cookie")
-    names = [name.strip() for text in texts for name in str(text).split(",")]
-    for name in names:
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} is not the name of a header: write names such as authorization,cookie"
-            )
-    return tuple(dict.fromkeys(name.lower() for name in names))
+    names: list[str] = []
+    for item in _items(given):
+        for name in item.split(",") if isinstance(item, str) else [""]:
+            if not _HEADER_NAME.fullmatch(name.strip()):
+                raise ValueError(f"{item!r} is not a header's name: write names such as authorization,cookie")
+            names.append(name.strip().lower())
+    return tuple(dict.fromkeys(names))
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
@@ -194,9 +177,7 @@ SomeBytes = Annotated[int, _above_zero(parse_size)]
 
 
 def _option(default: Any, metavar: str, description: str) -> Any:
-    return Field(
-        default, description=description, json_schema_extra={"metavar": metavar}, validate_default=True
-    )
+    return Field(default, description=description, json_schema_extra={"metavar": metavar}, validate_default=True)
 
 
 class Config(BaseModel):
@@ -220,7 +201,7 @@ class Config(BaseModel):
     )
     mode: Annotated[Mode, _one_of(Mode)] = _option(
         Mode.DUPLEX,
-        "duplex|sender|receiver",
+        "|".join(Mode),
         "Which legs outlive their sockets: both (duplex), the upstream's (sender), "
         "or both with one upstream for all clients (receiver).",
     )
@@ -231,12 +212,12 @@ class Config(BaseModel):
         "unless given. Of no effect in sender mode, where a session ends with its client.",
     )
     grace_on: Annotated[GraceOn, _one_of(GraceOn)] = _option(
-        GraceOn.ANY,
-        "any|abnormal",
+        DUPLEX.grace_on,
+        "|".join(GraceOn),
         "Which losses of a client start its grace; with abnormal, a clean 1000 ends the session.",
     )
     retry_for: Seconds = _option(
-        60.0, "DURATION", "How long a lost upstream is redialled before its session ends."
+        DUPLEX.retry_for, "DURATION", "How long a lost upstream is redialled before its session ends."
     )
     retry_on: Annotated[RetryOn, BeforeValidator(_retry_on)] = _option(
         "abnormal", "abnormal|any|CODE,CODE", "After which close codes of an upstream it is redialled."
@@ -247,27 +228,29 @@ class Config(BaseModel):
         "What opens an upstream to messages: its handshake, or a message of its own.",
     )
     uncertain: Annotated[Uncertain, _one_of(Uncertain)] = _option(
-        Uncertain.RESEND,
-        "resend|drop|close",
+        DUPLEX.uncertain,
+        "|".join(Uncertain),
         "What becomes of messages that a lost peer may or may not have received, when it cannot say so.",
     )
     connect_timeout: SomeSeconds = _option(
-        5.0, "DURATION", "How long one dial of an upstream may take, handshake and gate included."
+        DUPLEX.connect_timeout, "DURATION", "How long one dial of an upstream may take, handshake and gate included."
     )
-    ping_interval: SomeSeconds = _option(20.0, "DURATION", "How long a link may be idle before it is pinged.")
+    ping_interval: SomeSeconds = _option(
+        DUPLEX.ping_interval, "DURATION", "How long a link may be idle before it is pinged."
+    )
     ping_timeout: SomeSeconds = _option(
-        20.0, "DURATION", "How long a pinged link may stay silent before it is lost."
+        DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it is lost."
     )
     dial: Annotated[Dial, _one_of(Dial)] = _option(
         Dial.FIRST_CLIENT,
-        "first-client|start",
+        "|".join(Dial),
         "When receiver mode dials its upstream; start is for receiver mode only.",
     )
     accept_when_down: Annotated[bool, BeforeValidator(_yes_or_no)] = _option(
-        True, "", "Accept clients while no upstream can be reached; otherwise they get a 503."
+        DUPLEX.accept_when_down, "", "Accept clients while no upstream can be reached; otherwise they get a 503."
     )
     max_queue: SomeBytes = _option(
-        16 * 1024**2, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
+        DUPLEX.max_queue, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
     )
     max_message: SomeBytes = _option(
         16 * 1024**2, "SIZE", "The largest message; a larger one closes its sender with 1009."
@@ -285,10 +268,10 @@ class Config(BaseModel):
         None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served."
     )
     log_format: Annotated[LogFormat, _one_of(LogFormat)] = _option(
-        LogFormat.TEXT, "text|json", "How log lines on stderr are written."
+        LogFormat.TEXT, "|".join(LogFormat), "How log lines on stderr are written."
     )
     log_level: Annotated[LogLevel, _one_of(LogLevel), BeforeValidator(_log_level)] = _option(
-        LogLevel.INFO, "debug|info|warning|error", "The least important log lines that are written."
+        LogLevel.INFO, "|".join(LogLevel), "The least important log lines that are written."
     )
 
     def __init__(self, **options: Any) -> None:
@@ -298,7 +281,7 @@ class Config(BaseModel):
     @field_validator("grace", mode="before")
     @classmethod
     def _grace_of_mode(cls, given: object, info: ValidationInfo) -> float | None:
-        """Fill in what the mode means by a grace that is not given, and none at all where nothing can be resumed."""
+        """Fill in the grace of the mode where none is given, or where a client cannot come back anyway."""
         policy = POLICIES[info.data.get("mode", Mode.DUPLEX)]
         if given is None or not policy.resumable:
             return policy.grace
@@ -310,6 +293,6 @@ class Config(BaseModel):
         mode = info.data.get("mode", Mode.RECEIVER)
         if dial is Dial.START and mode is not Mode.RECEIVER:
             raise ValueError(
-                f"'start' is for receiver mode, and the mode is {mode}: write first-client, or change the mode"
+                f"'start' is for receiver mode, but the mode is {mode}: write first-client, or change the mode"
             )
         return dial

@@ -1,8 +1,8 @@
 """One log line for each event of a session, as text for people or as JSON for machines.
 
-Text: `2026-01-31 12:00:00.123 INFO leg lost session=abc123… leg=upstream code=1006 reason="" waiting=12`. JSON: one
-object a line with `ts`, `level`, `event` and the same fields. A session's id appears cut short only, since an id is a
-secret (PROTOCOL.md section 7); what a peer said (a close reason) is quoted, so that it cannot forge a line.
+Text: `2026-01-31 12:00:00.123 INFO leg lost session=abc123… leg=upstream code=1006 reason="" waiting=12`. JSON:
+one object a line with `ts`, `level`, `event` and the same fields. A session's id appears cut short only, since an
+id is a secret (PROTOCOL.md section 7); what a peer said (a close reason) is quoted, so that it cannot forge a line.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def log_event(event: Event) -> None:
 
 
 def level_of(event: Event) -> int:
-    """Return the `logging` level of `event`: a warning where someone should look, or where a message was lost."""
+    """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
     match event:
         case DialFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
             return logging.WARNING
@@ -77,7 +77,7 @@ def level_of(event: Event) -> int:
 
 
 def line_of(event: Event) -> tuple[str, dict[str, object]]:
-    """Return the name of `event` in words (`leg lost`) and its fields in order, the session's id cut short."""
+    """Return the name of `event` in words (`leg lost`) and its fields in order, a session's id cut short."""
     name = re.sub(r"(?<!^)([A-Z])", r" \1", type(event).__name__).lower()
     return name, dict(_fields_of(event))
 
@@ -107,7 +107,7 @@ class JsonFormatter(logging.Formatter):
     """Writes one JSON object a line: `ts` (UTC, ISO 8601), `level`, `event`, then the event's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object of `record`, with `logger` for lines of other packages and `exception` for a traceback."""
+        """Return the object of `record`; `logger` names another package, `exception` holds a traceback."""
         line: dict[str, object] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -122,7 +122,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def start_logging(style: LogFormat, level: LogLevel, stream: TextIO | None = None) -> logging.Handler:
-    """Send the log lines of this process to `stream` (stderr): the proxy's from `level` on, all others' warnings.
+    """Send log lines to `stream` (stderr): the proxy's from `level` on, those of all others from warnings on.
 
     Returns:
         The handler, for `logging.getLogger().removeHandler` when the process goes on without the proxy.
@@ -143,7 +143,7 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _json(value: object) -> str:
-    """Return `value` as JSON that is readable where that is safe: line and control characters are always escaped."""
+    """Return `value` as JSON, readable where that is safe: line and control characters are always escaped."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if text.isprintable() else json.dumps(value, default=str)
 

@@ -1,7 +1,7 @@
-"""What the proxy counts, for Prometheus: what has happened since its start, and what it holds at the moment of a scrape.
+"""What the proxy counts, for Prometheus: what has happened since its start, and what it holds at a scrape.
 
-The first is counted event by event (`Metrics.count` is an `Observe`), never per message. The second is read from the
-sessions when somebody asks for it, so that it costs nothing in between.
+The first is counted event by event (`Metrics.count` is an `Observe`), never per message. The second is read from
+the sessions when somebody asks for it, so that it costs nothing in between.
 
 | metric | labels |
 | --- | --- |
@@ -14,7 +14,8 @@ sessions when somebody asks for it, so that it costs nothing in between.
 | `reconnect_proxy_messages_uncertain_dropped_total` | `leg` |
 | `reconnect_proxy_messages_undelivered_total` | `direction`: accepted, and lost with their session |
 | `reconnect_proxy_legs_mute_total` | `leg` |
-| `reconnect_proxy_takeovers_total`, `_slow_clients_closed_total`, `_redials_total`, `_dial_failures_total` | |
+| `reconnect_proxy_takeovers_total`, `_slow_clients_closed_total` | |
+| `reconnect_proxy_redials_total`, `_dial_failures_total` | |
 | `reconnect_proxy_refusals_total` | `status`, `error` |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
@@ -73,9 +74,7 @@ class Metrics:
         self._lost = counter("legs_lost", "Links lost, by leg and close code.", "leg", "code")
         self._resumed = counter("legs_resumed", "Legs that got a link again.", "leg")
         self._resent = counter("messages_resent", "Messages sent again on a new link.", "leg")
-        self._dropped = counter(
-            "messages_uncertain_dropped", "Uncertain messages dropped, as configured.", "leg"
-        )
+        self._dropped = counter("messages_uncertain_dropped", "Uncertain messages dropped, as configured.", "leg")
         self._undelivered = counter("messages_undelivered", "Messages lost with their session.", "direction")
         self._mute = counter("legs_mute", "Legs whose peer answers no Ping.", "leg")
         self._taken_over = counter("takeovers", "Clients that came back before their old link was lost.")
@@ -136,8 +135,8 @@ class Metrics:
 def code_label(code: int) -> str:
     """Return `code` as a label.
 
-    A peer may close with any of the two thousand codes from 3000 on. They share two labels, so that nobody can fill the
-    memory of the proxy, or of Prometheus, with series; 4000 is the proxy's own "taken over".
+    A peer may close with any of the two thousand codes from 3000 on. They share two labels, so that nobody can
+    fill the memory of the proxy, or of Prometheus, with series; 4000 is the proxy's own "taken over".
     """
     if 1000 <= code <= 1015 or code == 4000:
         return str(code)
@@ -157,7 +156,7 @@ class LiveSessions(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Walk over the sessions once."""
         states: Tally[str] = Tally()
-        legs: Tally[str] = Tally({leg: 0 for leg in LegName})
+        legs: Tally[str] = Tally(dict.fromkeys(LegName, 0))
         messages: Tally[str] = Tally(c2u=0, u2c=0)
         queued: Tally[str] = Tally(c2u=0, u2c=0)
         held: Tally[str] = Tally(c2u=0, u2c=0)

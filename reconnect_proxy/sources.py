@@ -1,7 +1,7 @@
 """Where a `Config` comes from: flags > `RECONNECT_PROXY_*` variables > a TOML file > defaults.
 
-Each option is kept with its *origin*, the name under which the user gave it (`--grace`, `RECONNECT_PROXY_GRACE`,
-`proxy.toml: grace`), so that an error can name what has to be changed, wherever that is.
+Each option is kept with its *origin*, the name under which the user gave it (`--grace`,
+`RECONNECT_PROXY_GRACE`, `proxy.toml: grace`), so that an error can name what has to be changed, wherever that is.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["ConfigError", "flag_of", "load", "variable_of"]
 PREFIX = "RECONNECT_PROXY_"
 TABLE = "reconnect-proxy"
 
-#: Kubernetes gives every pod the addresses of its services as variables. For a service called `reconnect-proxy` they
-#: have our prefix: RECONNECT_PROXY_PORT, RECONNECT_PROXY_SERVICE_HOST, RECONNECT_PROXY_PORT_9124_TCP_ADDR.
+#: Kubernetes gives every pod the addresses of its services as variables. For a service called `reconnect-proxy`
+#: they have our prefix: RECONNECT_PROXY_PORT, RECONNECT_PROXY_SERVICE_HOST, RECONNECT_PROXY_PORT_9124_TCP_ADDR.
 _SERVICE_VARIABLE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT$|PORT_\d+_(TCP|UDP|SCTP))")
 
 
@@ -52,8 +52,8 @@ def variable_of(option: str) -> str:
 def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | None = None) -> Config:
     """Return the configuration made of `flags` (option names to values), `environ` and the TOML `file`.
 
-    Without `file` the variable `RECONNECT_PROXY_CONFIG` may name one. A variable that is set to nothing counts as not
-    set.
+    Without `file` the variable `RECONNECT_PROXY_CONFIG` may name one. A variable that is set to nothing counts as
+    not set.
 
     Raises:
         ConfigError: an unknown key, a bad value, no upstream, or a file that cannot be read.
@@ -96,9 +96,7 @@ def _from_variables(variables: Mapping[str, str]) -> dict[str, Given]:
         elif option is not None:
             given[option] = Given(text, name)
         elif not _SERVICE_VARIABLE.match(name):
-            raise ConfigError(
-                f"{name}: there is no such option{_meant(name, [*options, variable_of('config')])}"
-            )
+            raise ConfigError(f"{name}: there is no such option{_meant(name, [*options, variable_of('config')])}")
     return given
 
 
@@ -124,7 +122,7 @@ def _from_file(file: str, origin: str) -> dict[str, Given]:
 
 
 def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
-    """Return the part of `document` that is for the proxy: its table, or all of it where there is no such table."""
+    """Return the part of `document` that is for the proxy: its table, or all of it where it has none."""
     names = [name for name in (TABLE, TABLE.replace("-", "_")) if name in document]
     if not names:
         return document
@@ -132,7 +130,7 @@ def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: {names[0]}: must be a table: write [{TABLE}] and the options below it")
     for key, value in document.items():
-        # Tables of other programs are their own affair; a lone option outside of ours would be ignored in silence.
+        # Tables of other programs are their own affair; a lone option outside of ours would be ignored silently.
         if key != names[0] and (len(names) > 1 or not isinstance(value, dict)):
             raise ConfigError(f"{file}: {key}: is outside of the table [{names[0]}]: move it there")
     return table

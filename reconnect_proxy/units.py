@@ -52,7 +52,7 @@ def parse_size(text: str | float) -> int:
     """Return the bytes that `text` stands for: `16MiB`, `64KiB`, `1MB`, or a plain number of bytes.
 
     Raises:
-        ValueError: it is no size, a negative one, or not a whole number of bytes. The message is a sentence for the user.
+        ValueError: it is no size, or a negative or broken one. The message is a sentence for the user.
 
     """
     hint = "write it as 16MiB, 64KiB, 1MB or a plain number of bytes"
@@ -66,9 +66,7 @@ def parse_size(text: str | float) -> int:
         raise ValueError(f"{text!r} is not a size: {hint}")
     size = Decimal(match[1]) * scale
     if size != size.to_integral_value():
-        raise ValueError(
-            f"{text!r} is not a size: it is {size.normalize():f} bytes, which must be a whole number"
-        )
+        raise ValueError(f"{text!r} is not a size: it is {size.normalize():f} bytes, which must be a whole number")
     return int(size)
 
 
@@ -80,7 +78,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Return `size` bytes the way `parse_size` reads it, in the largest binary unit that keeps it whole: `16MiB`."""
+    """Return `size` bytes the way `parse_size` reads it, in the largest binary unit that divides it: `16MiB`."""
     for unit in ("GiB", "MiB", "KiB"):
         scale = SIZES[unit.lower()]
         if size and size % scale == 0:

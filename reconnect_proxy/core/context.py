@@ -167,8 +167,8 @@ class Context:
 
     @property
     def received_from_upstream(self) -> int:
-        """How many `u2c` messages were received so far."""
-        return self.u2c.pushed
+        """How many `u2c` messages were received so far, with those that nobody waited for any more: they had their Pong."""
+        return self.u2c.pushed + self.undelivered_u2c
 
     @property
     def resumable(self) -> bool:
@@ -184,6 +184,7 @@ class Context:
     def when_opened(self, waiter: Callable[[Opening], None]) -> None:
         """Call `waiter` with the outcome of the first dial: at once if it is known."""
         if self._opening is None:
+            self._cancel_grace()
             self._waiters.append(waiter)
         else:
             waiter(self._opening)
@@ -247,7 +248,16 @@ class Context:
             error = OutOfRange(claim.received, outbox.confirmed, outbox.furthest)
             raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", str(error))
         self._take_over()
-        return self.c2u.pushed
+        return self.c2u.pushed + self.undelivered_c2u
+
+    def agree_subprotocol(self, offers: Sequence[str]) -> str | None:
+        """Return the subprotocol for a client's 101: the session's, if this client offers it.
+
+        While no upstream has been reached it can only be the client's first offer, and is settled with that.
+        """
+        if self.upstream.subprotocol is None:
+            self.upstream.subprotocol = offers[0] if offers else ""
+        return self.upstream.subprotocol if self.upstream.subprotocol in offers else None
 
     def attach(self, leg: Leg, claim: Claim) -> Link:
         """Make `leg` the client's socket. Its handshake is complete."""
@@ -262,16 +272,16 @@ class Context:
         try:
             resumption = link.resume(None if self._policy.shared else claim.received)
         except DeliveryUncertain as error:
-            self._end(1011, str(error), owed_to=None)
+            self._end(1011, str(error), owed_to=LegName.UPSTREAM)
             return link
         self._client_aware = link.aware
         self._report_resumption(LegName.CLIENT, link, resumption, away, self._seen_client)
         self._seen_client = True
         if link.wants_control and self.upstream.replay_info is not None:
             leg.send(*self.upstream.replay_info)
-        self._regulate()
+        # Before it is decided which leg is read: that depends on what is still to be sent.
         link.pump()
-        self._finish_if_delivered()
+        self.link_relieved(link)
         return link
 
     def client_left(self, waiter: Callable[[Opening], None]) -> None:
@@ -405,7 +415,8 @@ class Context:
             self._close_slow_clients()
         upstream = self.upstream.link
         if upstream is not None:
-            upstream.regulate(self._u2c_full())
+            # A gate opens with a message, and where `u2c` is given up nothing waits for it to empty.
+            upstream.regulate(self._u2c_full() and upstream.open and self._owed_to is not LegName.UPSTREAM)
         stop = self.c2u.full and self._owed_to is not LegName.CLIENT
         for client in self.incoming:
             waits_for_pong = client.outbox.full and not client.outbox.pending
@@ -448,8 +459,8 @@ class Context:
 
     def _end(self, code: int, reason: str, owed_to: LegName | None) -> None:
         """Begin the end: close the sides that are owed nothing, deliver to the one that is."""
-        if self.state in (State.ENDING, State.ENDED):
-            # The other side goes as well: nobody is left to deliver to.
+        if self.state is not State.OPEN:
+            # Nobody was accepted yet, or the other side goes as well: there is nobody to deliver to.
             self._finish(code, reason)
             return
         self.state = State.ENDING
@@ -489,11 +500,13 @@ class Context:
         """While ENDING, give a peer up that is connected and confirms nothing for as long as a silent one is given."""
         outbox = self.c2u if self._owed_to is LegName.UPSTREAM else self.u2c
         link = self.upstream.link if self._owed_to is LegName.UPSTREAM else next(iter(self.incoming), None)
-        if self._deadline is not None and link is not None and outbox.confirmed == self._last_confirmed:
+        patience = self._policy.ping_interval + self._policy.ping_timeout
+        # A peer that has just come back has had no time yet.
+        judged = self._deadline is not None and link is not None and self._clock.time() >= link.opened_at + patience
+        if judged and outbox.confirmed == self._last_confirmed:
             self._finish(self._ending_code, self._ending_reason)
             return
         self._last_confirmed = outbox.confirmed
-        patience = self._policy.ping_interval + self._policy.ping_timeout
         self._deadline = self._clock.call_later(patience, self._watch_delivery)
 
     def _finish(self, code: int, reason: str) -> None:

@@ -104,6 +104,7 @@ class Link:
         "_owner",
         "_policy",
         "_quiet",
+        "_read_since",
         "_sent_since_ping",
         "_tokens",
         "_watch",
@@ -151,6 +152,8 @@ class Link:
         # The Pings in flight: the message number each stands for, and when it was sent. Oldest first, numbers ascending.
         self._tokens: list[tuple[int, float]] = []
         self._answered = False
+        # Since when the socket is read without a break: a Pong that nobody reads proves nothing against the peer.
+        self._read_since = self.opened_at
         self._sent_since_ping = 0
         self._bytes_since_ping = 0
         self._last_sent = 0.0
@@ -244,11 +247,12 @@ class Link:
         # RFC 6455 section 5.5.3: a peer may answer only the latest of several Pings, so this one answers for the earlier.
         del self._tokens[: place + 1]
         self._answered = True
-        self.outbox.confirm(n)
+        # The count stated when a gate opened may have overtaken a Ping that was sent before.
+        self.outbox.confirm(max(n, self.outbox.confirmed))
         if self._sent_since_ping >= PING_EVERY_MESSAGES or self._bytes_since_ping >= PING_EVERY_BYTES:
             self._ping()
-        elif not self._tokens and self._quiet is None and self.outbox.unconfirmed:
-            self._quiet = self._clock.call_later(PING_QUIET, self._on_quiet)
+        elif self._quiet is None:
+            self._on_quiet()
         self._owner.link_relieved(self)
 
     def on_heard(self) -> None:
@@ -283,7 +287,7 @@ class Link:
                 self.leg.pause_reading()
             else:
                 # Its silence while nobody listened says nothing.
-                self.heard_at = self._clock.time()
+                self.heard_at = self._read_since = self._clock.time()
                 self.leg.resume_reading()
 
     def die(self) -> None:
@@ -320,11 +324,14 @@ class Link:
         wait = self.heard_at + interval - now
         if wait <= 0:
             wait += timeout
-        if not self._answered and not self.mute:
+        if not self._answered and not self.mute and not self.paused:
             # It has yet to show that it answers Pings at all, so each is judged when its time is over.
-            asked = self._tokens[0][1] if self._tokens else now
+            asked = max(self._tokens[0][1], self._read_since) if self._tokens else now
             if now >= asked + timeout and self.heard_at > asked and self.leg.flushed():
                 self._become_mute()
+                if self.dead:
+                    # That was the last thing its session waited for.
+                    return
             wait = min(wait, max(asked + timeout - now, PING_QUIET))
         self._watch = self._clock.call_later(wait, self._on_watch)
 

@@ -347,7 +347,6 @@ class Upstream:
         if self.state is State.GATED:
             dial = self._dial
             assert dial is not None, "a gated link belongs to the present dial"
-            self._cancel_timer()
             self.on_failed(dial, Failure(f"it closed ({code}) before its gate opened"))
             return
         self._dial = None

@@ -16,13 +16,13 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Start proxies: `await serve(url, "--grace", "1s", config="bind = …")`; each must end well."""
     running: list[Serving] = []
 
-    async def start(upstream: str, *options: str, config: str = "") -> Serving:
+    async def start(upstream: str, *options: str, config: str = "", drain: str = "300ms") -> Serving:
         extra: list[str] = []
         if config:
             file = tmp_path / f"proxy-{len(running)}.toml"
             file.write_text(config)
             extra = ["--config", str(file)]
-        serving = await Serving.started("--upstream", upstream, *extra, *options)
+        serving = await Serving.started("--upstream", upstream, *extra, *options, drain=drain)
         running.append(serving)
         return serving
 

@@ -30,13 +30,13 @@ class Serving:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def started(cls, *options: str) -> "Serving":
+    async def started(cls, *options: str, drain: str) -> "Serving":
         """Start a proxy on a free port and wait until it says that it listens."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0", *options),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=PIPE,
-            env=environment(),
+            env=environment(drain),
         )
         serving = cls(process, options)
         ready = asyncio.create_task(serving._ready.wait())
@@ -117,7 +117,7 @@ class Serving:
                 self._ready.set()
 
 
-def environment() -> dict[str, str]:
-    """The environment without this user's settings of the proxy, and with a short drain at its end."""
+def environment(drain: str) -> dict[str, str]:
+    """The environment without this user's settings of the proxy, and with the drain time of its stop."""
     settings = {key: value for key, value in os.environ.items() if not key.startswith("RECONNECT_PROXY_")}
-    return {**settings, "RECONNECT_PROXY_DRAIN": "300ms", "PYTHONUNBUFFERED": "1"}
+    return {**settings, "RECONNECT_PROXY_DRAIN": drain, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,269 @@
+"""An upstream that knows the reconnect protocol: the aware side of PROTOCOL.md sections 3 and 4, written from its text.
+
+It shares no code with the proxy, so that the two test each other.
+
+    session:  outbox  [ confirmed+1 … cursor | cursor+1 … pushed ]        received: 1 … n
+                        on the link, no Pong   not sent yet
+    link:     one connection at a time; a resume ends the old one and waits until it is drained
+
+A count is stated only when the old link is drained: what websockets has buffered, it has answered Pings behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import weakref
+from http import HTTPStatus
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from harness.history import Recorder
+from harness.message import Direction, decode
+from harness.workload import Speaker, Workload
+
+PING_AFTER_MESSAGES = 64
+PING_AFTER_BYTES = 256 * 1024
+PING_AFTER_SECONDS = 0.1
+PINGS_IN_FLIGHT = 4
+
+#: Unconfirmed messages at which a session stops making more.
+FULL = 20_000
+
+_ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
+_COUNT = re.compile(r"[0-9]{1,19}")
+
+#: Close codes after which a session may be resumed (PROTOCOL.md section 6: "retryable").
+_RESUMABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
+
+
+class Refused(Exception):
+    """A handshake that is answered with an HTTP error."""
+
+    def __init__(self, status: HTTPStatus, error: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = json.dumps({"error": error, "detail": detail})
+
+
+class Session:
+    """One session: what it owes its peer, and how much it has received."""
+
+    def __init__(self, speaker: Speaker, load: Workload, upstream: AwareUpstream) -> None:
+        self.speaker = speaker
+        self.received = 0
+        self.ended = False
+        # The connection that has the session; another one that finds its claim gone leaves.
+        self.claimed_by: ServerConnection | None = None
+        self._load = load
+        self._upstream = upstream
+        self._owed: dict[int, str | bytes] = {}
+        self._confirmed = 0
+        self._pushed = 0
+        self._cursor = 0
+        self._link: ServerConnection | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._more = asyncio.Event()
+        self._pushing: asyncio.Task[None] | None = None
+        self._pings: list[int] = []
+
+    async def claim(self, connection: ServerConnection, count: int) -> None:
+        """Give the session to a new connection whose peer has received `count` messages.
+
+        Raises Refused if the count cannot be, or another connection claims the session meanwhile.
+        """
+        self.claimed_by = connection
+        if self._link is not None:
+            self._link.transport.abort()
+        await self._drained.wait()
+        if self.claimed_by is not connection:
+            raise Refused(HTTPStatus.CONFLICT, "taken-over", "a newer connection has claimed this session")
+        if self.ended:
+            raise Refused(HTTPStatus.GONE, "gone", "the session ended with its last connection")
+        if not self._confirmed <= count <= self._pushed:
+            detail = f"{count} messages received? {self._confirmed} are confirmed, and {self._pushed} were sent"
+            raise Refused(HTTPStatus.CONFLICT, "count", detail)
+        self._confirm(count)
+        self._cursor = count
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Carry the session on a connection that has claimed it, until the connection ends."""
+        if self.claimed_by is not connection:
+            return
+        self._link = connection
+        self._drained.clear()
+        self._pings.clear()
+        if self._pushing is None:
+            self._pushing = asyncio.create_task(self._push())
+        sending = asyncio.create_task(self._send(connection))
+        try:
+            # recv() hands out what was buffered before it says that the connection is closed.
+            while True:
+                self._upstream.took(await connection.recv())
+                self.received += 1
+        except ConnectionClosed:
+            pass
+        finally:
+            sending.cancel()
+            self._link = None
+            if connection.close_code not in _RESUMABLE:
+                self.end()
+            self._drained.set()
+
+    def end(self) -> None:
+        """End the session: nothing is pushed any more, and it cannot be resumed."""
+        self.ended = True
+        if self._pushing is not None:
+            self._pushing.cancel()
+
+    async def _push(self) -> None:
+        async for _ in self._load.moments():
+            if self._upstream.is_quiet:
+                return
+            if len(self._owed) >= FULL:
+                continue
+            label, message = self.speaker.next()
+            self._upstream.recorder.sent(self._upstream.name, Direction.U2C, label)
+            self._pushed = label.number
+            self._owed[label.number] = message
+            self._more.set()
+
+    async def _send(self, connection: ServerConnection) -> None:
+        """Send what is owed, and a Ping with the number of the last message behind each burst."""
+        pinged, messages, size = self._cursor, 0, 0
+        try:
+            while True:
+                while self._cursor < self._pushed:
+                    self._cursor += 1
+                    message = self._owed[self._cursor]
+                    await connection.send(message)
+                    messages, size = messages + 1, size + len(message)
+                    if messages >= PING_AFTER_MESSAGES or size >= PING_AFTER_BYTES:
+                        if await self._ping(connection):
+                            pinged = self._cursor
+                        messages, size = 0, 0
+                self._more.clear()
+                try:
+                    timeout = PING_AFTER_SECONDS if pinged < self._cursor else None
+                    await asyncio.wait_for(self._more.wait(), timeout)
+                except TimeoutError:
+                    if not self._pings and await self._ping(connection):
+                        pinged = self._cursor
+                        messages, size = 0, 0
+        except ConnectionClosed:
+            # The reading side sees the same, and ends the link.
+            pass
+
+    async def _ping(self, connection: ServerConnection) -> bool:
+        """Send a Ping for all that was sent, unless too many are in flight."""
+        number = self._cursor
+        if len(self._pings) >= PINGS_IN_FLIGHT or number in self._pings:
+            return False
+        self._pings.append(number)
+        answered = asyncio.ensure_future(await connection.ping(number.to_bytes(8, "big")))
+
+        def confirm(answer: asyncio.Future[float]) -> None:
+            # A link that has died answers nothing any more, whatever is still to be handled of it.
+            if answer.cancelled() or answer.exception() is not None or self._link is not connection:
+                return
+            self._pings = [ping for ping in self._pings if ping > number]
+            self._confirm(number)
+
+        answered.add_done_callback(confirm)
+        return True
+
+    def _confirm(self, number: int) -> None:
+        while self._confirmed < number:
+            self._confirmed += 1
+            del self._owed[self._confirmed]
+
+
+class AwareUpstream:
+    """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them exactly once.
+
+    A peer that does not say `X-Reconnect-Received` is not aware: it gets a session that ends with its connection.
+    The arguments are those of `RecordUpstream`.
+    """
+
+    def __init__(self, name: str, load: Workload, recorder: Recorder, seed: str) -> None:
+        self.name = name
+        self.recorder = recorder
+        self.is_quiet = False
+        self._load = load
+        self._seed = seed
+        self._count = 0
+        self._sessions: dict[str, Session] = {}
+        # Which session a connection has claimed in its handshake, and the id to tell its peer.
+        self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[Session, str, bool]]
+        self._claims = weakref.WeakKeyDictionary()
+
+    async def quiet(self) -> None:
+        """Push nothing from now on; what is owed is still sent."""
+        self.is_quiet = True
+
+    def took(self, message: str | bytes) -> None:
+        """Record a message that arrived."""
+        self.recorder.received(self.name, Direction.C2U, decode(message))
+
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""
+        try:
+            reconnect_id = _id(request, "X-Reconnect-Id")
+            connection_id = _id(request, "X-Connection-Id")
+            received = request.headers.get("X-Reconnect-Received")
+            if received is not None and not _COUNT.fullmatch(received):
+                raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
+            key = reconnect_id or connection_id or secrets.token_urlsafe(16)
+            session = self._sessions.get(key)
+            if session is not None and session.ended:
+                session = None
+            if session is None:
+                if reconnect_id is not None and connection_id is None:
+                    raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
+                session = self._begin()
+                if received is not None:
+                    self._sessions[key] = session
+            await session.claim(connection, int(received or 0))
+        except Refused as refusal:
+            response = connection.respond(refusal.status, refusal.body)
+            response.headers["Content-Type"] = "application/json"
+            return response
+        self._claims[connection] = session, key, received is not None
+        return None
+
+    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Say the session's id, and to an aware peer how many of its messages have arrived."""
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return
+        session, key, aware = self._claims[connection]
+        response.headers["X-Connection-Id"] = key
+        if aware:
+            response.headers["X-Reconnect-Received"] = str(session.received)
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Serve one connection until it ends."""
+        session, _, aware = self._claims.pop(connection)
+        stream = session.speaker.stream
+        self.recorder.link(stream, "connected", asked=True)
+        await session.serve(connection)
+        if not aware:
+            session.end()
+        code, reason = connection.close_code, connection.close_reason or ""
+        self.recorder.link(stream, "disconnected", asked=False, code=code, reason=reason)
+
+    def _begin(self) -> Session:
+        self._count += 1
+        speaker = Speaker(self._load, f"{self.name}.{self._count}", Direction.U2C, self._seed)
+        return Session(speaker, self._load, self)
+
+
+def _id(request: Request, header: str) -> str | None:
+    found = request.headers.get(header)
+    if found is not None and not _ID.fullmatch(found):
+        raise Refused(HTTPStatus.BAD_REQUEST, "id", f"{header} is not 16 to 128 of A-Za-z0-9._~-")
+    return found

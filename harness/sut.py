@@ -1,0 +1,257 @@
+"""Systems under test: what stands between the clients and the upstream of a run.
+
+| `--sut` | what it is |
+| --- | --- |
+| (nothing) | this project's proxy, with the options of the scenario |
+| `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
+| `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
+| `direct` | nothing at all: the clients talk to the upstream; what a run is worth without a proxy |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from harness.processes import Child, ProcessFailed, Warden
+from harness.scenario import Scenario, ScenarioError
+
+#: How long a system under test may take until it listens, in seconds.
+START_SECONDS = 30.0
+
+_POLL_SECONDS = 0.01
+_START_ATTEMPTS = 3
+_PLACES = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
+
+
+class SystemUnderTest(Protocol):
+    """What a run needs of a system under test."""
+
+    @property
+    def process(self) -> Child | None:
+        """Its process where it is ours and runs."""
+
+    def describe(self) -> str:
+        """Return what it is, for the header of a run."""
+
+    def check(self, scenario: Scenario) -> None:
+        """Raise ScenarioError if this scenario cannot be run with it."""
+
+    @property
+    def echoes(self) -> bool:
+        """Whether it brings an upstream of its own, which sends back what the clients send."""
+
+    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Start it in front of `upstream` (HOST:PORT) and return the URL that clients are to use.
+
+        Raises ProcessFailed if it does not come to listen.
+        """
+
+    async def stop(self) -> None:
+        """Stop it, if it is ours."""
+
+
+def system_under_test(option: str | None) -> SystemUnderTest:
+    """Return the system under test that an option stands for.
+
+    Raises:
+        ScenarioError: it is none of the things that the module's text lists.
+
+    """
+    if option is None:
+        return OwnProxy()
+    if option == "direct":
+        return Direct()
+    if re.match(r"[a-z]+://", option):
+        return GivenUrl(option)
+    return Command(option)
+
+
+class _Unproxied:
+    """A system under test without a process of ours."""
+
+    process: Child | None = None
+    echoes = False
+
+    def check(self, scenario: Scenario) -> None:
+        """Take any scenario."""
+
+    async def stop(self) -> None:
+        """Do nothing: there is nothing to stop."""
+
+
+class Direct(_Unproxied):
+    """No proxy at all."""
+
+    def describe(self) -> str:
+        """Say that there is none."""
+        return "none: clients talk to the upstream directly"
+
+    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Return the URL of the upstream itself."""
+        return f"ws://{upstream}/"
+
+
+class GivenUrl(_Unproxied):
+    """A service that runs already. What the clients send it has to send back."""
+
+    echoes = True
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "ws" or not parts.hostname:
+            raise ScenarioError(f"--sut {url!r} is not of the form ws://HOST:PORT/path")
+        self.url = url
+
+    def describe(self) -> str:
+        """Return the URL."""
+        return self.url
+
+    def check(self, scenario: Scenario) -> None:
+        """Refuse scenarios that need an upstream of ours behind the service."""
+        if scenario.upstream.kind != "echo" or "upstream" in scenario.links:
+            raise ScenarioError(
+                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: the upstream "
+                "must be of kind echo, and faults be done to the client link only"
+            )
+
+    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Return the URL."""
+        return self.url
+
+
+class _Started:
+    """A system under test that is a process of ours."""
+
+    echoes = False
+
+    def __init__(self) -> None:
+        self.process: Child | None = None
+
+    def check(self, scenario: Scenario) -> None:
+        """Take any scenario."""
+
+    async def stop(self) -> None:
+        """Stop the process."""
+        if self.process is not None:
+            await self.process.stop()
+
+
+class OwnProxy(_Started):
+    """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
+
+    _READY = re.compile(r"^listening on (ws://\S+)", re.MULTILINE)
+
+    def describe(self) -> str:
+        """Say that it is this project's proxy."""
+        return "reconnect-proxy serve"
+
+    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Start it with the options of the scenario."""
+        log = folder / "sut.log"
+        command = [sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--upstream", f"ws://{upstream}", *_flags(scenario.proxy)]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
+        self.process = await Child.start("the proxy", command, log, warden, environ=environ)
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not (found := self._READY.search(log.read_text(errors="replace"))):
+            await _wait(self.process, deadline)
+        return f"{found[1]}/"
+
+
+class Command(_Started):
+    """Any proxy that a command starts."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__()
+        self._template = template
+        try:
+            self._parts = shlex.split(template)
+        except ValueError as error:
+            raise ScenarioError(f"--sut {template!r} is not a command: {error}") from None
+        for end in ("listen", "upstream"):
+            if f"{{{end}}}" not in template and f"{{{end}_port}}" not in template:
+                raise ScenarioError(
+                    f"--sut {template!r} does not say where to {'listen' if end == 'listen' else 'connect'}: it needs "
+                    f"{{{end}}} (HOST:PORT) or {{{end}_port}}; or give a URL, ws://HOST:PORT, or direct"
+                )
+
+    def describe(self) -> str:
+        """Return the command."""
+        return self._template
+
+    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Start the command on a free port and wait until it listens there."""
+        log = folder / "sut.log"
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            listen = f"127.0.0.1:{_free_port()}"
+            values = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
+            command = [_filled(part, dict(zip(_PLACES, values, strict=True))) for part in self._parts]
+            self.process = await Child.start("the system under test", command, log, warden)
+            try:
+                await self._until_it_listens(self.process, listen)
+            except ProcessFailed:
+                # Somebody else may have been given the port since it was found to be free.
+                taken = "in use" in self.process.last_lines().lower()
+                await self.process.stop()
+                if attempt == _START_ATTEMPTS or not taken:
+                    raise
+            else:
+                return f"ws://{listen}/"
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _until_it_listens(self, process: Child, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                return
+            await _wait(process, deadline)
+
+
+async def _wait(process: Child, deadline: float) -> None:
+    """Wait a moment for a process to be ready; raise ProcessFailed if it has ended, or the time is over."""
+    if process.returncode is not None:
+        raise process.failure(f"did not start: it ended with status {process.returncode}")
+    if asyncio.get_running_loop().time() > deadline:
+        raise process.failure(f"does not listen after {START_SECONDS:g} s")
+    await asyncio.sleep(_POLL_SECONDS)
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """Return the flags of `reconnect-proxy serve` for the options of a scenario."""
+    flags: list[str] = []
+    for option, value in options.items():
+        flag = option.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return flags
+
+
+def _filled(part: str, values: Mapping[str, str]) -> str:
+    # Not str.format: a command may have braces of its own.
+    for place, value in values.items():
+        part = part.replace(place, value)
+    return part
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

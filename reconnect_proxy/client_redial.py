@@ -1,0 +1,115 @@
+"""How an aware client gets its next link: how long it waits, how often it tries, and which answers are final.
+
+The budget and the backoff start afresh with each link that has proved itself, so that a proxy which accepts and drops
+at once is neither hammered nor tried for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidStatus
+
+from .client_socket import LinkedConnection
+
+__all__ = ["Dial", "Redial", "SessionLost", "refusal"]
+
+#: Refusals of a resume that a later attempt may not meet; any other 4xx is final.
+PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+
+#: Redials wait a random time below this many seconds at first, below double that the next time (full jitter) …
+FIRST_DELAY = 0.1
+#: … up to this many.
+LONGEST_DELAY = 3.0
+
+#: Opens a connection whose handshake carries these headers.
+Dial = Callable[[dict[str, str]], Awaitable[LinkedConnection]]
+
+
+class SessionLost(ConnectionClosedError):
+    """The session is over and cannot be resumed.
+
+    The proxy does not know it (410), the counts of the two ends disagree (409), or the retry budget is spent.
+
+    Attributes:
+        detail: what happened, as a sentence.
+        status: the HTTP status of the refusal, or None where no refusal ended the session.
+        unconfirmed: messages passed to `send`, in order, of which nobody knows whether they arrived.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(None, None, None)
+        self.detail = detail
+        self.status = status
+        self.unconfirmed: tuple[str | bytes, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what happened and how many messages are unconfirmed."""
+        return f"{self.detail} ({len(self.unconfirmed)} messages unconfirmed)"
+
+
+class Redial:
+    """The redials of one session, `retry_for` seconds after the loss of a good link at the most."""
+
+    def __init__(self, dial: Dial, retry_for: float) -> None:
+        self._dial = dial
+        self._retry_for = retry_for
+        # Dials since a link last proved itself, and the time at which the budget began to run.
+        self._attempts = 0
+        self._lost_at = 0.0
+        # Handshakes that were given up and may reach the proxy yet, where they take the session over from a good link.
+        self._stray = 0
+
+    def lost(self, began: float, carried: bool) -> None:
+        """Note the loss of a link that began at that time of the loop; `carried` tells whether it was of any use.
+
+        One that lived for `LONGEST_DELAY` has proved itself even if there was nothing to carry.
+        """
+        now = asyncio.get_running_loop().time()
+        if carried or now - began >= LONGEST_DELAY or not self._attempts:
+            self._attempts = 0
+            self._lost_at = now
+
+    def forgive_takeover(self) -> bool:
+        """Tell whether a takeover may be the work of a handshake of our own that was given up; each explains one."""
+        if not self._stray:
+            return False
+        self._stray -= 1
+        return True
+
+    async def next_link(self, claim: Callable[[], dict[str, str]], cause: Exception) -> LinkedConnection:
+        """Dial with what `claim` returns until there is an answer.
+
+        Raises:
+            SessionLost: the answer is final, or the budget is spent; `cause` is blamed if no dial was made.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = self._lost_at + self._retry_for
+        while True:
+            delay = random.uniform(0, min(FIRST_DELAY * 2.0 ** min(self._attempts, 30), LONGEST_DELAY))
+            self._attempts += 1
+            await asyncio.sleep(min(delay, max(deadline - loop.time(), 0)))
+            if loop.time() >= deadline:
+                raise SessionLost(f"there was no link for {self._retry_for:g} s: {cause}") from cause
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._dial(claim())
+            except InvalidStatus as refused:
+                status = refused.response.status_code
+                if 400 <= status < 500 and status not in PASSING:
+                    raise refusal(refused) from refused
+                cause = refused
+            except (OSError, EOFError, InvalidHandshake, ConnectionClosed) as failed:
+                if not isinstance(failed, ConnectionRefusedError):
+                    self._stray += 1
+                cause = failed
+
+
+def refusal(refused: InvalidStatus) -> SessionLost:
+    """Make the end of a session whose resume was answered with an HTTP error."""
+    response = refused.response
+    body = (response.body or b"").decode("utf-8", "replace")[:200]
+    return SessionLost(f"the proxy refused with HTTP {response.status_code}: {body}", response.status_code)

@@ -1,0 +1,241 @@
+"""The listener's side of a client: reads one HTTP head, has the session decide, then hands the socket over.
+
+    TCP accept -> Acceptor: head in (16 KiB and 5 s at most), reading paused
+               -> Door.enter: which session? a new one dials its upstream first
+               -> 101: IncomingWebSocket takes the socket, with whatever the client sent behind its head
+               -> else: an HTTP answer, and the socket is shut
+
+picows decides a handshake at once and we must dial first; that is why it gets the socket only now. It is fed a head in
+the one form that it knows; ours has been checked already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableSet
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol, cast
+
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from ..core.context import Context, Opening
+from ..core.upstream import Failure
+from ..core.wire import (
+    CONNECTION_ID,
+    RECEIVED,
+    RECONNECT_ID,
+    REPLAY_ID,
+    Claim,
+    Refusal,
+    bad_request,
+    parse_count,
+    parse_id,
+    split_query,
+)
+from .head import HEAD_LIMIT, MalformedHead, RequestHead, check_handshake, encode_response, parse_request
+from .incoming import IncomingWebSocket
+from .leg import WebSocketLeg, feed, make_protocol
+
+#: Seconds that a client may take to send its head.
+HEAD_TIMEOUT = 5.0
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A client's handshake: its head with the protocol's query parameters taken out, what it claims, and from where."""
+
+    head: RequestHead
+    target: str
+    claim: Claim
+    peer: str
+
+
+class Door(Protocol):
+    """Who knows the sessions: the `Proxy`."""
+
+    legs: set[WebSocketLeg]
+    max_message: int
+
+    def enter(self, request: Request) -> tuple[Context, bool]:
+        """Return the session for a request, and whether it was made for it. Raises Refusal."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Take note of a refusal that is being sent."""
+
+
+def read_claim(head: RequestHead) -> tuple[str, Claim]:
+    """Return the target without the protocol's query parameters, and what the request claims of a session.
+
+    Raises:
+        Refusal: an id or count is malformed, or given twice with different values.
+    """
+    target, query = split_query(head.target)
+    ids: dict[str, str | None] = {}
+    for name in (CONNECTION_ID, RECONNECT_ID):
+        given = {*head.headers.getall(name, ()), *([query[name]] if name in query else ())}
+        if len(given) > 1:
+            raise bad_request(f"{name} is given more than once, with different values")
+        ids[name] = parse_id(name, given.pop()) if given else None
+    connection_id, reconnect_id = ids[CONNECTION_ID], ids[RECONNECT_ID]
+    if connection_id and reconnect_id and connection_id != reconnect_id:
+        raise bad_request(f"{CONNECTION_ID} and {RECONNECT_ID} name different sessions")
+    counts = {parse_count(RECEIVED, text) for text in head.headers.getall(RECEIVED, ())}
+    if len(counts) > 1:
+        raise bad_request(f"{RECEIVED} is given more than once, with different values")
+    received = counts.pop() if counts else None
+    return target, Claim(connection_id, reconnect_id, received, REPLAY_ID in head.headers)
+
+
+class Acceptor(asyncio.Protocol):
+    """A client's connection until its session takes the socket."""
+
+    def __init__(self, door: Door, waiting: MutableSet[Acceptor]) -> None:
+        """Make the protocol object of one connection.
+
+        Args:
+            door: knows the sessions.
+            waiting: the connections that no session has taken yet; this one is among them until then.
+        """
+        self._door = door
+        self._waiting = waiting
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = b""
+        # What came behind the head: frames of a client that does not wait for its 101.
+        self._rest = b""
+        self._request: Request | None = None
+        # The session that the client waits for, and whether it was made for this client.
+        self._context: Context | None = None
+        self._created = False
+        # Answered or handed over.
+        self._over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the client some seconds for its head."""
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self._waiting.add(self)
+        late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {HEAD_TIMEOUT:g} s")
+        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self._refuse, late)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on until the head is whole."""
+        if self._over or self._request is not None:
+            self._rest += data
+            return
+        self._received += data
+        head, end, self._rest = self._received.partition(b"\r\n\r\n")
+        if len(head) + len(end) > HEAD_LIMIT:
+            detail = f"the head is longer than {HEAD_LIMIT} bytes"
+            self._refuse(Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", detail))
+        elif end:
+            self._received = b""
+            self._on_head(head)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Take note of a client that left before it was served."""
+        self._waiting.discard(self)
+        self._stop_timer()
+        if not self._over:
+            self._over = True
+            if self._context is not None:
+                self._context.client_left(self._on_opening)
+
+    def abort(self) -> None:
+        """Shut the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _on_head(self, raw: bytes) -> None:
+        assert self._transport is not None, "data came through it"
+        self._stop_timer()
+        self._transport.pause_reading()
+        try:
+            head = parse_request(raw)
+            check_handshake(head)
+            target, claim = read_claim(head)
+            self._request = Request(head, target, claim, self._transport.get_extra_info("peername")[0])
+            self._context, self._created = self._door.enter(self._request)
+        except MalformedHead as error:
+            self._refuse(bad_request(str(error)))
+        except Refusal as refusal:
+            self._refuse(refusal)
+        else:
+            self._context.when_opened(self._on_opening)
+
+    def _on_opening(self, opening: Opening) -> None:
+        """Answer the client: the first dial of its session is decided."""
+        if opening.refusal is not None:
+            self._refuse(opening.refusal)
+        elif opening.failure is not None:
+            self._pass_on(opening.failure)
+        else:
+            try:
+                self._hand_over(opening)
+            except Refusal as refusal:
+                self._refuse(refusal)
+
+    def _hand_over(self, opening: Opening) -> None:
+        """Write the 101 and let the session have the socket. Raises Refusal if the counts disagree."""
+        context, request, transport = self._context, self._request, self._transport
+        assert context is not None and request is not None and transport is not None, "there was a head"
+        received = context.admit(request.claim)
+        self._over = True
+        self._waiting.discard(self)
+        headers = [(CONNECTION_ID, context.session_id or "")]
+        if received is not None:
+            headers.append((RECEIVED, str(received)))
+        subprotocol = context.agree_subprotocol(request.head.subprotocols)
+        if subprotocol:
+            headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        if self._created and opening.answer is not None:
+            headers += opening.answer.headers
+        leg = IncomingWebSocket(context, request.claim, self._door.max_message, self._door.legs)
+
+        def respond(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), leg)
+
+        leg.protocol = make_protocol(respond, self._door.max_message)
+        leg.protocol.connection_made(transport)
+        transport.set_protocol(leg.protocol)
+        feed(leg.protocol, _canonical(request.head) + self._rest)
+        if leg.link is None:
+            context.client_left(self._on_opening)
+        elif not leg.link.paused:
+            leg.resume_reading()
+
+    def _pass_on(self, failure: Failure) -> None:
+        """Answer as the upstream did."""
+        reason = _PHRASES.get(failure.status, "")
+        self._answer(encode_response(failure.status, reason, failure.headers, failure.body))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._door.refused(refusal)
+        headers = [("Content-Type", "application/json")]
+        if refusal.retry_after is not None:
+            headers.append(("Retry-After", str(refusal.retry_after)))
+        if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
+            headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+        self._answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body))
+
+    def _answer(self, response: bytes) -> None:
+        """Send an answer and shut the connection."""
+        if not self._over and self._transport is not None:
+            self._over = True
+            self._stop_timer()
+            self._transport.write(response)
+            self._transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _canonical(head: RequestHead) -> bytes:
+    """Return a checked handshake as picows reads one: with a single token in Connection, and nothing that it need not know."""
+    key = head.headers["Sec-WebSocket-Key"]
+    lines = ("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    return "\r\n".join((*lines, f"Sec-WebSocket-Key: {key}", "", "")).encode()

@@ -1,0 +1,25 @@
+"""The client's leg: `IncomingWebSocket` of the original design."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSet
+
+from ..core.context import Context
+from ..core.wire import Claim
+from .leg import WebSocketLeg
+
+
+class IncomingWebSocket(WebSocketLeg):
+    """A client's socket. It attaches to its session as soon as the 101 is written."""
+
+    __slots__ = ("claim", "context")
+
+    def __init__(self, context: Context, claim: Claim, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
+        """Make the leg of a client that was admitted to `context` with what its request claims."""
+        super().__init__(max_message, legs)
+        self.context = context
+        self.claim = claim
+
+    def on_connected(self) -> None:
+        """Attach to the session."""
+        self.link = self.context.attach(self, self.claim)

@@ -1,0 +1,322 @@
+"""What both legs have in common: frames in, core events out; core calls in, frames out.
+
+    socket -> picows -> WebSocketLeg -> core Link          on_ws_frame
+    socket <- picows <- WebSocketLeg <- core Link          send, ping, close
+
+picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What RFC
+6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are answered,
+the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableSet
+from typing import Any, NamedTuple
+
+from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from ..core.link import Link
+
+#: How long, in seconds, a socket that is being closed may take before it is dropped.
+CLOSE_TIMEOUT = 5.0
+#: Bytes in a socket's write buffer above which no more is sent, and bytes of read buffer that picows starts with.
+WRITE_BUFFER = 256 * 1024
+READ_BUFFER = 16 * 1024
+#: A close reason has at most this many bytes (RFC 6455 section 5.5).
+REASON_LIMIT = 123
+
+_NO_CODE = 1005
+_TEXT = 1
+_LOG = logging.getLogger("reconnect_proxy.net")
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """picows' logger: what peers do wrong is reported by the session; only our own faults (`exception`) are logged.
+
+    Being no `Logger`, it also keeps picows from making one for each connection.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log `msg` if it comes with an exception, which makes it a fault of this program."""
+        if kwargs.get("exc_info"):
+            super().log(level, msg, *args, **kwargs)
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Tell that nothing below an error is wanted, so that picows does not even build it."""
+        return level >= logging.ERROR
+
+
+PICOWS_LOG = _Quiet(_LOG, {})
+
+
+class HandshakeRequest(NamedTuple):
+    """What picows writes on a socket that we opened: `headers` come behind those that every handshake has."""
+
+    authority: str
+    target: str
+    headers: list[tuple[str, str]]
+
+
+def make_protocol(
+    listener_factory: Callable[..., Any], max_message: int, request: HandshakeRequest | None = None
+) -> WSProtocol:
+    """Make the picows protocol object of a socket.
+
+    Args:
+        listener_factory: as `picows.ws_create_server` or `picows.ws_connect` take it.
+        max_message: bytes that a frame may have.
+        request: for a socket that we opened; None for one that we accepted.
+    """
+    authority, target, headers = request or (None, None, None)
+    return WSProtocol(
+        authority,
+        target,
+        request is not None,
+        listener_factory,
+        PICOWS_LOG,
+        True,  # disconnect_on_exception
+        None,  # websocket_handshake_timeout: whoever reads the head has its own
+        False,  # enable_auto_ping: the core pings
+        1.0,
+        1.0,
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # enable_auto_pong: a Ping is a sign of life that the core wants to know of
+        max_message,
+        headers,
+        READ_BUFFER,
+    )
+
+
+def feed(protocol: WSProtocol, data: bytes) -> None:
+    """Give `protocol` bytes that were read before it took the socket over."""
+    rest = memoryview(data)
+    while rest:
+        buffer = protocol.get_buffer(len(rest))
+        count = min(len(buffer), len(rest))
+        buffer[:count] = rest[:count]
+        protocol.buffer_updated(count)
+        rest = rest[count:]
+
+
+class WebSocketLeg(WSListener):
+    """A socket that carries a leg. `IncomingWebSocket` and `OutgoingWebSocket` add how it comes about."""
+
+    __slots__ = (
+        "_closing",
+        "_fragments",
+        "_legs",
+        "_max_message",
+        "_opcode",
+        "_size",
+        "link",
+        "protocol",
+        "transport",
+        "writable",
+    )
+
+    def __init__(self, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
+        """Make a leg without a socket; picows brings it.
+
+        Args:
+            max_message: bytes that a message may have.
+            legs: the open legs of the proxy; this one is among them for as long as its socket lives.
+        """
+        self.link: Link | None = None
+        self.protocol: WSProtocol | None = None
+        self.transport: WSTransport = None  # type: ignore[assignment]
+        # The socket's write buffer is below its high-water mark.
+        self.writable = True
+        self._max_message = max_message
+        self._legs = legs
+        # The message under way: its kind, its parts so far and their bytes.
+        self._opcode = 0
+        self._fragments: list[bytes] = []
+        self._size = 0
+        # Drops the socket if the closing handshake takes too long.
+        self._closing: asyncio.TimerHandle | None = None
+
+    # What picows calls.
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Take the socket: its handshake is complete."""
+        self.transport = transport
+        self._legs.add(self)
+        transport.underlying_transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        try:
+            self.on_connected()
+        except Exception:  # noqa: BLE001 - picows would log it without its traceback
+            _LOG.exception("taking over a connected socket failed; it is dropped")
+            self.abort()
+
+    def on_connected(self) -> None:
+        """Say to the core that this leg has a socket."""
+        raise NotImplementedError
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take one frame. The path of every message begins here."""
+        kind = frame.msg_type
+        link = self.link
+        if link is None or self._closing is not None:
+            if kind == WSMsgType.CLOSE:
+                # The peer's half of the closing handshake that this side began.
+                transport.disconnect()
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._break_off(1002, "a reserved bit is set, and no extension was agreed")
+        elif (kind == WSMsgType.BINARY or kind == WSMsgType.TEXT) and frame.fin and not self._opcode:
+            payload = frame.get_payload_as_bytes()
+            if kind == WSMsgType.TEXT and not payload.isascii() and not _is_utf8(payload):
+                self._break_off(1007, "text that is not UTF-8")
+            elif len(payload) > self._max_message:
+                # picows has refused this frame already, and read on.
+                self._too_big()
+            else:
+                link.on_message(kind, payload)  # type: ignore[arg-type]  # picows' enums are ints
+        elif kind == WSMsgType.PONG:
+            link.on_pong(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.PING:
+            link.on_heard()
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.CLOSE:
+            self._on_close(frame)
+        else:
+            self._on_fragment(kind, frame, link)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Take the end of the socket."""
+        self._legs.discard(self)
+        if self._closing is not None:
+            self._closing.cancel()
+        link = self.link
+        if link is not None:
+            # A close frame that we sent while the link lived: picows refused a frame.
+            handshake = transport.close_handshake
+            sent = handshake.sent if handshake is not None else None
+            if sent is None:
+                link.on_lost(1006, "")
+            elif sent.code == WSCloseCode.MESSAGE_TOO_BIG:
+                link.on_too_big(f"a message above {self._max_message} bytes")
+            else:
+                link.on_lost(int(sent.code), sent.reason or "")  # type: ignore[call-overload]
+
+    def pause_writing(self) -> None:
+        """Take note that the socket's write buffer is full."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """Take note that the socket's write buffer has emptied."""
+        self.writable = True
+        if self.link is not None:
+            self.link.on_writable()
+
+    # What the core calls (core.link.Leg).
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """Write a whole data message as one frame."""
+        self.transport.send(opcode, payload)  # type: ignore[arg-type]
+
+    def ping(self, payload: bytes) -> None:
+        """Write a Ping."""
+        self.transport.send_ping(payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; the socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
+        if self._closing is None:
+            self._await_end()
+            self._send_close(code, reason)
+            # The peer's answer must be read, whatever comes before it.
+            self.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the socket and what it has buffered."""
+        self.transport.disconnect(graceful=False)
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        self.transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        transport = self.transport.underlying_transport
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    def progress(self) -> int:
+        """Return the room that is left in the read buffer: it changes with every byte of an unfinished frame."""
+        return len(self.protocol.get_buffer(-1)) if self.protocol is not None else 0
+
+    def flushed(self) -> bool:
+        """Tell whether the write buffer is empty."""
+        return self.transport.underlying_transport.get_write_buffer_size() == 0
+
+    # The rest of RFC 6455.
+
+    def _on_fragment(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
+        """Put a fragmented message together (RFC 6455 section 5.4)."""
+        if (kind == WSMsgType.CONTINUATION) is not bool(self._opcode):
+            self._break_off(1002, "a frame that does not continue the message under way, or continues none")
+            return
+        if kind != WSMsgType.CONTINUATION:
+            self._opcode = kind  # type: ignore[assignment]
+        self._size += frame.payload_size
+        if self._size > self._max_message:
+            self._too_big()
+            return
+        self._fragments.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            opcode, payload = self._opcode, b"".join(self._fragments)
+            self._opcode = self._size = 0
+            self._fragments.clear()
+            if opcode == _TEXT and not _is_utf8(payload):
+                self._break_off(1007, "text that is not UTF-8")
+            else:
+                link.on_message(opcode, payload)
+
+    def _on_close(self, frame: WSFrame) -> None:
+        """Answer the peer's close frame with the same code and end the socket (RFC 6455 section 5.5.1)."""
+        code, reason = int(frame.get_close_code()) or _NO_CODE, frame.get_close_reason() or ""  # type: ignore[call-overload]
+        if code > 4999:
+            self._break_off(1002, f"close code {code} does not exist")
+            return
+        self._await_end()
+        self._send_close(code, "")
+        self.transport.disconnect()
+        if self.link is not None:
+            self.link.on_lost(code, reason)
+
+    def _too_big(self) -> None:
+        self._await_end()
+        reason = f"a message above {self._max_message} bytes"
+        self._send_close(1009, reason)
+        self.transport.disconnect()
+        if self.link is not None:
+            self.link.on_too_big(reason)
+
+    def _break_off(self, code: int, reason: str) -> None:
+        """Fail the connection: the peer broke RFC 6455 (its section 7.1.7)."""
+        self._await_end()
+        self._send_close(code, reason)
+        self.transport.disconnect()
+        if self.link is not None:
+            self.link.on_lost(code, reason)
+
+    def _await_end(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+
+    def _send_close(self, code: int, reason: str) -> None:
+        if code == _NO_CODE:
+            self.transport.send(WSMsgType.CLOSE, b"")
+        else:
+            self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

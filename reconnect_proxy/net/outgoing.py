@@ -1,0 +1,282 @@
+"""The upstream's leg: `OutgoingWebSocket` of the original design, and how it is dialled.
+
+    Upstream.dial -> TCP connect -> Handshake: request out, head in -> 101: OutgoingWebSocket takes the socket
+                                                                    -> else: Failure, with the answer's body
+
+picows writes the request, but would read the answer too strictly for us: it knows one spelling of the Connection header and
+forgets the body of a refusal. So a small protocol of our own reads the head, and hands the socket over in the same call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableSet
+from typing import cast
+from urllib.parse import urlsplit
+
+import h11
+from multidict import CIMultiDict
+from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
+
+from ..core.upstream import Answer, Dial, Failure, Upstream
+from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
+from .head import HEAD_LIMIT, MalformedHead, ResponseHead, accept_key, end_to_end, has_token, parse_response, tokens
+from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
+
+#: Bytes of a refusal's body that are passed on; what is beyond is cut.
+BODY_LIMIT = 64 * 1024
+
+
+def join_target(url: str, target: str) -> str:
+    """Return the request target at an upstream: the path of its URL, then the client's path and query."""
+    base = urlsplit(url).path
+    path, mark, query = target.partition("?")
+    if base and path == "/":
+        path = ""
+    elif base.endswith("/"):
+        path = path[1:]
+    return (f"{base}{path}" or "/") + mark + query
+
+
+class OutgoingWebSocket(WebSocketLeg):
+    """A socket to an upstream. It is handed to the dial that opened it as soon as the 101 is read."""
+
+    __slots__ = ("_answer", "_dial", "_upstream")
+
+    def __init__(
+        self, dial: Dial, upstream: Upstream, answer: Answer, max_message: int, legs: MutableSet[WebSocketLeg]
+    ) -> None:
+        """Make the leg for a dial that was answered with `answer`."""
+        super().__init__(max_message, legs)
+        self._dial = dial
+        self._upstream = upstream
+        self._answer = answer
+
+    def on_connected(self) -> None:
+        """Report to the upstream that its dial has succeeded; drop the socket if that dial is over."""
+        self.link = self._upstream.on_connected(self._dial, self, self._answer)
+        if self.link is None:
+            self.abort()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Take the end of the socket."""
+        super().on_ws_disconnected(transport)
+        # picows reports a peer's bad frame here as well, to whoever awaits it; nobody does, and asyncio would complain.
+        ended = asyncio.ensure_future(transport.wait_disconnected())
+        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+class UpstreamDialler:
+    """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
+
+    __slots__ = ("_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task")
+
+    def __init__(
+        self,
+        target: str,
+        headers: list[tuple[str, str]],
+        offers: list[str],
+        max_message: int,
+        legs: MutableSet[WebSocketLeg],
+    ) -> None:
+        """Make a dialler.
+
+        Args:
+            target: path and query of the client's request.
+            headers: what of the client's request is passed on.
+            offers: the subprotocols that the client offers.
+            max_message: bytes that a message may have.
+            legs: the open legs of the proxy.
+        """
+        self._target = target
+        self._headers = headers
+        self._offers = offers
+        self._max_message = max_message
+        self._legs = legs
+        # The dial under way: connecting, then shaking hands.
+        self._task: asyncio.Task[None] | None = None
+        self._handshake: Handshake | None = None
+
+    def dial(self, dial: Dial, upstream: Upstream) -> None:
+        """Start a dial."""
+        self.cancel()
+        self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream))
+
+    def cancel(self) -> None:
+        """Give the dial under way up."""
+        task, self._task = self._task, None
+        handshake, self._handshake = self._handshake, None
+        if task is not None:
+            task.cancel()
+        if handshake is not None:
+            handshake.give_up()
+
+    async def _connect(self, dial: Dial, upstream: Upstream) -> None:
+        parts = urlsplit(dial.url)
+        request = HandshakeRequest(parts.netloc, join_target(dial.url, self._target), self._request_headers(dial))
+        handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs)
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: handshake, parts.hostname or "", parts.port or 80
+            )
+        except OSError as error:
+            upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
+
+    def _request_headers(self, dial: Dial) -> list[tuple[str, str]]:
+        headers = list(self._headers)
+        offers = [dial.subprotocol] if dial.subprotocol is not None else self._offers
+        if offers:
+            headers.append(("Sec-WebSocket-Protocol", ", ".join(offers)))
+        if dial.session_id is not None:
+            headers.append((RECONNECT_ID if dial.redial else CONNECTION_ID, dial.session_id))
+        if dial.redial:
+            headers.append((RECONNECT, "true"))
+        headers.append((RECEIVED, str(dial.received)))
+        return headers
+
+
+class Handshake(asyncio.Protocol):
+    """Reads the answer to a handshake, then lets the socket go: to an `OutgoingWebSocket`, or shut."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        upstream: Upstream,
+        request: HandshakeRequest,
+        max_message: int,
+        legs: MutableSet[WebSocketLeg],
+    ) -> None:
+        """Make the protocol object of one dial's socket."""
+        self._dial = dial
+        self._upstream = upstream
+        self._offers = tokens(CIMultiDict(request.headers), "Sec-WebSocket-Protocol")
+        self._max_message = max_message
+        self._legs = legs
+        self._transport: asyncio.Transport | None = None
+        self._picows = make_protocol(self._make_leg, max_message, request)
+        self._answer = Answer()
+        # What has been read of the head.
+        self._head = b""
+        # Reads the rest of an answer that is a refusal.
+        self._refusal: _Refusal | None = None
+        # The outcome was reported, or nobody wants it any more.
+        self._over = False
+
+    def give_up(self) -> None:
+        """Shut the socket unless it was handed over; nothing is heard of this dial any more."""
+        if not self._over:
+            self._over = True
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the request."""
+        self._transport = transport = cast(asyncio.Transport, transport)
+        if self._over:
+            transport.abort()
+        else:
+            self._picows.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the answer, as far as it has come."""
+        if self._over:
+            return
+        if self._refusal is not None:
+            self._read_refusal(data)
+            return
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if len(head) > HEAD_LIMIT:
+            self._fail(Failure(f"the answer's head is longer than {HEAD_LIMIT} bytes"))
+        elif end:
+            try:
+                response = parse_response(head)
+                if response.status == 101:
+                    self._answer = self._check(response.headers)
+                    self._hand_over(response.headers["Sec-WebSocket-Accept"], rest)
+                else:
+                    self._refusal = _Refusal(response)
+                    self._read_refusal(self._head)
+            except (MalformedHead, Refusal) as error:
+                self._fail(Failure(f"the answer is no proper handshake: {error}"))
+
+    def eof_received(self) -> None:
+        """Take the end of the stream: it may be what ends a refusal's body."""
+        if self._refusal is not None and not self._over:
+            self._read_refusal(b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Take the end of a socket that was not handed over."""
+        self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}"))
+
+    def _check(self, headers: CIMultiDict[str]) -> Answer:
+        """Check a 101 (RFC 6455 section 4.1) and read what it says of the session."""
+        if not (has_token(headers, "Upgrade", "websocket") and has_token(headers, "Connection", "upgrade")):
+            raise MalformedHead("a 101 that does not upgrade to websocket")
+        if headers.get("Sec-WebSocket-Accept") != accept_key(
+            self._picows.transport.request.headers["Sec-WebSocket-Key"]
+        ):
+            raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
+        if "Sec-WebSocket-Extensions" in headers:
+            raise MalformedHead("it has chosen an extension, and none was offered")
+        subprotocol = headers.get("Sec-WebSocket-Protocol")
+        if subprotocol is not None and subprotocol not in self._offers:
+            raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
+        count = headers.get(RECEIVED)
+        received = None if count is None else parse_count(RECEIVED, count)
+        return Answer(received, subprotocol, end_to_end(headers))
+
+    def _hand_over(self, accept: str, rest: bytes) -> None:
+        """Let picows have the socket. What was checked is told to it in the one form that it understands."""
+        assert self._transport is not None, "data came through it"
+        self._over = True
+        self._transport.set_protocol(self._picows)
+        lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade")
+        feed(self._picows, "\r\n".join((*lines, f"Sec-WebSocket-Accept: {accept}", "", "")).encode() + rest)
+
+    def _make_leg(self, request: WSUpgradeRequest, response: WSUpgradeResponse) -> OutgoingWebSocket:
+        leg = OutgoingWebSocket(self._dial, self._upstream, self._answer, self._max_message, self._legs)
+        leg.protocol = self._picows
+        return leg
+
+    def _read_refusal(self, data: bytes) -> None:
+        assert self._refusal is not None, "the head was a refusal's"
+        failure = self._refusal.read(data)
+        if failure is not None:
+            self._fail(failure)
+
+    def _fail(self, failure: Failure) -> None:
+        if not self._over:
+            self.give_up()
+            self._upstream.on_failed(self._dial, failure)
+
+
+class _Refusal:
+    """Reads a refusal to its end: its length may be given, chunked, or the connection's."""
+
+    def __init__(self, head: ResponseHead) -> None:
+        self._head = head
+        self._body = b""
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        # h11 wants to have seen the request that it reads the answer of; any GET has the same kind of answer.
+        self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "upstream")]))
+        self._http.send(h11.EndOfMessage())
+
+    def read(self, data: bytes) -> Failure | None:
+        """Read on (no data: the end of the stream). Returns the failure once it is complete, or cannot be."""
+        try:
+            self._http.receive_data(data)
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return None
+                if isinstance(event, h11.Data):
+                    self._body += event.data
+                if isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or len(self._body) >= BODY_LIMIT:
+                    return self._failure()
+        except h11.RemoteProtocolError:
+            return self._failure()
+
+    def _failure(self) -> Failure:
+        status, headers = self._head.status, end_to_end(self._head.headers)
+        return Failure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT])

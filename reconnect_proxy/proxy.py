@@ -1,0 +1,306 @@
+"""The proxy: holds the sessions, lets clients in, starts, drains, stops.
+
+`Proxy` runs any mode; `Sender` and `Receiver` are the two of the original design, each a `Proxy` with its mode fixed.
+What a session does is in `core.context`; here is only which session a request belongs to, and what ends them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+from multidict import CIMultiDict
+
+from .config import Address, Config, Dial
+from .core.context import Context, Opening
+from .core.events import Observe, Refused, cut_short
+from .core.policy import POLICIES, GateKind, Mode, Policy
+from .core.wire import Claim, Refusal, new_id
+from .net.accept import Acceptor, Request
+from .net.head import RequestHead, forwarded
+from .net.leg import WebSocketLeg
+from .net.outgoing import UpstreamDialler
+
+#: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
+GOODBYE = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as an operator may see it: ages in seconds, sizes in bytes, the id cut short."""
+
+    id_short: str
+    mode: str
+    state: str
+    age: float
+    clients: int
+    client_connected: bool
+    upstream_connected: bool
+    upstream: str
+    c2u_messages: int
+    u2c_messages: int
+    c2u_queued: int
+    u2c_queued: int
+    c2u_bytes_held: int
+    u2c_bytes_held: int
+
+
+class Proxy:
+    """A WebSocket proxy whose sessions outlive dropped connections.
+
+    `async with Proxy(upstream="ws://127.0.0.1:8080") as proxy:` listens from then on at `proxy.url`, and stops at the
+    end of the block.
+    """
+
+    def __init__(self, config: Config | None = None, observe: Observe | None = None, **options: Any) -> None:
+        """Make a proxy that does not listen yet.
+
+        Args:
+            config: the whole configuration; or else
+            options: the options of `Config`, by name.
+            observe: hears each event of the sessions' lives, see `core.events`.
+
+        Raises:
+            ValueError: an option is not valid, or both `config` and options are given.
+        """
+        if config is not None and options:
+            raise ValueError("give a Config or options, not both")
+        self.config = config if config is not None else Config(**options)
+        # The open sockets of all sessions.
+        self.legs: set[WebSocketLeg] = set()
+        self.max_message = self.config.max_message
+        # No new sessions are made any more.
+        self.draining = False
+        self._observe = observe or _ignore
+        self._policy = _policy_of(self.config)
+        self._contexts: dict[str, Context] = {}
+        # All that have not ended: also those no client can come back to.
+        self._alive: set[Context] = set()
+        # The session of `receiver` clients that name none.
+        self._shared: Context | None = None
+        # For each session, the values of the headers in `bind` that its first request carried.
+        self._bound: dict[Context, tuple[str, ...]] = {}
+        self._waiting: set[Acceptor] = set()
+        self._server: asyncio.Server | None = None
+        self._address = self.config.listen
+
+    async def __aenter__(self) -> Self:
+        """Start listening. Raises OSError if the address cannot be had."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, with the port that was taken."""
+        return f"ws://{self._address}"
+
+    async def start(self) -> None:
+        """Start listening. Raises OSError if the address cannot be had."""
+        host, port = self.config.listen
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), host, port, backlog=4096)
+        self._address = Address(host, self._server.sockets[0].getsockname()[1])
+        if self.config.dial is Dial.START:
+            self._shared = self._new_context(_no_request(str(self._address)), None, shared=True)
+            self._shared.open()
+
+    async def drain(self, seconds: float) -> None:
+        """Make no new sessions, and wait until nothing is owed to any peer, or the time is over.
+
+        Clients may still come back to their sessions meanwhile. `stop` then ends those that are left.
+        """
+        self.draining = True
+        deadline = time.monotonic() + seconds
+        # An event instead would have to be set on the path of every message.
+        while time.monotonic() < deadline and any(context.c2u or context.u2c for context in self._alive):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Close the listener and end all sessions: clients are closed with 1012 "service restart"."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for context in list(self._alive):
+            context.close(1012, "service restart")
+        deadline = time.monotonic() + GOODBYE
+        while (self.legs or self._waiting) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for leg in list(self.legs):
+            leg.abort()
+        for acceptor in list(self._waiting):
+            acceptor.abort()
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+
+    def sessions(self) -> list[SessionInfo]:
+        """Return what an operator may see of each session."""
+        return [self._info(context) for context in self._alive]
+
+    def _info(self, context: Context) -> SessionInfo:
+        link = context.upstream.link
+        return SessionInfo(
+            id_short=cut_short(context.session_id or ""),
+            mode=self.config.mode,
+            state=context.state.name.lower(),
+            age=asyncio.get_running_loop().time() - context.opened_at,
+            clients=len(context.incoming),
+            client_connected=bool(context.incoming),
+            upstream_connected=link is not None and link.open,
+            upstream=context.upstream.url,
+            c2u_messages=context.c2u.pushed,
+            u2c_messages=context.u2c.pushed,
+            c2u_queued=len(context.c2u),
+            u2c_queued=len(context.u2c),
+            c2u_bytes_held=context.c2u.bytes_held,
+            u2c_bytes_held=context.u2c.bytes_held,
+        )
+
+    # Which session (net.accept.Door).
+
+    def enter(self, request: Request) -> tuple[Context, bool]:
+        """Return the session that a request belongs to, and whether it was made for it.
+
+        Raises:
+            Refusal: PROTOCOL.md section 3.
+        """
+        claim = request.claim
+        if self._policy.mode is Mode.RECEIVER:
+            shared = self._shared
+            if claim.session_id is None or (shared is not None and claim.session_id == shared.session_id):
+                return self._enter_shared(request)
+        if self._policy.resumable and claim.session_id is not None:
+            context = self._contexts.get(claim.session_id)
+            if context is not None and context.resumable:
+                self._check_bound(context, request)
+                return context, False
+        if claim.resume_or_fail:
+            raise Refusal(
+                HTTPStatus.GONE, "session-gone", "no living session has this id; connect without X-Reconnect-Id"
+            )
+        if claim.received:
+            detail = f"X-Reconnect-Received is {claim.received}, but this is a new session: the count must be 0"
+            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", detail)
+        return self._open_new(request, shared=False), True
+
+    def _enter_shared(self, request: Request) -> tuple[Context, bool]:
+        if self._shared is not None and self._shared.resumable:
+            return self._shared, False
+        self._shared = self._open_new(request, shared=True)
+        return self._shared, True
+
+    def _open_new(self, request: Request, shared: bool) -> Context:
+        if self.draining:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
+        limit = self.config.max_sessions
+        if limit is not None and len(self._alive) >= limit:
+            detail = f"there are {limit} sessions, and no more are allowed"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions", detail, retry_after=1)
+        named = request.claim.session_id if self._policy.resumable and not shared else None
+        context = self._new_context(request, named, shared)
+        self._bound[context] = self._bound_values(request)
+        context.open()
+        return context
+
+    def _new_context(self, request: Request, named: str | None, shared: bool) -> Context:
+        dialler = UpstreamDialler(
+            request.target,
+            forwarded(request.head, request.peer),
+            request.head.subprotocols,
+            self.max_message,
+            self.legs,
+        )
+        if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
+            named = new_id()
+        policy = dataclasses.replace(self._policy, shared=shared)
+        loop = asyncio.get_running_loop()
+        context = Context(named, self.config.upstream, dialler, loop, policy, self._observe, self._forget)
+        self._alive.add(context)
+        if named is not None and not shared:
+            self._contexts[named] = context
+        elif not shared:
+            context.when_opened(lambda opening: self._register(context, opening))
+        return context
+
+    def _register(self, context: Context, opening: Opening) -> None:
+        """Enter a session whose id came with its upstream's first message."""
+        if opening.refusal is None and opening.failure is None:
+            if context.session_id is None or context.session_id in self._contexts:
+                # An upstream gave one id twice. The session that has it already keeps it.
+                context.session_id = new_id()
+            self._contexts[context.session_id] = context
+
+    def _forget(self, context: Context) -> None:
+        self._alive.discard(context)
+        self._bound.pop(context, None)
+        if self._shared is context:
+            self._shared = None
+        if context.session_id is not None and self._contexts.get(context.session_id) is context:
+            del self._contexts[context.session_id]
+
+    def _check_bound(self, context: Context, request: Request) -> None:
+        if self._bound.get(context, ()) != self._bound_values(request):
+            names = ", ".join(self.config.bind)
+            raise Refusal(
+                HTTPStatus.FORBIDDEN, "other-credentials", f"the session was opened with other values of: {names}"
+            )
+
+    def _bound_values(self, request: Request) -> tuple[str, ...]:
+        return tuple("\n".join(request.head.headers.getall(name, ())) for name in self.config.bind)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Take note of a refusal that is being sent."""
+        self._observe(Refused(int(refusal.status), refusal.error, refusal.detail))
+
+
+class Sender(Proxy):
+    """A proxy that reconnects to the upstream on behalf of clients that hold their connection: `mode="sender"`."""
+
+    def __init__(self, *, observe: Observe | None = None, **options: Any) -> None:
+        """Make a sender; `options` are those of `Config` but for the mode."""
+        super().__init__(observe=observe, mode=Mode.SENDER, **options)
+
+
+class Receiver(Proxy):
+    """A proxy that holds one upstream for clients that come and go: `mode="receiver"`."""
+
+    def __init__(self, *, observe: Observe | None = None, **options: Any) -> None:
+        """Make a receiver; `options` are those of `Config` but for the mode."""
+        super().__init__(observe=observe, mode=Mode.RECEIVER, **options)
+
+
+def _ignore(event: object) -> None:
+    """Observe nothing."""
+
+
+def _policy_of(config: Config) -> Policy:
+    """Return the policy that a configuration asks for."""
+    return dataclasses.replace(
+        POLICIES[config.mode],
+        grace=config.grace,
+        grace_on=config.grace_on,
+        retry_for=config.retry_for,
+        retry_on=config.retry_on,
+        gate=config.gate,
+        uncertain=config.uncertain,
+        accept_when_down=config.accept_when_down,
+        connect_timeout=config.connect_timeout,
+        ping_interval=config.ping_interval,
+        ping_timeout=config.ping_timeout,
+        max_queue=config.max_queue,
+    )
+
+
+def _no_request(host: str) -> Request:
+    """Return what stands for a client's request where the upstream is dialled before there is a client."""
+    return Request(RequestHead("/", CIMultiDict({"Host": host})), "/", Claim(), "127.0.0.1")

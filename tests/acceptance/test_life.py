@@ -1,0 +1,414 @@
+"""PROTOCOL section 6: what begins, interrupts and ends a session, row by row."""
+
+import asyncio
+import json
+import signal
+
+import pytest
+
+from .conftest import Serve
+from .frames import Closed, Head, Opcode, Refused
+from .rawserver import Answer, RawServer
+from .rawsocket import dial
+from .relay import Cut, Relay, Way
+from .waiting import numbered
+
+CHOSEN = "a-client-chosen-id"
+
+
+# New client.
+
+
+@pytest.mark.parametrize("trouble", ["refused", "503", "500", "hangup"])
+async def test_a_client_is_accepted_while_the_upstream_is_down(serve: Serve, trouble: str) -> None:
+    """Its messages wait, and arrive in order once the upstream is up."""
+    answers = {"503": Answer(503, body=b"later"), "500": Answer(500)}
+    async with RawServer() as upstream, Relay(upstream.port) as relay:
+        if trouble == "refused":
+            await relay.refuse()
+        elif trouble == "hangup":
+            relay.target = 1
+        else:
+            upstream.answer = lambda _: answers[trouble]
+        proxy = await serve(relay.url, "--connect-timeout", "1s")
+        client = await dial(f"{proxy.url}/room?x=1", [("Cookie", "a=b")])
+        await client.send(*numbered("c2u", 100))
+        await client.fence()
+        upstream.answer = lambda _: Answer()
+        relay.target = upstream.port
+        await relay.heal()
+        server = await upstream.accept()
+        assert await server.take(100) == numbered("c2u", 100)
+        assert (server.request.target, server.request.get("cookie")) == ("/room?x=1", "a=b")
+        await server.send("hello")
+        assert await client.recv() == "hello"
+
+
+@pytest.mark.parametrize("trouble", ["refused", "503"])
+async def test_a_client_may_be_refused_while_the_upstream_is_down(serve: Serve, trouble: str) -> None:
+    """With `accept_when_down = false` it gets 503 with Retry-After instead, in the proxy's form."""
+    async with RawServer(lambda _: Answer(503)) as upstream, Relay(upstream.port) as relay:
+        if trouble == "refused":
+            await relay.refuse()
+        proxy = await serve(relay.url, "--connect-timeout", "500ms", config="accept-when-down = false\n")
+        with pytest.raises(Refused) as refusal:
+            await dial(f"{proxy.url}/")
+        assert refusal.value.status == 503
+        assert set(json.loads(refusal.value.body)) == {"error", "detail"}
+        assert refusal.value.head.get("retry-after") is not None
+
+
+async def test_an_upstream_that_never_comes_ends_the_session(serve: Serve) -> None:
+    """When the retry budget is over the client is closed with 1014 and told why."""
+    async with RawServer() as upstream, Relay(upstream.port) as relay:
+        await relay.refuse()
+        proxy = await serve(relay.url, "--retry-for", "600ms")
+        client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+        end = await client.ended()
+        assert (end.code, end.reason) == (1014, "upstream unavailable")
+        with pytest.raises(Refused) as refusal:
+            await dial(f"{proxy.url}/", [("X-Reconnect-Id", CHOSEN)])
+        assert refusal.value.status == 410
+
+
+async def test_a_slow_upstream_counts_as_down(serve: Serve) -> None:
+    """A handshake that is not answered within the connect timeout is a failed dial."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        proxy = await serve(f"ws://127.0.0.1:{port}", "--connect-timeout", "300ms", "--retry-for", "500ms")
+        client = await dial(f"{proxy.url}/")
+        assert (await client.ended()).code == 1014
+
+
+async def test_the_next_upstream_in_the_list_is_tried(serve: Serve) -> None:
+    """Of two upstreams the one that is down is passed over, at first and later."""
+    async with RawServer() as one, RawServer() as two, Relay(one.port) as relay:
+        proxy = await serve(relay.url, "--upstream", two.url)
+        client = await dial(f"{proxy.url}/")
+        await client.send("one")
+        server = await one.accept()
+        assert await server.recv() == "one"
+        await server.fence()
+        await relay.refuse()
+        await client.send("two")
+        server = await two.accept()
+        assert "two" in await server.take(1) or await server.recv() == "two"
+
+
+@pytest.mark.parametrize(("later", "ends"), [("first", False), ("second", True), (None, True)])
+async def test_a_subprotocol_promised_while_down_must_come_true(serve: Serve, later: str | None, ends: bool) -> None:
+    """While the upstream is down the client gets its first offer; an upstream that then differs is 1002."""
+    async with RawServer() as upstream, Relay(upstream.port) as relay:
+        await relay.refuse()
+        fields = [("Sec-WebSocket-Protocol", later)] if later else []
+        upstream.answer = lambda _: Answer(headers=fields)
+        proxy = await serve(relay.url)
+        client = await dial(f"{proxy.url}/", subprotocols=["first", "second"])
+        assert client.response.get("sec-websocket-protocol") == "first"
+        await client.send("hello")
+        await relay.heal()
+        server = await upstream.accept()
+        if ends:
+            assert (await client.ended()).code == 1002
+        else:
+            assert await server.recv() == "hello"
+
+
+# Client link lost.
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4321])
+async def test_when_grace_is_over_the_upstream_gets_the_code_of_the_client(
+    serve: Serve, upstream: RawServer, code: int
+) -> None:
+    """The client's Close is passed on after the grace, and not before."""
+    proxy = await serve(upstream.url, "--grace", "500ms")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send("last words")
+    await client.close(code, "bye")
+    assert await server.recv() == "last words"
+    await server.fence()
+    assert server.end is None, "the grace is running"
+    assert (await server.ended()).code == code
+
+
+@pytest.mark.parametrize("how", ["reset", "drop"])
+async def test_when_grace_is_over_the_upstream_is_closed_properly(serve: Serve, upstream: RawServer, how: str) -> None:
+    """A client that vanished leaves no code; the upstream gets a Close frame all the same."""
+    proxy = await serve(upstream.url, "--grace", "200ms")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    client.reset() if how == "reset" else client.drop()
+    assert (await server.ended()).code != 1006
+
+
+async def test_grace_on_abnormal_ends_at_once_on_a_clean_close(serve: Serve, upstream: RawServer) -> None:
+    """`grace_on = abnormal`: 1000 is goodbye; anything else is awaited."""
+    proxy = await serve(upstream.url, "--grace", "60s", "--grace-on", "abnormal")
+    leaving = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await leaving.close(1000)
+    assert (await server.ended()).code == 1000
+    dropped = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+    server = await upstream.accept()
+    dropped.reset()
+    await server.fence()
+    await dial(f"{proxy.url}/", [("X-Reconnect-Id", CHOSEN)])
+    assert server.end is None
+    assert len(upstream.requests) == 2
+
+
+async def test_last_words_of_a_client_reach_an_upstream_that_is_away(serve: Serve) -> None:
+    """A client says something, closes 1000 and is gone while the upstream is down: within the grace it arrives."""
+    async with RawServer() as upstream, Relay(upstream.port) as relay:
+        proxy = await serve(relay.url, "--grace", "5s")
+        client = await dial(f"{proxy.url}/")
+        await upstream.accept()
+        await relay.refuse()
+        await client.send(*numbered("c2u", 20))
+        await client.close(1000)
+        await relay.heal()
+        server = await upstream.accept()
+        assert await server.take(20) == numbered("c2u", 20)
+
+
+# Upstream link lost.
+
+
+@pytest.mark.parametrize("how", [1001, 1011, 1012, 1013, 1014, "reset", "drop"])
+async def test_a_retryable_loss_is_redialled(serve: Serve, upstream: RawServer, how: int | str) -> None:
+    """The client notices nothing; the redial says that it is one, and what waited goes through in order."""
+    proxy = await serve(upstream.url)
+    client = await dial(f"{proxy.url}/room", [("Cookie", "a=b")])
+    server = await upstream.accept()
+    await client.send("one")
+    await server.recv()
+    await server.until(lambda: 1 in server.tokens())
+    await server.fence()
+    if isinstance(how, int):
+        await server.close(how)
+    else:
+        server.reset() if how == "reset" else server.drop()
+    await client.send(*numbered("c2u", 10))
+    again = await upstream.accept()
+    assert await again.take(10) == numbered("c2u", 10)
+    identity = client.response.get("x-connection-id")
+    assert again.request.target == "/room"
+    assert again.request.get("cookie") == "a=b"
+    assert again.request.get("x-reconnect") == "true"
+    assert again.request.get("x-reconnect-id") == identity
+    assert again.request.get("x-reconnect-received") == "0"
+    assert again.request.get("x-connection-id") is None
+    assert client.end is None
+
+
+@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
+async def test_a_final_close_is_passed_on_after_the_queue(serve: Serve, upstream: RawServer, code: int) -> None:
+    """What the upstream said before its Close is delivered, then the client gets the same code and reason."""
+    proxy = await serve(upstream.url)
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    client.pause()
+    await server.send(*numbered("u2c", 500, pad=200))
+    close = asyncio.create_task(server.close(code, "my reason"))
+    client.resume()
+    assert await client.take(500) == numbered("u2c", 500, pad=200)
+    end = await client.ended()
+    await close
+    assert (end.code, end.reason) == (code, "my reason")
+    assert len(upstream.requests) == 1
+
+
+async def test_a_final_close_awaits_a_client_that_is_away(serve: Serve, upstream: RawServer) -> None:
+    """A client that comes back within its grace finds what is left, and then the upstream's close."""
+    proxy = await serve(upstream.url)
+    client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+    server = await upstream.accept()
+    client.reset()
+    await server.send(*numbered("u2c", 50))
+    await server.close(4007, "over")
+    again = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+    assert await again.take(50) == numbered("u2c", 50)
+    end = await again.ended()
+    assert (end.code, end.reason) == (4007, "over")
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(("setting", "code"), [("any", 1000), ("any", 4000), ("4100,1000", 4100), ("4100,1000", 1000)])
+async def test_retry_on_widens_what_is_redialled(serve: Serve, upstream: RawServer, setting: str, code: int) -> None:
+    """`any` retries the final codes too, and a list what it names."""
+    proxy = await serve(upstream.url, "--retry-on", setting)
+    client = await dial(f"{proxy.url}/")
+    await (await upstream.accept()).close(code)
+    again = await upstream.accept()
+    await client.send("still here")
+    assert await again.recv() == "still here"
+
+
+async def test_a_code_that_the_list_does_not_name_is_final(serve: Serve, upstream: RawServer) -> None:
+    """With a list of codes another one is passed on to the client."""
+    proxy = await serve(upstream.url, "--retry-on", "4100")
+    client = await dial(f"{proxy.url}/")
+    await (await upstream.accept()).close(4200, "over")
+    end = await client.ended()
+    assert (end.code, end.reason) == (4200, "over")
+
+
+async def test_the_retry_budget_begins_anew_with_each_loss(serve: Serve) -> None:
+    """Several outages, each shorter than the budget and together longer, are survived."""
+    async with RawServer() as upstream, Relay(upstream.port) as relay:
+        proxy = await serve(relay.url, "--retry-for", "2s")
+        client = await dial(f"{proxy.url}/")
+        for round_number in range(3):
+            await upstream.accept()
+            await relay.refuse()
+            await asyncio.sleep(0.8)
+            await relay.heal()
+            await relay.reaches(round_number + 2, within=4)
+        server = await upstream.accept()
+        await client.send("alive")
+        assert await server.recv() == "alive"
+
+
+# The upstream's memory of the session.
+
+
+async def first_then(*later: Answer) -> RawServer:
+    """Make an aware server that answers its first handshake properly and the later ones as told."""
+    answers = iter([Answer(headers=[("X-Reconnect-Received", "0")]), *later])
+    last = later[-1]
+    return RawServer(lambda _: next(answers, last))
+
+
+@pytest.mark.parametrize("answer", ["410", "too many", "too few"])
+async def test_an_upstream_that_lost_the_session_ends_it(serve: Serve, answer: str) -> None:
+    """410 on a redial, and counts outside what was confirmed .. sent, are 1014 with the reason."""
+    later = {
+        "410": Answer(410, body=b"gone"),
+        "too many": Answer(headers=[("X-Reconnect-Received", "6")]),
+        "too few": Answer(headers=[("X-Reconnect-Received", "4")]),
+    }
+    async with await first_then(later[answer]) as upstream:
+        proxy = await serve(upstream.url)
+        client = await dial(f"{proxy.url}/")
+        server = await upstream.accept()
+        await client.send(*numbered("c2u", 5))
+        await server.until(lambda: 5 in server.tokens())
+        await server.fence()
+        server.reset()
+        end = await client.ended()
+        assert (end.code, end.reason) == (1014, "upstream lost the session")
+        assert len(upstream.requests) == 2
+
+
+async def test_a_4xx_on_a_redial_does_not_reach_the_client_as_data(serve: Serve) -> None:
+    """An upstream that refuses a redial is retried within the budget or ends it: the client is closed properly."""
+
+    def answer(request: Head) -> Answer:
+        return Answer(401, body=b"who?") if request.get("x-reconnect") else Answer()
+
+    async with RawServer(answer) as upstream:
+        proxy = await serve(upstream.url, "--retry-for", "500ms")
+        client = await dial(f"{proxy.url}/")
+        (await upstream.accept()).reset()
+        end = await client.ended()
+        assert end.code not in (1000, 1005, 1006)
+        assert not client.left()
+
+
+# Too large, and the end of the proxy.
+
+
+async def test_a_client_that_sends_too_much_is_closed_with_1009(serve: Serve, upstream: RawServer) -> None:
+    """A message above `--max-message` closes its sender with 1009 and ends the session, upstream included."""
+    proxy = await serve(upstream.url, "--max-message", "64KiB", "--grace", "60s")
+    client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+    server = await upstream.accept()
+    await client.send("x" * 65536)
+    assert await server.recv() == "x" * 65536
+    await client.send("x" * 65537)
+    assert (await client.ended()).code == 1009
+    assert (await server.ended()).code != 1006
+    assert not server.left()
+    with pytest.raises(Refused) as refusal:
+        await dial(f"{proxy.url}/", [("X-Reconnect-Id", CHOSEN)])
+    assert refusal.value.status == 410
+
+
+async def test_an_upstream_that_sends_too_much_is_closed_with_1009(serve: Serve, upstream: RawServer) -> None:
+    """The same the other way: the upstream gets 1009, the client a Close that is not an accident."""
+    proxy = await serve(upstream.url, "--max-message", "64KiB")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await server.send("before", b"x" * 65537)
+    assert await client.recv() == "before"
+    assert (await server.ended()).code == 1009
+    assert (await client.ended()).code not in (1005, 1006)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_fragmented_message_that_is_too_large_is_1009(serve: Serve, upstream: RawServer) -> None:
+    """The limit is on the message, not on the frame."""
+    proxy = await serve(upstream.url, "--max-message", "64KiB")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send_frame(Opcode.BINARY, b"x" * 40_000, fin=False)
+    await client.send_frame(Opcode.CONTINUATION, b"x" * 40_000)
+    assert (await client.ended()).code == 1009
+    await server.ended()
+    assert not server.left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_closes_everybody_with_1012(serve: Serve, upstream: RawServer, number: signal.Signals) -> None:
+    """The clients hear 1012 "service restart", the upstream gets a Close, and the proxy exits with 0."""
+    proxy = await serve(upstream.url)
+    clients = [await dial(f"{proxy.url}/") for _ in range(3)]
+    servers = [await upstream.accept() for _ in range(3)]
+    proxy.signal(number)
+    for client in clients:
+        end = await client.ended()
+        assert (end.code, end.reason) == (1012, "service restart")
+    for server in servers:
+        assert (await server.ended()).code != 1006
+    assert await proxy.exit_code() == 0
+
+
+async def test_a_stop_delivers_what_is_on_its_way(serve: Serve, upstream: RawServer) -> None:
+    """What the proxy holds for a client that reads goes out before the 1012, and no new session is opened."""
+    proxy = await serve(upstream.url, drain="10s")
+    client = await dial(f"{proxy.url}/", receive_buffer=8192)
+    server = await upstream.accept()
+    client.pause()
+    await server.send(*numbered("u2c", 300, pad=20_000))
+    await server.fence()
+    proxy.signal()
+    client.resume()
+    assert await client.take(300) == numbered("u2c", 300, pad=20_000)
+    assert (await client.ended()).code == 1012
+    assert await proxy.exit_code() == 0
+    with pytest.raises((Refused, OSError, Closed)):
+        await dial(f"{proxy.url}/")
+
+
+async def test_a_half_message_of_the_upstream_is_dropped(serve: Serve, upstream: RawServer) -> None:
+    """A FIN in the middle of a frame from the upstream loses that frame only, and nothing that came before."""
+    async with Relay(upstream.port) as relay:
+        proxy = await serve(relay.url)
+        client = await dial(f"{proxy.url}/")
+        server = await upstream.accept()
+        whole = numbered("u2c", 3, pad=100)
+        await server.send(*whole)
+        assert await client.take(3) == whole
+        relay.cut_after(Way.BACK, 50, Cut.FINISH)
+        await server.send("x" * 500)
+        again = await upstream.accept()
+        await again.send("next")
+        assert await client.recv() == "next"

@@ -1,0 +1,257 @@
+"""What a core is tested with: a clock that moves when told, legs and a dialler that write down what was asked of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from reconnect_proxy.core.context import Context, Opening
+from reconnect_proxy.core.events import Event
+from reconnect_proxy.core.link import Leg, Link
+from reconnect_proxy.core.outbox import Message, Opcode
+from reconnect_proxy.core.policy import Policy
+from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
+from reconnect_proxy.core.wire import Claim, decode_token
+
+#: A legal session id, for sessions whose id does not matter.
+SESSION_ID = "0123456789abcdefABCDEF"
+
+
+class FakeTimer:
+    """A call that `FakeClock` has still to make."""
+
+    def __init__(self, due: float, callback: Callable[[], None]) -> None:
+        self.due = due
+        self.callback = callback
+        self.live = True
+
+    def cancel(self) -> None:
+        """Take the call back."""
+        self.live = False
+
+
+class FakeClock:
+    """Time that stands still until `advance`; satisfies `Clock`."""
+
+    def __init__(self) -> None:
+        # Not 0, so that a time that was never set is not taken for one that was.
+        self.now = 1000.0
+        self._heap: list[tuple[float, int, FakeTimer]] = []
+        self._order = itertools.count()
+
+    @property
+    def live(self) -> int:
+        """How many timers are neither fired nor cancelled."""
+        return sum(timer.live for _, _, timer in self._heap)
+
+    def time(self) -> float:
+        """Return the present time in seconds."""
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> FakeTimer:
+        """Call `callback` once `advance` has gone `delay` seconds further."""
+        assert delay >= 0, f"a timer was set {-delay} s into the past"
+        timer = FakeTimer(self.now + delay, callback)
+        heapq.heappush(self._heap, (timer.due, next(self._order), timer))
+        return timer
+
+    def next_due(self) -> float | None:
+        """Return the time of the next timer, None where there is none."""
+        while self._heap and not self._heap[0][2].live:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass: make the calls that fall due, each at its time."""
+        until = self.now + seconds
+        fired = 0
+        while (due := self.next_due()) is not None and due <= until:
+            timer = heapq.heappop(self._heap)[2]
+            self.now = max(self.now, due)
+            timer.live = False
+            timer.callback()
+            fired += 1
+            assert fired < 100_000, "the timers set each other without end"
+        self.now = until
+
+
+@dataclass
+class FakeLeg:
+    """A socket that writes down what it was asked to do; satisfies `Leg`."""
+
+    writable: bool = True
+    sent: list[Message] = field(default_factory=list)
+    pings: list[int] = field(default_factory=list)
+    # Messages and pings together: ("data", payload) and ("ping", number), in the order they were written.
+    wire: list[tuple[str, bytes | int]] = field(default_factory=list)
+    closed: tuple[int, str] | None = None
+    aborted: bool = False
+    paused: bool = False
+    bytes_read: int = 0
+    all_written: bool = True
+    # Stops being writable after so many further messages; None: never.
+    room: int | None = None
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The payloads of the messages written."""
+        return [payload for _, payload in self.sent]
+
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        """Write a message down."""
+        assert self.closed is None, "a message was sent behind the close frame"
+        assert not self.aborted, "a message was sent on an aborted socket"
+        self.sent.append((opcode, payload))
+        self.wire.append(("data", payload))
+        if self.room is not None:
+            self.room -= 1
+            self.writable = self.room > 0
+
+    def ping(self, payload: bytes, /) -> None:
+        """Write a Ping down, as the number it stands for."""
+        assert self.closed is None, "a Ping was sent behind the close frame"
+        assert not self.aborted, "a Ping was sent on an aborted socket"
+        number = decode_token(payload)
+        assert number is not None, f"{payload!r} is no ping token"
+        self.pings.append(number)
+        self.wire.append(("ping", number))
+
+    def close(self, code: int, reason: str) -> None:
+        """Write the close down; only the first counts, as on a socket."""
+        if self.closed is None:
+            self.closed = (code, reason)
+
+    def abort(self) -> None:
+        """Write the abort down."""
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        """Stop being read."""
+        assert not self.paused, "paused twice"
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        """Be read again."""
+        assert self.paused, "resumed without having been paused"
+        self.paused = False
+
+    def progress(self) -> int:
+        """Return how many bytes a test says have arrived."""
+        return self.bytes_read
+
+    def flushed(self) -> bool:
+        """Tell what a test says."""
+        return self.all_written
+
+
+class FakeDialler:
+    """Writes each dial down and leaves it to the test to answer it; satisfies `Dialler`."""
+
+    def __init__(self) -> None:
+        self.dials: list[Dial] = []
+        self.cancels = 0
+        # The dial under way, and who hears of it.
+        self.under_way: tuple[Dial, Upstream] | None = None
+
+    def dial(self, dial: Dial, upstream: Upstream) -> None:
+        """Write a dial down."""
+        assert self.under_way is None, "two dials at a time"
+        self.dials.append(dial)
+        self.under_way = (dial, upstream)
+
+    def cancel(self) -> None:
+        """Forget the dial under way."""
+        self.cancels += 1
+        self.under_way = None
+
+    def answer(self, answer: Answer | None = None, leg: Leg | None = None) -> tuple[Leg, Link | None]:
+        """Answer the dial under way with a 101; returns its socket and what the core made of it."""
+        assert self.under_way is not None, "no dial is under way"
+        (dial, upstream), self.under_way = self.under_way, None
+        leg = leg or FakeLeg()
+        return leg, upstream.on_connected(dial, leg, answer or Answer())
+
+    def fail(self, detail: str = "connection refused", status: int = 0, body: bytes = b"") -> None:
+        """Fail the dial under way."""
+        assert self.under_way is not None, "no dial is under way"
+        (dial, upstream), self.under_way = self.under_way, None
+        upstream.on_failed(dial, Failure(detail, status, (), body))
+
+
+class Stage:
+    """A session with everything around it that is no session: the clock, the dialler, and an ear for its events."""
+
+    def __init__(
+        self, policy: Policy | None = None, urls: Sequence[str] = ("ws://one",), session_id: str | None = SESSION_ID
+    ) -> None:
+        self.clock = FakeClock()
+        self.dialler = FakeDialler()
+        self.events: list[Event] = []
+        self.ended = 0
+        self.openings: list[Opening] = []
+        self.policy = policy or Policy()
+        self.context = Context(
+            session_id, urls, self.dialler, self.clock, self.policy, self.events.append, self._on_ended
+        )
+
+    def _on_ended(self, context: Context) -> None:
+        assert context is self.context
+        self.ended += 1
+
+    def seen(self, kind: type[Event]) -> list[Event]:
+        """Return the events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def open(self) -> None:
+        """Dial for the first time, with one client waiting for the outcome."""
+        self.context.when_opened(self.openings.append)
+        self.context.open()
+
+    def connect(self, answer: Answer | None = None) -> tuple[FakeLeg, Link]:
+        """Answer the dial under way; returns the upstream's socket and its link."""
+        leg = FakeLeg()
+        _, link = self.dialler.answer(answer, leg)
+        assert link is not None
+        return leg, link
+
+    def reconnect(self, answer: Answer | None = None) -> tuple[FakeLeg, Link]:
+        """Wait for the redial and answer it."""
+        self.clock.advance(3.0)
+        return self.connect(answer)
+
+    def client(self, received: int | None = None, leg: FakeLeg | None = None, **claim: object) -> tuple[FakeLeg, Link]:
+        """Attach a client as the listener does: settle the counts, then hand the socket over."""
+        leg = leg or FakeLeg()
+        said = replace(Claim(received=received), **claim)  # type: ignore[arg-type]
+        self.context.admit(said)
+        return leg, self.context.attach(leg, said)
+
+
+def started(
+    policy: Policy | None = None,
+    client_aware: bool = False,
+    upstream_aware: bool = False,
+    leg: FakeLeg | None = None,
+) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
+    """Return a session with both legs connected: the stage, the client's socket and link, the upstream's."""
+    stage = Stage(policy)
+    stage.open()
+    upstream_leg, upstream_link = stage.connect(Answer(received=0 if upstream_aware else None))
+    client_leg, client_link = stage.client(0 if client_aware else None, leg)
+    return stage, client_leg, client_link, upstream_leg, upstream_link
+
+
+def say(link: Link, *payloads: bytes | str) -> None:
+    """Let the peer of `link` send messages: text for str, binary for bytes."""
+    for payload in payloads:
+        if isinstance(payload, str):
+            link.on_message(Opcode.TEXT, payload.encode())
+        else:
+            link.on_message(Opcode.BINARY, payload)
+
+
+def pong(link: Link, number: int) -> None:
+    """Let the peer of `link` answer the Ping that stands for message `number`."""
+    link.on_pong(number.to_bytes(8, "big"))

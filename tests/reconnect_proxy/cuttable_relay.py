@@ -1,0 +1,118 @@
+"""A TCP link that a test can cut, also in the middle of a frame, hold silent, and take down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+
+class Way(Enum):
+    """A direction through the relay."""
+
+    UP = "client to server"
+    DOWN = "server to client"
+
+
+class CuttableRelay:
+    """Listens on a free loopback port and joins each connection to `port`.
+
+    Attributes:
+        port: where it listens.
+        links: how many connections are open.
+        accepted: how many connections were joined so far.
+        down: connections are refused, in that they are dropped at once.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self.accepted = 0
+        self.down = False
+        self._target = target
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        # Bytes that may still pass before a cut; None: no cut is due.
+        self._allowed: dict[Way, int | None] = dict.fromkeys(Way)
+        self._links: set[asyncio.Task[None]] = set()
+
+    @property
+    def links(self) -> int:
+        """How many connections are open."""
+        return len(self._links)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Drop all connections at once, with what they hold, and come back when they are gone."""
+        links = list(self._links)
+        for link in links:
+            link.cancel()
+        if links:
+            await asyncio.wait(links)
+
+    def cut_after(self, way: Way, size: int) -> None:
+        """Let `size` more bytes pass in that direction, then end the connection."""
+        self._allowed[way] = size
+
+    def hold(self) -> None:
+        """Say nothing more in either direction, and close nothing."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Let everything through again, what was held included."""
+        self._flowing.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        if self.down:
+            writer.transport.abort()
+            return
+        self.accepted += 1
+        self._links.add(link)
+        writers = [writer]
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            writers.append(far_writer)
+            pumps = [
+                asyncio.create_task(self._pump(Way.UP, reader, far_writer)),
+                asyncio.create_task(self._pump(Way.DOWN, far_reader, writer)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.wait(pumps)
+        except asyncio.CancelledError:
+            # That is `cut`; a stream server would report the cancellation as a failure.
+            for each in writers:
+                each.transport.abort()
+        finally:
+            self._links.discard(link)
+            for each in writers:
+                each.close()
+
+    async def _pump(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(2**16):
+                await self._flowing.wait()
+                allowed = self._allowed[way]
+                writer.write(data[:allowed])
+                if allowed is not None:
+                    self._allowed[way] = allowed = max(allowed - len(data), 0)
+                    if allowed == 0:
+                        self._allowed[way] = None
+                        return
+                await writer.drain()
