@@ -34,6 +34,9 @@ OPENING = 64
 #: The longest wait before a reconnecting client tries again, in seconds.
 RETRY_SECONDS = 1.0
 
+#: Frames that an ordinary client lets wait; the default of websockets, 16, is for slow ones.
+FRAMES = 256
+
 _FAILED_HANDSHAKE = (OSError, InvalidHandshake, TimeoutError, ConnectionClosed)
 
 
@@ -85,11 +88,11 @@ class PlainClient:
             await self._use(socket)
 
     async def _dial(self) -> Socket:
-        return await connect(self.url, **self._options())
+        return await connect(self.url, max_queue=FRAMES, **self._options())
 
     def _options(self) -> dict[str, Any]:
         # The environment may name a proxy, which is not the way to loopback; and the messages are random.
-        return {"proxy": None, "compression": None, "max_size": None, "open_timeout": OPEN_SECONDS, "max_queue": 256}
+        return {"proxy": None, "compression": None, "max_size": None, "open_timeout": OPEN_SECONDS}
 
     async def _open(self, opening: asyncio.Semaphore) -> Socket | None:
         """Connect once; record how it went."""

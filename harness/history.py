@@ -182,9 +182,8 @@ class History:
 
     def write(self, path: Path) -> None:
         """Write the whole history to one file, in order of time, times counted from `start`."""
-        rows: list[tuple[float, dict[str, Any]]] = [
-            (event.t, event._asdict()) for event in (*self.messages, *self.links)
-        ]
+        rows: list[tuple[float, dict[str, Any]]] = [(event.t, event._asdict()) for event in self.messages]
+        rows += [(event.t, event._asdict()) for event in self.links]
         rows += [(fault.asked, {"event": "fault", **fault._asdict()}) for fault in self.faults]
         rows.sort(key=lambda row: row[0])
         with path.open("w") as file:
@@ -230,7 +229,8 @@ class History:
             fault
             for fault in self.faults
             if fault.took_hold is not None
-            and fault.took_hold <= t
+            # It is felt before Toxiproxy has confirmed it.
+            and fault.asked <= t
             and (fault.cleared is None or t <= fault.cleared + 1)
         ]
 

@@ -298,10 +298,13 @@ class Link:
     def _make(self, listen: str) -> str:
         """Make the proxy on the server; return where it listens."""
         made = self._api.post("/proxies", {"name": self._proxy, "listen": listen, "upstream": self.upstream})
-        if not made["enabled"]:
-            raise ToxiproxyError(f"Toxiproxy made the proxy {self._proxy}, but it does not listen: {made}")
-        if self.resets:
-            self._add_one(_LINGER, Toxic("reset_peer", stream="upstream", toxicity=0.0))
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._api.delete, self._path)
+            if not made["enabled"]:
+                raise ToxiproxyError(f"Toxiproxy made the proxy {self._proxy}, but it does not listen: {made}")
+            if self.resets:
+                self._add_one(_LINGER, Toxic("reset_peer", stream="upstream", toxicity=0.0))
+            undo.pop_all()
         return str(made["listen"])
 
     def _enable(self, enabled: bool) -> None:

@@ -42,6 +42,7 @@ not read keeps it from exchanging a toxic."""
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _START_ATTEMPTS = 5
+_COMPLAINT_SECONDS = 1.0
 
 _NO_PROXIES = {"http": None, "https": None, "all": None}
 """An HTTP_PROXY of the user's is not the way to a server on loopback."""
@@ -209,7 +210,7 @@ class ToxiproxyServer:
 
     def _greet_given(self) -> None:
         try:
-            self.version = _version(self.api)
+            self.version = _version(self.api, self.run)
         except ToxiproxyError as failure:
             raise ToxiproxyUnavailable(f"no Toxiproxy server at {self.url} ({self._origin}): {failure}") from failure
 
@@ -226,7 +227,6 @@ class ToxiproxyServer:
         raise ToxiproxyUnavailable(f"{binary} found no free port in {_START_ATTEMPTS} attempts")
 
     def _launch(self, binary: str, port: int) -> None:
-        self.version = ""
         if self._log_path is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`_stop` closes it)
         else:
@@ -235,7 +235,7 @@ class ToxiproxyServer:
         self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", binary, "-host", "127.0.0.1", "-port", str(port)],
-            env={**os.environ, "LOG_LEVEL": "info"},
+            env={**os.environ, "LOG_LEVEL": "debug"},
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -247,14 +247,18 @@ class ToxiproxyServer:
         """Wait until the server answers; False if it could not have its port."""
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
+        answered = None
         while True:
             with contextlib.suppress(ToxiproxyError):
-                self.version = _version(self.api)
-            # It does not exit when it cannot have its port: only its log tells. And what answers there then is
-            # somebody else's.
-            if "address already in use" in self._last_output():
+                self.version = _version(self.api, self.run)
+                answered = answered or time.monotonic()
+            # It does not exit when it cannot have its port: only its log tells. What answers then is somebody
+            # else's, so an answer counts when the log shows our request, or (old servers do not log requests)
+            # when there was time to complain.
+            said = self._last_output()
+            if "address already in use" in said:
                 return False
-            if self.version:
+            if answered and (self.run in said or time.monotonic() > answered + _COMPLAINT_SECONDS):
                 return True
             if self._process.poll() is not None:
                 problem = f"ended with status {self._process.returncode}"
@@ -289,8 +293,8 @@ class ToxiproxyServer:
             log.close()
 
 
-def _version(api: ToxiproxyApi) -> str:
-    answer = api.get("/version", seconds=2.0)
+def _version(api: ToxiproxyApi, token: str) -> str:
+    answer = api.get(f"/version?run={token}", seconds=2.0)
     return str(answer["version"] if isinstance(answer, dict) else answer).strip()
 
 

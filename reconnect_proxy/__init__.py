@@ -3,8 +3,8 @@
     async with Sender(upstream="ws://127.0.0.1:8080") as proxy:
         print(proxy.url)
 
-`Proxy` runs any mode, `Sender` and `Receiver` fix it, `Config` holds every option. `connect` is a client that resumes its
-session through drops; it raises `SessionLost` when there is nothing left to resume.
+`Proxy` runs any mode, `Sender` and `Receiver` fix it, `Config` holds every option. `connect` is a client that resumes
+its session through drops; it raises `SessionLost` when there is nothing left to resume.
 """
 
 from .client import SessionLost, connect

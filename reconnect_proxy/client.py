@@ -51,7 +51,8 @@ class connect:
         options: all else that `websockets.connect` takes (`subprotocols`, `max_size`, `open_timeout`, `ssl`, …).
 
     Raises:
-        ValueError: `connection_id` is no legal id, `max_queue` is below 1, or a header of the reconnect protocol is among `additional_headers`.
+        ValueError: `connection_id` is no legal id, `max_queue` is below 1, or `additional_headers` has a header of the
+            reconnect protocol.
         TypeError: an option cannot be passed on.
         SessionLost: the proxy has a session under `connection_id` whose counts are not those of a new one (409).
     """

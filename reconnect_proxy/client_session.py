@@ -121,7 +121,7 @@ class Connection:
         self._outbox.push(encoded)
         self._link.pump()
 
-    async def recv(self, timeout: float | None = None) -> str | bytes:  # noqa: ASYNC109: as in websockets.sync
+    async def recv(self, timeout: float | None = None) -> str | bytes:  # noqa: ASYNC109 (as in websockets.sync)
         """Take the next message: a str for text, bytes for binary.
 
         Args:

@@ -11,11 +11,10 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TextIO
+from typing import TextIO, get_args
 
 from .core.events import (
     DialFailed,
@@ -35,6 +34,14 @@ logger = logging.getLogger("reconnect_proxy")
 
 #: Plain words, and floats and URLs too: anything else is quoted.
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
+
+
+#: For each kind of event its name in words and its fields: when many sessions lose their upstream at once, the log must
+#: not be what delays their return.
+_SHAPES: dict[type[Event], tuple[str, tuple[str, ...]]] = {
+    kind: (re.sub(r"(?<!^)([A-Z])", r" \1", kind.__name__).lower(), tuple(field.name for field in fields(kind)))
+    for kind in get_args(Event)
+}
 
 
 class LogFormat(StrEnum):
@@ -78,17 +85,14 @@ def level_of(event: Event) -> int:
 
 def line_of(event: Event) -> tuple[str, dict[str, object]]:
     """Return the name of `event` in words (`leg lost`) and its fields in order, a session's id cut short."""
-    name = re.sub(r"(?<!^)([A-Z])", r" \1", type(event).__name__).lower()
-    return name, dict(_fields_of(event))
-
-
-def _fields_of(event: Event) -> Iterator[tuple[str, object]]:
-    for field in fields(event):
-        value = getattr(event, field.name)
-        if field.name == "session_id":
-            yield "session", cut_short(value)
-        else:
-            yield field.name, round(value, 3) if isinstance(value, float) else value
+    name, keys = _SHAPES[type(event)]
+    values = {key: getattr(event, key) for key in keys}
+    for key, value in values.items():
+        if isinstance(value, float):
+            values[key] = round(value, 3)
+    if "session_id" in values:
+        return name, {"session": cut_short(values.pop("session_id")), **values}
+    return name, values
 
 
 class TextFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""The time of the core. It has none of its own: an asyncio event loop satisfies `Clock` as it is, and so does a counter."""
+"""The time of the core, which has none of its own: an event loop satisfies `Clock` as it is, and so does a counter."""
 
 from __future__ import annotations
 

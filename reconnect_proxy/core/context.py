@@ -6,10 +6,10 @@ sockets (`Leg`), and a `Clock` calls it back. The table of PROTOCOL.md section 6
     client --Link.on_message--> c2u outbox --Link.pump--> upstream
     client <--Link.pump-- u2c outbox <--Link.on_message-- upstream
 
-**Two streams, two outboxes.** What the client says is owed to the upstream (`c2u`), what the upstream says is owed to the
-client (`u2c`), from the moment it is read until the peer has confirmed it. A link that is lost leaves its outbox behind,
-and the next link goes on with it: first the counts are settled (`Link.resume`), then what is owed is sent in order, and
-whatever comes in meanwhile queues up behind. There is no other way for a message to go out, so nothing can overtake.
+**Two streams, two outboxes.** What the client says is owed to the upstream (`c2u`), what the upstream says is owed to
+the client (`u2c`), from the moment it is read until the peer has confirmed it. A link that is lost leaves its outbox
+behind, and the next link goes on with it: first the counts are settled (`Link.resume`), then what is owed is sent in
+order, and whatever comes in meanwhile queues up behind. A message has no other way out, so nothing can overtake.
 
 **Two ends.** A session ends because its client is gone for good or because its upstream is. Either way one side is owed
 the rest of a stream: it is delivered first, then that side is closed with the code of the side that left. `_end` takes
@@ -123,7 +123,7 @@ class Context:
         """Make a session that is not dialled yet; see `open`.
 
         Args:
-            session_id: the id the client chose or the proxy made; None if it is to come from the upstream's first message.
+            session_id: the id the client chose or the proxy made; None if the upstream's first message is to bring it.
             urls: the upstreams, in the order in which they are tried.
             dialler: opens the sockets to them.
             clock: an event loop, or a counter.
@@ -167,7 +167,7 @@ class Context:
 
     @property
     def received_from_upstream(self) -> int:
-        """How many `u2c` messages were received so far, with those that nobody waited for any more: they had their Pong."""
+        """How many `u2c` messages were received so far, with those that nobody waited for: they had their Pong."""
         return self.u2c.pushed + self.undelivered_u2c
 
     @property
@@ -357,7 +357,7 @@ class Context:
             self._regulate()
 
     def upstream_control(self, message: Message) -> None:
-        """Push a control message to each client that understands it. It is not counted (PROTOCOL.md sections 1 and 5)."""
+        """Push a control message to each client that understands it, uncounted (PROTOCOL.md sections 1 and 5)."""
         for client in self.incoming:
             if client.wants_control:
                 client.leg.send(*message)
@@ -425,7 +425,7 @@ class Context:
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
 
     def _close_slow_clients(self) -> None:
-        """Close those of several clients that are past their mark, but never the last: that one holds the upstream back."""
+        """Close those of several clients that are past their mark, but not the last: that holds the upstream back."""
         for client in [client for client in self.incoming if client.outbox.full]:
             if len(self.incoming) > 1:
                 waiting = len(client.outbox)

@@ -34,7 +34,7 @@ class SessionOpened:
 
 @dataclass(frozen=True, slots=True)
 class LegLost:
-    """A link died or closed. `code` is the close code (1006: without one), `waiting` the messages now owed to that leg."""
+    """A link died or closed. `code` is the close code (1006: none), `waiting` the messages now owed to that leg."""
 
     session_id: str
     leg: LegName
@@ -64,7 +64,7 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A leg has a link again after `away` seconds. `resent` messages had been sent before, `waiting` messages in all."""
+    """A leg has a link again after `away` seconds. `waiting` messages are owed, `resent` of them were sent before."""
 
     session_id: str
     leg: LegName

@@ -3,9 +3,9 @@
     Outbox --pump--> Leg --> (peer)         messages, and a Ping with the number of the last one now and then
     Outbox <--confirm-- Link <-- (peer)     the Pong of n: the peer holds messages 1..n
 
-A `Link` lives from the moment a socket carries the leg until that socket is lost; then it is `dead`, and nothing that the
-socket may still say has any effect. The next socket gets a new `Link` on the same `Outbox`. The rules of confirmation
-are those of PROTOCOL.md section 4; both legs of a session use this one class.
+A `Link` lives from the moment a socket carries the leg until that socket is lost; then it is `dead`, and nothing that
+the socket may still say has any effect. The next socket gets a new `Link` on the same `Outbox`. The rules of
+confirmation are those of PROTOCOL.md section 4; both legs of a session use this one class.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Leg(Protocol):
         """Read again."""
 
     def progress(self) -> int:
-        """Return a number that differs from that of the last call if any byte arrived in between (it may differ anyway)."""
+        """Return a number that differs from that of the last call if any byte arrived in between."""
 
     def flushed(self) -> bool:
         """Tell whether all that was written has left the process."""
@@ -68,7 +68,7 @@ class DeliveryUncertain(Exception):
 
 
 class Resumption(NamedTuple):
-    """How a new link begins, in messages: `waiting` are owed, of which `resent` were sent before; `dropped` were given up."""
+    """How a new link begins: `waiting` messages are owed, `resent` of them again; `dropped` were given up."""
 
     waiting: int
     resent: int
@@ -149,7 +149,7 @@ class Link:
         self._deliver = deliver
         self._clock = clock
         self._policy = policy
-        # The Pings in flight: the message number each stands for, and when it was sent. Oldest first, numbers ascending.
+        # The Pings in flight, oldest first: the message number each stands for, and when it was sent.
         self._tokens: list[tuple[int, float]] = []
         self._answered = False
         # Since when the socket is read without a break: a Pong that nobody reads proves nothing against the peer.
@@ -244,7 +244,7 @@ class Link:
         place = next((i for i, (token, _) in enumerate(self._tokens) if token == n), None)
         if n is None or place is None:
             return
-        # RFC 6455 section 5.5.3: a peer may answer only the latest of several Pings, so this one answers for the earlier.
+        # RFC 6455 section 5.5.3: a peer may answer only the latest of several Pings; its Pong stands for all of them.
         del self._tokens[: place + 1]
         self._answered = True
         # The count stated when a gate opened may have overtaken a Ping that was sent before.

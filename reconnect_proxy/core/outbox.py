@@ -27,7 +27,7 @@ class Opcode(IntEnum):
 #: A whole data message: its kind (an `Opcode` or the same plain int) and its payload. Text is UTF-8, as on the wire.
 Message = tuple[int, bytes]
 
-#: What a held message costs beside its payload, in bytes: the tuple, the bytes object's head, and its place in the deque.
+#: What a held message costs beside its payload, in bytes: a tuple, the head of a bytes object, a place in a deque.
 #: Counted, so that a flood of empty messages meets the same limit as one of large messages.
 MESSAGE_COST = 100
 

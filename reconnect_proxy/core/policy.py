@@ -1,6 +1,6 @@
 """What differs between the modes and the settings of a session, as data.
 
-There is one session machine (`Context`). Sender, Receiver and duplex are three values of `Policy`, not three code paths.
+There is one session machine (`Context`). Sender, receiver and duplex are values of `Policy`, not code paths.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Gate:
     prefix: bytes = b""
 
 
-#: Close codes after which an upstream is redialled, PROTOCOL.md section 6. A close without a code (1005) is a clean end.
+#: Close codes after which an upstream is redialled, PROTOCOL.md section 6. A close without a code (1005) is clean.
 RETRYABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 
 
@@ -69,7 +69,8 @@ class Policy:
     """How one session behaves. Times in seconds, sizes in bytes.
 
     `grace` is how long an absent client is awaited: 0 ends the session with its link, None waits as long as the proxy
-    runs. `clients` is how many may be attached at a time; with one, the newest takes over.
+    runs. A `resumable` session can be come back to. To a `shared` one any number of clients may be attached; in any
+    other the newest client takes over.
     """
 
     mode: Mode = Mode.DUPLEX

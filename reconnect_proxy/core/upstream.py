@@ -9,8 +9,8 @@ and the session (`Context`) hears only three things: it is up, it is over for go
                        |    v          v                  v
                        +--- WAITING <---------------------+        WAITING too long, or a final close: TERMINATED
 
-Each dial is one generation: what an earlier one still says is ignored. The first dial is special: a client waits for its
-outcome, so it tries every upstream of the list in turn within one connect timeout, and does not back off.
+Each dial is one generation: what an earlier one still says is ignored. The first dial is special: a client waits for
+its outcome, so it tries every upstream of the list in turn within one connect timeout, and does not back off.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .wire import id_from_control
 #: Full-jitter exponential backoff: a wait is uniform in [0, min(CAP, BASE * 2**attempt)] seconds.
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 3.0
-#: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever it
-#: said: an upstream that falls over at each connect must not be dialled without a pause. Its word only renews the budget.
+#: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever
+#: it said: an upstream that falls over at each connect must not be dialled without a pause. Its word renews the budget.
 PROVEN_AFTER = 1.0
 
 
@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A dial that came to nothing. `status` is 0 where no HTTP answer came; else `headers` and `body` are that answer's."""
+    """A dial that came to nothing. `status` is 0 where no HTTP answer came; `headers` and `body` are the answer's."""
 
     detail: str
     status: int = 0
@@ -81,7 +81,7 @@ class Dialler(Protocol):
     """Who opens sockets for an `Upstream`: one dial at a time."""
 
     def dial(self, dial: Dial, upstream: Upstream) -> None:
-        """Start a dial; it ends with `upstream.on_connected(dial, …)` or `upstream.on_failed(dial, …)`, never at once."""
+        """Start a dial. It ends later, not at once, with a call of `upstream.on_connected` or `upstream.on_failed`."""
 
     def cancel(self) -> None:
         """Give the dial under way up; nothing is heard of it any more."""

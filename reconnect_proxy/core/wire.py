@@ -72,8 +72,8 @@ class Claim:
     def wants_control(self) -> bool:
         """Whether control messages are pushed to this client.
 
-        PROTOCOL.md section 5 gives both headers. An *aware* client is pushed to only when it says X-Replay-Id: it counts
-        what it receives, control messages are not counted, and one that it did not ask for would spoil its count.
+        PROTOCOL.md section 5 names both headers. An *aware* client is pushed to only when it says X-Replay-Id: it
+        counts what it receives, control messages are not counted, and one it did not ask for would spoil its count.
         """
         return self.replay or (self.reconnect_id is not None and self.received is None)
 

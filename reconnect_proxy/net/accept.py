@@ -235,7 +235,7 @@ class Acceptor(asyncio.Protocol):
 
 
 def _canonical(head: RequestHead) -> bytes:
-    """Return a checked handshake as picows reads one: with a single token in Connection, and nothing that it need not know."""
+    """Return a checked handshake as picows reads one: a single token in Connection, and nothing it need not know."""
     key = head.headers["Sec-WebSocket-Key"]
     lines = ("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     return "\r\n".join((*lines, f"Sec-WebSocket-Key: {key}", "", "")).encode()

@@ -3,9 +3,9 @@
     socket -> picows -> WebSocketLeg -> core Link          on_ws_frame
     socket <- picows <- WebSocketLeg <- core Link          send, ping, close
 
-picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What RFC
-6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are answered,
-the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
+picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What
+RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
+answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Upstream.dial -> TCP connect -> Handshake: request out, head in -> 101: OutgoingWebSocket takes the socket
                                                                     -> else: Failure, with the answer's body
 
-picows writes the request, but would read the answer too strictly for us: it knows one spelling of the Connection header and
-forgets the body of a refusal. So a small protocol of our own reads the head, and hands the socket over in the same call.
+picows writes the request, but would read the answer too strictly for us: it knows one spelling of the Connection header
+and forgets the body of a refusal. So a small protocol of our own reads the head, and hands the socket over at once.
 """
 
 from __future__ import annotations

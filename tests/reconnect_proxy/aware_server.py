@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -57,32 +57,26 @@ class ServerSession:
 
 
 class AwareServer:
-    """Serves aware clients on a free loopback port.
+    """Serves aware clients on a free loopback port, and speaks the subprotocol `chat` where it is offered.
 
     Attributes:
         port: where it listens.
         sessions: the sessions by id, in the order in which they were opened.
         requests: every handshake that came, refused ones included.
+        ping_every: a Ping follows after this many messages, and after the last.
         on_message: called with the session and each message that it received.
         refuse: status with which every handshake is refused; None serves.
         misstate: what is added to the count of the next 101.
     """
 
-    def __init__(
-        self,
-        *,
-        on_message: Callable[[ServerSession, Data], None] = lambda session, message: None,
-        subprotocols: list[Subprotocol] | None = None,
-        ping_every: int = 16,
-    ) -> None:
+    def __init__(self) -> None:
         self.port = 0
         self.sessions: dict[str, ServerSession] = {}
         self.requests: list[Request] = []
-        self.on_message = on_message
+        self.on_message: Callable[[ServerSession, Data], None] = lambda session, message: None
+        self.ping_every = 16
         self.refuse: int | None = None
         self.misstate = 0
-        self._subprotocols = subprotocols
-        self._ping_every = ping_every
         self._claims: dict[ServerConnection, tuple[ServerSession, int]] = {}
         self._made = 0
 
@@ -99,7 +93,7 @@ class AwareServer:
             0,
             process_request=self._decide,
             process_response=self._state_count,
-            subprotocols=self._subprotocols,
+            select_subprotocol=_chat,
             ping_interval=None,
             close_timeout=1,
             max_size=None,
@@ -177,7 +171,7 @@ class AwareServer:
 
         with contextlib.suppress(ConnectionClosed):
             while True:
-                batch = session.outgoing[sent : sent + self._ping_every]
+                batch = session.outgoing[sent : sent + self.ping_every]
                 for message in batch:
                     await connection.send(message)
                 sent += len(batch)
@@ -190,3 +184,7 @@ class AwareServer:
 
 def _owes(sent: int, session: ServerSession) -> bool:
     return len(session.outgoing) > sent
+
+
+def _chat(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol("chat") if "chat" in offered else None

@@ -21,14 +21,15 @@ class CuttableRelay:
 
     Attributes:
         port: where it listens.
-        links: how many connections are open.
         accepted: how many connections were joined so far.
+        held: bytes that wait because of `hold`.
         down: connections are refused, in that they are dropped at once.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.accepted = 0
+        self.held = 0
         self.down = False
         self._target = target
         self._flowing = asyncio.Event()
@@ -50,6 +51,10 @@ class CuttableRelay:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Listen no more, and drop all connections."""
         self._server.close()
         await self.cut()
 
@@ -107,7 +112,8 @@ class CuttableRelay:
     async def _pump(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(2**16):
-                await self._flowing.wait()
+                if not self._flowing.is_set():
+                    data += await self._read_until_released(reader, len(data))
                 allowed = self._allowed[way]
                 writer.write(data[:allowed])
                 if allowed is not None:
@@ -116,3 +122,25 @@ class CuttableRelay:
                         self._allowed[way] = None
                         return
                 await writer.drain()
+
+    async def _read_until_released(self, reader: asyncio.StreamReader, size: int) -> bytes:
+        """Read on while nothing goes through, so that what was held goes through in one piece."""
+        held = bytearray()
+        released = asyncio.create_task(self._flowing.wait())
+        reading = asyncio.create_task(reader.read(2**16))
+        self.held += size
+        try:
+            while not released.done():
+                await asyncio.wait([released, reading], return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    held += reading.result()
+                    self.held += len(reading.result())
+                    if not reading.result():
+                        await released
+                    reading = asyncio.create_task(reader.read(2**16))
+        finally:
+            self.held -= size + len(held)
+            for task in (released, reading):
+                task.cancel()
+            await asyncio.wait([released, reading])
+        return bytes(held)

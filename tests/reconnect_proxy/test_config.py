@@ -93,7 +93,7 @@ def test_text_and_values_mean_the_same() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     """It is shared by all sessions, so it is frozen."""
     with pytest.raises(ValidationError, match="frozen"):
-        config().mode = Mode.SENDER  # type: ignore[misc]
+        config().mode = Mode.SENDER
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,6 @@ OPTIONS: list[tuple[str, str, object]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for option in [*Config.model_fields, "config"]:
-        monkeypatch.delenv(variable_of(option), raising=False)
-
-
 def from_flags(*arguments: str) -> Config:
     """Return the configuration that `reconnect-proxy serve` makes of `arguments`."""
     return cli.configure(**cli.serve_command.make_context("serve", list(arguments)).params)

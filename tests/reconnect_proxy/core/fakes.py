@@ -1,4 +1,4 @@
-"""What a core is tested with: a clock that moves when told, legs and a dialler that write down what was asked of them."""
+"""What a core is tested with: a clock that moves when told, legs and a dialler that write down what was asked."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""A campaign: chosen scenarios against one system under test. What pytest and the command line have in common.
+
+Everything that can be wrong with what the user asked for is found when a campaign is made, before anything is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness import report, scenario, stack
+from harness.links import ToxiproxyServer, ToxiproxySource, find_toxiproxy
+from harness.scenario import Scenario, ScenarioError
+from harness.stack import Run, Stack
+from harness.sut import system_under_test
+
+#: Where runs leave their files if the user does not say.
+DEFAULT_OUT = Path("scenario-runs")
+
+
+class Campaign:
+    """Scenarios to be run against one system under test: a context manager, which keeps the Toxiproxy server.
+
+    Args:
+        wanted: what the user asked for: names, files, folders, `all`.
+        system: the system under test, as `harness.sut` reads it; None for this project's proxy.
+        toxiproxy: which Toxiproxy to use, as `harness.links.find_toxiproxy` reads it; None to search.
+        seed: what the random parts of the runs are drawn from.
+        out: the folder in which each run gets a folder of its own.
+
+    Raises:
+        ScenarioError: a scenario, or the system under test, is not there or is wrong, or they do not fit.
+        ToxiproxyUnavailable: a link is to be harmed, and no Toxiproxy can be had. From `open`, not from the constructor.
+
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[str],
+        *,
+        system: str | None = None,
+        toxiproxy: str | None = None,
+        seed: int = 1,
+        out: Path = DEFAULT_OUT,
+    ) -> None:
+        self.seed = seed
+        self.out = out
+        self._system = system
+        self._toxiproxy = toxiproxy
+        self._server: ToxiproxyServer | None = None
+        self._opened = ExitStack()
+        files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario.find(name)))
+        self.scenarios: list[Scenario] = []
+        origins: dict[str, Path] = {}
+        for file in files:
+            found = scenario.load(file)
+            if found.name in origins:
+                raise ScenarioError(
+                    f"{file}: its name, {found.name}, is that of {origins[found.name]}: rename one"
+                )
+            origins[found.name] = file
+            system_under_test(system).check(found)
+            self.scenarios.append(found)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def needs_toxiproxy(self) -> bool:
+        """Whether a link is harmed in any of the scenarios."""
+        return any(chosen.links for chosen in self.scenarios)
+
+    def open(self) -> None:
+        """Find and start a Toxiproxy server if one is needed. Building one may take a minute, and says so."""
+        if self.needs_toxiproxy and self._server is None:
+            source: ToxiproxySource = find_toxiproxy(self._toxiproxy)
+            self._server = self._opened.enter_context(source.server())
+
+    def close(self) -> None:
+        """Stop the Toxiproxy server, if it is ours. May be called twice."""
+        self._server = None
+        self._opened.close()
+
+    def header(self) -> list[str]:
+        """Return the lines that say what is tested, and with what."""
+        if self._server is not None:
+            toxiproxy = self._server.describe()
+        else:
+            toxiproxy = "not started" if self.needs_toxiproxy else "not needed"
+        return [
+            f"system under test: {system_under_test(self._system).describe()}",
+            f"toxiproxy: {toxiproxy}",
+            f"scenarios: {len(self.scenarios)}, seed {self.seed}, results in {self.out}",
+        ]
+
+    def run(self, chosen: Scenario, progress: Callable[[str], None] = lambda line: None) -> Run:
+        """Run one of the scenarios, judge it, and write what it leaves into its folder.
+
+        Raises:
+            ProcessFailed: a process did not start, or died of itself.
+            ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
+
+        """
+        self.open()
+        if not self.out.exists():
+            self.out.mkdir(parents=True)
+            # Results are no part of a project; pytest does the same with its cache.
+            (self.out / ".gitignore").write_text("*\n")
+        folder = self.out / f"{chosen.name}-{self.seed}"
+        system = system_under_test(self._system)
+        done = stack.run_to_end(Stack(chosen, system, self._server, self.seed, folder, progress).run())
+        report.write(done)
+        return done

@@ -1,0 +1,158 @@
+"""What a run leaves behind: `history.jsonl` and `results.json` in its folder, and lines for people.
+
+`history.jsonl` has one event a line, in order of time, seconds from the start of the traffic. `results.json` has the
+verdict, each check with its value, bound and first wrong messages, the counts, and what was tested with what.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from harness.checkers import Result, Verdict, Wrong, percentile, recovery_times
+from harness.message import Direction
+from harness.stack import Run
+
+#: How many wrong messages are printed, and how many are kept in results.json for each check.
+PRINTED = 5
+KEPT = 100
+
+_WORDS = {"lost": "lost", "duplicated": "repeated", "reordered": "reordered", "corrupted": "corrupted"}
+
+
+def write(run: Run) -> None:
+    """Write `history.jsonl` and `results.json` into the run's folder."""
+    run.history.write(run.folder / "history.jsonl")
+    results = json.dumps(_results(run), indent=2, ensure_ascii=False, allow_nan=False)
+    (run.folder / "results.json").write_text(results + "\n")
+
+
+def proven(run: Run) -> str:
+    """Say in one sentence, with numbers, what a run has shown."""
+    scenario, history = run.scenario, run.history
+    faults = Counter(f"{fault.name} {fault.target}" for fault in history.faults if fault.took_hold is not None)
+    suffered = ", ".join(f"{label} x {count}" for label, count in faults.items()) or "no faults"
+    clients = f"{scenario.clients.count} {scenario.clients.kind} client" + "s" * (scenario.clients.count != 1)
+    parts = [f"{clients}, {suffered}"]
+    for direction in Direction:
+        if sent := _sent(run, direction):
+            parts.append(f"{sent:,} messages {direction}: {_counted(run, direction)}")
+    ended = next(r.value for r in run.judgement.results if r.check == "client_disconnects") or 0
+    parts.append(f"{ended:,.0f} client disconnects")
+    times = [seconds for seconds, _ in recovery_times(history)]
+    if times:
+        p50, p99, most = (_seconds(percentile(times, share)) for share in (0.5, 0.99, 1.0))
+        parts.append(f"recovery p50 {p50}, p99 {p99}, max {most}")
+    return "; ".join(parts)
+
+
+def _counted(run: Run, direction: Direction) -> str:
+    """Say what came of the messages of one direction: first what was asserted, then what is only reported."""
+    asserted, reported = [], []
+    for result in run.judgement.results:
+        # Integrity is worth a word only when it failed.
+        if result.direction is direction and result.value is not None and (result.check != "corrupted" or result.value):
+            counted = f"{result.value:,.0f} {_WORDS[result.check]}"
+            (reported if result.bound is None else asserted).append(counted)
+    parts = [", ".join(asserted)] if asserted else []
+    return " and ".join([*parts, f"(only reported) {', '.join(reported)}"] if reported else parts)
+
+
+def accusation(run: Run) -> Iterator[str]:
+    """Yield the lines that say why a run is not valid: the bounds that were passed, the first wrong messages, the doubts."""
+    for result in run.judgement.results:
+        if result.verdict is not Verdict.INVALID:
+            continue
+        yield f"{result.label}: {_value(result)}, and may be {_seconds(result.bound) if _timed(result) else int(result.bound or 0)}"
+        for wrong in result.wrong[:PRINTED]:
+            yield f"    {_told(run, wrong)}"
+        if len(result.wrong) > PRINTED and not _timed(result):
+            yield f"    … and {len(result.wrong) - PRINTED:,} more"
+    for doubt in run.judgement.doubts:
+        yield f"nothing is proven: {doubt}"
+
+
+def _told(run: Run, wrong: Wrong) -> str:
+    on = run.history.faults_on(wrong.t)
+    spans = [
+        f"{fault.name} {fault.target} {_at(run, fault.took_hold)} to {_at(run, fault.cleared)}" for fault in on
+    ]
+    return f"at {_at(run, wrong.t)}: {wrong.what}" + (f" [{'; '.join(spans)}]" if spans else "")
+
+
+def _at(run: Run, t: float | None) -> str:
+    return "the end" if t is None else f"{t - run.history.start:.3f} s"
+
+
+def _sent(run: Run, direction: Direction) -> int:
+    return sum(len(stream.sent) for stream in run.history.streams[direction])
+
+
+def _timed(result: Result) -> bool:
+    return result.check.startswith("recovery")
+
+
+def _value(result: Result) -> str:
+    return _seconds(result.value) if _timed(result) else f"{result.value:,.0f}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return "never" if math.isinf(value) else f"{value:.3f} s"
+
+
+def _results(run: Run) -> dict[str, Any]:
+    return {
+        "scenario": run.scenario.name,
+        "summary": run.scenario.summary.strip(),
+        "seed": run.seed,
+        "verdict": run.judgement.verdict,
+        "proven": proven(run),
+        "doubts": list(run.judgement.doubts),
+        "system_under_test": run.system,
+        "toxiproxy": run.toxiproxy,
+        "seconds": round(run.seconds, 3),
+        "messages": {
+            direction: {"sent": _sent(run, direction), "arrived": run.history.count("received", direction)}
+            for direction in Direction
+        },
+        "faults": [
+            {**fault._asdict(), **{key: _relative(run, getattr(fault, key)) for key in ("asked", "took_hold", "cleared")}}
+            for fault in run.history.faults
+        ],
+        "checks": [_check(run, result) for result in run.judgement.results],
+        "versions": _versions(),
+    }
+
+
+def _check(run: Run, result: Result) -> dict[str, Any]:
+    endless = result.value is not None and math.isinf(result.value)
+    return {
+        "check": result.check,
+        "direction": result.direction,
+        # JSON knows no infinity: a stream that never recovered.
+        "value": "never" if endless else result.value,
+        "bound": result.bound,
+        "verdict": result.verdict,
+        "wrong": [{"t": _relative(run, wrong.t), "what": wrong.what} for wrong in result.wrong[:KEPT]],
+    }
+
+
+def _relative(run: Run, t: float | None) -> float | None:
+    return None if t is None else round(t - run.history.start, 6)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("reconnect-proxy", "websockets", "pytest"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

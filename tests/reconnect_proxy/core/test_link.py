@@ -1,0 +1,558 @@
+"""One generation of a leg, PROTOCOL.md section 4: when it pings, what a Pong confirms, how silence is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from reconnect_proxy.core.link import DeliveryUncertain, Link, Resumption
+from reconnect_proxy.core.outbox import Message, Opcode, Outbox, OutOfRange
+from reconnect_proxy.core.policy import Policy, Uncertain
+
+from .fakes import FakeClock, FakeLeg, pong, say
+
+#: Short enough to be read, long enough to differ: a silent peer is lost after 7 s.
+POLICY = Policy(ping_interval=5.0, ping_timeout=2.0)
+
+
+@dataclass
+class Listener:
+    """Writes down what a link reports; satisfies `Owner`."""
+
+    relieved: int = 0
+    lost: list[tuple[int, str]] = field(default_factory=list)
+    too_big: list[str] = field(default_factory=list)
+    mute: int = 0
+
+    def link_relieved(self, link: Link) -> None:
+        """Count it."""
+        self.relieved += 1
+
+    def link_lost(self, link: Link, code: int, reason: str) -> None:
+        """Write it down."""
+        self.lost.append((code, reason))
+
+    def link_too_big(self, link: Link, reason: str) -> None:
+        """Write it down."""
+        self.too_big.append(reason)
+
+    def link_mute(self, link: Link) -> None:
+        """Count it."""
+        self.mute += 1
+
+
+class Rig:
+    """A link with everything around it."""
+
+    def __init__(self, policy: Policy = POLICY, outbox: Outbox | None = None, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.leg = FakeLeg()
+        self.outbox = outbox or Outbox(10_000_000)
+        self.owner = Listener()
+        self.delivered: list[Message] = []
+        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy)
+
+    def _deliver(self, link: Link, opcode: int, payload: bytes) -> None:
+        assert link is self.link
+        self.delivered.append((opcode, payload))
+
+    def send(self, count: int = 1, size: int = 1) -> None:
+        """Push messages and pump, one by one, as a session does."""
+        for _ in range(count):
+            self.outbox.push((Opcode.BINARY, bytes(size)))
+            self.link.pump()
+
+    def keep_hearing(self, seconds: float) -> None:
+        """Let time pass while the peer sends data now and then, and answers nothing."""
+        for _ in range(round(seconds * 4)):
+            self.clock.advance(0.25)
+            say(self.link, b"data")
+
+
+# What goes out.
+
+
+def test_messages_go_out_at_once_in_order_and_once() -> None:
+    """Pumping twice sends nothing twice."""
+    rig = Rig()
+    for payload in (b"a", b"b", b"c"):
+        rig.outbox.push((Opcode.TEXT, payload))
+    rig.link.pump()
+    rig.link.pump()
+    assert rig.leg.sent == [(Opcode.TEXT, b"a"), (Opcode.TEXT, b"b"), (Opcode.TEXT, b"c")]
+
+
+def test_a_socket_that_takes_no_more_is_sent_nothing_until_it_does() -> None:
+    """What waits goes out when the socket says so, and the session hears of it."""
+    rig = Rig()
+    rig.leg.room = 2
+    rig.send(5)
+    assert len(rig.leg.sent) == 2
+    rig.leg.room, rig.leg.writable = None, True
+    rig.link.on_writable()
+    assert len(rig.leg.sent) == 5
+    assert rig.owner.relieved == 1
+
+
+def test_a_closed_gate_keeps_data_back() -> None:
+    """Nothing passes until it opens, not even when the socket becomes writable."""
+    rig = Rig()
+    rig.link.open = False
+    rig.send(3)
+    rig.link.on_writable()
+    assert rig.leg.sent == []
+    rig.link.open = True
+    rig.link.pump()
+    assert len(rig.leg.sent) == 3
+
+
+# When a Ping goes out.
+
+
+def test_a_ping_follows_64_messages_and_names_the_last_of_them() -> None:
+    """Behind the 64th, not behind the 63rd, and again behind the 128th."""
+    rig = Rig()
+    rig.send(63)
+    assert rig.leg.pings == []
+    rig.send(1)
+    assert rig.leg.pings == [64]
+    assert rig.leg.wire[-1] == ("ping", 64)
+    rig.send(64)
+    assert rig.leg.pings == [64, 128]
+
+
+def test_a_burst_in_one_pump_is_pinged_every_64_messages_too() -> None:
+    """The Pings lie between the messages, each behind the one that it names."""
+    rig = Rig()
+    for _ in range(130):
+        rig.outbox.push((Opcode.BINARY, b""))
+    rig.link.pump()
+    assert rig.leg.pings == [64, 128]
+    assert rig.leg.wire.index(("ping", 64)) == 64
+    assert rig.leg.wire.index(("ping", 128)) == 129
+
+
+def test_a_ping_follows_256_kib() -> None:
+    """Few large messages are as much to hold as many small ones."""
+    rig = Rig()
+    rig.send(3, size=64 * 1024)
+    assert rig.leg.pings == []
+    rig.send(1, size=64 * 1024)
+    assert rig.leg.pings == [4]
+
+
+def test_a_ping_follows_100_ms_after_the_last_message() -> None:
+    """The last, not the first: a trickle is not interrupted before it pauses or has reached 64."""
+    rig = Rig()
+    for _ in range(5):
+        rig.send()
+        rig.clock.advance(0.09)
+    assert rig.leg.pings == []
+    rig.clock.advance(0.009)
+    assert rig.leg.pings == []
+    rig.clock.advance(0.002)
+    assert rig.leg.pings == [5]
+
+
+def test_no_ping_follows_when_nothing_is_unconfirmed() -> None:
+    """A quiet link whose messages are all confirmed stays quiet until the idle Ping."""
+    rig = Rig()
+    rig.send()
+    rig.clock.advance(0.2)
+    pong(rig.link, 1)
+    rig.clock.advance(4.5)
+    assert rig.leg.pings == [1]
+
+
+def test_no_quiet_ping_goes_out_while_another_is_in_flight() -> None:
+    """It follows when the Pong is there, if 100 ms have passed since the last message by then."""
+    rig = Rig()
+    rig.send()
+    rig.clock.advance(0.2)
+    rig.send()
+    rig.clock.advance(0.5)
+    assert rig.leg.pings == [1]
+    pong(rig.link, 1)
+    assert rig.leg.pings == [1, 2]
+
+
+def test_a_quiet_ping_waits_for_100_ms_even_behind_a_pong() -> None:
+    """A Pong that arrives in the middle of a burst does not cut it."""
+    rig = Rig()
+    rig.send(64)
+    rig.send()
+    pong(rig.link, 64)
+    rig.clock.advance(0.05)
+    rig.send()
+    rig.clock.advance(0.06)
+    assert rig.leg.pings == [64]
+    rig.clock.advance(0.05)
+    assert rig.leg.pings == [64, 66]
+
+
+def test_at_most_four_pings_are_in_flight() -> None:
+    """The fifth waits for a Pong, and then names the last message sent by that time."""
+    rig = Rig()
+    rig.send(64 * 6)
+    assert rig.leg.pings == [64, 128, 192, 256]
+    pong(rig.link, 64)
+    assert rig.leg.pings == [64, 128, 192, 256, 384]
+    rig.send(64)
+    assert len(rig.leg.pings) == 5
+
+
+def test_what_a_session_waits_for_is_asked_about_at_once_and_once() -> None:
+    """No 100 ms at the end of a session; asking again before anything else is sent adds no Ping."""
+    rig = Rig()
+    rig.send(3)
+    rig.link.ask()
+    rig.link.ask()
+    assert rig.leg.pings == [3]
+    rig.send()
+    rig.link.ask()
+    assert rig.leg.pings == [3, 4]
+
+
+def test_nothing_is_asked_when_nothing_is_open() -> None:
+    """All confirmed, or nothing sent."""
+    rig = Rig()
+    rig.link.ask()
+    assert rig.leg.pings == []
+
+
+# What a Pong confirms.
+
+
+def test_a_pong_confirms_what_lies_before_its_ping_and_no_more() -> None:
+    """The Pong for n is confirm(n)."""
+    rig = Rig()
+    rig.send(70)
+    pong(rig.link, 64)
+    assert (rig.outbox.confirmed, rig.outbox.unconfirmed) == (64, 6)
+    assert rig.owner.relieved == 1
+
+
+def test_a_pong_answers_for_the_earlier_pings_too() -> None:
+    """RFC 6455 section 5.5.3: a peer may answer only the latest."""
+    rig = Rig()
+    rig.send(192)
+    pong(rig.link, 128)
+    assert rig.outbox.confirmed == 128
+    pong(rig.link, 64)
+    assert rig.outbox.confirmed == 128
+    pong(rig.link, 192)
+    assert rig.outbox.confirmed == 192
+
+
+@pytest.mark.parametrize("payload", [b"", b"hello", (63).to_bytes(8, "big"), (65).to_bytes(8, "big"), b"\xff" * 8])
+def test_a_pong_that_answers_no_ping_of_this_link_is_ignored(payload: bytes) -> None:
+    """Unsolicited, forged, of another size: none of them confirms anything."""
+    rig = Rig()
+    rig.send(70)
+    rig.link.on_pong(payload)
+    assert rig.outbox.confirmed == 0
+
+
+def test_a_pong_counts_once() -> None:
+    """The same Pong again is a stale one."""
+    rig = Rig()
+    rig.send(64)
+    pong(rig.link, 64)
+    rig.send(1)
+    pong(rig.link, 64)
+    assert (rig.outbox.confirmed, rig.owner.relieved) == (64, 1)
+
+
+def test_a_pong_for_a_ping_of_an_earlier_link_is_ignored() -> None:
+    """A token belongs to its generation, even where the number would fit."""
+    old = Rig()
+    old.send(64)
+    old.link.on_lost(1006, "")
+    new = Rig(outbox=old.outbox, clock=old.clock)
+    new.link.resume(None)
+    new.link.pump()
+    new.send(10)
+    assert new.leg.pings == [64]
+    pong(old.link, 64)
+    assert new.outbox.confirmed == 0
+    pong(new.link, 64)
+    assert new.outbox.confirmed == 64
+
+
+def test_a_pong_that_a_stated_count_has_overtaken_is_no_error() -> None:
+    """A link may be pinged before its gate opens, and the count it then brings be ahead of that Ping."""
+    rig = Rig()
+    rig.send(10)
+    rig.link.on_lost(1006, "")
+    new = Rig(outbox=rig.outbox, clock=rig.clock)
+    new.link.open = False
+    rig.clock.advance(5.5)
+    assert new.leg.pings == [0], "an idle link is pinged, gated or not"
+    new.link.resume(8)
+    pong(new.link, 0)
+    assert new.outbox.confirmed == 8
+
+
+# How a new link begins.
+
+
+def resumed(received: int | None, uncertain: Uncertain = Uncertain.RESEND) -> tuple[Rig, Resumption]:
+    """Return a link that follows one on which 5 of 6 messages were sent and 2 confirmed."""
+    outbox = Outbox(10_000_000)
+    for n in range(1, 7):
+        outbox.push((Opcode.BINARY, b"%d" % n))
+    for _ in range(5):
+        outbox.mark_sent()
+    outbox.confirm(2)
+    outbox.rewind(2)
+    rig = Rig(replace(POLICY, uncertain=uncertain), outbox)
+    resumption = rig.link.resume(received)
+    rig.link.pump()
+    return rig, resumption
+
+
+@pytest.mark.parametrize("received", [2, 3, 4, 5])
+@pytest.mark.parametrize("uncertain", Uncertain)
+def test_an_aware_peer_is_sent_what_follows_its_count(received: int, uncertain: Uncertain) -> None:
+    """confirm(N), then N+1 onwards, whatever the policy for uncertain messages is: none is uncertain."""
+    rig, resumption = resumed(received, uncertain)
+    assert rig.leg.payloads == [b"%d" % n for n in range(received + 1, 7)]
+    assert resumption == Resumption(waiting=6 - received, resent=5 - received, dropped=0)
+    assert rig.link.aware
+
+
+@pytest.mark.parametrize("received", [0, 1, 6, 7, 1000])
+def test_a_count_outside_of_confirmed_to_sent_is_refused(received: int) -> None:
+    """The histories disagree."""
+    with pytest.raises(OutOfRange):
+        resumed(received)
+
+
+def test_uncertain_messages_are_resent_to_an_unaware_peer_by_default() -> None:
+    """At least once."""
+    rig, resumption = resumed(None)
+    assert rig.leg.payloads == [b"3", b"4", b"5", b"6"]
+    assert resumption == Resumption(waiting=4, resent=3, dropped=0)
+    assert not rig.link.aware
+
+
+def test_uncertain_messages_are_dropped_if_so_configured_and_counted() -> None:
+    """At most once: what was never sent still goes out."""
+    rig, resumption = resumed(None, Uncertain.DROP)
+    assert rig.leg.payloads == [b"6"]
+    assert resumption == Resumption(waiting=1, resent=0, dropped=3)
+
+
+def test_uncertain_messages_end_the_session_if_so_configured() -> None:
+    """Rather than guess."""
+    with pytest.raises(DeliveryUncertain, match="3 messages") as caught:
+        resumed(None, Uncertain.CLOSE)
+    assert caught.value.count == 3
+
+
+@pytest.mark.parametrize("uncertain", Uncertain)
+def test_nothing_is_uncertain_where_nothing_was_sent(uncertain: Uncertain) -> None:
+    """What only waited is sent, whatever the policy."""
+    outbox = Outbox(1000)
+    outbox.push((Opcode.BINARY, b"1"))
+    rig = Rig(replace(POLICY, uncertain=uncertain), outbox)
+    assert rig.link.resume(None) == Resumption(1, 0, 0)
+    rig.link.pump()
+    assert rig.leg.payloads == [b"1"]
+
+
+# What comes in.
+
+
+def test_messages_are_delivered_with_their_kind() -> None:
+    """Text stays text."""
+    rig = Rig()
+    say(rig.link, "text", b"binary")
+    assert rig.delivered == [(Opcode.TEXT, b"text"), (Opcode.BINARY, b"binary")]
+
+
+@pytest.mark.parametrize("end", ["lost", "too big", "closed"])
+def test_whatever_a_dead_link_says_is_ignored(end: str) -> None:
+    """Messages, Pongs, a second loss: none of them reaches the session, and no timer is left."""
+    rig = Rig()
+    rig.send(64)
+    if end == "lost":
+        rig.link.on_lost(1006, "reset")
+    elif end == "too big":
+        rig.link.on_too_big("17 MiB")
+    else:
+        rig.link.close(4000, "taken over")
+    before = replace(rig.owner, lost=list(rig.owner.lost), too_big=list(rig.owner.too_big))
+    say(rig.link, b"late")
+    pong(rig.link, 64)
+    rig.link.on_heard()
+    rig.link.on_writable()
+    rig.link.on_lost(1000, "late")
+    rig.link.on_too_big("late")
+    rig.link.pump()
+    assert rig.delivered == []
+    assert rig.owner == before
+    assert (rig.outbox.confirmed, rig.outbox.sent, rig.outbox.pending) == (0, 0, 64)
+    assert len(rig.leg.sent) == 64
+    assert rig.clock.live == 0
+
+
+def test_a_loss_is_reported_once_with_its_code_and_leaves_all_unconfirmed_pending() -> None:
+    """The next link sends it again."""
+    rig = Rig()
+    rig.send(70)
+    pong(rig.link, 64)
+    rig.link.on_lost(1011, "oops")
+    rig.link.on_lost(1006, "")
+    assert rig.owner.lost == [(1011, "oops")]
+    assert (rig.outbox.confirmed, rig.outbox.pending) == (64, 6)
+
+
+# How silence is judged.
+
+
+def test_an_idle_link_is_pinged_after_the_interval() -> None:
+    """And again after each further one, as long as the peer answers."""
+    rig = Rig()
+    for _ in range(5):
+        rig.clock.advance(4.9)
+        assert rig.leg.pings == []
+        rig.clock.advance(0.2)
+        assert rig.leg.pings, "no idle Ping"
+        pong(rig.link, rig.leg.pings.pop())
+    assert rig.owner.lost == []
+
+
+def test_a_silent_link_is_lost_after_interval_and_timeout() -> None:
+    """Not before, and its socket is dropped."""
+    rig = Rig()
+    rig.clock.advance(6.9)
+    assert rig.owner.lost == []
+    rig.clock.advance(0.2)
+    assert [code for code, _ in rig.owner.lost] == [1006]
+    assert rig.leg.aborted
+    assert rig.clock.live == 0
+
+
+@pytest.mark.parametrize("sign", ["message", "ping", "pong", "stale pong", "part of a message"])
+def test_any_sign_of_life_keeps_a_link(sign: str) -> None:
+    """Data, a Ping, a Pong, even bytes of a message that is not complete."""
+    rig = Rig()
+    for _ in range(20):
+        rig.clock.advance(3.0)
+        if sign == "message":
+            say(rig.link, b"x")
+        elif sign == "ping":
+            rig.link.on_heard()
+        elif sign == "pong" and rig.leg.pings:
+            pong(rig.link, rig.leg.pings[-1])
+        elif sign == "stale pong":
+            rig.link.on_pong(b"unsolicited")
+        else:
+            rig.leg.bytes_read += 1
+    assert rig.owner.lost == []
+
+
+def test_a_link_that_is_not_read_is_not_judged() -> None:
+    """Its silence is the proxy's own; judging starts anew when it is read again."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(1.0)
+    rig.link.regulate(True)
+    rig.clock.advance(100.0)
+    assert (rig.owner.lost, rig.owner.mute, rig.outbox.confirmed) == ([], 0, 0)
+    rig.link.regulate(False)
+    rig.clock.advance(6.8)
+    assert rig.owner.lost == []
+    rig.clock.advance(6.0)
+    assert [code for code, _ in rig.owner.lost] == [1006]
+
+
+def test_a_pong_that_was_not_read_does_not_make_a_peer_mute() -> None:
+    """The peer answered; the proxy was not listening, and now the Pong is behind the data."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(0.2)
+    rig.link.regulate(True)
+    rig.clock.advance(50.0)
+    rig.link.regulate(False)
+    say(rig.link, b"data")
+    rig.clock.advance(1.9)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 0)
+    pong(rig.link, 10)
+    rig.keep_hearing(20.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 10)
+
+
+def test_reading_is_stopped_and_resumed_once_each() -> None:
+    """`regulate` states what is wanted; the socket hears only changes."""
+    rig = Rig()
+    for pause in (False, True, True, False, False):
+        rig.link.regulate(pause)
+        assert rig.leg.paused is pause
+
+
+# A mute peer.
+
+
+def test_a_peer_that_sends_data_and_answers_no_ping_is_mute() -> None:
+    """After the timeout: reported once, what was written counts as confirmed, and so does all that follows."""
+    rig = Rig()
+    rig.send(10)
+    rig.keep_hearing(1.75)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 0)
+    rig.keep_hearing(2.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (1, 10)
+    rig.send(100)
+    assert len(rig.outbox) == 0
+    pings = len(rig.leg.pings)
+    rig.keep_hearing(60.0)
+    assert (rig.owner.mute, rig.owner.lost, len(rig.leg.pings)) == (1, [], pings)
+
+
+def test_an_idle_talker_that_answers_no_ping_is_mute_only_after_it_was_asked() -> None:
+    """No Ping, no judgement."""
+    rig = Rig()
+    rig.keep_hearing(30.0)
+    assert rig.owner.mute == 0
+
+
+def test_a_peer_that_has_answered_once_is_never_mute() -> None:
+    """It answers Pings; that one is late means that what it was sent is late."""
+    rig = Rig()
+    rig.send(64)
+    pong(rig.link, 64)
+    rig.send(64)
+    rig.keep_hearing(60.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 64)
+
+
+def test_a_peer_is_not_mute_while_the_ping_has_not_left_the_process() -> None:
+    """It cannot answer what it was not sent."""
+    rig = Rig()
+    rig.leg.all_written = False
+    rig.send(10)
+    rig.keep_hearing(10.0)
+    assert rig.owner.mute == 0
+    rig.leg.all_written = True
+    rig.keep_hearing(1.0)
+    assert rig.owner.mute == 1
+
+
+def test_a_peer_that_says_nothing_at_all_is_lost_not_mute() -> None:
+    """Its messages are sent again on the next link."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(20.0)
+    assert (rig.owner.mute, len(rig.owner.lost), rig.outbox.confirmed) == (0, 1, 0)
+
+
+def test_forged_pongs_do_not_keep_a_peer_from_being_mute() -> None:
+    """They answer nothing."""
+    rig = Rig()
+    rig.send(10)
+    for _ in range(16):
+        rig.clock.advance(0.25)
+        rig.link.on_pong(b"unsolicited")
+    assert rig.owner.mute == 1

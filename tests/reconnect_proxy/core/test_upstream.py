@@ -1,0 +1,553 @@
+"""The upstream's side of a session: what a dial says, the gate of PROTOCOL.md section 5, backoff and retry budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+
+import pytest
+
+from reconnect_proxy.core.context import State
+from reconnect_proxy.core.events import DialFailed, LegLost, Redial, SessionEnded
+from reconnect_proxy.core.outbox import Opcode
+from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
+from reconnect_proxy.core.upstream import BACKOFF_BASE, BACKOFF_CAP, Answer, Dial, Upstream
+from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.core.wire import is_id
+
+from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
+
+URLS = ("ws://one", "ws://two", "ws://three")
+FIRST_MESSAGE = Policy(gate=Gate(GateKind.FIRST_MESSAGE))
+PREFIX = Policy(gate=Gate(GateKind.PREFIX, b"RECONNECT"))
+
+
+# What a dial says.
+
+
+def test_the_first_dial_names_the_session_and_a_count_of_zero() -> None:
+    """It is no redial, and the client's own subprotocol offers go out."""
+    stage = Stage()
+    stage.open()
+    assert stage.dialler.dials == [Dial("ws://one", SESSION_ID, redial=False, received=0, subprotocol=None)]
+
+
+def test_a_redial_says_so_and_how_many_messages_have_come() -> None:
+    """With the subprotocol that the session has agreed on."""
+    stage = Stage()
+    stage.open()
+    _, link = stage.connect(Answer(subprotocol="chat"))
+    say(link, "a", "b", "c")
+    link.on_lost(1006, "")
+    stage.clock.advance(1.0)
+    assert stage.dialler.dials[-1] == Dial("ws://one", SESSION_ID, redial=True, received=3, subprotocol="chat")
+
+
+def test_the_count_grows_over_generations_and_ignores_what_a_dead_link_says() -> None:
+    """Messages that arrive on a link after its loss are not counted, so the upstream sends them again."""
+    stage, _, _, _, first = started()
+    say(first, "a", "b")
+    first.on_lost(1006, "")
+    say(first, "lost")
+    _, second = stage.reconnect()
+    say(second, "c")
+    second.on_lost(1006, "")
+    stage.clock.advance(1.0)
+    assert [dial.received for dial in stage.dialler.dials] == [0, 2, 3]
+
+
+def test_a_dial_after_one_that_never_connected_is_no_redial() -> None:
+    """X-Reconnect is for sessions that were connected before."""
+    stage = Stage()
+    stage.open()
+    stage.dialler.fail()
+    stage.clock.advance(1.0)
+    assert [dial.redial for dial in stage.dialler.dials] == [False, False]
+
+
+# The first dial.
+
+
+def test_the_first_dial_tries_each_upstream_at_once() -> None:
+    """In their order, without a pause."""
+    stage = Stage(urls=URLS)
+    stage.open()
+    stage.dialler.fail()
+    stage.dialler.fail(status=502)
+    stage.connect()
+    assert [dial.url for dial in stage.dialler.dials] == list(URLS)
+    assert stage.context.state is State.OPEN
+
+
+def test_one_connect_timeout_covers_the_whole_first_dial() -> None:
+    """A client waits for it, however many upstreams there are."""
+    stage = Stage(Policy(connect_timeout=5.0, accept_when_down=False), URLS)
+    stage.open()
+    stage.clock.advance(3.0)
+    stage.dialler.fail()
+    stage.clock.advance(1.9)
+    assert stage.openings == []
+    stage.clock.advance(0.2)
+    assert [opening.refusal is not None for opening in stage.openings] == [True]
+    assert stage.clock.live == 0
+
+
+def test_the_connect_timeout_of_the_first_dial_outlives_a_link_that_was_lost_at_its_gate() -> None:
+    """The next upstream gets what is left of it, not forever."""
+    stage = Stage(replace(FIRST_MESSAGE, connect_timeout=5.0, accept_when_down=False), URLS)
+    stage.open()
+    _, link = stage.connect()
+    stage.clock.advance(3.0)
+    link.on_lost(1006, "")
+    assert len(stage.dialler.dials) == 2
+    stage.clock.advance(2.1)
+    assert [opening.refusal is not None for opening in stage.openings] == [True]
+    assert (stage.ended, stage.clock.live) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [401, 404, 302, 499])
+def test_a_refusal_below_500_stops_the_first_dial(status: int) -> None:
+    """The upstream is there and said no: others are not asked."""
+    stage = Stage(urls=URLS)
+    stage.open()
+    stage.dialler.fail("no", status, b"body")
+    assert len(stage.dialler.dials) == 1
+    [opening] = stage.openings
+    assert opening.failure is not None
+    assert (opening.failure.status, opening.failure.body) == (status, b"body")
+
+
+def test_the_answer_to_a_dial_that_was_given_up_is_dropped() -> None:
+    """Its socket carries nothing, whether it comes late or fails late."""
+    stage = Stage(Policy(connect_timeout=5.0))
+    stage.open()
+    stale = stage.dialler.under_way
+    assert stale is not None
+    dial, upstream = stale
+    stage.clock.advance(5.1)
+    assert upstream.on_connected(dial, FakeLeg(), Answer()) is None
+    events = len(stage.events)
+    stage.dialler.fail() if stage.dialler.under_way else None
+    assert stage.context.upstream.link is None
+    assert len(stage.events) >= events
+
+
+# Backoff and budget.
+
+
+def test_a_lost_upstream_is_redialled_at_the_next_of_the_list() -> None:
+    """And after the last comes the first again."""
+    stage = Stage(urls=URLS)
+    stage.open()
+    stage.connect()[1].on_lost(1006, "")
+    for _ in range(3):
+        stage.clock.advance(3.0)
+        stage.dialler.fail()
+    assert [dial.url for dial in stage.dialler.dials[:4]] == ["ws://one", "ws://two", "ws://three", "ws://one"]
+
+
+def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
+    """Full jitter: uniform in [0, min(cap, base * 2**attempt)]."""
+    drawn: list[tuple[float, float]] = []
+
+    def draw(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return high
+
+    stage = Stage(Policy(retry_for=1000.0, accept_when_down=True))
+    stage.context.upstream = Upstream(
+        ("ws://one",), stage.context, stage.dialler, stage.clock, stage.policy, stage.events.append, draw
+    )
+    stage.open()
+    for attempt in range(12):
+        stage.dialler.fail()
+        assert drawn[-1] == (0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))
+        stage.clock.advance(drawn[-1][1])
+    assert [event.attempt for event in stage.events if isinstance(event, Redial)] == list(range(1, 13))
+
+
+def test_a_link_that_held_ends_the_series_of_attempts_and_one_that_fell_over_does_not() -> None:
+    """An upstream that dies at each connect must not be dialled without a pause."""
+    stage, *_, link = started()
+    link.on_lost(1006, "")
+    _, brief = stage.reconnect()
+    stage.clock.advance(0.5)
+    brief.on_lost(1006, "")
+    _, proven = stage.reconnect()
+    stage.clock.advance(1.5)
+    proven.on_lost(1006, "")
+    assert [event.attempt for event in stage.events if isinstance(event, Redial)] == [1, 2, 1]
+
+
+def test_the_budget_runs_on_over_links_that_fell_over_at_once() -> None:
+    """Connecting is not enough: an upstream that never holds is one that is not there."""
+    stage, *_, link = started(Policy(retry_for=30.0))
+    stage.clock.advance(2.0)
+    link.on_lost(1006, "")
+    for _ in range(9):
+        _, brief = stage.reconnect()
+        brief.on_lost(1006, "")
+    stage.clock.advance(2.9)
+    assert stage.context.upstream.state is not UpstreamState.TERMINATED
+    stage.clock.advance(0.2)
+    assert stage.context.upstream.terminated
+
+
+@pytest.mark.parametrize("proof", ["a second", "a word"])
+def test_a_link_that_held_or_spoke_renews_the_budget(proof: str) -> None:
+    """Living for a second proves an upstream, and so does anything that it says."""
+    stage, *_, link = started(Policy(retry_for=30.0))
+    stage.clock.advance(2.0)
+    link.on_lost(1006, "")
+    for _ in range(40):
+        _, link = stage.reconnect()
+        stage.clock.advance(1.1 if proof == "a second" else 0.1)
+        if proof == "a word":
+            say(link, "hello")
+        link.on_lost(1006, "")
+    assert not stage.context.upstream.terminated
+
+
+def test_a_dial_that_is_not_answered_is_given_up_after_the_connect_timeout() -> None:
+    """And counts as failed."""
+    stage, *_, link = started(Policy(connect_timeout=5.0))
+    link.on_lost(1006, "")
+    stage.clock.advance(3.0)
+    assert stage.dialler.under_way is not None
+    stage.clock.advance(5.0)
+    assert len(stage.seen(DialFailed)) == 1
+    assert len(stage.dialler.dials) >= 2
+
+
+@pytest.mark.parametrize("status", [0, 401, 404, 410, 409, 500, 503])
+def test_a_redial_that_fails_is_repeated_whatever_an_unaware_upstream_answers(status: int) -> None:
+    """It said yes to this session before; 410 of a server that counts nothing says nothing about the session."""
+    stage, *_, link = started()
+    link.on_lost(1006, "")
+    stage.clock.advance(1.0)
+    stage.dialler.fail(status=status)
+    stage.clock.advance(3.0)
+    assert len(stage.dialler.dials) == 3
+
+
+# Agreement.
+
+
+def test_a_later_answer_with_another_subprotocol_ends_the_session_with_1002() -> None:
+    """The client has been told the first one."""
+    stage = Stage()
+    stage.open()
+    _, link = stage.connect(Answer(subprotocol="chat"))
+    client, _ = stage.client()
+    link.on_lost(1006, "")
+    upstream, _ = stage.reconnect(Answer(subprotocol="superchat"))
+    assert upstream.closed is not None
+    assert upstream.closed[0] == 1002
+    assert client.closed is not None
+    assert client.closed[0] == 1002
+    assert (stage.ended, stage.clock.live) == (1, 0)
+
+
+def test_a_subprotocol_settled_while_no_upstream_was_there_must_be_the_one_it_chooses() -> None:
+    """The client's first offer; the upstream is offered nothing else, and a different answer ends the session."""
+    stage = Stage()
+    stage.open()
+    stage.dialler.fail()
+    assert stage.context.agree_subprotocol(["chat", "superchat"]) == "chat"
+    client, _ = stage.client()
+    stage.clock.advance(1.0)
+    assert stage.dialler.dials[-1].subprotocol == "chat"
+    stage.connect(Answer(subprotocol=None))
+    assert client.closed is not None
+    assert client.closed[0] == 1002
+
+
+def test_a_client_that_comes_back_is_told_the_subprotocol_of_its_session_only_if_it_offers_it() -> None:
+    """RFC 6455 section 4.1: an answer that was not offered fails the handshake."""
+    stage = Stage()
+    stage.open()
+    stage.connect(Answer(subprotocol="chat"))
+    assert stage.context.agree_subprotocol(["superchat", "chat"]) == "chat"
+    assert stage.context.agree_subprotocol(["superchat"]) is None
+    assert stage.context.agree_subprotocol([]) is None
+
+
+@pytest.mark.parametrize("status", [409, 410])
+def test_an_aware_upstream_that_knows_the_session_no_more_ends_it(status: int) -> None:
+    """1014 "upstream lost the session"."""
+    stage, client, *_, link = started(upstream_aware=True)
+    link.on_lost(1006, "")
+    stage.clock.advance(1.0)
+    stage.dialler.fail(status=status)
+    assert client.closed == (1014, "upstream lost the session")
+    assert (stage.ended, stage.clock.live) == (1, 0)
+
+
+@pytest.mark.parametrize("received", [1, 4])
+def test_an_aware_upstream_whose_count_cannot_be_ends_the_session(received: int) -> None:
+    """Below what it confirmed, or above what it was sent."""
+    stage, client, client_link, _, link = started(upstream_aware=True)
+    say(client_link, "1", "2", "3")
+    stage.clock.advance(0.2)
+    pong(link, 3)
+    link.on_lost(1006, "")
+    upstream, _ = stage.reconnect(Answer(received=received))
+    assert client.closed == (1014, "upstream lost the session")
+    assert upstream.closed is not None
+    assert upstream.sent == []
+    assert (stage.ended, stage.clock.live) == (1, 0)
+
+
+def test_an_aware_upstream_is_sent_what_follows_its_count() -> None:
+    """Nothing twice."""
+    stage, _, client_link, first, link = started(upstream_aware=True)
+    say(client_link, "1", "2", "3")
+    link.on_lost(1006, "")
+    say(client_link, "4")
+    second, _ = stage.reconnect(Answer(received=2))
+    assert first.payloads == [b"1", b"2", b"3"]
+    assert second.payloads == [b"3", b"4"]
+
+
+def test_uncertain_messages_towards_an_unaware_upstream_end_the_session_if_so_configured() -> None:
+    """Rather than guess: both legs are closed with a code and a reason, and the messages are counted."""
+    stage, client, client_link, _, link = started(Policy(uncertain=Uncertain.CLOSE))
+    say(client_link, "1")
+    link.on_lost(1006, "")
+    upstream, _ = stage.reconnect()
+    assert client.closed == upstream.closed == (1011, "delivery of 1 messages is uncertain")
+    [ended] = stage.seen(SessionEnded)
+    assert isinstance(ended, SessionEnded)
+    assert ended.undelivered_c2u == 1
+
+
+# The gate.
+
+
+def test_an_open_gate_knows_no_control_messages() -> None:
+    """The first message is data, whatever it looks like."""
+    stage, client, _, _, link = started()
+    say(link, "RECONNECT:" + SESSION_ID)
+    assert client.payloads == [b"RECONNECT:" + SESSION_ID.encode()]
+    assert stage.context.upstream.replay_info is None
+
+
+def test_first_message_the_client_waits_until_the_gate_opens() -> None:
+    """The first message opens it, is stored, and is neither delivered nor counted."""
+    stage = Stage(FIRST_MESSAGE)
+    stage.open()
+    upstream, link = stage.connect()
+    assert stage.openings == []
+    assert stage.context.upstream.state is UpstreamState.GATED
+    say(link, "state")
+    assert len(stage.openings) == 1
+    assert stage.openings[0].refusal is None
+    client, client_link = stage.client()
+    say(link, "data")
+    say(client_link, "question")
+    assert (client.payloads, upstream.payloads) == ([b"data"], [b"question"])
+    assert stage.context.upstream.replay_info == (Opcode.TEXT, b"state")
+    assert stage.context.received_from_upstream == 1
+
+
+def test_first_message_a_redial_sends_the_stored_data_first_then_waits_then_sends_what_queued() -> None:
+    """The new first message is control again, and replaces what was stored."""
+    stage = Stage(FIRST_MESSAGE)
+    stage.open()
+    _, link = stage.connect()
+    say(link, b"state 1")
+    client, client_link = stage.client()
+    link.on_lost(1006, "")
+    say(client_link, "waiting")
+    second, link = stage.reconnect()
+    say(client_link, "still waiting")
+    assert second.sent == [(Opcode.BINARY, b"state 1")]
+    say(link, b"state 2")
+    assert second.payloads == [b"state 1", b"waiting", b"still waiting"]
+    assert client.sent == []
+    link.on_lost(1006, "")
+    third, _ = stage.reconnect()
+    assert third.payloads == [b"state 2"]
+
+
+def test_first_message_the_gate_must_open_within_the_connect_timeout() -> None:
+    """Else the dial has failed: the link is closed, and the next dial follows."""
+    stage = Stage(replace(FIRST_MESSAGE, connect_timeout=5.0))
+    stage.open()
+    _, link = stage.connect()
+    say(link, "state")
+    link.on_lost(1006, "")
+    gated, gated_link = stage.reconnect()
+    stage.clock.advance(5.1)
+    assert gated.closed is not None
+    assert gated_link.dead
+    assert len(stage.seen(DialFailed)) == 1
+    stage.clock.advance(3.0)
+    assert len(stage.dialler.dials) == 3
+
+
+def test_first_message_a_link_lost_at_its_gate_is_a_failed_dial() -> None:
+    """The backoff grows, and the budget runs on."""
+    stage = Stage(FIRST_MESSAGE)
+    stage.open()
+    _, link = stage.connect()
+    say(link, "state")
+    link.on_lost(1006, "")
+    _, link = stage.reconnect()
+    link.on_lost(1011, "")
+    assert len(stage.seen(DialFailed)) == 1
+    assert [event.attempt for event in stage.events if isinstance(event, Redial)] == [1, 2]
+
+
+def test_first_message_a_final_close_at_the_gate_of_the_first_dial_is_answered_502() -> None:
+    """Nobody was accepted yet, so it is an HTTP answer and no close code, and no session has opened or ended."""
+    stage = Stage(FIRST_MESSAGE)
+    stage.open()
+    _, link = stage.connect()
+    link.on_lost(4001, "go away")
+    [opening] = stage.openings
+    assert opening.refusal is not None
+    assert opening.refusal.status is HTTPStatus.BAD_GATEWAY
+    assert {type(event) for event in stage.events} <= {LegLost, DialFailed}
+    assert (stage.ended, stage.clock.live) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [(SESSION_ID, SESSION_ID), (f"RECONNECT:{SESSION_ID}", SESSION_ID), (f"a#{SESSION_ID}", SESSION_ID)],
+)
+def test_first_message_brings_the_id_of_a_session_that_has_none(first: str, expected: str) -> None:
+    """The message itself, or the part behind its first mark."""
+    stage = Stage(FIRST_MESSAGE, session_id=None)
+    stage.open()
+    assert stage.dialler.dials[0].session_id is None
+    _, link = stage.connect()
+    say(link, first)
+    assert stage.context.session_id == expected
+
+
+def test_first_message_without_an_id_leaves_it_to_the_proxy_to_make_one() -> None:
+    """A session always has an id once a client is accepted."""
+    stage = Stage(FIRST_MESSAGE, session_id=None)
+    stage.open()
+    _, link = stage.connect()
+    say(link, "hello")
+    assert stage.context.session_id is not None
+    assert is_id(stage.context.session_id)
+
+
+def test_first_message_does_not_rename_a_session_that_has_an_id() -> None:
+    """The client chose it."""
+    stage = Stage(FIRST_MESSAGE)
+    stage.open()
+    _, link = stage.connect()
+    say(link, "z" * 20)
+    assert stage.context.session_id == SESSION_ID
+
+
+def test_first_message_a_gated_link_is_read_even_while_the_client_takes_nothing() -> None:
+    """Its gate opens with a message; backpressure begins behind it."""
+    stage = Stage(replace(FIRST_MESSAGE, max_queue=1000))
+    stage.open()
+    _, link = stage.connect()
+    say(link, "state")
+    client, client_link = stage.client(leg=FakeLeg(writable=False))
+    say(link, bytes(2000))
+    link.on_lost(1006, "")
+    upstream, link = stage.reconnect()
+    client_link.on_heard()
+    client_link.on_writable()
+    assert not upstream.paused
+    say(link, "state")
+    assert upstream.paused
+    assert client.sent == []
+
+
+def test_prefix_messages_with_it_are_control_at_any_time() -> None:
+    """Stored, neither delivered nor counted; all others are data, and the gate opens with the handshake."""
+    stage = Stage(PREFIX)
+    stage.open()
+    _, link = stage.connect()
+    assert len(stage.openings) == 1
+    client, _ = stage.client()
+    say(link, "one", "RECONNECT:1", "two", "xRECONNECT", "RECONNECT:2")
+    assert client.payloads == [b"one", b"two", b"xRECONNECT"]
+    assert stage.context.received_from_upstream == 3
+    link.on_lost(1006, "")
+    upstream, _ = stage.reconnect()
+    assert upstream.payloads == [b"RECONNECT:2"]
+
+
+@pytest.mark.parametrize("claim", [{"replay": True}, {"reconnect_id": SESSION_ID}])
+def test_control_messages_are_pushed_to_a_client_that_understands_them(claim: dict[str, object]) -> None:
+    """The one that is stored when it attaches, and each that follows; none of them is counted."""
+    stage = Stage(PREFIX)
+    stage.open()
+    _, link = stage.connect()
+    say(link, "RECONNECT:1")
+    client, client_link = stage.client(**claim)
+    say(link, "RECONNECT:2", "data")
+    assert client.payloads == [b"RECONNECT:1", b"RECONNECT:2", b"data"]
+    stage.clock.advance(0.2)
+    assert client.pings == [1]
+    pong(client_link, 1)
+    assert len(stage.context.u2c) == 0
+
+
+def test_control_messages_are_not_pushed_to_any_other_client() -> None:
+    """It would take them for data."""
+    stage = Stage(PREFIX)
+    stage.open()
+    _, link = stage.connect()
+    say(link, "RECONNECT:1")
+    client, _ = stage.client(connection_id=SESSION_ID)
+    say(link, "RECONNECT:2")
+    assert client.sent == []
+
+
+# The end of the leg.
+
+
+@pytest.mark.parametrize("moment", ["dialling", "gated", "up", "waiting", "never opened"])
+def test_a_terminated_upstream_dials_no_more_and_leaves_no_timer(moment: str) -> None:
+    """Whatever it was doing."""
+    stage = Stage(FIRST_MESSAGE)
+    upstream = stage.context.upstream
+    if moment != "never opened":
+        stage.open()
+    if moment in ("gated", "up", "waiting"):
+        leg, link = stage.connect()
+    if moment in ("up", "waiting"):
+        say(link, "state")
+    if moment == "waiting":
+        link.on_lost(1006, "")
+    upstream.terminate(1001, "bye")
+    dials = len(stage.dialler.dials)
+    stage.clock.advance(100.0)
+    assert len(stage.dialler.dials) == dials
+    assert stage.dialler.under_way is None
+    assert (upstream.state, stage.clock.live) == (UpstreamState.TERMINATED, 0)
+    if moment in ("gated", "up"):
+        assert leg.closed == (1001, "bye")
+
+
+@pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 1013, 1014])
+def test_the_retryable_codes_are_retried(code: int) -> None:
+    """Section 6's list."""
+    assert RetryOn().retries(code)
+
+
+@pytest.mark.parametrize("code", [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
+def test_the_final_codes_are_retried_only_by_any(code: int) -> None:
+    """Section 6's other list; a close without a code is a clean one."""
+    assert not RetryOn().retries(code)
+    assert RetryOn(any=True).retries(code)
+    assert RetryOn(codes=frozenset({code})).retries(code)
+
+
+def test_a_fake_dialler_and_clock_are_what_the_core_asks_for() -> None:
+    """The fakes keep the rules that the core's interfaces state: one dial at a time, no timer in the past."""
+    with pytest.raises(AssertionError, match="into the past"):
+        FakeClock().call_later(-1.0, lambda: None)
+    with pytest.raises(AssertionError, match="no dial"):
+        FakeDialler().fail()

@@ -1,0 +1,112 @@
+"""Dialling: where a request goes, and what the answer of an upstream is worth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from reconnect_proxy.core.upstream import Dial, Failure
+from reconnect_proxy.net.outgoing import UpstreamDialler, join_target
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "expected"),
+    [
+        ("ws://h:1", "/", "/"),
+        ("ws://h:1", "/a?b=c", "/a?b=c"),
+        ("ws://h:1/", "/a", "/a"),
+        ("ws://h:1/base", "/", "/base"),
+        ("ws://h:1/base", "/?q", "/base?q"),
+        ("ws://h:1/base", "/a", "/base/a"),
+        ("ws://h:1/base/", "/a", "/base/a"),
+        ("ws://h:1/base/", "/", "/base/"),
+    ],
+)
+def test_the_clients_path_is_put_behind_the_upstreams(url: str, target: str, expected: str) -> None:
+    """Path and query arrive as the client wrote them, below the base."""
+    assert join_target(url, target) == expected
+
+
+class Outcome:
+    """Stands where the core's `Upstream` is, and keeps how the dial ended."""
+
+    def __init__(self) -> None:
+        self.failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+
+    def on_failed(self, dial: Dial, failure: Failure) -> None:
+        """Keep the failure."""
+        self.failed.set_result(failure)
+
+
+@asynccontextmanager
+async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterator[str]:
+    """Serve one raw answer to whoever sends a request head; yields the URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            answer(writer)
+            await writer.drain()
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+
+async def failure_of(url: str) -> Failure:
+    """Dial `url` and return how that failed."""
+    outcome = Outcome()
+    dialler = UpstreamDialler("/", [], [], 1024, set())
+    dialler.dial(Dial(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
+    return await outcome.failed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 6\r\n\r\ndenied",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nden\r\n3\r\nied\r\n0\r\n\r\n",
+        b"\r\ndenied",
+    ],
+)
+async def test_the_body_of_a_refusal_is_read_whole(body: bytes) -> None:
+    """Whether its length is given, chunked, or the connection's."""
+    head = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n"
+    async with server(lambda writer: writer.write(head + body)) as url:
+        failure = await failure_of(url)
+    assert (failure.status, failure.body, failure.rejected) == (401, b"denied", True)
+    assert failure.headers == [("WWW-Authenticate", "Basic")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: wrong\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        b"x" * 20_000,
+    ],
+)
+async def test_an_answer_that_is_no_handshake_may_pass_with_time(answer: bytes) -> None:
+    """Garbage, a wrong accept key, an early end and 5xx are failed dials, not refusals."""
+    async with server(lambda writer: writer.write(answer)) as url:
+        failure = await failure_of(url)
+    assert not failure.rejected
+    assert failure.detail
+
+
+async def test_nobody_listening_is_a_failed_dial() -> None:
+    """The reason names what the system said."""
+    async with server(lambda writer: None) as url:
+        pass
+    failure = await failure_of(url)
+    assert (failure.status, failure.rejected) == (0, False)
+    assert "refused" in failure.detail or "Connect" in failure.detail
