@@ -15,6 +15,7 @@ from websockets.frames import Opcode as FrameOpcode
 from websockets.protocol import Event, State
 
 from .core.link import Link
+from .core.outbox import Opcode
 
 __all__ = ["ConnectionLeg", "LinkedConnection"]
 
@@ -71,11 +72,10 @@ class LinkedConnection(ClientConnection):
         if self.link is not None:
             self.link.die()
 
-    def write(self, frame: Frame) -> None:
-        """Write a frame; nothing if the connection is closing, when the next link will bring what matters."""
-        if self.state is State.OPEN and not self.transport.is_closing():
-            self.protocol.send_frame(frame)
-            self.send_data()
+    @property
+    def takes_frames(self) -> bool:
+        """False once the connection is closing: what is written then is left to the next link."""
+        return self.state is State.OPEN and not self.transport.is_closing()
 
 
 class ConnectionLeg:
@@ -88,10 +88,17 @@ class ConnectionLeg:
         self._connection = connection
 
     def send(self, opcode: int, payload: bytes, /) -> None:
-        self._connection.write(Frame(FrameOpcode(opcode), payload))
+        if self._connection.takes_frames:
+            if opcode == Opcode.TEXT:
+                self._connection.protocol.send_text(payload)
+            else:
+                self._connection.protocol.send_binary(payload)
+            self._connection.send_data()
 
     def ping(self, payload: bytes, /) -> None:
-        self._connection.write(Frame(FrameOpcode.PING, payload))
+        if self._connection.takes_frames:
+            self._connection.protocol.send_ping(payload)
+            self._connection.send_data()
 
     def close(self, code: int, reason: str) -> None:
         raise NotImplementedError("the client closes by websockets' own closing handshake")

@@ -236,7 +236,10 @@ class WebSocketLeg(WSListener):
 
     def pause_reading(self) -> None:
         """Stop reading."""
-        self.transport.underlying_transport.pause_reading()
+        transport = self.transport.underlying_transport
+        # A socket may have failed in a write, and not have said so yet.
+        if not transport.is_closing():
+            transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""

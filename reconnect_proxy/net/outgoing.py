@@ -119,7 +119,8 @@ class UpstreamDialler:
             await asyncio.get_running_loop().create_connection(
                 lambda: handshake, parts.hostname or "", parts.port or 80
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host name that cannot be one.
             upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
 
     def _request_headers(self, dial: Dial) -> list[tuple[str, str]]:

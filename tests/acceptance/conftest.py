@@ -7,8 +7,16 @@ import pytest_asyncio
 
 from .process import Serving
 from .rawserver import RawServer
+from .rawsocket import close_all
 
 Serve = Callable[..., Awaitable[Serving]]
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def no_socket_is_left() -> AsyncIterator[None]:
+    """Reset at the end of each test what connections it has not ended itself."""
+    yield
+    await close_all()
 
 
 @pytest_asyncio.fixture

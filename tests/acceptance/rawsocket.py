@@ -11,6 +11,14 @@ from collections.abc import Callable, Sequence
 from .frames import Closed, Frame, Head, Headers, Opcode, Refused, accept_of, encode, read_frame, read_head
 from .waiting import PATIENCE, Message
 
+_open: set["RawSocket"] = set()
+
+
+async def close_all() -> None:
+    """Reset every connection that a test has left open: until then none ends for want of a variable's name."""
+    while _open:
+        await _open.pop().detach()
+
 
 class RawSocket:
     """Either end of one WebSocket connection."""
@@ -44,6 +52,7 @@ class RawSocket:
         self._fragments: list[Frame] = []
         self._close_sent = False
         self._task = asyncio.create_task(self._read())
+        _open.add(self)
 
     # What it is told to do.
 

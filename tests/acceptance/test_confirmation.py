@@ -32,9 +32,10 @@ async def test_a_burst_is_pinged_every_64_messages(serve: Serve, upstream: RawSe
     client = await dial(f"{proxy.url}/")
     server = await upstream.accept()
     speaker, hearer = (client, server) if way == "c2u" else (server, client)
-    await speaker.send(*numbered(way, 640))
-    await hearer.take(640)
-    await hearer.until(lambda: 640 in hearer.tokens())
+    for start in range(0, 640, 64):
+        await speaker.send(*numbered(way, 64, start=start + 1))
+        await hearer.until(lambda last=start + 64: last in hearer.tokens())  # type: ignore[misc]
+    assert await hearer.take(640) == numbered(way, 640)
     seen, counted = 0, 0
     for opcode, what in hearer.journal:
         if opcode is not Opcode.PING:

@@ -16,6 +16,9 @@ from websockets.typing import Subprotocol
 
 Data = str | bytes
 
+# Seconds. Longer than anything takes on a busy machine: where it passes, something hangs.
+PATIENCE = 30.0
+
 
 class ServerSession:
     """One session as the server sees it.
@@ -49,11 +52,16 @@ class ServerSession:
         """Wake whoever waits in `until`."""
         self._changed.set()
 
+    async def change(self) -> None:
+        """Wait until anything happens."""
+        self._changed.clear()
+        await self._changed.wait()
+
     async def until(self, condition: Callable[[ServerSession], object]) -> None:
-        """Wait until `condition` holds."""
-        while not condition(self):
-            self._changed.clear()
-            await self._changed.wait()
+        """Wait until `condition` holds; raises TimeoutError where that takes longer than anything here should."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition(self):
+                await self.change()
 
 
 class AwareServer:
@@ -94,6 +102,8 @@ class AwareServer:
             process_request=self._decide,
             process_response=self._state_count,
             select_subprotocol=_chat,
+            # So that the bytes on the link are those of the messages.
+            compression=None,
             ping_interval=None,
             close_timeout=1,
             max_size=None,
@@ -179,11 +189,8 @@ class AwareServer:
                     pong = await connection.ping(sent.to_bytes(8, "big"))
                     assert isinstance(pong, asyncio.Future)
                     pong.add_done_callback(partial(confirm, sent))
-                await session.until(partial(_owes, sent))
-
-
-def _owes(sent: int, session: ServerSession) -> bool:
-    return len(session.outgoing) > sent
+                while len(session.outgoing) == sent:
+                    await session.change()
 
 
 def _chat(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -144,7 +144,7 @@ async def test_an_observer_hears_the_life_of_a_session() -> None:
 
 
 async def test_drain_waits_for_what_is_owed_and_admits_nobody_new() -> None:
-    """New sessions are refused with 503, those that exist can be come back to, and the wait ends with the last delivery."""
+    """New sessions are refused with 503, those that exist can be come back to, and the wait ends when all is there."""
     async with upstream() as served, Proxy(upstream=served.url, listen=ANY_PORT) as proxy:
         async with connect(f"{proxy.url}/?connection-id={ID}"):
             pass
