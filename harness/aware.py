@@ -22,6 +22,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from harness.actor import background
 from harness.history import Recorder
 from harness.message import Direction, decode
 from harness.workload import Speaker, Workload
@@ -99,8 +100,8 @@ class Session:
         self._drained.clear()
         self._pings.clear()
         if self._pushing is None:
-            self._pushing = asyncio.create_task(self._push())
-        sending = asyncio.create_task(self._send(connection))
+            self._pushing = background(self._push())
+        sending = background(self._send(connection))
         try:
             # recv() hands out what was buffered before it says that the connection is closed.
             while True:
@@ -196,7 +197,8 @@ class AwareUpstream:
         self.is_quiet = False
         self._load = load
         self._seed = seed
-        self._count = 0
+        self._all: list[Session] = []
+        # Those that may be resumed, by id.
         self._sessions: dict[str, Session] = {}
         # Which session a connection has claimed in its handshake, and the id to tell its peer.
         self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[Session, str, bool]]
@@ -206,6 +208,11 @@ class AwareUpstream:
         """Push nothing from now on; what is owed is still sent."""
         self.is_quiet = True
 
+    async def close(self) -> None:
+        """End all sessions."""
+        for session in self._all:
+            session.end()
+
     def took(self, message: str | bytes) -> None:
         """Record a message that arrived."""
         self.recorder.received(self.name, Direction.C2U, decode(message))
@@ -213,28 +220,31 @@ class AwareUpstream:
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""
         try:
-            reconnect_id = _id(request, "X-Reconnect-Id")
-            connection_id = _id(request, "X-Connection-Id")
-            received = request.headers.get("X-Reconnect-Received")
-            if received is not None and not _COUNT.fullmatch(received):
-                raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
-            key = reconnect_id or connection_id or secrets.token_urlsafe(16)
-            session = self._sessions.get(key)
-            if session is not None and session.ended:
-                session = None
-            if session is None:
-                if reconnect_id is not None and connection_id is None:
-                    raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
-                session = self._begin()
-                if received is not None:
-                    self._sessions[key] = session
-            await session.claim(connection, int(received or 0))
+            await self._claim(connection, request)
         except Refused as refusal:
             response = connection.respond(refusal.status, refusal.body)
+            # Setting a header of websockets' adds another one.
+            del response.headers["Content-Type"]
             response.headers["Content-Type"] = "application/json"
             return response
-        self._claims[connection] = session, key, received is not None
         return None
+
+    async def _claim(self, connection: ServerConnection, request: Request) -> None:
+        reconnect_id = _id(request, "X-Reconnect-Id")
+        connection_id = _id(request, "X-Connection-Id")
+        received = request.headers.get("X-Reconnect-Received")
+        if received is not None and not _COUNT.fullmatch(received):
+            raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
+        key = reconnect_id or connection_id or secrets.token_urlsafe(16)
+        session = self._sessions.get(key)
+        if session is None or session.ended:
+            if reconnect_id is not None and connection_id is None:
+                raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
+            session = self._begin()
+            if received is not None:
+                self._sessions[key] = session
+        await session.claim(connection, int(received or 0))
+        self._claims[connection] = session, key, received is not None
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
         """Say the session's id, and to an aware peer how many of its messages have arrived."""
@@ -257,9 +267,9 @@ class AwareUpstream:
         self.recorder.link(stream, "disconnected", asked=False, code=code, reason=reason)
 
     def _begin(self) -> Session:
-        self._count += 1
-        speaker = Speaker(self._load, f"{self.name}.{self._count}", Direction.U2C, self._seed)
-        return Session(speaker, self._load, self)
+        speaker = Speaker(self._load, f"{self.name}.{len(self._all) + 1}", Direction.U2C, self._seed)
+        self._all.append(Session(speaker, self._load, self))
+        return self._all[-1]
 
 
 def _id(request: Request, header: str) -> str | None:

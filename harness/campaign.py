@@ -33,7 +33,7 @@ class Campaign:
 
     Raises:
         ScenarioError: a scenario, or the system under test, is not there or is wrong, or they do not fit.
-        ToxiproxyUnavailable: a link is to be harmed, and no Toxiproxy can be had. From `open`, not from the constructor.
+        ToxiproxyUnavailable: from `open`, when a link is to be harmed and no Toxiproxy can be had.
 
     """
 
@@ -58,9 +58,7 @@ class Campaign:
         for file in files:
             found = scenario.load(file)
             if found.name in origins:
-                raise ScenarioError(
-                    f"{file}: its name, {found.name}, is that of {origins[found.name]}: rename one"
-                )
+                raise ScenarioError(f"{file}: its name, {found.name}, is that of {origins[found.name]}: rename one")
             origins[found.name] = file
             system_under_test(system).check(found)
             self.scenarios.append(found)

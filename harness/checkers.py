@@ -155,8 +155,8 @@ def client_disconnects(history: History, direction: None = None) -> Finding:
 def recovery_times(history: History) -> list[tuple[float, Wrong]]:
     """Measure each fault and stream: seconds from the fault's end to the first arrival behind it.
 
-    The time is endless where a message that was owed then, or sent later, never came. A stream that had nothing to carry
-    any more is left out.
+    The time is endless where a message that was sent after the fault never came. A stream that had nothing to carry any
+    more is left out.
     """
     measured = []
     streams = [stream for direction in Direction for stream in history.streams[direction]]
@@ -206,9 +206,7 @@ RUN_CHECKERS: dict[str, Callable[[History, None], Finding]] = {
 }
 
 
-def judge(
-    history: History, expectations: Iterable[Expectation], directions: Iterable[Direction]
-) -> Judgement:
+def judge(history: History, expectations: Iterable[Expectation], directions: Iterable[Direction]) -> Judgement:
     """Run every checker and give the verdict.
 
     Args:
@@ -222,15 +220,11 @@ def judge(
     for check, find in STREAM_CHECKERS.items():
         for direction in Direction:
             if history.streams[direction]:
-                results.append(
-                    _weigh(check, direction, find(history, direction), bounds.get((check, direction)))
-                )
+                results.append(_weigh(check, direction, find(history, direction), bounds.get((check, direction))))
     for check, find_in_run in RUN_CHECKERS.items():
         results.append(_weigh(check, None, find_in_run(history, None), bounds.get((check, None))))
     doubts = list(_doubts(history, directions))
-    doubts += [
-        f"{result.label} had nothing to measure" for result in results if result.verdict is Verdict.UNKNOWN
-    ]
+    doubts += [f"{result.label} had nothing to measure" for result in results if result.verdict is Verdict.UNKNOWN]
     verdict = Verdict.VALID
     if any(result.verdict is Verdict.INVALID for result in results):
         verdict = Verdict.INVALID

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from harness import scenario
 from harness.campaign import DEFAULT_OUT, Campaign
-from harness.checkers import Verdict
+from harness.checkers import Expectation, Verdict
 from harness.faults import Fault
 from harness.links import ToxiproxyError
 from harness.processes import ProcessFailed
@@ -111,14 +111,20 @@ def explain(chosen: Scenario) -> list[str]:
         f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
         f"({talkers.type}) for {format_duration(talkers.lasts)}",
         f"proxy      {options}",
-        f"upstream   {upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) to each client",
+        f"upstream   {upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) "
+        "to each client",
     ]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
     for expected in chosen.expect:
         direction = f" {expected.direction}" if expected.direction else ""
-        bound = "is reported" if expected.bound is None else f"at most {expected.bound:g}"
+        bound = "is reported" if expected.bound is None else f"at most {_bound(expected)}"
         lines.append(f"expect     {expected.check}{direction}: {bound}")
     return lines
+
+
+def _bound(expected: Expectation) -> str:
+    assert expected.bound is not None
+    return format_duration(expected.bound) if expected.check.startswith("recovery") else f"{expected.bound:g}"
 
 
 def _fault(fault: Fault) -> str:

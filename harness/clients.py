@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from harness.actor import obey, run, say
+from harness.actor import background, obey, run, say
 from harness.history import End, Recorder
 from harness.message import Direction, decode
 from harness.workload import Speaker, Workload
@@ -111,8 +111,8 @@ class PlainClient:
 
     async def _use(self, socket: Socket) -> None:
         """Send and receive on a connection until it ends, or the client leaves."""
-        sending = asyncio.create_task(self._send(socket))
-        leaving = asyncio.create_task(self._leave(socket))
+        sending = background(self._send(socket))
+        leaving = background(self._leave(socket))
         code: int | None = None
         reason = ""
         try:
@@ -171,7 +171,7 @@ class AwareClient(PlainClient):
 
     async def _dial(self) -> Socket:
         # Imported here: clients that know nothing of the protocol must not need it.
-        from reconnect_proxy.client import connect as connect_session
+        from reconnect_proxy import connect as connect_session
 
         socket: Socket = await connect_session(self.url, **self._options())
         return socket

@@ -1,8 +1,8 @@
 """The history of a run: what each end sent and received, when its links came and went, and which faults were on.
 
 Each process of a run appends its own records to a file of its own, one JSON object a line, written at once so that a
-process that is killed loses none. `History.merge` puts them together. Times are `time.monotonic()` seconds, which is one
-clock for all processes of a machine.
+process that is killed loses none. `History.merge` puts them together. Times are `time.monotonic()` seconds, which is
+one clock for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class End(StrEnum):
 class MessageEvent(NamedTuple):
     """One message at one end.
 
-    `event` is `sent` (recorded before it is handed to the socket), `refused` (the socket would not take it: it may or may
-    not arrive) or `received`. `name` is the client or upstream that saw it; `wrong` says how it differs from what was sent.
+    `event` is `sent` (recorded before it is handed to the socket), `refused` (the socket would not take it: it may or
+    may not arrive) or `received`. `name` is the client or upstream that saw it; `wrong` says how it differs from what
+    was sent.
     """
 
     t: float
@@ -145,7 +146,7 @@ class Stream:
 
 @dataclass
 class History:
-    """Everything that was recorded in a run, in order of time. `start` is the moment that the run's times count from."""
+    """Everything that was recorded in a run, in order of time. `start` is the moment that its times count from."""
 
     start: float = 0.0
     messages: list[MessageEvent] = field(default_factory=list)
@@ -219,9 +220,7 @@ class History:
 
     def count(self, event: str, direction: Direction) -> int:
         """Count the messages that were `sent` or `received` in one direction, repeats among them."""
-        return sum(
-            1 for message in self.messages if message.event == event and message.direction == direction
-        )
+        return sum(1 for message in self.messages if message.event == event and message.direction == direction)
 
     def faults_on(self, t: float) -> list[FaultRecord]:
         """Return the faults that were on at `t` or had just been (one second: what they broke shows late)."""

@@ -229,16 +229,18 @@ class Link:
             self.up()
 
     def add(self, toxic: Toxic) -> None:
-        """Put `toxic` on all connections, those that are open included. One toxic may be there several
-        times."""
+        """Put `toxic` on all connections, those that are open included. It may be there several times."""
         names: list[str] = []
+        with contextlib.ExitStack() as undo:
+            for stream in ("upstream", "downstream"):
+                if toxic.stream in (stream, "both"):
+                    self._count += 1
+                    name = f"{toxic.type}-{stream}-{self._count}"
+                    self._add_one(name, toxic, stream)
+                    names.append(name)
+                    undo.callback(self._remove_one, name)
+            undo.pop_all()
         self._toxics.append((toxic, names))
-        for stream in ("upstream", "downstream"):
-            if toxic.stream in (stream, "both"):
-                self._count += 1
-                name = f"{toxic.type}-{stream}-{self._count}"
-                names.append(name)
-                self._add_one(name, toxic, stream)
 
     def remove(self, toxic: Toxic) -> None:
         """Take off a toxic that was added: the last one that is equal to `toxic`."""
@@ -256,8 +258,11 @@ class Link:
     def silence(self, stream: Stream = "both") -> None:
         """Carry nothing any more: no data, no FIN, no RST, as when a cable is pulled. New connections are
         accepted, and silent. The half of it: silence one `stream` only."""
-        for toxic in _silent(stream):
-            self.add(toxic)
+        with contextlib.ExitStack() as undo:
+            for toxic in _silent(stream):
+                self.add(toxic)
+                undo.callback(self.remove, toxic)
+            undo.pop_all()
 
     def end_silence(self, stream: Stream = "both") -> None:
         """End a silence. The connections that were on the link, having lost bytes, are closed."""
@@ -282,8 +287,7 @@ class Link:
 
     def close(self) -> None:
         """Remove the proxy from the server, which closes its connections. May be called twice."""
-        with contextlib.ExitStack() as held:
-            held.push(self._held.pop_all())
+        self._held.pop_all().close()
 
     def _create(self) -> str:
         port = 0

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from harness.faults import FAULTS, HEALERS, Fault, FaultError, Occurrence, Patient, Process, timeline
 from harness.links import Link, ToxiproxyError
 
 __all__ = ["Fault", "FaultRecord", "Nemesis"]
+
+T = TypeVar("T")
 
 
 class FaultRecord(NamedTuple):
@@ -166,18 +168,22 @@ class _Account:
 
 async def _done(patient: Patient[Any], call: Callable[[], None], account: _Account) -> bool:
     """Make a call of a harm, alone on its patient; where it fails, note why and return False."""
-    async with patient.busy:
+
+    def attempt() -> bool:
         try:
-            await _uninterrupted(call)
+            call()
         except (ToxiproxyError, FaultError, OSError) as failure:
             account.problem = str(failure)
             return False
-    return True
+        return True
+
+    async with patient.busy:
+        return await _uninterrupted(attempt)
 
 
-async def _uninterrupted(call: Callable[[], None]) -> None:
-    """Make a blocking call in a thread. When cancelled, wait all the same: nobody may heal a link that it
-    still harms."""
+async def _uninterrupted(call: Callable[[], T]) -> T:
+    """Make a blocking call in a thread. When cancelled, wait for it all the same, and then be cancelled: nobody
+    may heal a link that is still being harmed."""
     made = asyncio.ensure_future(asyncio.to_thread(call))
     cancelled: asyncio.CancelledError | None = None
     while not made.done():
@@ -186,9 +192,8 @@ async def _uninterrupted(call: Callable[[], None]) -> None:
         except asyncio.CancelledError as request:
             cancelled = request
     if cancelled is not None:
-        made.exception()
-        raise cancelled
-    made.result()
+        raise cancelled from made.exception()
+    return made.result()
 
 
 async def _sleep_until(moment: float) -> None:

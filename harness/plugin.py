@@ -1,8 +1,8 @@
 """The pytest plugin: `pytest --scenario=NAME` runs scenarios as tests.
 
-It is loaded in every pytest run of whoever has this package, so without `--scenario` it does nothing, and imports nothing
-but pytest. With it only scenarios are collected: one item each, `scenario::NAME[seed]`. The exit code is 0 only when
-every one of them is valid.
+It is loaded in every pytest run of whoever has this package, so without `--scenario` it does nothing, and imports
+nothing but pytest. With it only scenarios are collected: one item each, `scenario::NAME[seed]`. The exit code is 0 only
+when every one of them is valid.
 """
 
 from __future__ import annotations

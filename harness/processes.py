@@ -46,9 +46,7 @@ class Warden:
     """
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEP_WATCH], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._process = subprocess.Popen(["/bin/sh", "-c", _KEEP_WATCH], stdin=subprocess.PIPE, start_new_session=True)
         return self
 
     def __exit__(
@@ -124,9 +122,7 @@ class Child:
                     start_new_session=True,
                 )
             except OSError as failure:
-                raise ProcessFailed(
-                    f"{name} cannot be started: {command[0]}: {failure.strerror}"
-                ) from failure
+                raise ProcessFailed(f"{name} cannot be started: {command[0]}: {failure.strerror}") from failure
         child = cls(name, process, log)
         warden.watch(child)
         return child
@@ -176,12 +172,13 @@ class Actor(Child):
 
     @classmethod
     async def launch(cls, name: str, module: str, spec: Mapping[str, Any], log: Path, warden: Warden) -> Self:
-        """Start `python -m MODULE SPEC`, with the mapping `spec` as JSON."""
-        command = [sys.executable, "-m", module, json.dumps(spec)]
+        """Start `python -P -m MODULE SPEC`, with the mapping `spec` as JSON."""
+        # -P: what lies in the user's folder is no part of the harness, whatever it is called.
+        command = [sys.executable, "-P", "-m", module, json.dumps(spec)]
         return await cls.start(name, command, log, warden, piped=True)
 
     async def ask(self, command: str, within: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """Send a one-word command and return the answer, which comes within `within` seconds or ProcessFailed is raised."""
+        """Send a one-word command and return the answer, or raise ProcessFailed after `within` seconds."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{command}\n".encode())
@@ -191,7 +188,7 @@ class Actor(Child):
         return await self.hear(within)
 
     async def hear(self, within: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """Return the next line that it says, which comes within `within` seconds or ProcessFailed is raised."""
+        """Return the next line that it says, or raise ProcessFailed after `within` seconds."""
         assert self._process.stdout is not None
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), within)

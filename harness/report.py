@@ -53,7 +53,8 @@ def proven(run: Run) -> str:
 
 def _counted(run: Run, direction: Direction) -> str:
     """Say what came of the messages of one direction: first what was asserted, then what is only reported."""
-    asserted, reported = [], []
+    asserted: list[str] = []
+    reported: list[str] = []
     for result in run.judgement.results:
         # Integrity is worth a word only when it failed.
         if result.direction is direction and result.value is not None and (result.check != "corrupted" or result.value):
@@ -64,11 +65,11 @@ def _counted(run: Run, direction: Direction) -> str:
 
 
 def accusation(run: Run) -> Iterator[str]:
-    """Yield the lines that say why a run is not valid: the bounds that were passed, the first wrong messages, the doubts."""
+    """Yield the lines that say why a run is not valid: bounds that were passed, first wrong messages, doubts."""
     for result in run.judgement.results:
         if result.verdict is not Verdict.INVALID:
             continue
-        yield f"{result.label}: {_value(result)}, and may be {_seconds(result.bound) if _timed(result) else int(result.bound or 0)}"
+        yield f"{result.label}: {_value(result, result.value)}, and may be {_value(result, result.bound)}"
         for wrong in result.wrong[:PRINTED]:
             yield f"    {_told(run, wrong)}"
         if len(result.wrong) > PRINTED and not _timed(result):
@@ -79,9 +80,7 @@ def accusation(run: Run) -> Iterator[str]:
 
 def _told(run: Run, wrong: Wrong) -> str:
     on = run.history.faults_on(wrong.t)
-    spans = [
-        f"{fault.name} {fault.target} {_at(run, fault.took_hold)} to {_at(run, fault.cleared)}" for fault in on
-    ]
+    spans = [f"{fault.name} {fault.target} {_at(run, fault.took_hold)} to {_at(run, fault.cleared)}" for fault in on]
     return f"at {_at(run, wrong.t)}: {wrong.what}" + (f" [{'; '.join(spans)}]" if spans else "")
 
 
@@ -97,8 +96,8 @@ def _timed(result: Result) -> bool:
     return result.check.startswith("recovery")
 
 
-def _value(result: Result) -> str:
-    return _seconds(result.value) if _timed(result) else f"{result.value:,.0f}"
+def _value(result: Result, value: float | None) -> str:
+    return _seconds(value) if _timed(result) else f"{value:,.0f}"
 
 
 def _seconds(value: float | None) -> str:
@@ -123,7 +122,10 @@ def _results(run: Run) -> dict[str, Any]:
             for direction in Direction
         },
         "faults": [
-            {**fault._asdict(), **{key: _relative(run, getattr(fault, key)) for key in ("asked", "took_hold", "cleared")}}
+            {
+                **fault._asdict(),
+                **{key: _relative(run, getattr(fault, key)) for key in ("asked", "took_hold", "cleared")},
+            }
             for fault in run.history.faults
         ],
         "checks": [_check(run, result) for result in run.judgement.results],

@@ -17,112 +17,52 @@ corrupted unless `corrupted` says otherwise.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from harness import clients, upstreams
-from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation
+from harness import clients, given, upstreams
+from harness.checkers import Expectation
+from harness.expect import expectations
+from harness.fault_entry import TARGETS, fault
 from harness.faults import FAULTS, Fault
-from harness.links import TOXICS
 from harness.message import Direction, Kind
 from harness.workload import MIXED, Workload
-from reconnect_proxy.config import Config
-from reconnect_proxy.units import parse_duration, parse_size
+from reconnect_proxy import Config
 
-#: The links of a topology: clients -> [client] -> system under test -> [upstream] -> upstream.
-LINKS = ("upstream", "client")
-
-#: The processes that a fault may be done to.
-PROCESSES = ("upstream", "proxy", "clients")
-
-#: What `expect` says of a checker that is to assert nothing.
-REPORT = "report"
-
-T = TypeVar("T")
+#: Options of the proxy that a run sets itself.
+_OURS = ("upstream", "listen", "admin", "log_format")
 
 
 class ScenarioError(Exception):
-    """A scenario does not exist or cannot be run. The message is one sentence: where, what was found, what is allowed."""
-
-
-def close_to(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X? ` where `word` is nearly one of `known`, else nothing."""
-    near = get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]}? " if near else ""
+    """A scenario does not exist or cannot be run. The message is a sentence: where, what was found, what is allowed."""
 
 
 def _known(what: str, known: Iterable[str]) -> BeforeValidator:
-    names = list(known)
-
-    def check(given: object) -> object:
-        if given not in names:
-            hint = close_to(str(given), names)
-            raise ValueError(f"there is no {what} {given!r}; {hint}There are {', '.join(names)}")
-        return given
-
-    return BeforeValidator(check)
+    return BeforeValidator(lambda value: given.one_of(what, value, known))
 
 
-def _rate(given: object) -> float:
-    """Return messages a second of `100/s`, `30/m` or a plain number."""
-    if isinstance(given, (int, float)) and not isinstance(given, bool) and given >= 0:
-        return float(given)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?/ ?(s|m)", given) if isinstance(given, str) else None
-    if found is None:
-        raise ValueError(f"{given!r} is not a rate: write it as 100/s, 30/m or a plain number a second")
-    return float(found[1]) / (1 if found[2] == "s" else 60)
-
-
-def _sizes(given: object) -> tuple[int, int]:
-    """Return the least and the most bytes of `[16, 4KiB]` or of one size."""
-    bounds: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given, given]
-    if len(bounds) != 2:
-        raise ValueError(f"{given!r} is neither one size nor [least, most]")
-    least, most = parse_size(bounds[0]), parse_size(bounds[1])
-    if least > most:
-        raise ValueError(f"the least size, {bounds[0]}, is more than the most, {bounds[1]}")
-    return least, most
-
-
-def _span(parse: Callable[[Any], T], given: object) -> T | tuple[T, T]:
-    """Return what `parse` makes of a value, or of both ends of a range `1s..7s`."""
-    if isinstance(given, str) and ".." in given:
-        least, _, most = given.partition("..")
-        return parse(least.strip()), parse(most.strip())
-    return parse(given)
-
-
-Rate = Annotated[float, BeforeValidator(_rate)]
-Sizes = Annotated[tuple[int, int], BeforeValidator(_sizes)]
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Rate = Annotated[float, BeforeValidator(given.rate)]
+Sizes = Annotated[tuple[int, int], BeforeValidator(given.sizes)]
+Seconds = Annotated[float, BeforeValidator(given.seconds)]
 MessageKind = Annotated[str, _known("type of message", [MIXED, *Kind])]
 
 
 class _Section(BaseModel):
     """A mapping of a scenario file; a key that it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _only_known_keys(cls, given: object) -> object:
-        if not isinstance(given, dict):
-            raise ValueError(f"{given!r} is not a mapping of {', '.join(cls._keys())}")
-        for key in given:
-            if key not in cls._keys():
-                hint = close_to(str(key), cls._keys())
-                raise ValueError(f"there is no key {key!r}; {hint}There are {', '.join(cls._keys())}")
-        return given
-
-    @classmethod
-    def _keys(cls) -> list[str]:
-        return [field.alias or name for name, field in cls.model_fields.items()]
+    def _only_known_keys(cls, value: object) -> object:
+        keys = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in given.mapping(value, f"of {', '.join(keys)}"):
+            given.one_of("key", key, keys)
+        return value
 
 
 class UpstreamSpec(_Section):
@@ -161,144 +101,17 @@ class ClientsSpec(_Section):
         return Workload(self.send, *self.size, self.type)
 
 
-_FAULT_KEYS = ("at", "do", "link", "process", "for", "times", "every", "stream", "toxicity")
-
-
-def _fault(given: object) -> object:
-    """Make a `Fault` of a mapping: its keys are those of the fault and, beside them, the attributes of its toxic."""
-    if isinstance(given, Fault):
-        return given
-    if not isinstance(given, dict):
-        raise ValueError(f"{given!r} is not a mapping such as {{at: 1s, link: upstream, do: down, for: 400ms}}")
-    for key in ("do", "at"):
-        if key not in given:
-            raise ValueError(f"a fault needs `{key}`; it has {', '.join(map(str, given)) or 'nothing'}")
-    do = given["do"]
-    if do not in FAULTS:
-        raise ValueError(f"there is no fault {do!r}; {close_to(str(do), FAULTS)}There are {', '.join(FAULTS)}")
-    kind = FAULTS[do]
-    attributes = TOXICS[kind.toxic] if kind.toxic else {}
-    others = [key for key in given if key not in _FAULT_KEYS]
-    for key in others:
-        if key not in attributes:
-            known = [*_FAULT_KEYS, *attributes]
-            raise ValueError(f"{do} has no key {key!r}; {close_to(str(key), known)}There are {', '.join(known)}")
-    target = _target(given, do, kind.target)
-    times = given.get("times", 1)
-    if isinstance(times, bool) or not isinstance(times, int):
-        raise ValueError(f"times is {times!r}; it must be a whole number")
-    try:
-        toxicity = float(given.get("toxicity", 1.0))
-    except (TypeError, ValueError):
-        raise ValueError(f"toxicity is {given['toxicity']!r}; it must be a number from 0 to 1") from None
-    return Fault(
-        do,
-        target,
-        _span(parse_duration, given["at"]),
-        lasts=_span(parse_duration, given["for"]) if "for" in given else None,
-        times=times,
-        every=_span(parse_duration, given["every"]) if "every" in given else None,
-        stream=given.get("stream", "both"),
-        toxicity=toxicity,
-        attributes={key: _span(_UNITS[attributes[key].unit], given[key]) for key in others},
-    )
-
-
-def _target(given: Mapping[str, Any], do: str, kind: str) -> str:
-    """Return the name of the link or process that a fault is done to."""
-    other = "process" if kind == "link" else "link"
-    if kind not in given or other in given:
-        raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`, and not `{other}`")
-    target, known = given[kind], LINKS if kind == "link" else PROCESSES
-    if target not in known:
-        hint = close_to(str(target), known)
-        raise ValueError(f"there is no {kind} {target!r}; {hint}There are {', '.join(known)}")
-    return str(target)
-
-
-def _kilobytes(given: Any) -> int:
-    text = given.removesuffix("/s") if isinstance(given, str) else given
-    return parse_size(text) // 1000 if isinstance(text, str) and not text.isdigit() else int(text)
-
-
-def _scaled(scale: int) -> Callable[[Any], int]:
-    # A plain number is in the toxic's own unit, as in Toxiproxy.
-    return lambda given: round(parse_duration(given) * scale) if isinstance(given, str) else int(given)
-
-
-#: How the attributes of toxics are read, by their unit.
-_UNITS: Mapping[str, Callable[[Any], int]] = {
-    "ms": _scaled(1_000),
-    "us": _scaled(1_000_000),
-    "bytes": parse_size,
-    "KB/s": _kilobytes,
-}
-
-
-def _expectations(given: object) -> object:
-    """Make the list of expectations of the mapping that a scenario has."""
-    if isinstance(given, (list, tuple)):
-        return given
-    keys = [*STREAM_CHECKERS, *RUN_CHECKERS, *Direction]
-    if not isinstance(given, dict) or not given:
-        raise ValueError(f"{given!r} is not a mapping such as {{lost: 0}}; it may bound {', '.join(keys)}")
-    bounds: dict[tuple[str, Direction | None], float | None] = {
-        ("corrupted", direction): 0.0 for direction in Direction
-    }
-    for key, bound in given.items():
-        if key in RUN_CHECKERS:
-            bounds[key, None] = _bound(key, bound)
-        elif key in STREAM_CHECKERS:
-            bounds |= {(key, direction): _bound(key, bound) for direction in Direction}
-        elif key not in keys:
-            raise ValueError(f"there is no checker {key!r}; {close_to(str(key), keys)}There are {', '.join(keys)}")
-    # After the others: one direction's word is the last.
-    for direction in Direction:
-        for key, bound in _one_direction(given.get(direction, {}), direction).items():
-            bounds[key, direction] = bound
-    if not any(bound is not None for (check, _), bound in bounds.items() if check != "corrupted"):
-        raise ValueError("nothing is asserted: bound at least one checker")
-    return [Expectation(check, direction, bound) for (check, direction), bound in bounds.items()]
-
-
-def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
-    if given == REPORT:
-        return {check: None for check in STREAM_CHECKERS if check != "corrupted"}
-    if not isinstance(given, dict):
-        raise ValueError(f"{direction} is {given!r}: it may be {REPORT}, or a mapping such as {{lost: 0}}")
-    for key in given:
-        if key not in STREAM_CHECKERS:
-            hint = close_to(str(key), STREAM_CHECKERS)
-            known = ", ".join(STREAM_CHECKERS)
-            raise ValueError(f"there is no checker {key!r} of {direction}; {hint}There are {known}")
-    return {key: _bound(key, bound) for key, bound in given.items()}
-
-
-def _bound(key: str, given: object) -> float | None:
-    if given == REPORT:
-        return None
-    if key.startswith("recovery"):
-        return parse_duration(given)  # type: ignore[arg-type]  # it refuses what is neither text nor number
-    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise ValueError(f"{key} is {given!r}: it may be a whole number, 0 or more, or {REPORT}")
-    return float(given)
-
-
-def _options(given: object) -> object:
+def _options(value: object) -> object:
     """Check the options of the proxy as the proxy will."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{given!r} is not a mapping of options of `reconnect-proxy serve`")
-    ours = ("upstream", "listen", "admin", "log_format")
-    known = [name for name in Config.model_fields if name not in ours]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"there is no option {key!r}; {close_to(str(key), known)}There are {', '.join(known)}")
+    options = given.mapping(value, "of options of `reconnect-proxy serve`")
+    for key in options:
+        given.one_of("option", key, [name for name in Config.model_fields if name not in _OURS])
     try:
-        Config(upstream="ws://127.0.0.1:1", **given)
+        Config(upstream="ws://127.0.0.1:1", **options)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{first['loc'][0]}: {_sentence(dict(first))}") from None
-    return given
+    return options
 
 
 class Scenario(_Section):
@@ -309,8 +122,8 @@ class Scenario(_Section):
     proxy: Annotated[dict[str, Any], BeforeValidator(_options)] = {}
     upstream: UpstreamSpec
     clients: ClientsSpec
-    faults: list[Annotated[Fault, BeforeValidator(_fault)]] = []
-    expect: Annotated[list[Expectation], BeforeValidator(_expectations)]
+    faults: list[Annotated[Fault, BeforeValidator(fault)]] = []
+    expect: Annotated[list[Expectation], BeforeValidator(expectations)]
     settle: Seconds = Field(5.0, gt=0)
 
     @model_validator(mode="after")
@@ -331,16 +144,15 @@ class Scenario(_Section):
     @property
     def links(self) -> list[str]:
         """The links that faults are done to."""
-        targets = {fault.target for fault in self.faults if FAULTS[fault.do].target == "link"}
-        return [link for link in LINKS if link in targets]
+        targets = {done.target for done in self.faults if FAULTS[done.do].target == "link"}
+        return [link for link in TARGETS["link"] if link in targets]
 
 
 def load(path: Path) -> Scenario:
     """Read a scenario file.
 
     Raises:
-        ScenarioError: it cannot be read, or is wrong: the message names the file, the path in it, what was found and what
-            is allowed.
+        ScenarioError: it cannot be read, or is wrong.
 
     """
     try:
@@ -348,16 +160,16 @@ def load(path: Path) -> Scenario:
     except (OSError, UnicodeDecodeError) as failure:
         raise ScenarioError(f"{path}: it cannot be read: {failure}") from None
     try:
-        given = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader, see below
+        said = yaml.load(text, _Loader)
     except yaml.YAMLError as failure:
         raise ScenarioError(f"{path}: it is not YAML: {' '.join(str(failure).split())}") from None
-    return parse(given, str(path))
+    return parse(said, str(path))
 
 
-def parse(given: object, origin: str) -> Scenario:
+def parse(said: object, origin: str) -> Scenario:
     """Make a scenario of what a file says; `origin` is what errors call the file."""
     try:
-        return Scenario.model_validate(given)
+        return Scenario.model_validate(said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -384,7 +196,7 @@ def find(wanted: str) -> list[Path]:
         if not found:
             raise ScenarioError(f"the folder {wanted} holds no scenario (*.yaml)")
         return found
-    hint = close_to(wanted, shipped())
+    hint = given.close_to(wanted, shipped())
     raise ScenarioError(
         f"there is no scenario {wanted!r}: {hint}It may be a file, a folder, all, or one of {', '.join(shipped())}"
     )

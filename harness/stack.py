@@ -1,4 +1,4 @@
-"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down whatever happens, and judged.
+"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down come what may, and judged.
 
     clients --> [client link] --> system under test --> [upstream link] --> upstream
 
@@ -55,7 +55,7 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass(slots=True)
 class Run:
-    """A run that has come to its end. `folder` holds what it left; `seconds` is from the start of its traffic to its end."""
+    """A run that has come to its end. `folder` holds what it left, `seconds` is how long there was traffic."""
 
     scenario: Scenario
     seed: int
@@ -122,7 +122,7 @@ class Stack:
         )
         judgement = judge(history, self.scenario.expect, self._directions())
         if ended is not None:
-            judgement = judgement.doubted(f"the system under test ended by itself, with status {ended}")
+            judgement = judgement.doubted(f"the system under test has ended, with status {ended}")
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
         return Run(
             self.scenario,
@@ -235,7 +235,8 @@ class Stack:
     def _say(self, start: float, there: dict[str, Any], here: dict[str, Any], faults: int) -> None:
         self.progress(
             f"{self.scenario.name}: {time.monotonic() - start:4.1f} s, {faults} faults, "
-            f"c2u {there['sent']:,} sent {here['arrived']:,} arrived, u2c {here['sent']:,} sent {there['arrived']:,} arrived"
+            f"c2u {there['sent']:,} sent {here['arrived']:,} arrived, "
+            f"u2c {here['sent']:,} sent {there['arrived']:,} arrived"
         )
 
 

@@ -120,8 +120,8 @@ class GivenUrl(_Unproxied):
         """Refuse scenarios that need an upstream of ours behind the service."""
         if scenario.upstream.kind != "echo" or "upstream" in scenario.links:
             raise ScenarioError(
-                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: the upstream "
-                "must be of kind echo, and faults be done to the client link only"
+                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
+                "the upstream must be of kind echo, and faults be done to the client link only"
             )
 
     async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
@@ -158,7 +158,7 @@ class OwnProxy(_Started):
     async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Start it with the options of the scenario."""
         log = folder / "sut.log"
-        command = [sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
         command += ["--upstream", f"ws://{upstream}", *_flags(scenario.proxy)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)

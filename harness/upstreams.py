@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from harness.actor import obey, run, say
+from harness.actor import background, obey, run, say
 from harness.aware import AwareUpstream
 from harness.history import End, Recorder
 from harness.message import Direction, decode
@@ -55,6 +55,9 @@ class RecordUpstream:
         """Push nothing from now on."""
         self._quiet.set()
 
+    async def close(self) -> None:
+        """Leave no task behind."""
+
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Say whether to accept a handshake: None, or the response that refuses it."""
         return None
@@ -66,7 +69,7 @@ class RecordUpstream:
         """Serve one connection until it ends."""
         speaker = self._speaker(connection)
         self.recorder.link(speaker.stream, "connected", asked=True)
-        pushing = asyncio.create_task(self._push(connection, speaker))
+        pushing = background(self._push(connection, speaker))
         try:
             with contextlib.suppress(ConnectionClosed):
                 while True:
@@ -137,9 +140,13 @@ async def play(spec: dict[str, Any]) -> None:
         await upstream.quiet()
         return {}
 
+    async def handle(connection: ServerConnection) -> None:
+        # websockets would log an error in a handler, and go on.
+        await asyncio.wait([background(upstream.serve(connection))])
+
     try:
         async with serve(
-            upstream.serve,
+            handle,
             "127.0.0.1",
             0,
             process_request=upstream.admit,
@@ -154,6 +161,7 @@ async def play(spec: dict[str, Any]) -> None:
             say({"ready": port})
             await obey({"count": count, "quiet": quiet})
     finally:
+        await upstream.close()
         recorder.close()
 
 

@@ -60,16 +60,20 @@ class Redial:
         # Dials since a link last proved itself, and the time at which the budget began to run.
         self._attempts = 0
         self._lost_at = 0.0
+        # What the session had carried when a link was last lost.
+        self._carried = (0, 0)
         # Handshakes that were given up and may reach the proxy yet, where they take the session over from a good link.
         self._stray = 0
 
-    def lost(self, began: float, carried: bool) -> None:
-        """Note the loss of a link that began at that time of the loop; `carried` tells whether it was of any use.
+    def lost(self, began: float, carried: tuple[int, int]) -> None:
+        """Note the loss of a link that began at that time of the loop.
 
-        One that lived for `LONGEST_DELAY` has proved itself even if there was nothing to carry.
+        It has proved itself if it lived for `LONGEST_DELAY`, or if either count of what the session has `carried`
+        (received, confirmed) has grown since the last loss.
         """
         now = asyncio.get_running_loop().time()
-        if carried or now - began >= LONGEST_DELAY or not self._attempts:
+        grown, self._carried = carried != self._carried, carried
+        if grown or now - began >= LONGEST_DELAY or not self._attempts:
             self._attempts = 0
             self._lost_at = now
 

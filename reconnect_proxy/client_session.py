@@ -50,7 +50,8 @@ RESUMED = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 #: The close code of a link that another one has replaced, PROTOCOL.md section 6.
 TAKEN_OVER = 4000
 
-#: Messages without confirmation after which `send` lets the event loop run: all Pings are in flight by then.
+#: Messages without confirmation after which `send` lets the event loop run: all Pings are in flight by then. `recv`
+#: does so every so many messages. Neither has to wait for anything while there is room, or something to take.
 YIELD_AFTER = PING_EVERY_MESSAGES * PINGS_IN_FLIGHT
 
 
@@ -94,7 +95,7 @@ class Connection:
         self._relieved = asyncio.Event()
         try:
             self._attach(connection)
-        except SessionLost:
+        except BaseException:
             connection.transport.abort()
             raise
         self._runner = asyncio.create_task(self._run(), name=f"session {self._name}")
@@ -132,6 +133,8 @@ class Connection:
             ConnectionClosed: the session is over, and everything received was taken.
             ConcurrencyError: another task waits in `recv`.
         """
+        if self._inbox.pending and self._inbox.sent % YIELD_AFTER == 0:
+            await asyncio.sleep(0)
         if not self._inbox.pending:
             if self._receiving:
                 raise ConcurrencyError("cannot call recv while another coroutine is already running recv")
@@ -165,7 +168,7 @@ class Connection:
         close = Close(code, reason)
         Frame(FrameOpcode.CLOSE, close.serialize()).check()
         if self._closing or self._over is not None:
-            await self._ended.wait()
+            await asyncio.wait([self._runner])
             return
         self._closing = True
         # The Pongs that confirm what is queued come behind what the caller has not taken.
@@ -270,8 +273,6 @@ class Connection:
         answered with a Pong, and must be counted.
         """
         connection, link = self._connection, self._link
-        # What was there before this link: if either number grows, the link has carried something.
-        before = self._inbox.pushed, self._outbox.confirmed
         began = connection.loop.time()
         try:
             while True:
@@ -281,7 +282,7 @@ class Connection:
                 await connection.readable.wait()
         except ConnectionClosed as closed:
             link.die()
-            self._redial.lost(began, (self._inbox.pushed, self._outbox.confirmed) != before)
+            self._redial.lost(began, (self._inbox.pushed, self._outbox.confirmed))
             return closed
 
     def _deliver(self, link: Link, opcode: int, payload: bytes) -> None:
@@ -308,7 +309,7 @@ class Connection:
         connection = await self._redial.next_link(self._claim, closed)
         try:
             self._attach(connection)
-        except SessionLost:
+        except BaseException:
             connection.transport.abort()
             raise
         self.resumes += 1

@@ -418,10 +418,12 @@ class Context:
             # A gate opens with a message, and where `u2c` is given up nothing waits for it to empty.
             upstream.regulate(self._u2c_full() and upstream.open and self._owed_to is not LegName.UPSTREAM)
         stop = self.c2u.full and self._owed_to is not LegName.CLIENT
+        read_all_the_same = False
         for client in self.incoming:
             waits_for_pong = client.outbox.full and not client.outbox.pending
             client.regulate(stop and not waits_for_pong)
-        if stop and self.c2u.bytes_held > HARD_LIMIT * self.c2u.high_water and self.state is State.OPEN:
+            read_all_the_same = read_all_the_same or (stop and waits_for_pong)
+        if read_all_the_same and self.c2u.bytes_held > HARD_LIMIT * self.c2u.high_water and self.state is State.OPEN:
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
 
     def _close_slow_clients(self) -> None:

@@ -101,6 +101,7 @@ class Link:
         "_deliver",
         "_last_progress",
         "_last_sent",
+        "_moved_at",
         "_owner",
         "_policy",
         "_quiet",
@@ -154,6 +155,8 @@ class Link:
         self._answered = False
         # Since when the socket is read without a break: a Pong that nobody reads proves nothing against the peer.
         self._read_since = self.opened_at
+        # When it was last known to be alive for another reason than a frame: bytes of one, or that nobody read it.
+        self._moved_at = self.opened_at
         self._sent_since_ping = 0
         self._bytes_since_ping = 0
         self._last_sent = 0.0
@@ -287,7 +290,7 @@ class Link:
                 self.leg.pause_reading()
             else:
                 # Its silence while nobody listened says nothing.
-                self.heard_at = self._read_since = self._clock.time()
+                self._moved_at = self._read_since = self._clock.time()
                 self.leg.resume_reading()
 
     def die(self) -> None:
@@ -314,20 +317,22 @@ class Link:
         if progress != self._last_progress or self.paused:
             # Bytes of an unfinished message are a sign of life; a socket that nobody reads shows none.
             self._last_progress = progress
-            self.heard_at = now
-        if now >= self.heard_at + interval + timeout:
+            self._moved_at = now
+        quiet_since = max(self.heard_at, self._moved_at)
+        if now >= quiet_since + interval + timeout:
             self.leg.abort()
             self.on_lost(1006, f"nothing was heard for {interval + timeout:g} s")
             return
-        if now >= self.heard_at + interval and not self._tokens:
+        if now >= quiet_since + interval and not self._tokens:
             self._ping()
-        wait = self.heard_at + interval - now
+        wait = quiet_since + interval - now
         if wait <= 0:
             wait += timeout
         if not self._answered and not self.mute and not self.paused:
             # It has yet to show that it answers Pings at all, so each is judged when its time is over.
             asked = max(self._tokens[0][1], self._read_since) if self._tokens else now
-            if now >= asked + timeout and self.heard_at > asked and self.leg.flushed():
+            # Heard after that time: what came before it may have been sent before the Ping was there.
+            if self.heard_at >= asked + timeout and self.leg.flushed():
                 self._become_mute()
                 if self.dead:
                     # That was the last thing its session waited for.

@@ -35,6 +35,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         return serving
 
     yield start
+    for serving in running:
+        # Shown by pytest where the test failed.
+        print(f"--- log of the proxy with {' '.join(serving.options)}\n{serving.log}")
     faults: list[AssertionError] = []
     for serving in reversed(running):
         try:

@@ -6,13 +6,22 @@ import random
 from .relay import Cut, Relay, Way
 
 
-async def flap(relay: Relay, times: int = 5, down: float = 0.4, up: float = 0.5) -> None:
-    """Reset the relay's links and refuse new ones for `down` seconds, `times` times."""
+async def flap(relay: Relay, times: int = 5, down: float = 0.4, up: float = 0.8) -> list[float]:
+    """Reset the relay's links and refuse new ones for `down` seconds, `times` times, each after `up` seconds of peace.
+
+    Returns how many seconds each time passed from the end of the outage until a link was there again.
+    """
+    loop = asyncio.get_running_loop()
+    recoveries = []
     for _ in range(times):
         await asyncio.sleep(up)
         await relay.refuse()
         await asyncio.sleep(down)
+        carried, healed = relay.accepted, loop.time()
         await relay.heal()
+        await relay.reaches(carried + 1)
+        recoveries.append(loop.time() - healed)
+    return recoveries
 
 
 async def harass(relay: Relay, seed: int, seconds: float) -> int:

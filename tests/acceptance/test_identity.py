@@ -97,38 +97,31 @@ def with_id(url: str, form: str, name: str, identity: str) -> tuple[str, list[tu
     return url, [("X-" + name.title(), identity)]
 
 
-@pytest.mark.parametrize(
-    "identity", ["fifteen-letters", "x" * 129, "has a space in the id", "slash/slash/slash/", "ä" * 20, ""]
-)
 @pytest.mark.parametrize("name", ["X-Connection-Id", "X-Reconnect-Id"])
-async def test_a_malformed_id_is_answered_400(serve: Serve, upstream: RawServer, name: str, identity: str) -> None:
+async def test_a_malformed_id_is_answered_400(serve: Serve, upstream: RawServer, name: str) -> None:
     """An id that is not 16 to 128 of the legal characters is refused, and the upstream not bothered."""
     proxy = await serve(upstream.url)
-    assert (await refused(f"{proxy.url}/", [(name, identity)])).status == 400
+    spaced, slashed, foreign = "has a space in the id", "slash/slash/slash/", "ä" * 20
+    for identity in ("fifteen-letters", "x" * 129, spaced, slashed, foreign, ""):
+        assert (await refused(f"{proxy.url}/", [(name, identity)])).status == 400, identity
     assert not upstream.requests
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/?connection-id=short",
-        "/?reconnect-id=%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F",
-        "/?a=1&connection-id=",
-    ],
-)
-async def test_a_malformed_parameter_is_answered_400(serve: Serve, upstream: RawServer, target: str) -> None:
+async def test_a_malformed_parameter_is_answered_400(serve: Serve, upstream: RawServer) -> None:
     """The rules of an id hold in the query too, after percent-decoding."""
     proxy = await serve(upstream.url)
-    assert (await refused(proxy.url + target)).status == 400
+    encoded = "/?reconnect-id=" + "%2F" * 17
+    for target in ("/?connection-id=short", encoded, "/?a=1&connection-id="):
+        assert (await refused(proxy.url + target)).status == 400, target
     assert not upstream.requests
 
 
-@pytest.mark.parametrize("count", ["-1", "x", "", "1.5", "+1", "0x10", "1 2", "²", "9" * 40])
-async def test_a_malformed_count_is_answered_400(serve: Serve, upstream: RawServer, count: str) -> None:
+async def test_a_malformed_count_is_answered_400(serve: Serve, upstream: RawServer) -> None:
     """A count is a plain decimal number of sane length."""
     proxy = await serve(upstream.url)
-    fields = [("X-Connection-Id", CHOSEN), ("X-Reconnect-Received", count)]
-    assert (await refused(f"{proxy.url}/", fields)).status == 400
+    for count in ("-1", "x", "", "1.5", "+1", "0x10", "1 2", "²", "9" * 40):
+        fields = [("X-Connection-Id", CHOSEN), ("X-Reconnect-Received", count)]
+        assert (await refused(f"{proxy.url}/", fields)).status == 400, count
     assert not upstream.requests
 
 

@@ -165,10 +165,11 @@ async def test_grace_on_abnormal_ends_at_once_on_a_clean_close(serve: Serve, ups
     assert len(upstream.requests) == 2
 
 
-async def test_last_words_of_a_client_reach_an_upstream_that_is_away(serve: Serve) -> None:
-    """A client says something, closes 1000 and is gone while the upstream is down: within the grace it arrives."""
+@pytest.mark.parametrize("options", [("--grace", "5s"), ("--mode", "sender")])
+async def test_last_words_of_a_client_reach_an_upstream_that_is_away(serve: Serve, options: tuple[str, ...]) -> None:
+    """A client says something, closes 1000 and is gone while the upstream is down: it arrives all the same."""
     async with RawServer() as upstream, Relay(upstream.port) as relay:
-        proxy = await serve(relay.url, "--grace", "5s")
+        proxy = await serve(relay.url, *options)
         client = await dial(f"{proxy.url}/")
         await upstream.accept()
         await relay.refuse()

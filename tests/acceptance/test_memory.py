@@ -121,14 +121,12 @@ async def test_many_small_messages_count_with_what_they_cost(serve: Serve, upstr
     client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
     server = await upstream.accept()
     client.reset()
-    start = proxy.rss()
-    batches: list[Message] = [f"{n:06d}" for n in range(400_000)]
-    task = asyncio.create_task(server.send(*batches))
-    try:
-        assert await stalled(proxy, server, start) < 48 * MIB
-        again = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
-        assert await again.take(len(batches), within=40) == batches
-        await task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+    messages: list[Message] = [str(n % 10) if n % 2 else b"" for n in range(150_000)]
+    start = peak = proxy.rss()
+    for place in range(0, len(messages), 10_000):
+        # All of this fits into the sockets' buffers, so nothing is held back; the proxy takes what it wants.
+        await server.send(*messages[place : place + 10_000])
+        peak = max(peak, proxy.rss())
+    again = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
+    assert await again.take(len(messages), within=30) == messages
+    assert peak - start < 8 * MIB

@@ -27,7 +27,7 @@ async def test_the_bad_network_between_two_proxies_is_invisible(serve: Serve, tr
             async with conversation(sender.url, client) as connection:
                 match trouble:
                     case "flap":
-                        await flap(network, times=5, down=0.4, up=0.4)
+                        assert max(await flap(network, times=4)) < 2.0
                     case "random":
                         assert await harass(network, seed=7, seconds=4.5) > 5
                     case _:

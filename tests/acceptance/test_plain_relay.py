@@ -11,7 +11,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from .conftest import Serve
-from .frames import Head, Opcode, Refused
+from .frames import Frame, Head, Opcode, Refused, encode, read_frame, read_head
 from .ordinary import Talker, conversation, echo, ordinary_client, ordinary_server
 from .rawserver import Answer, RawServer
 from .rawsocket import dial
@@ -219,19 +219,38 @@ async def test_a_request_that_is_no_websocket_is_relayed(serve: Serve) -> None:
         assert await asyncio.to_thread(get) == (200, b"you asked for /page?x=1\n")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 429])
-async def test_a_client_sees_the_refusal_of_the_upstream(serve: Serve, status: int) -> None:
+async def test_a_client_sees_the_refusal_of_the_upstream(serve: Serve, upstream: RawServer) -> None:
     """An HTTP error below 500 reaches the client with status, headers and body, and no session is made of it."""
+    proxy = await serve(upstream.url)
     body = json.dumps({"why": "not you"}).encode()
-    answer = Answer(status, [("WWW-Authenticate", 'Basic realm="r"'), ("Content-Type", "application/json")], body)
-    async with RawServer(lambda _: answer) as upstream:
-        proxy = await serve(upstream.url)
+    headers = [("WWW-Authenticate", 'Basic realm="r"'), ("Content-Type", "application/json")]
+    for status in (400, 401, 403, 404, 429):
+        upstream.answer = lambda _, status=status: Answer(status, headers, body)  # type: ignore[misc]
         with pytest.raises(Refused) as refusal:
             await dial(f"{proxy.url}/", [("X-Connection-Id", "a-client-chosen-id")])
         assert (refusal.value.status, refusal.value.body) == (status, body)
         assert refusal.value.head.get("www-authenticate") == 'Basic realm="r"'
         assert refusal.value.head.get("content-type") == "application/json"
-        upstream.answer = lambda _: Answer()
-        client = await dial(f"{proxy.url}/", [("X-Connection-Id", "a-client-chosen-id")])
-        assert client.response.get("x-connection-id") == "a-client-chosen-id"
-        assert len(upstream.requests) == 2, "a refusal is passed on at once, not retried"
+    upstream.answer = lambda _: Answer()
+    client = await dial(f"{proxy.url}/", [("X-Connection-Id", "a-client-chosen-id")])
+    assert client.response.get("x-connection-id") == "a-client-chosen-id"
+    assert len(upstream.requests) == 6, "a refusal is passed on at once, not retried"
+
+
+async def test_a_client_may_talk_before_it_is_answered(serve: Serve, upstream: RawServer) -> None:
+    """Frames in the segment of the handshake are not lost, nor those of an upstream behind its 101."""
+    proxy = await serve(upstream.url)
+    early = encode(Frame(Opcode.TEXT, b"early"), mask=False)
+    upstream.answer = lambda _: Answer(tail=early)
+    host, port = proxy.base.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    request = (
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    writer.write(request.encode() + encode(Frame(Opcode.TEXT, b"at once"), mask=True))
+    assert (await read_head(reader)).status == 101
+    assert (await read_frame(reader)).payload == b"early"
+    server = await upstream.accept()
+    assert await server.recv() == "at once"
+    writer.transport.abort()

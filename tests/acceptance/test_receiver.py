@@ -6,7 +6,7 @@ from .conftest import Serve
 from .ordinary import Talker, conversation, ordinary_server
 from .rawserver import RawServer
 from .rawsocket import dial
-from .waiting import Message, numbered
+from .waiting import Message, numbered, without_repeats
 
 RECEIVER = ("--mode", "receiver")
 
@@ -21,8 +21,8 @@ async def test_three_clients_come_and_go(serve: Serve) -> None:
             client = Talker(numbered("c2u", 50, start=1 + 50 * place), 0)
             async with conversation(proxy.url, client):
                 await client.finishes()
-                target = (300, 700, 1500)[place]
-                await client.heard.reaches(target - len(heard))
+                last = server.to_say[(300, 700, 1500)[place] - 1]
+                await client.heard.until(lambda items, last=last: last in items)  # type: ignore[misc]
                 await server.heard.reaches(50 * (place + 1))
             heard += client.heard.items
             # Some tenth of a second of messages with nobody there.
@@ -32,7 +32,8 @@ async def test_three_clients_come_and_go(serve: Serve) -> None:
                     while server.said < said + 50:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
     assert server.connections == 1
-    assert heard == server.to_say
+    # One that leaves may have taken more than it has confirmed: at least once, and in order.
+    assert without_repeats(heard) == server.to_say
     assert server.heard.items == numbered("c2u", 50) + numbered("c2u", 50, 51) + numbered("c2u", 50, 101)
 
 

@@ -30,7 +30,7 @@ def message(
 def conversation(
     arrivals: Iterable[int], sent: int = 10, direction: Direction = Direction.C2U, **changes: str
 ) -> list[MessageEvent]:
-    """Make the events of a stream: `sent` messages, one each second, of which those of `arrivals` come, in that order."""
+    """Make the events of a stream: `sent` messages, one a second, of which those of `arrivals` come, in that order."""
     events = [message("sent", number, float(number), direction=direction, **changes) for number in range(1, sent + 1)]
     events += [
         message("received", number, index + 1.5, direction=direction, **changes)

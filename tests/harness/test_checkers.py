@@ -23,9 +23,7 @@ from harness.message import Direction
 from tests.harness.histories import conversation, fault, history, message
 
 ALL = range(1, 11)
-EXPECTED = [
-    Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted")
-]
+EXPECTED = [Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted")]
 
 
 def _verdicts(found: History) -> dict[str, Verdict]:
@@ -79,9 +77,7 @@ def test_a_message_that_arrives_changed_is_corrupted() -> None:
 
 def test_an_unreadable_message_is_corrupted_and_breaks_no_order() -> None:
     """It has no number that could be compared."""
-    found = history(
-        *conversation(ALL), message("received", 0, 3.6, stream="?", wrong="no readable header: b'x'")
-    )
+    found = history(*conversation(ALL), message("received", 0, 3.6, stream="?", wrong="no readable header: b'x'"))
     assert corrupted(found, Direction.C2U).value == 1
     assert reordered(found, Direction.C2U).value == 0
 
@@ -117,9 +113,7 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
 
 def test_directions_are_judged_apart() -> None:
     """A loss in one direction is none in the other."""
-    found = history(
-        *conversation(ALL), *conversation([1, 2], direction=Direction.U2C, stream="u1.1")
-    )
+    found = history(*conversation(ALL), *conversation([1, 2], direction=Direction.U2C, stream="u1.1"))
     assert lost(found, Direction.C2U).value == 0
     assert lost(found, Direction.U2C).value == 8
 
@@ -186,9 +180,7 @@ def test_a_run_that_proves_nothing_is_unknown(found: History, doubt: str) -> Non
 
 def test_a_bound_on_what_was_not_measured_is_unknown() -> None:
     """A recovery time without a fault cannot be within its bound."""
-    judged = judge(
-        history(*conversation(ALL)), [Expectation("recovery_p99", None, 1.0)], [Direction.C2U]
-    )
+    judged = judge(history(*conversation(ALL)), [Expectation("recovery_p99", None, 1.0)], [Direction.C2U])
     assert judged.verdict is Verdict.UNKNOWN
 
 
@@ -200,9 +192,7 @@ def test_a_loss_outweighs_a_doubt() -> None:
 
 def test_what_is_only_reported_does_not_decide() -> None:
     """A checker without a bound has a value and no say."""
-    judged = judge(
-        history(*conversation([1, 2, 3])), [Expectation("lost", Direction.C2U, None)], [Direction.C2U]
-    )
+    judged = judge(history(*conversation([1, 2, 3])), [Expectation("lost", Direction.C2U, None)], [Direction.C2U])
     assert judged.verdict is Verdict.VALID
     assert next(r.value for r in judged.results if r.check == "lost") == 7
 

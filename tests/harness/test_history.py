@@ -76,9 +76,7 @@ def test_a_recorder_counts_what_arrived_without_repeats(tmp_path: Path) -> None:
 
 def test_streams_have_what_was_sent_and_who_received_it() -> None:
     """One stream for each name and direction."""
-    found = history(
-        *conversation([1, 2]), *conversation([1], direction=Direction.U2C, stream="u1.1")
-    )
+    found = history(*conversation([1, 2]), *conversation([1], direction=Direction.U2C, stream="u1.1"))
     (c2u,), (u2c,) = found.streams[Direction.C2U], found.streams[Direction.U2C]
     assert (len(c2u.sent), list(c2u.received)) == (10, ["upstream"])
     assert (len(u2c.sent), list(u2c.received)) == (10, ["c01"])

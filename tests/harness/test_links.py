@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from wires import Wires, exchange, hears_nothing, read, source_or_skip, wires_on
 
 from harness.links import TOXICS, Link, Toxic, ToxiproxyError, ToxiproxyServer
+from tests.harness.wires import Wires, exchange, hears_nothing, read, source_or_skip, wires_on
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,19 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
-from wires import Wires, eventually, exchange, hears_nothing, source_or_skip, wires_on
 
 from harness.links import Link, ToxiproxyError, ToxiproxyServer
 from harness.nemesis import Fault, FaultRecord, Nemesis
+from tests.harness.wires import (
+    Wires,
+    eventually,
+    exchange,
+    hears_nothing,
+    kill,
+    source_or_skip,
+    startable_or_skip,
+    wires_on,
+)
 
 
 @pytest.fixture(scope="module")
@@ -193,11 +202,9 @@ async def test_a_fault_that_does_not_take_hold_is_recorded_so(wires: Wires) -> N
 async def test_a_link_that_cannot_be_healed_is_an_error() -> None:
     """Where Toxiproxy is gone at the end, the run says so rather than pass."""
     records: list[FaultRecord] = []
-    with source_or_skip().server() as server:
+    with startable_or_skip().server() as server:
         link = Link(server, "wire", "127.0.0.1:1")
-        assert server.pid is not None
-        for process in psutil.Process(server.pid).children(recursive=True):
-            process.kill()
+        kill(server)
         nemesis = Nemesis([Fault("down", "wire", 0.0, lasts=0.1)], {"wire": link}, records.append)
         with pytest.raises(ExceptionGroup) as failed:
             await nemesis.run()

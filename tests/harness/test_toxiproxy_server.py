@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from toxiproxy.api import APIConsumer
-from wires import eventually, exchange, source_or_skip, wires_on
 
 from harness import toxiproxy_server
 from harness.links import Link, ToxiproxyServer, ToxiproxyUnavailable
+from tests.harness.wires import eventually, exchange, kill, source_or_skip, startable_or_skip, wires_on
 
 OWNER = """
 import sys
@@ -62,7 +62,7 @@ def test_says_what_it_is(server: ToxiproxyServer) -> None:
 
 def test_nothing_is_left_after_close() -> None:
     """After the server is left, its processes are gone and nobody answers at its port."""
-    with source_or_skip().server() as server:
+    with startable_or_skip().server() as server:
         processes = family(server.pid)
         assert len(processes) == 3
     assert ended(processes)
@@ -73,7 +73,7 @@ def test_nothing_is_left_after_close() -> None:
 
 def test_nothing_is_left_after_an_exception() -> None:
     """An exception inside stops the server and is not changed."""
-    with pytest.raises(ZeroDivisionError), source_or_skip().server() as server, wires_on(server) as wires:
+    with pytest.raises(ZeroDivisionError), startable_or_skip().server() as server, wires_on(server) as wires:
         processes = family(server.pid)
         wires.link()
         _ = 1 / 0
@@ -82,16 +82,16 @@ def test_nothing_is_left_after_an_exception() -> None:
 
 def test_links_left_open_are_closed_with_the_server() -> None:
     """A link that nobody closed gives its port back when the server is left."""
-    with source_or_skip().server() as server:
+    with startable_or_skip().server() as server:
         link = Link(server, "forgotten", "127.0.0.1:1")
-    with socket.create_server(("127.0.0.1", int(link.listen.split(":")[1]))):
-        pass
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(link.listen.split(":")[1])))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_when_the_owner_is_killed(number: signal.Signals) -> None:
     """Whatever ends the process that started a server, the server ends too."""
-    source_or_skip()
+    startable_or_skip()
     with subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as owner:
@@ -105,23 +105,19 @@ def test_nothing_is_left_when_the_owner_is_killed(number: signal.Signals) -> Non
 def test_a_server_that_dies_is_noticed_and_leaves_nothing() -> None:
     """Where the server is killed under us, the next call says so, and closing is quiet about what is gone
     anyway."""
-    server = source_or_skip().server()
-    with server:
-        shell, *others = family(server.pid)
-        for process in others:
-            if "toxiproxy" in process.name():
-                process.kill()
-        assert eventually(lambda: ended(others))
+    with startable_or_skip().server() as server:
+        processes = family(server.pid)
+        kill(server)
         with pytest.raises(toxiproxy_server.ToxiproxyError, match="did not answer GET"):
             server.api.get("/version")
-    assert ended([shell, *others])
+    assert ended(processes)
 
 
 def test_two_servers_at_once_do_not_meet(server: ToxiproxyServer) -> None:
     """Each server has its own links, and the class that toxiproxy-python keeps its address on is left
     alone."""
     address = (APIConsumer.host, APIConsumer.port)
-    with source_or_skip().server() as other, wires_on(server) as here, wires_on(other) as there:
+    with startable_or_skip().server() as other, wires_on(server) as here, wires_on(other) as there:
         first, second = here.link(), there.link()
         assert first.name == second.name
         first.down()
@@ -164,9 +160,7 @@ def test_a_given_server_that_is_not_there_is_one_sentence() -> None:
 
 def test_a_port_that_is_taken_is_given_up_for_another(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server that has the port already, a Toxiproxy too, is not taken for ours."""
-    binary = source_or_skip().binary
-    if binary is None:
-        pytest.skip("the Toxiproxy is a given server, there is none to start")
+    binary = startable_or_skip().binary
     reserve = toxiproxy_server.reserve_port
     asked = []
 
@@ -203,9 +197,7 @@ def test_the_log_goes_to_a_file_of_ones_own(tmp_path: Path) -> None:
     """What a started server says is appended to the file that was given."""
     log = tmp_path / "toxiproxy.log"
     log.write_text("earlier: address already in use\n")
-    source = source_or_skip()
-    if source.binary is None:
-        pytest.skip("the Toxiproxy is a given server, there is none to start")
+    source = startable_or_skip()
     with source.server(log):
         pass
     assert log.read_text().startswith("earlier")
@@ -224,7 +216,7 @@ def test_an_http_proxy_of_the_users_is_not_used(server: ToxiproxyServer, monkeyp
 def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is stopped (SIGSTOP) does not react to SIGTERM and is ended all the same."""
     monkeypatch.setattr(toxiproxy_server, "_STOP_SECONDS", 0.3)
-    with source_or_skip().server() as server:
+    with startable_or_skip().server() as server:
         processes = family(server.pid)
         for process in processes[1:]:
             os.kill(process.pid, signal.SIGSTOP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -115,8 +116,9 @@ def test_two_runs_at_once_build_it_once(
     assert go is not None
     (tmp_path / "bin" / "go").symlink_to(go)
     # Go's own cache is the user's, so that this takes a second where it was built before.
+    cache = subprocess.run([go, "env", "GOCACHE"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-    environ = {**os.environ, **environ, "HOME": os.environ["HOME"], "PATH": path}
+    environ = {**os.environ, **environ, "HOME": os.environ["HOME"], "PATH": path, "GOCACHE": cache}
     environ.pop("TOXIPROXY_URL", None)
     found: list[ToxiproxySource] = []
     threads = [threading.Thread(target=lambda: found.append(find_toxiproxy(None, environ))) for _ in range(2)]

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from harness.links import Link, ToxiproxyServer, ToxiproxySource, ToxiproxyUnavailable, find_toxiproxy
@@ -21,6 +22,23 @@ def source_or_skip() -> ToxiproxySource:
         return find_toxiproxy()
     except ToxiproxyUnavailable as reason:
         pytest.skip(str(reason))
+
+
+def startable_or_skip() -> ToxiproxySource:
+    """Return a Toxiproxy that is started by us, or skip the test where it is a server that runs already."""
+    source = source_or_skip()
+    if source.binary is None:
+        pytest.skip(f"the Toxiproxy is {source.url}, {source.origin}: there is none to start")
+    return source
+
+
+def kill(server: ToxiproxyServer) -> None:
+    """Kill a started Toxiproxy under the hands of its shell."""
+    assert server.pid is not None
+    family = psutil.Process(server.pid).children(recursive=True)
+    (process,) = [child for child in family if "toxiproxy" in child.name()]
+    process.kill()
+    assert eventually(lambda: not process.is_running())
 
 
 class Wires:

@@ -346,6 +346,16 @@ async def test_quiet_link_that_answers_pings_is_kept(link: Link) -> None:
     assert server.session.received == []
 
 
+async def test_without_ping_interval_and_timeout_silence_is_never_judged(link: Link) -> None:
+    """None switches the watch off, as with websockets; what is sent is confirmed all the same."""
+    server, relay, url = link
+    async with connect(url, ping_interval=None, ping_timeout=None) as ws:
+        await ws.send("hello")
+        await server.session.until(lambda session: session.received)
+        await eventually(lambda: not ws._outbox.bytes_held)
+        assert relay.accepted == 1
+
+
 async def test_link_that_the_user_does_not_read_is_kept(link: Link) -> None:
     """A full inbox is not silence: the link is not judged while nothing is read, and nothing is lost on it."""
     server, relay, url = link
@@ -360,11 +370,12 @@ async def test_link_that_the_user_does_not_read_is_kept(link: Link) -> None:
     assert server.session.received == ["sent while nothing is read"]
 
 
-async def test_a_pong_is_kept_when_the_link_dies_behind_it(link: Link) -> None:
+async def test_what_was_answered_with_a_pong_is_counted_when_the_link_dies(link: Link) -> None:
     """What the client has answered with a Pong it counts, even where its user has taken nothing and the link is gone.
 
-    The messages come in one piece with the Ping behind them: websockets parses it at one go, answers the Ping, and the
-    link is cut while nearly all of them lie in its buffer, since the inbox is full with the first of them.
+    The messages come in one piece with the Ping behind them. websockets parses it at one go and answers the Ping; the
+    inbox is full with the first few messages, the others lie in the buffer of websockets, which has stopped reading. So
+    it is the client's next message that finds the link dead, and the count stated then must be that of the Pong.
     """
     server, relay, url = link
     messages: list[Data] = [f"message {n}" for n in range(500)]
@@ -373,14 +384,19 @@ async def test_a_pong_is_kept_when_the_link_dies_behind_it(link: Link) -> None:
         await server.session.until(lambda session: session.link)
         relay.hold()
         server.session.push(*messages)
-        # The relay has read all of it, and writes it in one piece.
-        await eventually(lambda: relay.held > sum(map(len, messages)))
+        # A frame has two bytes before its payload, and the Ping is ten bytes.
+        await eventually(lambda: relay.held == sum(len(message) + 2 for message in messages) + 10)
         relay.release()
         await server.session.until(lambda session: session.confirmed == 500)
         await relay.cut()
-        await server.session.until(lambda session: len(session.stated) == 2)
-        assert server.session.stated[1] == 500
+        sent: list[Data] = []
+        while len(server.session.stated) < 2:
+            await ws.send(f"are you there {len(sent)}")
+            sent.append(f"are you there {len(sent)}")
+            await asyncio.sleep(0.001)
+        assert server.session.stated == [0, 500]
         assert await take(ws, 500) == messages
+    assert server.session.received == sent
 
 
 async def test_what_was_not_confirmed_is_sent_from_where_the_proxy_is(link: Link) -> None:
@@ -937,4 +953,5 @@ async def test_cancelled_connect_leaves_nothing(link: Link) -> None:
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
+    relay.release()
     await eventually(lambda: relay.links == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconnect_proxy.core.context import Context, Opening
 from reconnect_proxy.core.events import Event
@@ -221,12 +221,14 @@ class Stage:
         self.clock.advance(3.0)
         return self.connect(answer)
 
-    def client(self, received: int | None = None, leg: FakeLeg | None = None, **claim: object) -> tuple[FakeLeg, Link]:
+    def client(
+        self, received: int | None = None, leg: FakeLeg | None = None, claim: Claim | None = None
+    ) -> tuple[FakeLeg, Link]:
         """Attach a client as the listener does: settle the counts, then hand the socket over."""
         leg = leg or FakeLeg()
-        said = replace(Claim(received=received), **claim)  # type: ignore[arg-type]
-        self.context.admit(said)
-        return leg, self.context.attach(leg, said)
+        claim = claim or Claim(received=received)
+        self.context.admit(claim)
+        return leg, self.context.attach(leg, claim)
 
 
 def started(

@@ -548,6 +548,20 @@ def test_a_peer_that_says_nothing_at_all_is_lost_not_mute() -> None:
     assert (rig.owner.mute, len(rig.owner.lost), rig.outbox.confirmed) == (0, 1, 0)
 
 
+def test_a_peer_that_falls_silent_is_not_mute_because_it_spoke_before_or_around_the_ping() -> None:
+    """What was sent to it is uncertain, not confirmed: the next link sends it again."""
+    rig = Rig()
+    rig.leg.bytes_read += 1
+    say(rig.link, b"greeting")
+    rig.send(10)
+    rig.clock.advance(0.15)
+    assert rig.leg.pings == [10]
+    rig.leg.bytes_read += 1
+    say(rig.link, b"sent before it read the Ping")
+    rig.clock.advance(20.0)
+    assert (rig.owner.mute, len(rig.owner.lost), rig.outbox.confirmed) == (0, 1, 0)
+
+
 def test_forged_pongs_do_not_keep_a_peer_from_being_mute() -> None:
     """They answer nothing."""
     rig = Rig()

@@ -1,0 +1,54 @@
+"""The `expect` of a scenario: bounds on checkers, for both directions or for one.
+
+expect: {lost: 0, recovery_p99: 2s}                  # both directions
+expect: {c2u: {lost: 0, reordered: 0}, u2c: report}  # one is only reported
+"""
+
+from __future__ import annotations
+
+from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation
+from harness.given import mapping, one_of, seconds, whole
+from harness.message import Direction
+
+#: What is said of a checker, or of a direction, that is to assert nothing.
+REPORT = "report"
+
+_KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *Direction]
+
+
+def expectations(given: object) -> list[Expectation]:
+    """Return the expectations of what a scenario says; ValueError says what is wrong with it.
+
+    Messages may not be corrupted unless it says that they may.
+    """
+    bounds: dict[tuple[str, Direction | None], float | None]
+    bounds = {("corrupted", direction): 0.0 for direction in Direction}
+    said = mapping(given, f"such as {{lost: 0}}; it may bound {', '.join(_KEYS)}")
+    for key, bound in said.items():
+        if one_of("checker", key, _KEYS) in RUN_CHECKERS:
+            bounds[key, None] = _bound(key, bound)
+        elif key in STREAM_CHECKERS:
+            bounds |= {(key, direction): _bound(key, bound) for direction in Direction}
+    # After the others: what is said of one direction is the last word.
+    for direction in Direction:
+        for key, bound in _one_direction(said.get(direction, {}), direction).items():
+            bounds[key, direction] = bound
+    if not any(bound is not None for (check, _), bound in bounds.items() if check != "corrupted"):
+        raise ValueError(f"nothing is asserted: bound at least one of {', '.join(_KEYS)}")
+    return [Expectation(check, direction, bound) for (check, direction), bound in bounds.items()]
+
+
+def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
+    if given == REPORT:
+        return {check: None for check in STREAM_CHECKERS if check != "corrupted"}
+    said = mapping(given, f"such as {{lost: 0}}, nor {REPORT}, as {direction} has to be")
+    return {one_of(f"checker of {direction}", key, STREAM_CHECKERS): _bound(key, bound) for key, bound in said.items()}
+
+
+def _bound(key: str, given: object) -> float | None:
+    if given == REPORT:
+        return None
+    try:
+        return seconds(given) if key.startswith("recovery") else float(whole(given))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}; or write {REPORT}") from None

@@ -1,0 +1,76 @@
+"""An entry of a scenario's `faults`, and the `Fault` that it stands for.
+
+    {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
+    {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
+
+Beside the keys of every fault it has the attributes of its toxic. A moment or number may be a range, `1s..7s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.faults import FAULTS, Fault
+from harness.given import kilobytes, mapping, microseconds, milliseconds, one_of, seconds, share, span, whole
+from harness.links import TOXICS
+from reconnect_proxy.units import parse_size
+
+#: What a fault can be done to. The links are clients -> [client] -> system under test -> [upstream] -> upstream.
+TARGETS: Mapping[str, tuple[str, ...]] = {
+    "link": ("upstream", "client"),
+    "process": ("upstream", "proxy", "clients"),
+}
+
+#: How the values of the keys of every fault are read.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "at": lambda given: span(seconds, given),
+    "for": lambda given: span(seconds, given),
+    "every": lambda given: span(seconds, given),
+    "times": whole,
+    "stream": str,
+    "toxicity": share,
+}
+
+#: How the attributes of toxics are read, by their unit.
+_UNITS: Mapping[str, Callable[[Any], int]] = {
+    "ms": milliseconds,
+    "us": microseconds,
+    "bytes": parse_size,
+    "KB/s": kilobytes,
+}
+
+#: What `Fault` calls a key whose name Python does not allow.
+_NAMES = {"for": "lasts"}
+
+
+def fault(given: object) -> Fault:
+    """Return the fault of an entry; ValueError says what is wrong with it."""
+    entry = mapping(given, "such as {at: 1s, link: upstream, do: down, for: 400ms}")
+    for key in ("do", "at"):
+        if key not in entry:
+            raise ValueError(f"a fault needs `{key}`; it has {', '.join(map(str, entry)) or 'nothing'}")
+    do = one_of("fault", entry["do"], FAULTS)
+    kind = FAULTS[do]
+    units = {name: attribute.unit for name, attribute in TOXICS[kind.toxic].items()} if kind.toxic else {}
+    keys = ["do", *TARGETS, *_READERS, *units]
+    values: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    for key, value in entry.items():
+        one_of(f"key of {do}", key, keys)
+        try:
+            if key in units:
+                attributes[key] = span(_UNITS[units[key]], value)
+            elif key in _READERS:
+                values[_NAMES.get(key, key)] = _READERS[key](value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return Fault(do, _target(entry, do, kind.target), **values, attributes=attributes)
+
+
+def _target(entry: Mapping[str, Any], do: str, kind: str) -> str:
+    """Return the name of the link or process that a fault is done to."""
+    (other,) = TARGETS.keys() - {kind}
+    if kind not in entry or other in entry:
+        raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`, and not `{other}`")
+    return one_of(kind, entry[kind], TARGETS[kind])

@@ -1,0 +1,145 @@
+"""Systems under test: what `--sut` may be, and how each is started."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import scenario, sut
+from harness.processes import ProcessFailed, Warden
+from harness.scenario import Scenario, ScenarioError
+from harness.sut import Command, Direct, GivenUrl, OwnProxy, system_under_test
+
+#: A program that listens on the port it is given and prints its other arguments.
+LISTENER = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(*sys.argv[2:], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def warden() -> Iterator[Warden]:
+    """A warden."""
+    with Warden() as made:
+        yield made
+
+
+def _scenario(**changes: Any) -> Scenario:
+    given = {
+        "name": "mine",
+        "summary": "It holds.",
+        "upstream": {"kind": "record"},
+        "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
+        "expect": {"lost": 0},
+    }
+    return scenario.parse({**given, **changes}, "test")
+
+
+def test_the_option_decides_what_is_tested() -> None:
+    """Nothing, a word, a URL, or a command with places to fill in."""
+    assert isinstance(system_under_test(None), OwnProxy)
+    assert isinstance(system_under_test("direct"), Direct)
+    assert isinstance(system_under_test("ws://127.0.0.1:9/path"), GivenUrl)
+    assert isinstance(system_under_test("nginx -p {listen_port} -u {upstream}"), Command)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("nginx", "does not say where to listen"),
+        ("nginx {listen}", "does not say where to connect"),
+        ("nginx 'oops {listen} {upstream}", "is not a command: No closing quotation"),
+        ("http://127.0.0.1:80", "is not of the form ws://HOST:PORT/path"),
+        ("ws://", "is not of the form ws://HOST:PORT/path"),
+    ],
+)
+def test_an_option_that_is_none_of_these_is_refused(option: str, complaint: str) -> None:
+    """Before anything is started, and with what would be right."""
+    with pytest.raises(ScenarioError, match=complaint):
+        system_under_test(option)
+
+
+async def test_a_command_is_filled_in_and_awaited_until_it_listens(tmp_path: Path, warden: Warden) -> None:
+    """Braces of its own stay as they are; nothing goes through a shell."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    template = (
+        f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} -u={{upstream}} {{upstream_port}} {{x}} '$HOME;'"
+    )
+    system = system_under_test(template)
+    url = await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+    assert system.process is not None
+    try:
+        host, _, port = url.removeprefix("ws://").rstrip("/").rpartition(":")
+        with socket.create_connection((host, int(port))):
+            assert system.process.last_lines().strip() == "-u=127.0.0.1:77 77 {x} $HOME;"
+    finally:
+        await system.stop()
+    assert system.process.returncode is not None
+
+
+async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
+    tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free port can be somebody else's a moment later; the command is then started again."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} {{upstream}}")
+    find_free_port = sut._free_port
+    # Bound and not listening: nobody else can have the port, and nobody answers there.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        first = iter([taken.getsockname()[1]])
+        monkeypatch.setattr(sut, "_free_port", lambda: next(first, None) or find_free_port())
+        try:
+            url = await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+        finally:
+            await system.stop()
+        assert str(taken.getsockname()[1]) not in url
+    assert "in use" in (tmp_path / "sut.log").read_text()
+
+
+async def test_a_command_that_never_listens_is_given_up(
+    tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it has said so far."""
+    monkeypatch.setattr(sut, "START_SECONDS", 0.5)
+    program = "import time; print('thinking', flush=True); time.sleep(600)"
+    system = system_under_test(f'{sys.executable} -c "{program}" {{listen}} {{upstream}}')
+    try:
+        with pytest.raises(ProcessFailed, match=r"does not listen after 0.5 s(?s:.)*thinking"):
+            await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+    finally:
+        await system.stop()
+
+
+async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, warden: Warden) -> None:
+    """It chooses its port itself and says so; the log shows the options that it runs with."""
+    system = system_under_test(None)
+    try:
+        url = await system.start(
+            "127.0.0.1:77", _scenario(proxy={"mode": "receiver", "accept_when_down": False}), tmp_path, warden
+        )
+        log = (tmp_path / "sut.log").read_text()
+    finally:
+        await system.stop()
+    assert f"listening on {url.rstrip('/')} -> ws://127.0.0.1:77 (mode receiver)" in log
+
+
+def test_options_become_flags() -> None:
+    """Underscores are dashes, yes and no are two flags, a list is separated by commas."""
+    options = {"retry_for": "30s", "accept_when_down": False, "bind": ["cookie", "authorization"], "max_queue": 1024}
+    assert sut._flags(options) == [
+        "--retry-for",
+        "30s",
+        "--no-accept-when-down",
+        "--bind",
+        "cookie,authorization",
+        "--max-queue",
+        "1024",
+    ]

@@ -1,0 +1,108 @@
+"""Ordinary mock upstreams, in a process of their own, seen by a plain websockets client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from harness.history import History
+from harness.message import Direction, Kind, decode, encode
+from harness.processes import Actor, Warden
+from harness.workload import Workload
+
+ID = "an-id-of-the-client-0123"
+
+Start = Callable[[str, float], Awaitable[tuple[Actor, str]]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """A function that starts an upstream of a kind with a push rate, and returns it with its URL."""
+    async with AsyncExitStack() as stack:
+        warden = stack.enter_context(Warden())
+
+        async def launch(kind: str, rate: float) -> tuple[Actor, str]:
+            spec = {
+                "kind": kind,
+                "name": "u1",
+                "load": Workload(rate, 40, 400).to_spec(),
+                "seed": "1",
+                "history": str(tmp_path / "history"),
+            }
+            actor = await Actor.launch("the upstream", "harness.upstreams", spec, tmp_path / "log", warden)
+            stack.push_async_callback(actor.stop)
+            return actor, f"ws://127.0.0.1:{(await actor.hear())['ready']}/"
+
+        yield launch
+
+
+def _dial(url: str, headers: dict[str, str] | None = None) -> connect:
+    return connect(url, proxy=None, compression=None, additional_headers=headers)
+
+
+async def _numbers(connection: ClientConnection, count: int) -> list[int]:
+    return [decode(await connection.recv()).number for _ in range(count)]
+
+
+async def test_a_recording_upstream_records_what_it_gets(start: Start, tmp_path: Path) -> None:
+    """And tells how much that was, repeats left out."""
+    actor, url = await start("record", 0)
+    async with _dial(url) as connection:
+        for number in (1, 2, 2, 3):
+            await connection.send(encode("c01", "c2u", number, 100, Kind.BINARY))
+        await (await connection.ping())
+        assert (await actor.ask("count"))["arrived"] == 3
+    await actor.stop()
+    found = History.merge([tmp_path / "history"])
+    assert [(event.stream, event.number, event.kind) for event in found.messages] == [
+        ("c01", number, Kind.BINARY) for number in (1, 2, 2, 3)
+    ]
+    assert [(event.event, event.code) for event in found.links] == [("connected", None), ("disconnected", 1000)]
+
+
+async def test_an_echo_is_what_was_sent(start: Start) -> None:
+    """Text comes back as text, binary as binary, byte for byte."""
+    _, url = await start("echo", 0)
+    async with _dial(url) as connection:
+        for kind in Kind:
+            whole = encode("c01", "c2u", 1, 5000, kind)
+            await connection.send(whole)
+            assert await connection.recv() == whole
+
+
+async def test_a_push_goes_on_counting_over_the_links_of_a_session(start: Start) -> None:
+    """By either header the session is the same; what was in flight on the dead link is not sent again."""
+    _, url = await start("push", 200)
+    async with _dial(url, {"X-Connection-Id": ID}) as connection:
+        first = [decode(await connection.recv()) for _ in range(10)]
+    async with _dial(url, {"X-Reconnect-Id": ID}) as connection:
+        second = [decode(await connection.recv()) for _ in range(10)]
+    assert [label.number for label in first] == list(range(1, 11))
+    assert second[0].number > 10
+    assert {label.stream for label in first + second} == {"u1.1"}
+
+
+async def test_a_push_is_a_stream_for_each_connection_without_an_id(start: Start) -> None:
+    """Two clients get streams of their own, each from 1."""
+    _, url = await start("push", 200)
+    async with _dial(url) as one, _dial(url) as two:
+        labels = [decode(await connection.recv()) for connection in (one, two)]
+    assert [(label.stream, label.number, label.direction) for label in labels] == [
+        ("u1.1", 1, Direction.U2C),
+        ("u1.2", 1, Direction.U2C),
+    ]
+
+
+async def test_a_push_ends_when_it_is_told_to_be_quiet(start: Start) -> None:
+    """From then on the number of what was sent does not grow, and the client can have all of it."""
+    actor, url = await start("push", 200)
+    async with _dial(url) as connection:
+        await _numbers(connection, 5)
+        await actor.ask("quiet")
+        sent = (await actor.ask("count"))["sent"]
+        assert await _numbers(connection, sent - 5) == list(range(6, sent + 1))
+        assert (await actor.ask("count"))["sent"] == sent

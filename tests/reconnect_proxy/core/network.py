@@ -1,0 +1,327 @@
+"""A network that loses, delays and cuts, and the two peers at its ends, for `test_machine`.
+
+    Peer <--to_peer-- Socket <--SimLeg-- (proxy)        a socket is two queues of frames,
+    Peer --to_proxy-> Socket --Link----> (proxy)        and each frame moves when the test says so
+
+A cut keeps some frames of each queue, as a network does whose last packets still arrive, and puts the end of the socket
+behind them: each side learns of it when it has read the rest. A silent socket moves nothing, and nobody is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
+
+from reconnect_proxy.core.link import PINGS_IN_FLIGHT, Link
+from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
+from reconnect_proxy.core.upstream import Dial, Upstream
+from reconnect_proxy.core.wire import decode_token, encode_token
+
+#: What control messages begin with; data never does.
+CONTROL = b"R:"
+
+
+class Kind(Enum):
+    """What moves over a socket. HELLO is a 101, END the end of the socket without a close frame."""
+
+    HELLO = auto()
+    DATA = auto()
+    PING = auto()
+    PONG = auto()
+    CLOSE = auto()
+    END = auto()
+
+
+class Frame(NamedTuple):
+    """One thing that moves over a socket. `number` is the code of a CLOSE, or the count of a HELLO if it has one."""
+
+    kind: Kind
+    payload: bytes = b""
+    number: int | None = None
+
+
+@dataclass
+class Stream:
+    """What is true of one direction: what the proxy has accepted, and what was confirmed to it."""
+
+    # Payloads in the order in which live links brought them to the proxy, and the number of each.
+    accepted: list[bytes] = field(default_factory=list)
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    # How many came when nobody was left to deliver them to.
+    discarded: int = 0
+    confirmed: int = 0
+    # Sent by the proxy on any link.
+    furthest: int = 0
+    held: int = 0
+
+    def accept(self, payload: bytes) -> None:
+        """Take note of a message that a live link brings."""
+        assert payload not in self.numbers, f"{payload!r} is counted twice"
+        self.accepted.append(payload)
+        self.numbers[payload] = len(self.accepted)
+        self.held += len(payload) + MESSAGE_COST
+
+    def confirm(self, number: int) -> None:
+        """Take note of what a peer has taken responsibility for."""
+        assert self.confirmed <= number <= self.furthest
+        self.held -= sum(len(payload) + MESSAGE_COST for payload in self.accepted[self.confirmed : number])
+        self.confirmed = number
+
+    def agrees_with(self, outbox: Outbox) -> None:
+        """Check the proxy's counts, which only the words of peers may move."""
+        counts = (outbox.pushed, outbox.confirmed, outbox.furthest, outbox.bytes_held)
+        assert counts == (len(self.accepted), self.confirmed, self.furthest, self.held)
+        assert len(outbox) == len(self.accepted) - self.confirmed
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages nobody has confirmed."""
+        return self.discarded + len(self.accepted) - self.confirmed
+
+
+class SimLeg:
+    """The proxy's end of a socket; satisfies `Leg`. Checks each message against what this peer may be sent."""
+
+    def __init__(self, socket: Socket, owed: Stream) -> None:
+        self.writable = True
+        self.paused = False
+        self.closing = False
+        self.gone = False
+        self.controls: list[bytes] = []
+        # The number of the message that must come next on this link; set when the link begins.
+        self.next = 0
+        self._socket = socket
+        self._owed = owed
+        # Pings that are not answered.
+        self._asked: list[int] = []
+        self._frames_read = 0
+
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        """Write a message, if it is the one that is due."""
+        assert not self.closing, "a message behind the close frame"
+        assert not self.gone, "a message on a dropped socket"
+        assert opcode == Opcode.BINARY
+        if payload.startswith(CONTROL):
+            self.controls.append(payload)
+        else:
+            assert self.writable, "a message on a socket that takes no more"
+            number = self._owed.numbers[payload]
+            assert number > self._owed.confirmed, f"{number} is sent though it is confirmed"
+            assert number == self.next, f"{number} is sent where {self.next} is due"
+            self.next += 1
+            self._owed.furthest = max(self._owed.furthest, number)
+        self._socket.put_to_peer(Frame(Kind.DATA, payload))
+
+    def ping(self, payload: bytes, /) -> None:
+        """Write a Ping."""
+        assert not self.closing, "a Ping behind the close frame"
+        assert not self.gone, "a Ping on a dropped socket"
+        number = decode_token(payload)
+        assert number is not None
+        self._asked.append(number)
+        assert len(self._asked) <= PINGS_IN_FLIGHT
+        self._socket.put_to_peer(Frame(Kind.PING, payload))
+
+    def answered(self, payload: bytes) -> int | None:
+        """Return the number that a Pong confirms, None if it answers nothing; it answers for all earlier Pings."""
+        number = decode_token(payload)
+        if number not in self._asked:
+            return None
+        del self._asked[: self._asked.index(number) + 1]
+        return number
+
+    def close(self, code: int, reason: str) -> None:
+        """Write a close frame behind what was written."""
+        if not self.closing and not self.gone:
+            self.closing = True
+            self._socket.put_to_peer(Frame(Kind.CLOSE, number=code))
+
+    def abort(self) -> None:
+        """Drop the socket, and what was on its way through it."""
+        self.gone = True
+        self._socket.to_proxy.clear()
+        self._socket.to_peer.clear()
+        self._socket.put_to_peer(Frame(Kind.END))
+
+    def pause_reading(self) -> None:
+        """Stop being read."""
+        assert not self.paused
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        """Be read again."""
+        assert self.paused
+        self.paused = False
+
+    def progress(self) -> int:
+        """Return how many frames were read."""
+        return self._frames_read
+
+    def flushed(self) -> bool:
+        """Say yes: what was written is with the network."""
+        return True
+
+    def take(self) -> Frame:
+        """Read the next frame from the peer."""
+        self._frames_read += 1
+        return self._socket.to_proxy.popleft()
+
+
+class Socket:
+    """One connection between the proxy and `peer`."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.to_peer: deque[Frame] = deque()
+        self.to_proxy: deque[Frame] = deque()
+        self.leg = SimLeg(self, peer.owed)
+        # The proxy's view of this socket, once there is one.
+        self.link: Link | None = None
+        # The dial whose answer the first frame is, and the count in it.
+        self.dial: tuple[Dial, Upstream] | None = None
+        self.count: int | None = None
+        # Moves nothing.
+        self.silent = False
+        # Takes nothing more: cut, or left by its peer.
+        self.broken = False
+
+    def put_to_peer(self, frame: Frame) -> None:
+        """Send a frame to the peer, unless the socket is broken."""
+        if not self.broken:
+            self.to_peer.append(frame)
+
+    def put_to_proxy(self, frame: Frame) -> None:
+        """Send a frame to the proxy, unless the socket is broken."""
+        if not self.broken:
+            self.to_proxy.append(frame)
+
+    def cut(self, kept_for_peer: int, kept_for_proxy: int, code: int) -> None:
+        """Break the socket: of what is on its way so many frames still arrive, and then its end, with a close code."""
+        if self.broken:
+            return
+        self.broken = True
+        end = Frame(Kind.END) if code == 1006 else Frame(Kind.CLOSE, number=code)
+        for queue, kept in ((self.to_peer, kept_for_peer), (self.to_proxy, kept_for_proxy)):
+            while len(queue) > kept:
+                queue.pop()
+            queue.append(end)
+
+    def readable_by_proxy(self) -> bool:
+        """Tell whether the proxy would read a frame now."""
+        return bool(self.to_proxy) and not (self.silent or self.leg.paused or self.leg.gone)
+
+    def readable_by_peer(self) -> bool:
+        """Tell whether a frame would reach the peer now."""
+        return bool(self.to_peer) and not self.silent
+
+
+class Peer:
+    """A client or an upstream that keeps PROTOCOL.md: an aware one counts and keeps promises, another just talks."""
+
+    def __init__(
+        self, name: bytes, aware: bool, answers_pings: bool, owed: Stream, may_repeat: bool, may_miss: bool
+    ) -> None:
+        self.name = name
+        self.aware = aware
+        self.answers_pings = answers_pings
+        # What the proxy owes to this peer, and whether it may do so twice, or not at all.
+        self.owed = owed
+        self.may_repeat = may_repeat
+        self.may_miss = may_miss
+        self.socket: Socket | None = None
+        # The handshake is complete.
+        self.ready = False
+        # All it ever said, how much of that is on the present socket or has arrived, and what the proxy says to have.
+        self.stream: list[bytes] = []
+        self.next = 0
+        self.promised = 0
+        # The furthest message it has received, and how many different ones.
+        self.reached = 0
+        self.received = 0
+
+    def say(self, count: int, size: int) -> None:
+        """Say something: an aware peer at once or when it can, another only where there is a socket."""
+        if self.aware or self.ready:
+            start = len(self.stream)
+            self.stream += [self.name + b"%d" % n + bytes(size) for n in range(start, start + count)]
+            self.write()
+
+    def write(self) -> None:
+        """Put on the socket what is not on it yet. An aware peer asks with a Ping whether it has arrived."""
+        if self.socket is not None and self.ready and self.next < len(self.stream):
+            for payload in self.stream[self.next :]:
+                self.socket.put_to_proxy(Frame(Kind.DATA, payload))
+            self.next = len(self.stream)
+            if self.aware:
+                self.socket.put_to_proxy(Frame(Kind.PING, encode_token(self.next)))
+
+    def hear_count(self, received: int | None) -> None:
+        """Take the proxy's word for how many of this peer's messages it has, and go on behind them."""
+        if self.aware:
+            assert received is not None
+            assert self.promised <= received <= len(self.stream), "the proxy has broken its promise"
+            self.promised = self.next = received
+
+    def read(self) -> None:
+        """Take one frame from the present socket."""
+        socket = self.socket
+        assert socket is not None
+        frame = socket.to_peer.popleft()
+        if frame.kind is Kind.DATA:
+            if not frame.payload.startswith(CONTROL):
+                self._take(self.owed.numbers[frame.payload])
+        elif frame.kind is Kind.PING:
+            if self.answers_pings:
+                socket.put_to_proxy(Frame(Kind.PONG, frame.payload))
+        elif frame.kind is Kind.PONG:
+            number = decode_token(frame.payload)
+            assert number is not None
+            self.promised = max(self.promised, number)
+        elif frame.kind is Kind.HELLO:
+            self.hear_count(frame.number)
+            self.ready = True
+            self.write()
+        else:
+            self.leave(0)
+
+    def _take(self, number: int) -> None:
+        assert self.may_repeat or number > self.reached, f"{number} came again behind {self.reached}"
+        assert self.may_miss or number <= self.reached + 1, f"{number} came where {self.reached + 1} was due"
+        self.received += number > self.reached
+        self.reached = max(self.reached, number)
+
+    def leave(self, drained: int, last: Frame | None = None) -> None:
+        """Give the present socket up, after reading so much of what it may have buffered already."""
+        socket = self.socket
+        while drained > 0 and self.socket is socket and socket is not None and socket.readable_by_peer():
+            self.read()
+            drained -= 1
+        if self.socket is not None:
+            left, self.socket, self.ready = self.socket, None, False
+            left.put_to_proxy(last or Frame(Kind.END))
+            left.broken = True
+            left.to_peer.clear()
+
+
+class SimDialler:
+    """Keeps the dial under way until the upstream takes it; satisfies `Dialler`."""
+
+    def __init__(self) -> None:
+        self.under_way: tuple[Dial, Upstream] | None = None
+        # The socket on which the upstream has answered, while its 101 is on its way.
+        self.answered: Socket | None = None
+
+    def dial(self, dial: Dial, upstream: Upstream) -> None:
+        """Start a dial."""
+        assert self.under_way is None, "two dials at a time"
+        assert self.answered is None, "two dials at a time"
+        self.under_way = (dial, upstream)
+
+    def cancel(self) -> None:
+        """Give the dial up: its socket is dropped, and its answer never read."""
+        self.under_way = None
+        if self.answered is not None:
+            self.answered.leg.abort()
+            self.answered = None

@@ -1,0 +1,496 @@
+"""A session between two peers over a network that loses, delays and cuts: nothing lost, repeated or reordered.
+
+What is checked, after each step or at the moment it happens (`network` checks each message as it passes):
+
+- nothing confirmed is sent again, and an aware peer is sent exactly what follows its count;
+- what an aware peer has is a prefix of what the proxy accepted, and all of it when the network has healed;
+- what an unaware peer has is the same, repetitions aside (with `drop`, some may be missing and none is repeated);
+- an aware peer's own messages are accepted in order and once, and the proxy keeps the promise of its Pongs;
+- nothing that a dead link says changes anything;
+- the bytes held are those of the messages held, and stay within the limit;
+- a session ends only for a cause, says how much it could not deliver, and leaves no timer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from reconnect_proxy.core.context import HARD_LIMIT, Context, Opening, State
+from reconnect_proxy.core.events import Event, SessionEnded
+from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
+from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
+from reconnect_proxy.core.upstream import Answer, Failure
+from reconnect_proxy.core.wire import Claim
+
+from .fakes import SESSION_ID, FakeClock
+from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream
+
+POLICY = Policy(grace=30.0, retry_for=100.0, connect_timeout=5.0, ping_interval=20.0, ping_timeout=20.0)
+#: Bytes of a payload beside its name, and what the largest message costs.
+SIZES = (0, 300)
+LARGEST = 320 + MESSAGE_COST
+#: A network delivers within so many seconds, or not at all: above that a peer would rightly be taken for a mute one.
+MAX_DELAY = 4.0
+
+policies = st.builds(
+    lambda queue, gate, uncertain, grace_on, sender: replace(
+        POLICY,
+        max_queue=queue,
+        gate=gate,
+        uncertain=uncertain,
+        grace_on=grace_on,
+        resumable=not sender,
+        grace=0.0 if sender else POLICY.grace,
+    ),
+    st.sampled_from([600, 2000, 1_000_000]),
+    st.sampled_from([Gate(), Gate(GateKind.FIRST_MESSAGE), Gate(GateKind.PREFIX, CONTROL)]),
+    st.sampled_from([Uncertain.RESEND, Uncertain.RESEND, Uncertain.DROP, Uncertain.CLOSE]),
+    st.sampled_from(GraceOn),
+    st.sampled_from([False, False, False, True]),
+)
+#: (aware, answers Pings)
+peers = st.sampled_from([(True, True), (True, True), (False, True), (False, True), (False, False)])
+names = st.sampled_from(["client", "upstream"])
+few = st.sampled_from([0, 1, 2, 100])
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """One `Context`, a client, an upstream, and the network between them."""
+
+    context: Context
+
+    @initialize(policy=policies, client=peers, upstream=peers, replay=st.booleans(), reachable=st.booleans())
+    def begin(
+        self, policy: Policy, client: tuple[bool, bool], upstream: tuple[bool, bool], replay: bool, reachable: bool
+    ) -> None:
+        """Dial for the first time; the client attaches when it is told how that went."""
+        self.policy = policy
+        self.clock = FakeClock()
+        self.dialler = SimDialler()
+        self.events: list[Event] = []
+        self.c2u, self.u2c = Stream(), Stream()
+        self.client = self._peer(b"c", client, self.u2c)
+        self.upstream = self._peer(b"u", upstream, self.c2u)
+        self.replay = replay
+        # All sockets that may still say something, dead ones too.
+        self.sockets: list[Socket] = []
+        self.controls = 0
+        self.last_control: bytes | None = None
+        self.steps = 0
+        # For how long frames have been on their way at the most.
+        self.delay = 0.0
+        # Something has happened that ends a session.
+        self.cause = False
+        self.ended = 0
+        self.attached_at = self.heard_at = self.clock.now
+        urls = ("ws://one", "ws://two")
+        self.context = Context(SESSION_ID, urls, self.dialler, self.clock, policy, self.events.append, self._on_ended)
+        self.context.when_opened(self._on_opened)
+        self.context.open()
+        if reachable:
+            self.upstream_answers(0)
+            self.flush()
+        else:
+            self.dial_fails()
+            self.dial_fails()
+
+    def _peer(self, name: bytes, kind: tuple[bool, bool], owed: Stream) -> Peer:
+        aware, answers_pings = kind
+        uncertain = self.policy.uncertain
+        may_repeat = not aware and uncertain is Uncertain.RESEND
+        may_miss = not answers_pings or (not aware and uncertain is Uncertain.DROP)
+        return Peer(name, aware, answers_pings, owed, may_repeat, may_miss)
+
+    def _on_opened(self, opening: Opening) -> None:
+        assert opening.refusal is None
+        assert opening.failure is None
+        self._connect_client(0)
+
+    def _on_ended(self, context: Context) -> None:
+        self.ended += 1
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended."""
+        return self.context.state is State.ENDED
+
+    # What is true at all times.
+
+    @invariant()
+    def the_counts_are_those_of_the_streams(self) -> None:
+        """Held, confirmed, sent: as the words of the peers have it, and bounded."""
+        self._believe_mute_peers()
+        self.c2u.agrees_with(self.context.c2u)
+        self.u2c.agrees_with(self.context.u2c)
+        assert self.context.u2c.bytes_held <= self.policy.max_queue + LARGEST
+        assert self.context.c2u.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
+
+    @invariant()
+    def nothing_waits_without_a_reason(self) -> None:
+        """Where the socket takes more and the gate is open, all that is owed has been sent."""
+        for link in (*self.context.incoming, self.context.upstream.link):
+            if link is not None and link.open and link.leg.writable:
+                assert link.outbox.pending == 0
+
+    @invariant()
+    def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
+        """Its client was away for the grace, its upstream for the budget, or something else has ended it."""
+        context, now = self.context, self.clock.now
+        assert len(context.incoming) <= 1
+        if context.incoming:
+            self.attached_at = now
+        if context.state is not State.OPEN and not self.cause:
+            away = not context.incoming and now >= self.attached_at + (self.policy.grace or 0.0)
+            unavailable = now >= self.heard_at + self.policy.retry_for
+            assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
+            self.cause = True
+        ends = [(e.undelivered_c2u, e.undelivered_u2c) for e in self.events if isinstance(e, SessionEnded)]
+        if self.over:
+            assert ends == [(self.c2u.undelivered, self.u2c.undelivered)]
+            assert self.ended == 1
+            assert self.clock.live == 0
+            assert self.dialler.under_way is None
+            assert self.dialler.answered is None
+            assert context.incoming == []
+            assert context.upstream.link is None
+        else:
+            assert ends == []
+            assert self.ended == 0
+
+    def _believe_mute_peers(self) -> None:
+        """Take over what the proxy took for confirmed because a peer that answers no Ping was written to."""
+        for outbox, peer in ((self.context.c2u, self.upstream), (self.context.u2c, self.client)):
+            if not peer.answers_pings and outbox.confirmed != peer.owed.confirmed:
+                peer.owed.confirm(outbox.confirmed)
+
+    # What the peers do.
+
+    @rule(who=names, count=st.sampled_from([1, 1, 2, 5, 70]), size=st.sampled_from(SIZES))
+    def peer_says(self, who: str, count: int, size: int) -> None:
+        """A peer sends messages."""
+        self._named(who).say(count, size)
+
+    @precondition(lambda self: self.policy.gate.kind is GateKind.PREFIX and self.upstream.ready)
+    @rule()
+    def upstream_announces(self) -> None:
+        """The upstream sends new reconnect data."""
+        self._announce()
+
+    @precondition(lambda self: self.context.resumable and self.policy.resumable)
+    @rule(drained=few)
+    def client_returns(self, drained: int) -> None:
+        """The client opens a new link, whether or not anybody has noticed the loss of the old one."""
+        self._connect_client(drained)
+
+    @precondition(lambda self: self.dialler.under_way is not None)
+    @rule(drained=few)
+    def upstream_answers(self, drained: int) -> None:
+        """The upstream takes the dial; its 101 is on its way."""
+        assert self.dialler.under_way is not None
+        dial, upstream = self.dialler.under_way
+        peer = self.upstream
+        peer.leave(drained)
+        socket = Socket(peer)
+        socket.dial, socket.count = (dial, upstream), peer.reached if peer.aware else None
+        self.dialler.under_way, self.dialler.answered = None, socket
+        self.sockets.append(socket)
+        peer.socket, peer.ready = socket, True
+        peer.hear_count(dial.received)
+        socket.put_to_proxy(Frame(Kind.HELLO))
+        if self.policy.gate.kind is GateKind.FIRST_MESSAGE:
+            self._announce()
+        peer.write()
+
+    @precondition(lambda self: self.dialler.under_way is not None)
+    @rule()
+    def dial_fails(self) -> None:
+        """Nobody answers."""
+        assert self.dialler.under_way is not None
+        (dial, upstream), self.dialler.under_way = self.dialler.under_way, None
+        upstream.on_failed(dial, Failure("refused"))
+
+    @precondition(lambda self: self.steps > 12)
+    @rule(who=names, how=st.sampled_from([1000, 4001, "too big", "stop"]))
+    def finale(self, who: str, how: int | str) -> None:
+        """Something happens that may end the session: a goodbye, a message above the limit, the proxy's own stop."""
+        peer = self._named(who)
+        if how == "stop":
+            self.cause = True
+            self.context.close(1012, "service restart")
+        elif peer.socket is not None and isinstance(how, int):
+            peer.leave(0, Frame(Kind.CLOSE, number=how))
+        elif peer.socket is not None and peer.socket.link is not None and not peer.socket.link.dead:
+            self.cause = True
+            peer.socket.leg.close(1009, "too big")
+            peer.socket.link.on_too_big("too big")
+
+    # What the network does.
+
+    @rule(who=names, towards_proxy=st.booleans(), frames=st.sampled_from([1, 2, 5, 1000]))
+    def network_moves(self, who: str, towards_proxy: bool, frames: int) -> None:
+        """Some frames arrive."""
+        socket = self._named(who).socket
+        while socket is not None and frames > 0:
+            if towards_proxy and socket.readable_by_proxy():
+                self._proxy_reads(socket)
+            elif not towards_proxy and socket is socket.peer.socket and socket.readable_by_peer():
+                socket.peer.read()
+            else:
+                break
+            frames -= 1
+
+    @rule()
+    def old_sockets_speak(self) -> None:
+        """What was on its way from sockets that were left arrives."""
+        for socket in list(self.sockets):
+            if socket is not socket.peer.socket:
+                while socket.readable_by_proxy():
+                    self._proxy_reads(socket)
+
+    @rule(who=names, for_peer=few, for_proxy=few, code=st.sampled_from([1006, 1006, 1001, 1011]))
+    def network_cuts(self, who: str, for_peer: int, for_proxy: int, code: int) -> None:
+        """A socket breaks; what is kept of each direction still arrives."""
+        socket = self._named(who).socket
+        if socket is not None:
+            socket.cut(for_peer, for_proxy, code)
+
+    @rule(who=names)
+    def network_falls_silent(self, who: str) -> None:
+        """A socket moves nothing any more."""
+        socket = self._named(who).socket
+        if socket is not None:
+            socket.silent = True
+
+    @rule(who=names)
+    def socket_fills_or_empties(self, who: str) -> None:
+        """The proxy's end of a socket takes no more, or takes more again."""
+        socket = self._named(who).socket
+        if socket is not None:
+            self._set_writable(socket, not socket.leg.writable)
+
+    @rule(seconds=st.sampled_from([0.05, 0.15, 0.15, 1.0, 3.0, 12.0, 45.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Timers fire; a network that is not silent delivers within `MAX_DELAY`."""
+        while seconds > 0:
+            step = min(seconds, MAX_DELAY)
+            if self.delay + step > MAX_DELAY:
+                self.flush()
+            self.clock.advance(step)
+            self._believe_mute_peers()
+            self.a_session_ends_for_a_cause_and_leaves_nothing()
+            self.delay += step
+            seconds -= step
+
+    def flush(self) -> None:
+        """Let all frames arrive that can."""
+        moved = True
+        while moved:
+            moved = False
+            for socket in list(self.sockets):
+                while socket.readable_by_proxy():
+                    self._proxy_reads(socket)
+                    moved = True
+                while socket is socket.peer.socket and socket.readable_by_peer():
+                    socket.peer.read()
+                    moved = True
+        self.sockets = [each for each in self.sockets if each.to_proxy or each is each.peer.socket]
+        self.delay = 0.0
+
+    # How it is done.
+
+    def _named(self, who: str) -> Peer:
+        self.steps += 1
+        return self.client if who == "client" else self.upstream
+
+    def _announce(self) -> None:
+        self.controls += 1
+        if self.upstream.socket is not None:
+            self.upstream.socket.put_to_proxy(Frame(Kind.DATA, CONTROL + b"%d" % self.controls))
+
+    def _set_writable(self, socket: Socket, writable: bool) -> None:
+        socket.leg.writable = writable
+        if writable and socket.link is not None:
+            socket.link.on_writable()
+
+    def _connect_client(self, drained: int) -> None:
+        peer = self.client
+        peer.leave(drained)
+        claim = Claim(SESSION_ID, received=peer.reached if peer.aware else None, replay=self.replay)
+        count = self.context.admit(claim)
+        socket = peer.socket = Socket(peer)
+        self.sockets.append(socket)
+        socket.put_to_peer(Frame(Kind.HELLO, number=count))
+        self._settle(socket, claim.received)
+        socket.link = self.context.attach(socket.leg, claim)
+        pushed = [self.last_control] if self.replay and self.last_control and not socket.link.dead else []
+        assert socket.leg.controls[: len(pushed)] == pushed
+
+    def _settle(self, socket: Socket, stated: int | None) -> None:
+        """Say where a new link must begin: with what, by then, is not confirmed."""
+        self._believe_mute_peers()
+        owed = socket.peer.owed
+        if stated is not None:
+            owed.confirm(stated)
+        elif owed.furthest > owed.confirmed and self.policy.uncertain is Uncertain.CLOSE:
+            self.cause = True
+        elif self.policy.uncertain is Uncertain.DROP:
+            owed.confirm(owed.furthest)
+        socket.leg.next = owed.confirmed + 1
+
+    def _proxy_reads(self, socket: Socket) -> None:
+        """Give the proxy one frame. On a dead link it changes nothing."""
+        frame = socket.leg.take()
+        link = socket.link
+        if link is None:
+            self._upstream_connected(socket, frame)
+        elif link.dead:
+            before = self._fingerprint()
+            self._give(socket, link, frame)
+            assert self._fingerprint() == before, f"a dead link's {frame} had an effect"
+        else:
+            self._take_note(socket, link, frame)
+            self._give(socket, link, frame)
+            if frame.kind is Kind.PING:
+                socket.put_to_peer(Frame(Kind.PONG, frame.payload))
+            flooded = self.context.c2u.bytes_held > HARD_LIMIT * self.policy.max_queue
+            if flooded and self.context.state is not State.OPEN:
+                self.cause = True
+
+    def _upstream_connected(self, socket: Socket, frame: Frame) -> None:
+        assert socket.dial is not None
+        dial, upstream = socket.dial
+        self.dialler.answered = None
+        if frame.kind is not Kind.HELLO:
+            upstream.on_failed(dial, Failure("closed during its handshake"))
+            return
+        self.heard_at = self.clock.now
+        replayed = [self.last_control] if upstream.connected_before and self.last_control else []
+        if self.policy.gate.kind is not GateKind.FIRST_MESSAGE:
+            self._settle(socket, socket.count)
+        socket.link = upstream.on_connected(dial, socket.leg, Answer(socket.count))
+        assert socket.link is not None
+        assert socket.leg.controls == replayed
+        assert [each.payload for each in list(socket.to_peer)[: len(replayed)]] == replayed or socket.broken
+
+    def _take_note(self, socket: Socket, link: Link, frame: Frame) -> None:
+        """Say what a frame on a live link means, before the proxy hears of it."""
+        peer = socket.peer
+        if peer is self.upstream:
+            self.heard_at = self.clock.now
+        if frame.kind is Kind.PONG:
+            number = socket.leg.answered(frame.payload)
+            if number is not None:
+                peer.owed.confirm(max(number, peer.owed.confirmed))
+        elif frame.kind is Kind.CLOSE and peer is self.upstream:
+            self.cause = self.cause or frame.number in (1000, 4001)
+        elif frame.kind is Kind.CLOSE:
+            self.cause = self.cause or (frame.number == 1000 and self.policy.grace_on is GraceOn.ABNORMAL)
+        elif frame.kind is Kind.DATA and frame.payload.startswith(CONTROL):
+            self.last_control = frame.payload
+            if not link.open:
+                self._settle(socket, socket.count)
+        elif frame.kind is Kind.DATA:
+            stream = self.c2u if peer is self.client else self.u2c
+            # Only the side whose own stream is still owed to somebody can be heard in vain.
+            in_vain = self.context.state is State.ENDING and self.context.upstream.terminated is (peer is self.client)
+            if peer.aware:
+                assert frame.payload == peer.stream[len(stream.accepted) + stream.discarded]
+            if in_vain:
+                stream.discarded += 1
+            else:
+                stream.accept(frame.payload)
+
+    def _give(self, socket: Socket, link: Link, frame: Frame) -> None:
+        if frame.kind is Kind.DATA:
+            link.on_message(Opcode.BINARY, frame.payload)
+        elif frame.kind is Kind.PONG:
+            link.on_pong(frame.payload)
+        elif frame.kind is Kind.PING:
+            link.on_heard()
+        else:
+            link.on_lost(frame.number or 1006, "")
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        context = self.context
+        outboxes = [(box.pushed, box.confirmed, box.sent, box.furthest, box.full) for box in (context.c2u, context.u2c)]
+        legs = [(s.leg.closing, s.leg.gone, s.leg.paused, s.leg.next, len(s.to_peer)) for s in self.sockets]
+        undelivered = (context.undelivered_c2u, context.undelivered_u2c)
+        where = (context.state, context.upstream.state, context.upstream.replay_info, self.clock.live, self.ended)
+        return (where, outboxes, legs, undelivered, len(self.events))
+
+    # How it ends.
+
+    def teardown(self) -> None:
+        """Heal the network: everything arrives. Then end the session: nothing is left."""
+        if not hasattr(self, "context"):
+            return
+        self._heal()
+        if self.over:
+            return
+        assert self.context.state is State.OPEN
+        for peer, stream in ((self.client, self.c2u), (self.upstream, self.u2c)):
+            if peer.aware:
+                assert stream.accepted == peer.stream
+            if not peer.may_miss:
+                assert peer.received == len(peer.owed.accepted)
+        if self.steps % 2:
+            self.client.leave(0, Frame(Kind.CLOSE, number=1001))
+            self.flush()
+            self.time_passes(31.0)
+        else:
+            self.cause = True
+            self.context.close(1012, "service restart")
+        assert self.over
+        self._check()
+
+    def _heal(self) -> None:
+        for _ in range(150):
+            for socket in self.sockets:
+                if socket.silent:
+                    socket.silent = False
+                    socket.cut(0, 0, 1006)
+                if not socket.leg.writable:
+                    self._set_writable(socket, True)
+            if self.dialler.under_way is not None:
+                self.upstream_answers(100)
+            if self.client.socket is None and self.context.resumable and self.policy.resumable:
+                self._connect_client(100)
+            for peer in (self.client, self.upstream):
+                if not peer.answers_pings and peer.owed.undelivered:
+                    # Only a peer that talks is mute; one that says nothing at all is lost.
+                    peer.say(1, 0)
+            self.flush()
+            self._check()
+            if self.over or (self.context.state is State.OPEN and self._settled()):
+                return
+            self.time_passes(1.0)
+        raise AssertionError(f"the network has healed and still not all has arrived: {self.events[-5:]}")
+
+    def _settled(self) -> bool:
+        both = (self.client, self.upstream)
+        said = all(not peer.aware or (peer.ready and peer.next == len(peer.stream)) for peer in both)
+        return said and not self.context.c2u and not self.context.u2c
+
+    def _check(self) -> None:
+        self.the_counts_are_those_of_the_streams()
+        self.nothing_waits_without_a_reason()
+        self.a_session_ends_for_a_cause_and_leaves_nothing()
+
+
+@pytest.mark.timeout(600)
+class TestSessionMachine(SessionMachine.TestCase):
+    """The machine as a test; drawn anew at each run, and a failure prints how to reproduce it."""
+
+    settings = settings(
+        max_examples=2000,
+        stateful_step_count=40,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
