@@ -44,6 +44,9 @@ _STOP_SECONDS = 5.0
 _START_ATTEMPTS = 5
 _COMPLAINT_SECONDS = 1.0
 
+_EMBEDDED = (sys.executable, "-P", "-m", "harness.toxics")
+"""Without -P a folder called harness where the user stands would be taken for ours."""
+
 _NO_PROXIES = {"http": None, "https": None, "all": None}
 """An HTTP_PROXY of the user's is not the way to a server on loopback."""
 
@@ -130,6 +133,7 @@ class ToxiproxyServer:
         binary: the `toxiproxy-server` to start on a free loopback port; it is stopped on exit, and ends if
             this process dies.
         url: a server that runs already (``http://HOST:PORT``): it is used, and never stopped.
+        embedded: start `harness.toxics`, this package's own, instead of a binary.
         origin: how it was found, in a few words, for `describe`.
         log: a file to which the output of a started server is appended; a temporary one if not given.
 
@@ -145,12 +149,13 @@ class ToxiproxyServer:
         *,
         binary: str | None = None,
         url: str | None = None,
+        embedded: bool = False,
         origin: str = "given",
         log: Path | None = None,
     ) -> None:
-        if (binary is None) == (url is None):
-            raise ValueError("ToxiproxyServer takes either a binary or a url")
-        self._binary = binary
+        if [binary is not None, url is not None, embedded].count(True) != 1:
+            raise ValueError("ToxiproxyServer takes one of a binary, a url, and embedded")
+        self._command: tuple[str, ...] = _EMBEDDED if embedded else () if binary is None else (binary,)
         self._origin = origin
         self._log_path = log
         self._log: IO[bytes] | None = None
@@ -180,7 +185,10 @@ class ToxiproxyServer:
 
     def describe(self) -> str:
         """Return one line for the header of a run: version, what it is, where it was found."""
-        return f"Toxiproxy {self.version} (real, {self._binary or self.url}, {self._origin})"
+        if self._command is _EMBEDDED:
+            return f"Toxiproxy {self.version} (embedded)"
+        where = self._command[0] if self._command else self.url
+        return f"Toxiproxy {self.version} (real, {where}, {self._origin})"
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have `callback` called before the server is left, last one first."""
@@ -189,8 +197,8 @@ class ToxiproxyServer:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            if self._binary is not None:
-                self._start(self._binary)
+            if self._command:
+                self._start()
             else:
                 self._greet_given()
             undo.pop_all()
@@ -214,19 +222,23 @@ class ToxiproxyServer:
         except ToxiproxyError as failure:
             raise ToxiproxyUnavailable(f"no Toxiproxy server at {self.url} ({self._origin}): {failure}") from failure
 
-    def _start(self, binary: str) -> None:
+    def _start(self) -> None:
         for _ in range(_START_ATTEMPTS):
             with reserve_port() as reserved:
                 port = reserved.getsockname()[1]
                 if sys.platform != "linux":
                     reserved.close()
-                self._launch(binary, port)
+                self._launch(port)
                 if self._wait_until_ready():
                     return
             self._stop()
-        raise ToxiproxyUnavailable(f"{binary} found no free port in {_START_ATTEMPTS} attempts")
+        raise ToxiproxyUnavailable(f"{self._name} found no free port in {_START_ATTEMPTS} attempts")
 
-    def _launch(self, binary: str, port: int) -> None:
+    @property
+    def _name(self) -> str:
+        return " ".join(self._command)
+
+    def _launch(self, port: int) -> None:
         if self._log_path is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`_stop` closes it)
         else:
@@ -234,7 +246,7 @@ class ToxiproxyServer:
         self._log_start = os.fstat(self._log.fileno()).st_size
         self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", binary, "-host", "127.0.0.1", "-port", str(port)],
+            ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", *self._command, "-host", "127.0.0.1", "-port", str(port)],
             env={**os.environ, "LOG_LEVEL": "debug"},
             stdin=subprocess.PIPE,
             stdout=self._log,
@@ -268,7 +280,7 @@ class ToxiproxyServer:
                 time.sleep(0.02)
                 continue
             said = self._last_output() or "(nothing)"
-            raise ToxiproxyUnavailable(f"{self._binary} {problem}. It said:\n{said}")
+            raise ToxiproxyUnavailable(f"{self._name} {problem}. It said:\n{said}")
 
     def _last_output(self) -> str:
         """Return the last 4 KiB that the server wrote since it was started."""

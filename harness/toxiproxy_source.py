@@ -1,7 +1,8 @@
-"""Where a Toxiproxy server comes from: given, on PATH, in the user's cache, or built into that cache with Go.
+"""Where a Toxiproxy server comes from: given, on PATH, in the user's cache, built there with Go, or embedded.
 
 Each place is one function that answers with a `ToxiproxySource`, or with the reason why it has none; they are
-asked in the order of `_PLACES`. Another place is another function there.
+asked in the order of `_PLACES`. Another place is another function there. Where none of them has a real one there
+is the embedded one, `harness.toxics`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _BUILD_SECONDS = 600.0
 
 
 class ToxiproxySource(NamedTuple):
-    """A Toxiproxy that can be had: exactly one of `url` and `binary` is set."""
+    """A Toxiproxy that can be had: exactly one of `url`, `binary` and `embedded` is set."""
 
     origin: str
     """How it was found, in a few words."""
@@ -34,11 +35,13 @@ class ToxiproxySource(NamedTuple):
     """A server that runs already."""
     binary: str | None = None
     """The path of a `toxiproxy-server` to start."""
+    embedded: bool = False
+    """The one that is part of this package."""
 
     def server(self, log: Path | None = None) -> ToxiproxyServer:
         """Return the server, not yet started: a context manager. `log` is a file for the output of a
         started one."""
-        return ToxiproxyServer(url=self.url, binary=self.binary, origin=self.origin, log=log)
+        return ToxiproxyServer(url=self.url, binary=self.binary, embedded=self.embedded, origin=self.origin, log=log)
 
 
 def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None = None) -> ToxiproxySource:
@@ -50,8 +53,7 @@ def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None 
         environ: the environment to search by, `os.environ` if not given.
 
     Raises:
-        ToxiproxyUnavailable: nothing was found, with the reason for each place; or what was asked for does
-            not exist.
+        ToxiproxyUnavailable: what was asked for does not exist.
     """
     environ = os.environ if environ is None else environ
     if option is not None:
@@ -62,10 +64,7 @@ def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None 
         if isinstance(found, ToxiproxySource):
             return found
         reasons.append(found)
-    raise ToxiproxyUnavailable(
-        f"no Toxiproxy is to be had: {'; '.join(reasons)}. Put toxiproxy-server on PATH, install Go, "
-        "or name a server or a binary with --toxiproxy or TOXIPROXY_URL."
-    )
+    return ToxiproxySource(f"no real one: {'; '.join(reasons)}", embedded=True)
 
 
 def cached_binary(environ: Mapping[str, str]) -> Path:
@@ -95,10 +94,8 @@ def _docker() -> NoReturn:
     )
 
 
-def _embedded() -> NoReturn:
-    raise ToxiproxyUnavailable(
-        "the embedded Toxiproxy is not there yet: put toxiproxy-server on PATH, or install Go and it is built for you"
-    )
+def _embedded() -> ToxiproxySource:
+    return ToxiproxySource("from --toxiproxy", embedded=True)
 
 
 _NAMED: dict[str, Callable[[], ToxiproxySource]] = {"docker": _docker, "embedded": _embedded}
@@ -134,6 +131,7 @@ def _from_go(environ: Mapping[str, str]) -> ToxiproxySource | str:
             if not os.access(binary, os.X_OK):
                 problem = _build(go, binary, environ)
                 if problem:
+                    print(problem, file=sys.stderr, flush=True)
                     return problem
     except OSError as failure:
         return f"the cache {binary.parent} cannot be written ({failure.strerror})"

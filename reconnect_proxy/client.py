@@ -25,7 +25,7 @@ from .client_redial import SessionLost, refusal
 from .client_session import Connection
 from .client_socket import LinkedConnection
 from .core.policy import Policy
-from .core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, is_id
+from .core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, REPLAY_ID, is_id
 
 __all__ = ["Connection", "SessionLost", "connect"]
 
@@ -80,6 +80,9 @@ class connect:
         for name in (CONNECTION_ID, RECONNECT_ID, RECEIVED, RECONNECT):
             if name in self._headers:
                 raise ValueError(f"additional_headers has {name}, which the client sets; an id goes in connection_id=")
+        if REPLAY_ID in self._headers:
+            # It asks for control messages, which are not counted and look like any other (PROTOCOL.md section 5).
+            raise ValueError(f"additional_headers has {REPLAY_ID}, but a client that counts must not get control messages")
         for option, reason in NOT_PASSED.items():
             if option in options:
                 raise TypeError(f"connect() does not take {option}=: {reason}")

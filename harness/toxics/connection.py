@@ -29,17 +29,23 @@ class End(asyncio.Protocol):
         self.on_room = ignore
         self.full = False
         """Whether the kernel did not take all that was put."""
-        self.open = False
+        self.closed = asyncio.Event()
+        self.closed.set()
         self.incoming: ToxicLink | None = None
         self._outgoing: ToxicLink | None = None
         self._early: list[bytes] = []
         self._early_end = False
 
+    @property
+    def open(self) -> bool:
+        """Whether the socket is there."""
+        return not self.closed.is_set()
+
     # asyncio.Protocol: what the socket tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Read as little as possible until there are links."""
-        self.open = True
+        self.closed.clear()
         self._transport = cast("asyncio.Transport", transport)
         # As in the original, a write is done when the kernel has taken all of it.
         self._transport.set_write_buffer_limits(high=0)
@@ -75,7 +81,7 @@ class End(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End both links: one has no source any more, the other no destination."""
-        self.open = False
+        self.closed.set()
         if self._outgoing is not None:
             self._outgoing.end()
         if self.incoming is not None:
@@ -149,30 +155,31 @@ class Connection:
         self._toxics = toxics
         self._connections = connections
         self._opening: asyncio.Task[None] | None = None
-        self._gone = asyncio.get_running_loop().create_future()
+        connections.add(self)
 
     def made(self, end: End) -> None:
         """Dial the upstream, now that the client is there."""
-        if end is self.client:
-            self._connections.add(self)
+        if self not in self._connections:
+            end.abort()
+        elif end is self.client:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(lambda _: self.ended())
 
     def ended(self) -> None:
         """See whether the connection is no more."""
-        opening = self._opening is not None and not self._opening.done()
-        if not (opening or self.client.open or self._upstream.open or self._gone.done()):
+        if not self.client.open and not self._upstream.open and (self._opening is None or self._opening.done()):
             self._connections.discard(self)
-            self._gone.set_result(None)
 
     async def abort(self) -> None:
-        """Close both sockets, and wait until they are closed."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait((self._opening,))
-        self.client.abort()
-        self._upstream.abort()
-        await self._gone
+        """Close both sockets, and wait until they are closed.
+
+        A dial is neither cut short nor waited for: the socket that it brings is closed when it is there.
+        """
+        self._connections.discard(self)
+        for end in (self.client, self._upstream):
+            end.abort()
+        await self.client.closed.wait()
+        await self._upstream.closed.wait()
 
     async def _open(self) -> None:
         try:

@@ -59,8 +59,7 @@ class Proxy:
         self._server.close()
         self._server = None
         self.enabled = False
-        while self._connections:
-            await asyncio.gather(*(connection.abort() for connection in self._connections))
+        await asyncio.gather(*(connection.abort() for connection in self._connections))
         _log.info("terminated proxy %s", self.name)
 
     async def update(self, listen: str, upstream: str, enabled: bool) -> None:

@@ -244,5 +244,10 @@ class ToxicStub:
 
 
 def _timer(seconds: float) -> float:
-    # uvloop counts whole milliseconds, and would be early by up to one. Less than one is a turn of the loop.
-    return (math.ceil(seconds * 1000) + 1) / 1000 if seconds >= 0.001 else seconds
+    """Return what to ask uvloop for, whose timers count whole milliseconds and may be early by one.
+
+    `sleep` looks at the clock again. A turn of the loop is what is left to wait for where it is very little.
+    """
+    if seconds < 0.0003:
+        return 0.0
+    return math.ceil(seconds * 1000) / 1000

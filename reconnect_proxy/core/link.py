@@ -103,9 +103,9 @@ class Link:
         "_last_sent",
         "_moved_at",
         "_owner",
+        "_paused_at",
         "_policy",
         "_quiet",
-        "_read_since",
         "_sent_since_ping",
         "_tokens",
         "_watch",
@@ -150,11 +150,10 @@ class Link:
         self._deliver = deliver
         self._clock = clock
         self._policy = policy
-        # The Pings in flight, oldest first: the message number each stands for, and when it was sent.
+        # The Pings in flight, oldest first: the message number each stands for, and since when its Pong is awaited.
         self._tokens: list[tuple[int, float]] = []
         self._answered = False
-        # Since when the socket is read without a break: a Pong that nobody reads proves nothing against the peer.
-        self._read_since = self.opened_at
+        self._paused_at = self.opened_at
         # When it was last known to be alive for another reason than a frame: bytes of one, or that nobody read it.
         self._moved_at = self.opened_at
         self._sent_since_ping = 0
@@ -286,11 +285,14 @@ class Link:
         """Stop or resume reading the socket."""
         if pause is not self.paused:
             self.paused = pause
+            now = self._clock.time()
             if pause:
+                self._paused_at = now
                 self.leg.pause_reading()
             else:
-                # Its silence while nobody listened says nothing.
-                self._moved_at = self._read_since = self._clock.time()
+                # Its silence while nobody listened says nothing, and no Pong could be heard: that time does not count.
+                self._moved_at = now
+                self._tokens = [(n, at + now - max(at, self._paused_at)) for n, at in self._tokens]
                 self.leg.resume_reading()
 
     def die(self) -> None:
@@ -328,16 +330,17 @@ class Link:
         wait = quiet_since + interval - now
         if wait <= 0:
             wait += timeout
-        if not self._answered and not self.mute and not self.paused:
+        if not self._answered and not self.mute:
             # It has yet to show that it answers Pings at all, so each is judged when its time is over.
-            asked = max(self._tokens[0][1], self._read_since) if self._tokens else now
+            asked = self._tokens[0][1] if self._tokens else now
             # Heard after that time: what came before it may have been sent before the Ping was there.
             if self.heard_at >= asked + timeout and self.leg.flushed():
                 self._become_mute()
                 if self.dead:
                     # That was the last thing its session waited for.
                     return
-            wait = min(wait, max(asked + timeout - now, PING_QUIET))
+            if not self.paused:
+                wait = min(wait, max(asked + timeout - now, PING_QUIET))
         self._watch = self._clock.call_later(wait, self._on_watch)
 
     def _become_mute(self) -> None:

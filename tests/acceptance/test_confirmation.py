@@ -9,7 +9,7 @@ from .frames import Opcode, token
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
 from .relay import Relay
-from .waiting import Message, numbered
+from .waiting import Message, eventually, numbered
 
 CHOSEN = "a-client-chosen-id"
 
@@ -179,6 +179,28 @@ async def test_a_mute_peer_is_served_and_fills_no_queue(serve: Serve, way: str) 
         await asyncio.wait([talk])
         assert client.end is None and server.end is None
         assert "mute" in proxy.log
+
+
+@pytest.mark.parametrize("aware", [True, False])
+async def test_a_peer_that_falls_silent_is_not_mute(serve: Serve, upstream: RawServer, aware: bool) -> None:
+    """A client that said a word after the first Ping, and then lost its network, gets all that it has not confirmed."""
+    proxy = await serve(upstream.url, "--ping-interval", "300ms", "--ping-timeout", "300ms")
+    async with Relay(int(proxy.url.rpartition(":")[2])) as relay:
+        stated = [("X-Reconnect-Received", "0")] if aware else []
+        client = await dial(f"{relay.url}/", [("X-Connection-Id", CHOSEN), *stated], answer_pings=False)
+        server = await upstream.accept()
+        await server.send("first")
+        await client.until(lambda: 1 in client.tokens())
+        await client.send("a word")
+        assert await server.recv() == "a word"
+        relay.silence()
+        await server.send(*numbered("u2c", 10))
+        # The proxy itself finds that the link is dead, and says so in its log.
+        await eventually(lambda: "leg lost" in proxy.log, "the silent link was given up")
+        stated = [("X-Reconnect-Received", "1")] if aware else []
+        again = await dial(f"{proxy.url}/", [("X-Reconnect-Id", CHOSEN), *stated])
+        expected = numbered("u2c", 10) if aware else ["first", *numbered("u2c", 10)]
+        assert await again.take(len(expected)) == expected
 
 
 async def test_a_silent_upstream_link_is_lost_and_redialled(serve: Serve, upstream: RawServer) -> None:

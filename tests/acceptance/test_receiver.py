@@ -96,6 +96,19 @@ async def test_a_slow_client_is_closed_and_disturbs_nobody(serve: Serve, upstrea
     assert fast.end is None
 
 
+async def test_a_burst_makes_no_client_slow(serve: Serve, upstream: RawServer) -> None:
+    """Two clients that read, and a burst of many times the queue: the upstream is held back, nobody is closed."""
+    proxy = await serve(upstream.url, *RECEIVER, "--max-queue", "256KiB")
+    clients = [await dial(f"{proxy.url}/") for _ in range(2)]
+    server = await upstream.accept()
+    messages: list[Message] = [bytes([n % 256]) * 65536 for n in range(200)]
+    speech = asyncio.create_task(server.send(*messages))
+    for client in clients:
+        assert await client.take(200) == messages
+        assert client.end is None
+    await speech
+
+
 async def test_a_named_client_has_an_upstream_of_its_own(serve: Serve, upstream: RawServer) -> None:
     """A client with an id shares nothing with the others, and resumes like in duplex mode."""
     proxy = await serve(upstream.url, *RECEIVER)

@@ -34,7 +34,7 @@ RELAY = f"{shlex.quote(sys.executable)} {shlex.quote(str(BROKEN_PROXY))} {{liste
 PEACE: dict[str, Any] = {
     "name": "peace",
     "summary": "Nothing goes wrong.",
-    "upstream": {"kind": "push", "push": "300/s"},
+    "upstream": {"kind": "push", "push": "300/s", "size": [200, 600]},
     "clients": {"kind": "plain", "count": 4, "send": "300/s", "size": [200, 600], "for": "2s"},
     "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0},
     "settle": "1s",

@@ -55,9 +55,22 @@ def ended(processes: list[psutil.Process]) -> bool:
 def test_says_what_it_is(server: ToxiproxyServer) -> None:
     """The line for a run's header has the version and the place."""
     source = source_or_skip()
-    where = source.binary or source.url
-    assert server.describe() == f"Toxiproxy {server.version} (real, {where}, {source.origin})"
+    what = "embedded" if source.embedded else f"real, {source.binary or source.url}, {source.origin}"
+    assert server.describe() == f"Toxiproxy {server.version} ({what})"
     assert server.version
+
+
+def test_the_embedded_one_is_started_like_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded server is a process too, says what it is, carries, and is gone at the end; even where a folder of
+    the user's has the name of our package."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with ToxiproxyServer(embedded=True) as embedded, wires_on(embedded) as wires:
+        assert embedded.describe() == "Toxiproxy 2.12.0 (embedded)"
+        processes = family(embedded.pid)
+        exchange(*wires.connect(wires.link()))
+    assert ended(processes)
 
 
 def test_nothing_is_left_after_close() -> None:
@@ -160,7 +173,7 @@ def test_a_given_server_that_is_not_there_is_one_sentence() -> None:
 
 def test_a_port_that_is_taken_is_given_up_for_another(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server that has the port already, a Toxiproxy too, is not taken for ours."""
-    binary = startable_or_skip().binary
+    source = startable_or_skip()
     reserve = toxiproxy_server.reserve_port
     asked = []
 
@@ -174,7 +187,7 @@ def test_a_port_that_is_taken_is_given_up_for_another(server: ToxiproxyServer, m
                 yield free
 
     monkeypatch.setattr(toxiproxy_server, "reserve_port", taken_at_first)
-    with ToxiproxyServer(binary=binary) as ours:
+    with source.server() as ours:
         assert len(asked) == 2
         assert ours.url != server.url
     assert server.api.get("/version")

@@ -55,11 +55,16 @@ def test_an_option_that_is_no_program_is_refused(environ: dict[str, str], tmp_pa
         find_toxiproxy(str(tmp_path / "none"), environ)
 
 
-@pytest.mark.parametrize("name", ["docker", "embedded"])
-def test_a_kind_that_is_not_there_yet_says_so(environ: dict[str, str], name: str) -> None:
+def test_a_kind_that_is_not_there_yet_says_so(environ: dict[str, str]) -> None:
     """What will come later is refused with what to do instead."""
-    with pytest.raises(ToxiproxyUnavailable, match=rf"{name}.* yet: "):
-        find_toxiproxy(name, environ)
+    with pytest.raises(ToxiproxyUnavailable, match=r"docker.* yet: "):
+        find_toxiproxy("docker", environ)
+
+
+def test_the_embedded_one_can_be_asked_for(environ: dict[str, str], tmp_path: Path) -> None:
+    """``embedded`` is the one of this package, whatever else there is."""
+    program(tmp_path / "bin" / "toxiproxy-server")
+    assert find_toxiproxy("embedded", environ) == ToxiproxySource("from --toxiproxy", embedded=True)
 
 
 def test_the_places_are_asked_in_order(environ: dict[str, str], tmp_path: Path) -> None:
@@ -80,30 +85,30 @@ def test_a_bad_toxiproxy_url_is_an_error_and_not_passed_over(environ: dict[str, 
         find_toxiproxy(None, environ)
 
 
-def test_where_there_is_none_each_place_is_named(environ: dict[str, str]) -> None:
-    """Without any Toxiproxy one sentence says what was tried and what to do."""
-    with pytest.raises(ToxiproxyUnavailable) as unavailable:
-        find_toxiproxy(None, environ)
-    said = str(unavailable.value)
-    for place in ("TOXIPROXY_URL is not set", "PATH", str(cached_binary(environ)), "no Go toolchain", "--toxiproxy"):
-        assert place in said
+def test_where_there_is_no_real_one_it_is_the_embedded_one(environ: dict[str, str]) -> None:
+    """Without a real Toxiproxy the embedded one is used, and says which places have none."""
+    found = find_toxiproxy(None, environ)
+    assert found.embedded
+    for place in ("TOXIPROXY_URL is not set", "PATH", str(cached_binary(environ)), "no Go toolchain"):
+        assert place in found.origin
 
 
-def test_a_build_that_fails_says_why_and_leaves_no_copy(environ: dict[str, str], tmp_path: Path) -> None:
-    """What Go said is in the error, and nothing half built is in the cache."""
+def test_a_build_that_fails_says_why_and_leaves_no_copy(
+    environ: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What Go said is told, nothing half built is in the cache, and the embedded one is used."""
     program(tmp_path / "bin" / "go", "echo dial tcp: no route to host; exit 1")
-    with pytest.raises(ToxiproxyUnavailable, match="no route to host"):
-        find_toxiproxy(None, environ)
+    assert find_toxiproxy(None, environ).embedded
+    assert "no route to host" in capfd.readouterr().err
     assert not cached_binary(environ).exists()
     assert not list(cached_binary(environ).parent.glob("build-*"))
 
 
 def test_a_cache_that_cannot_be_made_is_a_reason(environ: dict[str, str], tmp_path: Path) -> None:
-    """Where the cache is no folder, the error says so."""
+    """Where the cache is no folder, that is why there is no real one."""
     program(tmp_path / "bin" / "go")
     (tmp_path / "cache").write_text("not a folder")
-    with pytest.raises(ToxiproxyUnavailable, match="cannot be written"):
-        find_toxiproxy(None, environ)
+    assert "cannot be written" in find_toxiproxy(None, environ).origin
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go toolchain to build it with")

@@ -27,7 +27,7 @@ def source_or_skip() -> ToxiproxySource:
 def startable_or_skip() -> ToxiproxySource:
     """Return a Toxiproxy that is started by us, or skip the test where it is a server that runs already."""
     source = source_or_skip()
-    if source.binary is None:
+    if source.url is not None:
         pytest.skip(f"the Toxiproxy is {source.url}, {source.origin}: there is none to start")
     return source
 
@@ -36,7 +36,7 @@ def kill(server: ToxiproxyServer) -> None:
     """Kill a started Toxiproxy under the hands of its shell."""
     assert server.pid is not None
     family = psutil.Process(server.pid).children(recursive=True)
-    (process,) = [child for child in family if "toxiproxy" in child.name()]
+    (process,) = [child for child in family if child.name().startswith(("toxiproxy", "python"))]
     process.kill()
     assert eventually(lambda: not process.is_running())
 

@@ -141,9 +141,10 @@ class SimLeg:
     def abort(self) -> None:
         """Drop the socket, and what was on its way through it."""
         self.gone = True
+        self._socket.broken = True
         self._socket.to_proxy.clear()
         self._socket.to_peer.clear()
-        self._socket.put_to_peer(Frame(Kind.END))
+        self._socket.to_peer.append(Frame(Kind.END))
 
     def pause_reading(self) -> None:
         """Stop being read."""

@@ -485,6 +485,18 @@ def test_a_pong_that_was_not_read_does_not_make_a_peer_mute() -> None:
     assert (rig.owner.mute, rig.outbox.confirmed) == (0, 10)
 
 
+def test_a_mute_peer_is_found_out_although_reading_it_stops_now_and_then() -> None:
+    """What does not count is the time it was not read, not all that came before."""
+    rig = Rig()
+    rig.send(10)
+    for _ in range(10):
+        rig.keep_hearing(0.5)
+        rig.link.regulate(True)
+        rig.clock.advance(1.0)
+        rig.link.regulate(False)
+    assert rig.owner.mute == 1
+
+
 def test_reading_is_stopped_and_resumed_once_each() -> None:
     """`regulate` states what is wanted; the socket hears only changes."""
     rig = Rig()

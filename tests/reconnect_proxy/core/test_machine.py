@@ -25,7 +25,7 @@ from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.upstream import Answer, Failure
+from reconnect_proxy.core.upstream import PROVEN_AFTER, Answer, Failure
 from reconnect_proxy.core.wire import Claim
 
 from .fakes import SESSION_ID, FakeClock
@@ -88,7 +88,7 @@ class SessionMachine(RuleBasedStateMachine):
         # Something has happened that ends a session.
         self.cause = False
         self.ended = 0
-        self.attached_at = self.heard_at = self.clock.now
+        self.attached_at = self.proven_at = self.clock.now
         urls = ("ws://one", "ws://two")
         self.context = Context(SESSION_ID, urls, self.dialler, self.clock, policy, self.events.append, self._on_ended)
         self.context.when_opened(self._on_opened)
@@ -145,9 +145,12 @@ class SessionMachine(RuleBasedStateMachine):
         assert len(context.incoming) <= 1
         if context.incoming:
             self.attached_at = now
+        upstream = context.upstream.link
+        if upstream is not None and upstream.open and now >= upstream.opened_at + PROVEN_AFTER:
+            self.proven_at = now
         if context.state is not State.OPEN and not self.cause:
             away = not context.incoming and now >= self.attached_at + (self.policy.grace or 0.0)
-            unavailable = now >= self.heard_at + self.policy.retry_for
+            unavailable = now >= self.proven_at + self.policy.retry_for
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
             self.cause = True
         ends = [(e.undelivered_c2u, e.undelivered_u2c) for e in self.events if isinstance(e, SessionEnded)]
@@ -369,7 +372,6 @@ class SessionMachine(RuleBasedStateMachine):
         if frame.kind is not Kind.HELLO:
             upstream.on_failed(dial, Failure("closed during its handshake"))
             return
-        self.heard_at = self.clock.now
         replayed = [self.last_control] if upstream.connected_before and self.last_control else []
         if self.policy.gate.kind is not GateKind.FIRST_MESSAGE:
             self._settle(socket, socket.count)
@@ -381,8 +383,9 @@ class SessionMachine(RuleBasedStateMachine):
     def _take_note(self, socket: Socket, link: Link, frame: Frame) -> None:
         """Say what a frame on a live link means, before the proxy hears of it."""
         peer = socket.peer
-        if peer is self.upstream:
-            self.heard_at = self.clock.now
+        said_something = frame.kind not in (Kind.CLOSE, Kind.END)
+        if peer is self.upstream and said_something and self.clock.now > link.opened_at:
+            self.proven_at = self.clock.now
         if frame.kind is Kind.PONG:
             number = socket.leg.answered(frame.payload)
             if number is not None:
