@@ -195,6 +195,31 @@ class History:
                 kept = {key: value for key, value in fields.items() if key != "wrong" or value}
                 file.write(json.dumps(kept, separators=(",", ":")) + "\n")
 
+    @classmethod
+    def read(cls, path: Path, *, echoed: bool = False) -> Self:
+        """Read what `write` has written; its times count from 0.
+
+        Raises:
+            ValueError: a line is none that `write` writes.
+
+        """
+        # Here, since the actors record histories too, and have nothing to do with Toxiproxy.
+        from harness.nemesis import FaultRecord
+
+        history = cls(echoed=echoed)
+        for number, fields in enumerate(_lines(path), 1):
+            try:
+                event = fields["event"]
+                if event == "fault":
+                    history.faults.append(FaultRecord(**{k: v for k, v in fields.items() if k != "event"}))
+                elif "stream" in fields:
+                    history.messages.append(_message_event(fields))
+                else:
+                    history.links.append(LinkEvent(**{**fields, "end": End(fields["end"])}))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: it is no event of a history: {error!r}") from None
+        return history
+
     @cached_property
     def streams(self) -> dict[Direction, list[Stream]]:
         """The streams of each direction, in order of their first message."""

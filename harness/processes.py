@@ -157,14 +157,16 @@ class Child:
             # A process that a fault has stopped hears nothing else.
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
-            await self._wait()
+            await self.wait()
         finally:
             self.signal(signal.SIGKILL)
         await self._process.wait()
 
-    async def _wait(self) -> None:
+    async def wait(self, within: float = STOP_SECONDS) -> int | None:
+        """Wait until it has ended; return its exit status, or None if it still runs after `within` seconds."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+            await asyncio.wait_for(self._process.wait(), within)
+        return self.returncode
 
 
 class Actor(Child):
@@ -195,7 +197,7 @@ class Actor(Child):
         except TimeoutError:
             raise self.failure(f"has not answered for {within:g} s") from None
         if not line:
-            await self._wait()
+            await self.wait()
             raise self.failure(f"ended with status {self.returncode}")
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -205,7 +207,7 @@ class Actor(Child):
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await self._wait()
+            await self.wait()
         finally:
             self.signal(signal.SIGKILL)
         await self._process.wait()

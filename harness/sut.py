@@ -2,7 +2,8 @@
 
 | `--sut` | what it is |
 | --- | --- |
-| (nothing) | this project's proxy, with the options of the scenario |
+| (nothing), `reconnect-proxy` | this project's proxy, with the options of the scenario |
+| `nginx`, `haproxy`, `fastify`, `websockets` | a preset: the real thing, set up for WebSockets (`harness.presets`) |
 | `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
 | `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
 | `direct` | nothing at all: the clients talk to the upstream; what a run is worth without a proxy |
@@ -22,15 +23,26 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from harness.given import close_to
 from harness.processes import Child, ProcessFailed, Warden
 from harness.scenario import Scenario, ScenarioError
 
 #: How long a system under test may take until it listens, in seconds.
 START_SECONDS = 30.0
 
+#: This project's proxy, by name.
+OWN = "reconnect-proxy"
+
+#: No system under test at all.
+DIRECT = "direct"
+
 _POLL_SECONDS = 0.01
 _START_ATTEMPTS = 3
 _PLACES = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
+
+
+class NotInstalled(ScenarioError):
+    """A preset whose program is not on this machine. The message says what to install."""
 
 
 class SystemUnderTest(Protocol):
@@ -44,7 +56,7 @@ class SystemUnderTest(Protocol):
         """Return what it is, for the header of a run."""
 
     def check(self, scenario: Scenario) -> None:
-        """Raise ScenarioError if this scenario cannot be run with it."""
+        """Raise ScenarioError if this scenario cannot be run with it, NotInstalled if no scenario can."""
 
     @property
     def echoes(self) -> bool:
@@ -67,12 +79,23 @@ def system_under_test(option: str | None) -> SystemUnderTest:
         ScenarioError: it is none of the things that the module's text lists.
 
     """
-    if option is None:
+    if option is None or option == OWN:
         return OwnProxy()
-    if option == "direct":
+    if option == DIRECT:
         return Direct()
+    # Imported here: presets are made of what this module defines.
+    from harness.presets import PRESETS
+
+    if option in PRESETS:
+        return PRESETS[option]()
     if re.match(r"[a-z]+://", option):
         return GivenUrl(option)
+    if re.fullmatch(r"[\w-]+", option):
+        known = [OWN, *PRESETS, DIRECT]
+        raise ScenarioError(
+            f"there is no system under test {option!r}: {close_to(option, known)}It is one of {', '.join(known)}, "
+            "a command with {listen} and {upstream}, or a URL, ws://HOST:PORT"
+        )
     return Command(option)
 
 
@@ -168,34 +191,23 @@ class OwnProxy(_Started):
         return f"{found[1]}/"
 
 
-class Command(_Started):
-    """Any proxy that a command starts."""
+class Listening(_Started):
+    """A system under test that is told where to listen: a port that is free, or was a moment ago."""
 
-    def __init__(self, template: str) -> None:
-        super().__init__()
-        self._template = template
-        try:
-            self._parts = shlex.split(template)
-        except ValueError as error:
-            raise ScenarioError(f"--sut {template!r} is not a command: {error}") from None
-        for end in ("listen", "upstream"):
-            if f"{{{end}}}" not in template and f"{{{end}_port}}" not in template:
-                raise ScenarioError(
-                    f"--sut {template!r} does not say where to {'listen' if end == 'listen' else 'connect'}: it needs "
-                    f"{{{end}}} (HOST:PORT) or {{{end}_port}}; or give a URL, ws://HOST:PORT, or direct"
-                )
+    async def prepare(self, folder: Path, warden: Warden) -> None:
+        """Do what has to be done once before a command is started; nothing, if not overridden."""
 
-    def describe(self) -> str:
-        """Return the command."""
-        return self._template
+    def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
+        """Return the command that listens and connects there (HOST:PORT each); `folder` is for what it has to read."""
+        raise NotImplementedError
 
     async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Start the command on a free port and wait until it listens there."""
+        await self.prepare(folder, warden)
         log = folder / "sut.log"
         for attempt in range(1, _START_ATTEMPTS + 1):
             listen = f"127.0.0.1:{_free_port()}"
-            values = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
-            command = [_filled(part, dict(zip(_PLACES, values, strict=True))) for part in self._parts]
+            command = self.command(listen, upstream, folder)
             self.process = await Child.start("the system under test", command, log, warden)
             try:
                 await self._until_it_listens(self.process, listen)
@@ -220,6 +232,33 @@ class Command(_Started):
                     await writer.wait_closed()
                 return
             await _wait(process, deadline)
+
+
+class Command(Listening):
+    """Any proxy that a command starts."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__()
+        self._template = template
+        try:
+            self._parts = shlex.split(template)
+        except ValueError as error:
+            raise ScenarioError(f"--sut {template!r} is not a command: {error}") from None
+        for end in ("listen", "upstream"):
+            if f"{{{end}}}" not in template and f"{{{end}_port}}" not in template:
+                raise ScenarioError(
+                    f"--sut {template!r} does not say where to {'listen' if end == 'listen' else 'connect'}: it needs "
+                    f"{{{end}}} (HOST:PORT) or {{{end}_port}}; or give a URL, ws://HOST:PORT, or direct"
+                )
+
+    def describe(self) -> str:
+        """Return the command."""
+        return self._template
+
+    def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
+        """Fill in the places of the command."""
+        values = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
+        return [_filled(part, dict(zip(_PLACES, values, strict=True))) for part in self._parts]
 
 
 async def _wait(process: Child, deadline: float) -> None:

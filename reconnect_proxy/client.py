@@ -82,7 +82,9 @@ class connect:
                 raise ValueError(f"additional_headers has {name}, which the client sets; an id goes in connection_id=")
         if REPLAY_ID in self._headers:
             # It asks for control messages, which are not counted and look like any other (PROTOCOL.md section 5).
-            raise ValueError(f"additional_headers has {REPLAY_ID}, but a client that counts must not get control messages")
+            raise ValueError(
+                f"additional_headers has {REPLAY_ID}, but a client that counts must not get control messages"
+            )
         for option, reason in NOT_PASSED.items():
             if option in options:
                 raise TypeError(f"connect() does not take {option}=: {reason}")

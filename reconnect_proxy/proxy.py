@@ -13,6 +13,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
+from aiofastnet import create_server
 from multidict import CIMultiDict
 
 from .config import Address, Config, Dial
@@ -108,7 +109,7 @@ class Proxy:
         """Start listening. Raises OSError if the address cannot be had."""
         host, port = self.config.listen
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), host, port, backlog=4096)
+        self._server = await create_server(loop, lambda: Acceptor(self, self._waiting), host, port, backlog=4096)
         self._address = Address(host, self._server.sockets[0].getsockname()[1])
         if self.config.dial is Dial.START:
             self._shared = self._new_context(_no_request(str(self._address)), None, shared=True)

@@ -20,6 +20,9 @@ _WRAPPER_FIELDS = {
     "attributes": "toxics.NoopToxic",
 }
 
+# What Go says about the body of an update, whose type has no name.
+_UPDATE_TYPE = 'struct { Attributes interface {} "json:\\"attributes\\""; Toxicity float32 "json:\\"toxicity\\"" }'
+
 
 class ToxicCollection:
     """A chain of toxics for each direction. A change returns when it is felt by all links."""
@@ -76,7 +79,7 @@ class ToxicCollection:
         """
         wrapper = self.get(name)
         own = f"toxics.{type(wrapper.toxic).__name__}"
-        asked = fields(decode(body), {"attributes": own, "toxicity": "float32"}, "", "struct {…}")
+        asked = fields(decode(body), {"attributes": own, "toxicity": "float32"}, "", _UPDATE_TYPE)
         attributes = _attributes(wrapper.toxic, asked.get("attributes", {}))
         _set(wrapper.toxic, attributes)
         wrapper.toxicity = asked.get("toxicity", wrapper.toxicity)

@@ -28,9 +28,10 @@ class LatencyToxic(Toxic):
         """Wait for what is left of each chunk's delay; an interrupt lets the chunk that waits go at once."""
         while (chunk := await stub.read()) is not None:
             wait = self._delay() - (time.monotonic() - chunk.at)
-            await stub.sleep(wait)
-            # The next latency in the chain must not take our delay for its own.
-            await stub.write(chunk._replace(at=chunk.at + wait))
+            if await stub.sleep(wait):
+                # The next latency in the chain must not take our delay for its own.
+                chunk = chunk._replace(at=chunk.at + wait)
+            await stub.write(chunk)
 
     def _delay(self) -> float:
         late = self.latency

@@ -28,8 +28,8 @@ from .outbox import Message, Outbox
 from .policy import GateKind, Policy
 from .wire import id_from_control
 
-#: Full-jitter exponential backoff: a wait is uniform in [0, min(CAP, BASE * 2**attempt)] seconds, and of no more than the
-#: time the upstream has been away already: a row of short draws must not make a session miss a short outage's end by far.
+#: Full-jitter exponential backoff: a wait is uniform in [0, min(CAP, BASE * 2**attempt)] seconds, but not longer than
+#: the upstream has been away already: a row of short draws must not make a session miss a short outage's end by far.
 BACKOFF_BASE = 0.05
 BACKOFF_CAP = 3.0
 #: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever
@@ -219,8 +219,8 @@ class Upstream:
         if self._final is None:
             left = self._away_since + self._policy.retry_for - now
             self._final = self._clock.call_later(max(left, 0.0), self._on_budget_over)
-        longest = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10), max(BACKOFF_BASE, now - self._away_since))
-        delay = self._draw(0.0, longest)
+        away = max(BACKOFF_BASE, now - self._away_since)
+        delay = self._draw(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10), away))
         self._attempt += 1
         self.state = State.WAITING
         self._observe(Redial(self._session.session_id or "", self.url, self._attempt, delay))

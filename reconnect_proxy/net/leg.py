@@ -6,6 +6,9 @@
 picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What
 RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
 answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
+
+The transports must be aiofastnet's, never the loop's own: picows writes large frames with `writelines` and reuses the
+memory of their heads at once. aiofastnet copies what it cannot send; uvloop keeps a view, and would corrupt frames.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import h11
+from aiofastnet import create_connection
 from multidict import CIMultiDict
 from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
@@ -116,9 +117,7 @@ class UpstreamDialler:
         request = HandshakeRequest(parts.netloc, join_target(dial.url, self._target), self._request_headers(dial))
         handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs)
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: handshake, parts.hostname or "", parts.port or 80
-            )
+            await create_connection(asyncio.get_running_loop(), lambda: handshake, parts.hostname, parts.port or 80)
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
             upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
@@ -221,7 +220,8 @@ class Handshake(asyncio.Protocol):
         if "Sec-WebSocket-Extensions" in headers:
             raise MalformedHead("it has chosen an extension, and none was offered")
         subprotocol = headers.get("Sec-WebSocket-Protocol")
-        if subprotocol is not None and subprotocol not in self._offers:
+        # Where the session has agreed on one already, another is a matter for the core: it ends the session.
+        if subprotocol is not None and subprotocol not in self._offers and self._dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
         count = headers.get(RECEIVED)
         received = None if count is None else parse_count(RECEIVED, count)

@@ -39,7 +39,7 @@ def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["show", "upstream-flop"], 2, "there is no scenario 'upstream-flop': did you mean upstream-flap"),
         (["run"], 2, "Missing argument"),
-        (["run", "upstream-flap", "--sut", "nginx"], 2, "does not say where to listen"),
+        (["run", "upstream-flap", "--sut", "my-proxy --fast"], 2, "does not say where to listen"),
         (["run", "upstream-flap", "--toxiproxy", "no-such"], 1, "--toxiproxy names 'no-such'"),
     ],
 )

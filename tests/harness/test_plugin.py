@@ -89,7 +89,7 @@ def test_a_proxy_that_does_not_start_fails_with_its_last_lines(pytester: pytest.
     [
         (["--scenario=upstream-flop"], "ERROR: there is no scenario 'upstream-flop': did you mean upstream-flap*"),
         (["--scenario=bad.yaml"], "ERROR: *bad.yaml: faults.0: there is no fault 'dwn'; did you mean down? *"),
-        (["--scenario=mine.yaml", "--sut=nginx"], "ERROR: --sut 'nginx' does not say where to listen*"),
+        (["--scenario=mine.yaml", "--sut=my-proxy --fast"], "ERROR: --sut 'my-proxy --fast' does not say where to listen*"),
         (["--scenario=mine.yaml", "--sut=ws://127.0.0.1:1"], "ERROR: scenario mine cannot be run against *"),
         (["--scenario=mine.yaml", "--scenario=copy.yaml"], "ERROR: *copy.yaml: its name, mine, is that of *"),
         (

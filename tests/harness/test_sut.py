@@ -47,15 +47,15 @@ def test_the_option_decides_what_is_tested() -> None:
     assert isinstance(system_under_test(None), OwnProxy)
     assert isinstance(system_under_test("direct"), Direct)
     assert isinstance(system_under_test("ws://127.0.0.1:9/path"), GivenUrl)
-    assert isinstance(system_under_test("nginx -p {listen_port} -u {upstream}"), Command)
+    assert isinstance(system_under_test("my-proxy -p {listen_port} -u {upstream}"), Command)
 
 
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ("nginx", "does not say where to listen"),
-        ("nginx {listen}", "does not say where to connect"),
-        ("nginx 'oops {listen} {upstream}", "is not a command: No closing quotation"),
+        ("my-proxy --fast", "does not say where to listen"),
+        ("my-proxy {listen}", "does not say where to connect"),
+        ("my-proxy 'oops {listen} {upstream}", "is not a command: No closing quotation"),
         ("http://127.0.0.1:80", "is not of the form ws://HOST:PORT/path"),
         ("ws://", "is not of the form ws://HOST:PORT/path"),
     ],

@@ -40,9 +40,13 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
         for name in self("GET", "/proxies").json:
             self("DELETE", f"/proxies/{name}")
+        self.close()
+
+    def close(self) -> None:
+        """Close all sockets, and leave the server as it is."""
+        self._stack.close()
         self._http.close()
 
     def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
@@ -77,7 +81,6 @@ class ProxyUnderTest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client("DELETE", self.path)
         self._stack.close()
 
     def dial(self) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The HTTP API: what each request does and is answered, to the letter, by the real server and the embedded one alike."""
+"""The HTTP API: what each request does and is answered, to the letter, by the real server and the embedded one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from harness.links import ToxiproxyServer, reserve_port
+from harness.toxiproxy_server import ToxiproxyServer, reserve_port
 from tests.harness.toxics.client import Client
 
 NOWHERE = "127.0.0.1:1"
+UPDATE = 'struct { Attributes interface {} "json:\\"attributes\\""; Toxicity float32 "json:\\"toxicity\\"" }'
 ENTRY = 'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }'
 
 
@@ -292,7 +293,7 @@ def test_a_toxicity_is_a_number_of_32_bits(client: Client) -> None:
         ("a", "0.1234567891", "0.12345679"),
         ("b", "0.5", "0.5"),
         ("c", "7", "7"),
-        ("d", "-0", "-0"),
+        ("d", "1e-3", "0.001"),
     ):
         body = f'{{"name":"{name}","type":"noop","toxicity":{said}}}'
         assert client("POST", "/proxies/web/toxics", body).body.endswith(f'"toxicity":{shown}}}')
@@ -377,6 +378,7 @@ def test_a_toxic_is_changed_in_what_is_given(client: Client, method: str) -> Non
     [
         ("", bad_body("EOF")),
         ('{"attributes":{"jitter":"x"}}', mismatch("string", "LatencyToxic.attributes.jitter", "int64")),
+        ('"x"', bad_body(f"json: cannot unmarshal string into Go value of type {UPDATE}")),
         ('{"attributes":5}', mismatch("number", ".attributes", "toxics.LatencyToxic")),
         ('{"toxicity":"x"}', mismatch("string", ".toxicity", "float32")),
     ],

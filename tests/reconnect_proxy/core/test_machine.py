@@ -292,16 +292,17 @@ class SessionMachine(RuleBasedStateMachine):
 
     def flush(self) -> None:
         """Let all frames arrive that can."""
-        moved = True
-        while moved:
-            moved = False
+        moved, before = 0, -1
+        while moved > before:
+            before = moved
             for socket in list(self.sockets):
                 while socket.readable_by_proxy():
                     self._proxy_reads(socket)
-                    moved = True
+                    moved += 1
                 while socket is socket.peer.socket and socket.readable_by_peer():
                     socket.peer.read()
-                    moved = True
+                    moved += 1
+            assert moved < 100_000, "the two ends keep each other busy without end"
         self.sockets = [each for each in self.sockets if each.to_proxy or each is each.peer.socket]
         self.delay = 0.0
 

@@ -1,0 +1,45 @@
+"""A leg's frames, as they are on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+import uvloop
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from reconnect_proxy.proxy import Proxy
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_large_frames_for_a_slow_reader_stay_whole(loop: type[asyncio.AbstractEventLoop]) -> None:
+    """Frames that wait in a socket's write buffer are those that were sent: nothing writes over their heads meanwhile."""
+    draw = random.Random(1)
+    messages = [draw.randbytes(draw.choice([9_000, 12_000, 20_000, 70_000])) for _ in range(600)]
+
+    async def push(connection: ServerConnection) -> None:
+        for message in messages:
+            await connection.send(message)
+        await connection.wait_closed()
+
+    async def relay() -> list[str | bytes]:
+        async with (
+            serve(push, "127.0.0.1", 0, compression=None, write_limit=2**26) as server,
+            Proxy(upstream=f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", listen="127.0.0.1:0") as proxy,
+        ):
+            slow = socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            slow.setblocking(False)
+            address = urlsplit(proxy.url)
+            await asyncio.get_running_loop().sock_connect(slow, (address.hostname, address.port))
+            async with connect(proxy.url, sock=slow, max_queue=1) as client:
+                while proxy.sessions()[0].u2c_queued < 100:  # noqa: ASYNC110 - nobody announces it
+                    await asyncio.sleep(0.01)
+                return [await client.recv() for _ in messages]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(relay()) == messages
