@@ -1,14 +1,15 @@
-"""`reconnect-harness`: list scenarios, explain one, run some.
+"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, make their reports again.
 
 | exit code | when |
 | --- | --- |
-| 0 | every scenario is valid |
-| 1 | one is invalid or unknown, or did not run to its end |
+| 0 | every scenario is valid; `compare`: all were run, whatever came of it |
+| 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run |
 | 2 | what was asked for is not there, or is wrong |
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +18,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from harness import scenario
+from harness import report_html, scenario
 from harness.campaign import DEFAULT_OUT, Campaign
-from harness.checkers import Expectation, Verdict
-from harness.faults import Fault
+from harness.checkers import Verdict
+from harness.compare import SYSTEMS, Comparer
+from harness.explain import explain
 from harness.links import ToxiproxyError
 from harness.processes import ProcessFailed
 from harness.report import accusation, proven
-from harness.scenario import Scenario, ScenarioError
-from reconnect_proxy.units import format_duration, format_size
+from harness.report_html import ReportError
+from harness.scenario import ScenarioError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(commands.main(arguments, prog_name="reconnect-harness", standalone_mode=False) or 0)
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
-    except ScenarioError as error:
+    except (ScenarioError, ReportError) as error:
         return _complain(str(error), 2)
     except (ToxiproxyError, ProcessFailed) as error:
         return _complain(str(error), 1)
@@ -95,57 +97,79 @@ def run(wanted: tuple[str, ...], sut: str | None, toxiproxy: str | None, seed: i
             click.echo(f"{chosen.name}: {done.judgement.verdict}\n    {proven(done)}")
             for line in accusation(done):
                 click.echo(f"    {line}")
-            click.echo(f"    {done.folder}/results.json, history.jsonl")
+            click.echo(f"    {done.folder}/report.html, results.json, history.jsonl")
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
     return worst
 
 
-def explain(chosen: Scenario) -> list[str]:
-    """Return the lines that explain a scenario: who talks to whom, what is done to them, and what has to hold."""
-    options = ", ".join(f"{key} {value}" for key, value in chosen.proxy.items()) or "its defaults"
-    talkers, upstream = chosen.clients, chosen.upstream
-    lines = [
-        chosen.name,
-        chosen.summary.strip(),
-        "",
-        f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
-        f"({talkers.type}) for {format_duration(talkers.lasts)}",
-        f"proxy      {options}",
-        f"upstream   {upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) "
-        "to each client",
-    ]
-    lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
-    for expected in chosen.expect:
-        direction = f" {expected.direction}" if expected.direction else ""
-        bound = "is reported" if expected.bound is None else f"at most {_bound(expected)}"
-        lines.append(f"expect     {expected.check}{direction}: {bound}")
-    return lines
+@commands.command()
+@click.argument(
+    "folders",
+    metavar="DIR",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+def report(folders: tuple[Path, ...]) -> None:
+    """Make report.html again, of the history.jsonl and results.json of each DIR, and print where it lies."""
+    for folder in folders:
+        click.echo(report_html.make(folder))
 
 
-def _bound(expected: Expectation) -> str:
-    assert expected.bound is not None
-    return format_duration(expected.bound) if expected.check.startswith("recovery") else f"{expected.bound:g}"
+@commands.command()
+@click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
+@click.option(
+    "--sut",
+    "systems",
+    metavar="PRESET|COMMAND|URL|direct",
+    multiple=True,
+    default=SYSTEMS,
+    show_default=True,
+    help="A system under test; may be given several times.",
+)
+@click.option("--markdown", metavar="FILE|-", help="Write the table as Markdown, there or to stdout.")
+@click.option("--toxiproxy", metavar="URL|BINARY|docker|embedded", help="Which Toxiproxy to use.")
+@click.option(
+    "--scenario-seed", "seed", type=int, default=1, show_default=True, help="What random parts are drawn from."
+)
+@click.option(
+    "--scenario-out",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_OUT,
+    show_default=True,
+    help="Where each system gets a folder, and in it each run.",
+)
+def compare(
+    wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
+) -> int:
+    """Run scenarios against several systems, and print one table.
 
-
-def _fault(fault: Fault) -> str:
-    parts = [f"{fault.do} {fault.target} at {_span(fault.at)}"]
-    if fault.lasts is not None:
-        parts.append(f"for {_span(fault.lasts)}")
-    if fault.times > 1:
-        parts.append(f"{fault.times} times" + (f", every {_span(fault.every)}" if fault.every is not None else ""))
-    if fault.stream != "both":
-        parts.append(f"{fault.stream} only")
-    parts += [f"{name} {value}" for name, value in fault.attributes.items()]
-    return ", ".join(parts)
-
-
-def _span(span: float | tuple[float, float]) -> str:
-    return "..".join(map(format_duration, span)) if isinstance(span, tuple) else format_duration(span)
-
-
-def _sizes(sizes: tuple[int, int]) -> str:
-    least, most = map(format_size, sizes)
-    return f"{least} to {most}" if least != most else least
+    Without a terminal the table is Markdown. A system that loses messages is a result, and no error.
+    """
+    terminal = Console()
+    with Console(stderr=True).status("comparing") as status:
+        comparer = Comparer(
+            wanted,
+            systems,
+            toxiproxy=toxiproxy,
+            seed=seed,
+            out=out,
+            progress=status.update,
+            announce=lambda line: click.echo(line, err=True),
+        )
+        done = comparer.run()
+    command = ["reconnect-harness", "compare", *wanted, *(word for system in systems for word in ("--sut", system))]
+    text = done.markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
+    if markdown not in (None, "-"):
+        Path(markdown).write_text(text)
+    if markdown == "-" or not terminal.is_terminal:
+        click.echo(text, nl=False)
+    else:
+        terminal.print(done.table())
+        for note in done.notes:
+            terminal.print(note, style="dim", highlight=False)
+    return 0 if done.complete else 1
 
 
 if __name__ == "__main__":

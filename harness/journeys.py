@@ -54,7 +54,7 @@ class Journey(NamedTuple):
 
     @property
     def travel(self) -> float | None:
-        """How long a message was under way until it first arrived, in seconds; None if it did not, or nobody sent it."""
+        """How long a message was under way until it first arrived, in seconds; None if it never did."""
         if self.sent is None or self.arrived is None or not self.first:
             return None
         return max(0.0, self.arrived - self.sent)

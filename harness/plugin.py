@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario-out",
         metavar="DIR",
-        help="Where each run leaves history.jsonl and results.json. Default: scenario-runs.",
+        help="Where each run leaves report.html, results.json and history.jsonl. Default: scenario-runs.",
     )
 
 
@@ -116,7 +116,10 @@ class ScenarioItem(pytest.Item):
         error = excinfo.value
         if isinstance(error, ScenarioInvalid):
             lines = [f"{self._scenario.name} is {error.run.judgement.verdict}", *accusation(error.run)]
-            lines += [f"the whole of it: {error.run.folder / name}" for name in ("results.json", "history.jsonl")]
+            lines += [
+                f"the whole of it: {error.run.folder / name}"
+                for name in ("report.html", "results.json", "history.jsonl")
+            ]
             return "\n".join(lines)
         if isinstance(error, (ProcessFailed, ToxiproxyError)):
             return str(error)
@@ -199,4 +202,4 @@ class ScenarioRun:
             terminalreporter.line(f"{name}: {verdict}", **markup)
             if _PROVEN in found:
                 terminalreporter.line(f"    {found[_PROVEN]}")
-                terminalreporter.line(f"    {found[_FOLDER]}/results.json, history.jsonl")
+                terminalreporter.line(f"    {found[_FOLDER]}/report.html, results.json, history.jsonl")

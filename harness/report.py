@@ -1,7 +1,8 @@
-"""What a run leaves behind: `history.jsonl` and `results.json` in its folder, and lines for people.
+"""What a run leaves behind: `history.jsonl`, `results.json` and `report.html` in its folder, and lines for people.
 
 `history.jsonl` has one event a line, in order of time, seconds from the start of the traffic. `results.json` has the
 verdict, each check with its value, bound and first wrong messages, the counts, and what was tested with what.
+`report.html` is a page for people, of these two (`harness.report_html`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from harness import report_html
 from harness.checkers import Result, Verdict, Wrong, percentile, recovery_times
+from harness.explain import explain
 from harness.message import Direction
 from harness.stack import Run
 
@@ -26,10 +29,12 @@ _WORDS = {"lost": "lost", "duplicated": "repeated", "reordered": "reordered", "c
 
 
 def write(run: Run) -> None:
-    """Write `history.jsonl` and `results.json` into the run's folder."""
+    """Write `history.jsonl`, `results.json` and `report.html` into the run's folder."""
     run.history.write(run.folder / "history.jsonl")
-    results = json.dumps(_results(run), indent=2, ensure_ascii=False, allow_nan=False)
-    (run.folder / "results.json").write_text(results + "\n")
+    results = _results(run)
+    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
+    (run.folder / "results.json").write_text(text + "\n")
+    report_html.write(run.folder, run.history, results)
 
 
 def proven(run: Run) -> str:
@@ -114,7 +119,9 @@ def _results(run: Run) -> dict[str, Any]:
         "verdict": run.judgement.verdict,
         "proven": proven(run),
         "doubts": list(run.judgement.doubts),
+        "setup": explain(run.scenario)[3:],
         "system_under_test": run.system,
+        "echoed": run.history.echoed,
         "toxiproxy": run.toxiproxy,
         "seconds": round(run.seconds, 3),
         "messages": {

@@ -301,7 +301,9 @@ class _Telling:
     def in_words(self, drawn: dict[str, Any]) -> str:
         """Say what the diagram shows, for those who cannot see it."""
         faults = ", ".join(
-            f"{fault['name']} {fault['target']} from {fault['from']:.2f} s" for fault in drawn["faults"] if fault["from"]
+            f"{fault['name']} {fault['target']} from {fault['from']:.2f} s"
+            for fault in drawn["faults"]
+            if fault["from"]
         )
         queues = "; ".join(f"{direction} at most {max(depth):,}" for direction, depth in drawn["depth"].items())
         return (

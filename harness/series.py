@@ -14,15 +14,15 @@ from harness.journeys import Journey
 
 
 class Grid(NamedTuple):
-    """`count` steps of `step` seconds each, from `start`."""
+    """`steps` steps of `step` seconds each, from `start`."""
 
     start: float
     step: float
-    count: int
+    steps: int
 
-    def index(self, t: float) -> int:
+    def step_of(self, t: float) -> int:
         """Return the step that a moment lies in; the first or last one for a moment outside."""
-        return min(self.count - 1, max(0, math.floor((t - self.start) / self.step)))
+        return min(self.steps - 1, max(0, math.floor((t - self.start) / self.step)))
 
 
 class Latency(NamedTuple):
@@ -57,34 +57,34 @@ def depth(journeys: Iterable[Journey], over: Grid) -> list[int]:
                 changes.append((max(journey.sent, journey.arrived), -1))
     # An arrival before a departure of the same moment: the queue is not to look deeper than it was.
     changes.sort()
-    deepest = [0] * over.count
+    deepest = [0] * over.steps
     waiting = reached = 0
     for t, change in changes:
-        index = over.index(t)
+        index = over.step_of(t)
         while reached < index:
             reached += 1
             deepest[reached] = waiting
         waiting += change
         deepest[index] = max(deepest[index], waiting)
-    for later in range(reached + 1, over.count):
+    for later in range(reached + 1, over.steps):
         deepest[later] = waiting
     return deepest
 
 
 def rate(moments: Iterable[float], over: Grid) -> list[float]:
     """Return, for each step, how often something happened in it, per second."""
-    counts = [0] * over.count
+    counts = [0] * over.steps
     for t in moments:
-        counts[over.index(t)] += 1
+        counts[over.step_of(t)] += 1
     return [count / over.step for count in counts]
 
 
 def latency(journeys: Iterable[Journey], over: Grid) -> list[Latency | None]:
     """Return, for each step, how long the messages took that were sent in it; None where none was that arrived."""
-    taken: list[list[float]] = [[] for _ in range(over.count)]
+    taken: list[list[float]] = [[] for _ in range(over.steps)]
     for journey in journeys:
         if journey.travel is not None and journey.sent is not None:
-            taken[over.index(journey.sent)].append(journey.travel)
+            taken[over.step_of(journey.sent)].append(journey.travel)
     return [summary(times) for times in taken]
 
 

@@ -42,6 +42,7 @@ LEFT_BEHIND = (
     "clients.jsonl",
     "clients.log",
     "history.jsonl",
+    "report.html",
     "results.json",
     "sut.log",
     "upstream.jsonl",

@@ -7,8 +7,8 @@
 | fastify | `@fastify/http-proxy` with `wsReconnect` | `node` on PATH; `npm` once, to install it into the user's cache |
 | websockets | an ordinary relay of sixty lines on the library of that name | nothing |
 
-A preset is a class with `describe`, `check` and `command`; a new one is an entry in `PRESETS`. What it is told to do is a
-file in the run's folder, so that a reader can check that it was treated fairly.
+A preset is a class with `describe`, `check` and `command`; a new one is an entry in `PRESETS`. What it is told to do is
+a file in the run's folder, so that a reader can check that it was treated fairly.
 """
 
 from __future__ import annotations

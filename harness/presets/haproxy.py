@@ -1,7 +1,8 @@
 """HAProxy in front of the upstream, in HTTP mode, where an upgraded connection becomes a tunnel.
 
-As its manual advises for long-lived connections: `timeout tunnel` far above the length of a run, and `timeout client-fin`
-beside it. Everything else is its default, three retries of a refused connection among it.
+As its manual advises for long-lived connections: `timeout tunnel` far above the length of a run, and
+`timeout client-fin` beside it. Everything else is its default, among it that a refused connection is tried again after
+a second, three times.
 """
 
 from __future__ import annotations

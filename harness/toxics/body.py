@@ -129,6 +129,10 @@ def _in_words_of_go(complaint: str, text: str, at: int) -> str:
     """Return what Go says where Python's decoder has that complaint about `text`."""
     if complaint.startswith("Illegal trailing comma"):
         at += 1
+    if complaint.startswith("Invalid control character"):
+        return f"invalid character {_quoted(text[at])} in string literal"
+    if complaint.startswith("Invalid \\escape"):
+        return f"invalid character {_quoted(text[at + 1])} in string escape code"
     while at < len(text) and text[at] in _SPACE:
         at += 1
     if at >= len(text) or complaint.startswith("Unterminated string"):
@@ -142,10 +146,6 @@ def _in_words_of_go(complaint: str, text: str, at: int) -> str:
         where = "after object key"
     elif complaint == "Expecting ',' delimiter":
         where = "after array element" if _innermost(text[:at]) == "[" else "after object key:value pair"
-    elif complaint.startswith("Invalid control character"):
-        where = "in string literal"
-    elif complaint.startswith("Invalid") and "escape" in complaint:
-        return "invalid character in string escape code"
     else:
         where = "looking for beginning of value"
     return f"invalid character {_quoted(text[at])} {where}"

@@ -48,7 +48,7 @@ def test_a_valid_scenario_passes_and_says_what_it_has_proven(pytester: pytest.Py
             "scenario::mine[[]1] PASSED*",
             "mine[[]1]: valid",
             "*2 plain clients, no faults; * messages c2u: 0 lost, 0 reordered, 0 repeated; * messages u2c: 0 lost*",
-            "*scenario-runs/mine-1/results.json, history.jsonl",
+            "*scenario-runs/mine-1/report.html, results.json, history.jsonl",
         ]
     )
     assert json.loads((folder / "scenario-runs/mine-1/results.json").read_text())["verdict"] == "valid"
@@ -66,6 +66,7 @@ def test_an_invalid_scenario_fails_and_names_the_messages(pytester: pytest.Pytes
             "mine is invalid",
             "lost *: *, and may be 0",
             "    at 0.* s: * number * was sent and never arrived*",
+            "the whole of it: out/mine-7/report.html",
             "the whole of it: out/mine-7/results.json",
             "mine[[]7]: invalid",
             "FAILED scenario::mine[[]7] - mine is invalid*",
@@ -89,7 +90,10 @@ def test_a_proxy_that_does_not_start_fails_with_its_last_lines(pytester: pytest.
     [
         (["--scenario=upstream-flop"], "ERROR: there is no scenario 'upstream-flop': did you mean upstream-flap*"),
         (["--scenario=bad.yaml"], "ERROR: *bad.yaml: faults.0: there is no fault 'dwn'; did you mean down? *"),
-        (["--scenario=mine.yaml", "--sut=my-proxy --fast"], "ERROR: --sut 'my-proxy --fast' does not say where to listen*"),
+        (
+            ["--scenario=mine.yaml", "--sut=my-proxy --fast"],
+            "ERROR: --sut 'my-proxy --fast' does not say where to listen*",
+        ),
         (["--scenario=mine.yaml", "--sut=ws://127.0.0.1:1"], "ERROR: scenario mine cannot be run against *"),
         (["--scenario=mine.yaml", "--scenario=copy.yaml"], "ERROR: *copy.yaml: its name, mine, is that of *"),
         (
@@ -113,11 +117,9 @@ def test_what_is_wrong_is_said_before_anything_starts(
 def test_scenarios_are_listed_and_selected_like_tests(pytester: pytest.Pytester, folder: Path) -> None:
     """--collect-only starts nothing; -k chooses among them."""
     listed = pytester.runpytest_subprocess("--scenario=mine.yaml", "--scenario=all", "--collect-only", "-q")
-    listed.stdout.fnmatch_lines(
-        ["scenario::mine[[]1]", "scenario::upstream-flap-plain[[]1]", "scenario::upstream-flap[[]1]"]
-    )
+    listed.stdout.fnmatch_lines_random(["scenario::mine[[]1]", "scenario::upstream-flap[[]1]"])
     chosen = pytester.runpytest_subprocess("--scenario=mine.yaml", "--scenario=all", "--collect-only", "-q", "-kmine")
-    chosen.stdout.fnmatch_lines(["scenario::mine[[]1]", "1/3 tests collected (2 deselected)*"])
+    chosen.stdout.fnmatch_lines(["scenario::mine[[]1]", "1/* tests collected (* deselected)*"])
     assert not (folder / "scenario-runs").exists()
 
 

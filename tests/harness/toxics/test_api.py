@@ -105,6 +105,8 @@ def test_text_is_safe_inside_of_html(client: Client) -> None:
         ('{"name":', bad_body("unexpected EOF")),
         ('"abc', bad_body("unexpected EOF")),
         ("tru", bad_body("unexpected EOF")),
+        ('"a\nb"', bad_body("invalid character '\\n' in string literal")),
+        ('"a\\xb"', bad_body("invalid character 'x' in string escape code")),
         ("xyz", bad_body("invalid character 'x' looking for beginning of value")),
         ("{name:1}", bad_body("invalid character 'n' looking for beginning of object key string")),
         ('{"name" 1}', bad_body("invalid character '1' after object key")),

@@ -4,7 +4,7 @@
     Peer --to_proxy-> Socket --Link----> (proxy)        and each frame moves when the test says so
 
 A cut keeps some frames of each queue, as a network does whose last packets still arrive, and puts the end of the socket
-behind them: each side learns of it when it has read the rest. A silent socket moves nothing, and nobody is told.
+behind them: each side learns of it when it has read the rest. When a socket falls silent, nobody is told.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Socket:
         # The dial whose answer the first frame is, and the count in it.
         self.dial: tuple[Dial, Upstream] | None = None
         self.count: int | None = None
-        # Moves nothing.
+        # Takes everything and moves nothing, but what is still on its way to the proxy.
         self.silent = False
         # Takes nothing more: cut, or left by its peer.
         self.broken = False
@@ -194,8 +194,8 @@ class Socket:
             self.to_peer.append(frame)
 
     def put_to_proxy(self, frame: Frame) -> None:
-        """Send a frame to the proxy, unless the socket is broken."""
-        if not self.broken:
+        """Send a frame to the proxy, unless the socket is broken, or silently dead."""
+        if not self.broken and not self.silent:
             self.to_proxy.append(frame)
 
     def cut(self, kept_for_peer: int, kept_for_proxy: int, code: int) -> None:
@@ -209,9 +209,15 @@ class Socket:
                 queue.pop()
             queue.append(end)
 
+    def fall_silent(self, kept_for_proxy: int) -> None:
+        """Move nothing any more but so many frames that are on their way to the proxy."""
+        self.silent = True
+        while len(self.to_proxy) > kept_for_proxy:
+            self.to_proxy.pop()
+
     def readable_by_proxy(self) -> bool:
         """Tell whether the proxy would read a frame now."""
-        return bool(self.to_proxy) and not (self.silent or self.leg.paused or self.leg.gone)
+        return bool(self.to_proxy) and not (self.leg.paused or self.leg.gone)
 
     def readable_by_peer(self) -> bool:
         """Tell whether a frame would reach the peer now."""

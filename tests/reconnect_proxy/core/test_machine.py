@@ -26,7 +26,7 @@ from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
 from reconnect_proxy.core.upstream import PROVEN_AFTER, Answer, Failure
-from reconnect_proxy.core.wire import Claim
+from reconnect_proxy.core.wire import Claim, encode_token
 
 from .fakes import SESSION_ID, FakeClock
 from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream
@@ -94,7 +94,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.context.when_opened(self._on_opened)
         self.context.open()
         if reachable:
-            self.upstream_answers(0)
+            self.upstream_answers(0, True)
             self.flush()
         else:
             self.dial_fails()
@@ -179,10 +179,10 @@ class SessionMachine(RuleBasedStateMachine):
         """A peer sends messages."""
         self._named(who).say(count, size)
 
-    @precondition(lambda self: self.policy.gate.kind is GateKind.PREFIX and self.upstream.ready)
+    @precondition(lambda self: self.upstream.socket is not None and self._may_announce())
     @rule()
     def upstream_announces(self) -> None:
-        """The upstream sends new reconnect data."""
+        """The upstream sends reconnect data: what opens its gate, or where any message may be that, a new one."""
         self._announce()
 
     @precondition(lambda self: self.context.resumable and self.policy.resumable)
@@ -192,9 +192,9 @@ class SessionMachine(RuleBasedStateMachine):
         self._connect_client(drained)
 
     @precondition(lambda self: self.dialler.under_way is not None)
-    @rule(drained=few)
-    def upstream_answers(self, drained: int) -> None:
-        """The upstream takes the dial; its 101 is on its way."""
+    @rule(drained=few, prompt=st.booleans())
+    def upstream_answers(self, drained: int, prompt: bool) -> None:
+        """The upstream takes the dial; its 101 is on its way, and what opens its gate, if it is prompt."""
         assert self.dialler.under_way is not None
         dial, upstream = self.dialler.under_way
         peer = self.upstream
@@ -203,12 +203,14 @@ class SessionMachine(RuleBasedStateMachine):
         socket.dial, socket.count = (dial, upstream), peer.reached if peer.aware else None
         self.dialler.under_way, self.dialler.answered = None, socket
         self.sockets.append(socket)
-        peer.socket, peer.ready = socket, True
+        peer.socket = socket
         peer.hear_count(dial.received)
         socket.put_to_proxy(Frame(Kind.HELLO))
-        if self.policy.gate.kind is GateKind.FIRST_MESSAGE:
+        if self.policy.gate.kind is not GateKind.FIRST_MESSAGE:
+            peer.ready = True
+            peer.write()
+        elif prompt:
             self._announce()
-        peer.write()
 
     @precondition(lambda self: self.dialler.under_way is not None)
     @rule()
@@ -218,7 +220,7 @@ class SessionMachine(RuleBasedStateMachine):
         (dial, upstream), self.dialler.under_way = self.dialler.under_way, None
         upstream.on_failed(dial, Failure("refused"))
 
-    @precondition(lambda self: self.steps > 12)
+    @precondition(lambda self: self.steps > 5)
     @rule(who=names, how=st.sampled_from([1000, 4001, "too big", "stop"]))
     def finale(self, who: str, how: int | str) -> None:
         """Something happens that may end the session: a goodbye, a message above the limit, the proxy's own stop."""
@@ -232,6 +234,21 @@ class SessionMachine(RuleBasedStateMachine):
             self.cause = True
             peer.socket.leg.close(1009, "too big")
             peer.socket.link.on_too_big("too big")
+
+    @rule(who=names, number=st.integers(0, 40))
+    def peer_sends_a_pong_unasked(self, who: str, number: int) -> None:
+        """A keepalive, or an attempt to confirm what was not asked about."""
+        socket = self._named(who).socket
+        if socket is not None and socket.peer.ready:
+            socket.put_to_proxy(Frame(Kind.PONG, encode_token(number)))
+
+    @rule()
+    def both_say_more_than_is_wanted(self) -> None:
+        """Much arrives from both sides at once, and none of it gets any further for now."""
+        for peer in (self.client, self.upstream):
+            peer.say(2, SIZES[-1])
+            while peer.socket is not None and peer.socket.readable_by_proxy():
+                self._proxy_reads(peer.socket)
 
     # What the network does.
 
@@ -263,12 +280,12 @@ class SessionMachine(RuleBasedStateMachine):
         if socket is not None:
             socket.cut(for_peer, for_proxy, code)
 
-    @rule(who=names)
-    def network_falls_silent(self, who: str) -> None:
-        """A socket moves nothing any more."""
+    @rule(who=names, for_proxy=few)
+    def network_falls_silent(self, who: str, for_proxy: int) -> None:
+        """A socket moves nothing any more, but for the last that was on its way to the proxy."""
         socket = self._named(who).socket
         if socket is not None:
-            socket.silent = True
+            socket.fall_silent(for_proxy)
 
     @rule(who=names)
     def socket_fills_or_empties(self, who: str) -> None:
@@ -312,10 +329,17 @@ class SessionMachine(RuleBasedStateMachine):
         self.steps += 1
         return self.client if who == "client" else self.upstream
 
+    def _may_announce(self) -> bool:
+        gate = self.policy.gate.kind
+        return gate is GateKind.PREFIX or (gate is GateKind.FIRST_MESSAGE and not self.upstream.ready)
+
     def _announce(self) -> None:
+        peer = self.upstream
+        assert peer.socket is not None
         self.controls += 1
-        if self.upstream.socket is not None:
-            self.upstream.socket.put_to_proxy(Frame(Kind.DATA, CONTROL + b"%d" % self.controls))
+        peer.socket.put_to_proxy(Frame(Kind.DATA, CONTROL + b"%d" % self.controls))
+        peer.ready = True
+        peer.write()
 
     def _set_writable(self, socket: Socket, writable: bool) -> None:
         socket.leg.writable = writable
@@ -454,15 +478,27 @@ class SessionMachine(RuleBasedStateMachine):
         self._check()
 
     def _heal(self) -> None:
+        # At an end that its client has brought about, a session delivers the rest, if it has the time and may.
+        in_time = self.clock.now + 10.0 < self.proven_at + self.policy.retry_for
+        delivers = not self.upstream.may_miss and self.policy.uncertain is not Uncertain.CLOSE
+        if self.context.state is State.ENDING and not self.context.upstream.terminated and in_time and delivers:
+            self._heal_network()
+            assert self.c2u.confirmed == len(self.c2u.accepted), "what the client had said was not delivered at the end"
+        else:
+            self._heal_network()
+
+    def _heal_network(self) -> None:
         for _ in range(150):
             for socket in self.sockets:
                 if socket.silent:
                     socket.silent = False
-                    socket.cut(0, 0, 1006)
+                    socket.cut(0, 1000, 1006)
                 if not socket.leg.writable:
                     self._set_writable(socket, True)
             if self.dialler.under_way is not None:
-                self.upstream_answers(100)
+                self.upstream_answers(100, True)
+            if self.upstream.socket is not None and not self.upstream.ready:
+                self._announce()
             if self.client.socket is None and self.context.resumable and self.policy.resumable:
                 self._connect_client(100)
             for peer in (self.client, self.upstream):
