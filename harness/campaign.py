@@ -5,6 +5,8 @@ Everything that can be wrong with what the user asked for is found when a campai
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,12 +56,13 @@ class Campaign:
         self._opened = ExitStack()
         files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario.find(name)))
         self.scenarios: list[Scenario] = []
-        origins: dict[str, Path] = {}
+        self._origins: dict[str, Path] = {}
         for file in files:
             found = scenario.load(file)
-            if found.name in origins:
-                raise ScenarioError(f"{file}: its name, {found.name}, is that of {origins[found.name]}: rename one")
-            origins[found.name] = file
+            if found.name in self._origins:
+                named = self._origins[found.name]
+                raise ScenarioError(f"{file}: its name, {found.name}, is that of {named}: rename one")
+            self._origins[found.name] = file
             system_under_test(system).check(found)
             self.scenarios.append(found)
 
@@ -117,5 +120,15 @@ class Campaign:
         folder = self.out / f"{chosen.name}-{self.seed}"
         system = system_under_test(self._system)
         done = stack.run_to_end(Stack(chosen, system, self._server, self.seed, folder, progress).run())
-        report.write(done)
+        report.write(done, self._repeat(chosen))
         return done
+
+    def _repeat(self, chosen: Scenario) -> str:
+        """Return the command that runs one of the scenarios again as it is run here."""
+        file = self._origins[chosen.name]
+        shipped = scenario.shipped().get(chosen.name)
+        own = shipped is None or shipped.resolve() != file
+        options = {"scenario": os.path.relpath(file) if own else chosen.name, "scenario-seed": str(self.seed)}
+        options |= {"sut": self._system} if self._system else {}
+        options |= {"toxiproxy": self._toxiproxy} if self._toxiproxy else {}
+        return " ".join(["pytest", *(f"--{name}={shlex.quote(value)}" for name, value in options.items())])

@@ -7,7 +7,12 @@
 | reordered | messages that arrived after a later one of their stream, duplicates removed first |
 | corrupted | messages that arrived other than sent (size, type, checksum), or that nobody sent |
 | client_disconnects | links of clients that ended, or handshakes that failed, without the client wanting it |
+| breaches | what an end saw that the protocol forbids; none is allowed if `expect` does not say otherwise |
+| leaks | what the system under test held more of when all clients had left than before they came |
 | recovery_p50, _p99, _max | seconds from a fault's end to the first message through, over all faults and streams |
+| latency_p50, _p90, _p99, _max | seconds from a message's sending to its arrival, over all messages that arrived |
+
+What an expectation says of how links end (close codes, refusals) is checked by `harness.endings`.
 
 The verdict is `valid`, `invalid` or, as in Maelstrom, `unknown`: a run that proved nothing.
 """
@@ -22,6 +27,10 @@ from typing import NamedTuple
 
 from harness.history import End, History, MessageEvent, Stream
 from harness.message import Direction
+
+
+#: How many of the slowest messages are named.
+_SLOWEST = 10
 
 
 class Verdict(StrEnum):
@@ -49,12 +58,15 @@ class Finding(NamedTuple):
 class Expectation(NamedTuple):
     """A bound on one checker's value, which may not be above it; with None it is only reported.
 
-    `direction` is None for checkers that know none.
+    `direction` is None for checkers that know none. `find` is the checker where it is made for this expectation alone
+    (`harness.endings`), and `said` is then what the scenario says.
     """
 
     check: str
     direction: Direction | None
     bound: float | None
+    find: Callable[[History], Finding] | None = None
+    said: str = ""
 
 
 class Result(NamedTuple):
@@ -99,7 +111,7 @@ def lost(history: History, direction: Direction) -> Finding:
                 for event in stream.owed
                 if event.number not in arrived
             ]
-    return _count(wrong)
+    return count(wrong)
 
 
 def duplicated(history: History, direction: Direction) -> Finding:
@@ -111,7 +123,7 @@ def duplicated(history: History, direction: Direction) -> Finding:
             if event.number in seen:
                 wrong.append(Wrong(event.t, f"{_named(event)} arrived again at {event.name}"))
             seen.add(event.number)
-    return _count(wrong)
+    return count(wrong)
 
 
 def reordered(history: History, direction: Direction) -> Finding:
@@ -127,7 +139,7 @@ def reordered(history: History, direction: Direction) -> Finding:
             if event.number < latest:
                 wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} after number {latest}"))
             latest = max(latest, event.number)
-    return _count(wrong)
+    return count(wrong)
 
 
 def corrupted(history: History, direction: Direction) -> Finding:
@@ -139,7 +151,7 @@ def corrupted(history: History, direction: Direction) -> Finding:
                 wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} wrong: {event.wrong}"))
             elif event.number not in stream.sent:
                 wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name}, but nobody sent it"))
-    return _count(wrong)
+    return count(wrong)
 
 
 def client_disconnects(history: History, direction: None = None) -> Finding:
@@ -147,37 +159,82 @@ def client_disconnects(history: History, direction: None = None) -> Finding:
     wrong = [
         Wrong(event.t, f"client {event.name} {event.event}: {event.code or ''} {event.reason}".rstrip(" :"))
         for event in history.links
-        if event.end is End.CLIENT and event.event != "connected" and not event.asked
+        if event.end is End.CLIENT and event.event in ("disconnected", "unreachable") and not event.asked
     ]
-    return _count(wrong)
+    return count(wrong)
+
+
+def breaches(history: History, direction: None = None) -> Finding:
+    """Find what an end saw that the protocol forbids."""
+    return count([Wrong(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"])
+
+
+def leaks(history: History, direction: None = None) -> Finding:
+    """Find what the system under test still held when all clients had left, and had not held before they came."""
+    found = {footprint.when: footprint for footprint in history.footprints}
+    if not found.keys() >= {"before", "after"}:
+        return Finding(None)
+    after = found["after"]
+    more = list(after.leaks(found["before"]))
+    return Finding(sum(number for number, _ in more), [Wrong(after.t, words) for _, words in more])
 
 
 def recovery_times(history: History) -> list[tuple[float, Wrong]]:
-    """Measure each fault and stream: seconds from the fault's end to the first arrival behind it.
+    """Measure each fault and flow: seconds from the fault's end to the first arrival behind it.
 
-    The time is endless where a message that was sent after the fault never came. A stream that had nothing to carry any
-    more is left out.
+    A flow is a stream c2u, or all that is sent to one client: an ordinary server begins another stream when it is
+    dialled again. The time is endless where a message that was sent after the fault never came. A flow that had nothing
+    to carry any more is left out.
     """
     measured = []
-    streams = [stream for direction in Direction for stream in history.streams[direction]]
-    arrivals = [sorted(event.t for event in _received(stream)) for stream in streams]
+    flows = list(_flows(history))
     for fault in history.faults:
         if fault.took_hold is None or fault.cleared is None:
             continue
-        for stream, times in zip(streams, arrivals, strict=True):
-            index = bisect.bisect_right(times, fault.cleared)
-            where = f"{stream.direction} stream {stream.name} after {fault.name} {fault.target}"
-            if index < len(times):
-                seconds = times[index] - fault.cleared
+        for name, (arrivals, last_owed) in flows:
+            index = bisect.bisect_right(arrivals, fault.cleared)
+            where = f"{name} after {fault.name} {fault.target}"
+            if index < len(arrivals):
+                seconds = arrivals[index] - fault.cleared
                 measured.append((seconds, Wrong(fault.cleared, f"{where}: {seconds:.3f} s")))
-            elif any(event.t > fault.cleared for event in stream.owed):
+            elif last_owed > fault.cleared:
                 measured.append((math.inf, Wrong(fault.cleared, f"{where}: nothing ever came through")))
     return sorted(measured)
+
+
+def _flows(history: History) -> Iterator[tuple[str, tuple[list[float], float]]]:
+    """Yield each flow of `recovery_times`: its name, when messages arrived, and when the last one was sent."""
+    flows: dict[str, tuple[list[float], float]] = {}
+    for direction in Direction:
+        for stream in history.streams[direction]:
+            last_owed = max((event.t for event in stream.owed), default=-math.inf)
+            for receiver, events in (stream.received or {"": []}).items():
+                to_client = direction is Direction.U2C and receiver
+                name = f"{direction} to {receiver}" if to_client else f"{direction} stream {stream.name}"
+                arrivals, latest = flows.get(name, ([], -math.inf))
+                flows[name] = sorted([*arrivals, *(event.t for event in events)]), max(latest, last_owed)
+    yield from flows.items()
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
     """Return the value that `share` (0..1) of the sorted `values` do not exceed, by nearest rank; None of none."""
     return values[max(0, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def is_timed(check: str) -> bool:
+    """Return whether a checker's value is seconds; else it is a count."""
+    return check.startswith(("recovery", "latency"))
+
+
+def _latency(share: float) -> Callable[[History, None], Finding]:
+    def check(history: History, direction: None = None) -> Finding:
+        slowest = [
+            Wrong(event.t, f"{_named(event)} took {seconds:.3f} s")
+            for seconds, event in reversed(history.latencies[-_SLOWEST:])
+        ]
+        return Finding(percentile([seconds for seconds, _ in history.latencies], share), slowest)
+
+    return check
 
 
 def _recovery(share: float) -> Callable[[History, None], Finding]:
@@ -200,9 +257,15 @@ STREAM_CHECKERS: dict[str, Callable[[History, Direction], Finding]] = {
 #: Checkers of the run as a whole.
 RUN_CHECKERS: dict[str, Callable[[History, None], Finding]] = {
     "client_disconnects": client_disconnects,
+    "breaches": breaches,
+    "leaks": leaks,
     "recovery_p50": _recovery(0.5),
     "recovery_p99": _recovery(0.99),
     "recovery_max": _recovery(1.0),
+    "latency_p50": _latency(0.5),
+    "latency_p90": _latency(0.9),
+    "latency_p99": _latency(0.99),
+    "latency_max": _latency(1.0),
 }
 
 
@@ -215,6 +278,7 @@ def judge(history: History, expectations: Iterable[Expectation], directions: Ite
         directions: those in which messages have to flow for the run to prove anything.
 
     """
+    expectations = list(expectations)
     bounds = {(expected.check, expected.direction): expected.bound for expected in expectations}
     results = []
     for check, find in STREAM_CHECKERS.items():
@@ -223,6 +287,9 @@ def judge(history: History, expectations: Iterable[Expectation], directions: Ite
                 results.append(_weigh(check, direction, find(history, direction), bounds.get((check, direction))))
     for check, find_in_run in RUN_CHECKERS.items():
         results.append(_weigh(check, None, find_in_run(history, None), bounds.get((check, None))))
+    for expected in expectations:
+        if expected.find is not None:
+            results.append(_weigh(expected.check, None, expected.find(history), expected.bound))
     doubts = list(_doubts(history, directions))
     doubts += [f"{result.label} had nothing to measure" for result in results if result.verdict is Verdict.UNKNOWN]
     verdict = Verdict.VALID
@@ -276,5 +343,6 @@ def _named(event: MessageEvent) -> str:
     return f"{event.direction} {event.stream} number {event.number} ({event.kind}, {event.size} bytes)"
 
 
-def _count(wrong: list[Wrong]) -> Finding:
+def count(wrong: list[Wrong]) -> Finding:
+    """Return the finding of a checker that counts."""
     return Finding(len(wrong), sorted(wrong))

@@ -37,6 +37,10 @@ RETRY_SECONDS = 1.0
 #: Frames that an ordinary client lets wait; the default of websockets, 16, is for slow ones.
 FRAMES = 256
 
+#: What a slow client lets wait: frames, or bytes where it is aware. Little, so that its slowness is soon felt.
+SLOW_FRAMES = 4
+SLOW_BYTES = 64 * 1024
+
 _FAILED_HANDSHAKE = (OSError, InvalidHandshake, TimeoutError, ConnectionClosed)
 
 
@@ -62,10 +66,22 @@ class PlainClient:
         load: what it sends.
         recorder: where it records what it sees.
         seed: makes the same messages again.
+        ping: seconds of silence after which it pings, and then gives the link up; None leaves that to the library.
+        takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
 
     """
 
-    def __init__(self, name: str, url: str, load: Workload, recorder: Recorder, seed: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        load: Workload,
+        recorder: Recorder,
+        seed: str,
+        *,
+        ping: float | None = None,
+        takes: float = 0.0,
+    ) -> None:
         self.name = name
         self.url = url
         self.recorder = recorder
@@ -80,6 +96,8 @@ class PlainClient:
         # Set when the client is to close and not to come back.
         self.leaving = asyncio.Event()
         self._load = load
+        self._ping = ping
+        self._takes = takes
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
         """Hold the whole conversation: connect, send, receive, close."""
@@ -88,11 +106,14 @@ class PlainClient:
             await self._use(socket)
 
     async def _dial(self) -> Socket:
-        return await connect(self.url, max_queue=FRAMES, **self._options())
+        return await connect(self.url, max_queue=SLOW_FRAMES if self._takes else FRAMES, **self._options())
 
     def _options(self) -> dict[str, Any]:
         # The environment may name a proxy, which is not the way to loopback; and the messages are random.
-        return {"proxy": None, "compression": None, "max_size": None, "open_timeout": OPEN_SECONDS}
+        options = {"proxy": None, "compression": None, "max_size": None, "open_timeout": OPEN_SECONDS}
+        if self._ping is not None:
+            options |= {"ping_interval": self._ping, "ping_timeout": self._ping}
+        return options
 
     async def _open(self, opening: asyncio.Semaphore) -> Socket | None:
         """Connect once; record how it went."""
@@ -118,6 +139,8 @@ class PlainClient:
         try:
             while True:
                 self.recorder.received(self.name, Direction.U2C, decode(await socket.recv()))
+                if self._takes and self.may_talk.is_set():
+                    await asyncio.sleep(1 / self._takes)
         except ConnectionClosed as end:
             code, reason = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, str(end))
         finally:
@@ -173,7 +196,8 @@ class AwareClient(PlainClient):
         # Imported here: clients that know nothing of the protocol must not need it.
         from reconnect_proxy import connect as connect_session
 
-        socket: Socket = await connect_session(self.url, **self._options())
+        options = {**self._options(), **({"max_queue": SLOW_BYTES} if self._takes else {})}
+        socket: Socket = await connect_session(self.url, **options)
         return socket
 
 
@@ -186,12 +210,25 @@ KINDS: Mapping[str, type[PlainClient]] = {
 
 
 async def play(spec: dict[str, Any]) -> None:
-    """Run the clients until stdin ends. `spec`: kind, url, count, load, lasts (seconds), history (a path), seed."""
+    """Run the clients until stdin ends.
+
+    `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), history (a
+    path), seed.
+    """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     load = Workload.from_spec(spec["load"])
     width = max(2, len(str(spec["count"])))
+    slow = spec.get("slow") or {"count": 0, "takes": 0.0}
     clients = [
-        KINDS[spec["kind"]](f"c{index:0{width}d}", spec["url"], load, recorder, spec["seed"])
+        KINDS[spec["kind"]](
+            f"c{index:0{width}d}",
+            spec["url"],
+            load,
+            recorder,
+            spec["seed"],
+            ping=spec.get("ping"),
+            takes=slow["takes"] if index <= slow["count"] else 0.0,
+        )
         for index in range(1, spec["count"] + 1)
     ]
     opening = asyncio.Semaphore(OPENING)

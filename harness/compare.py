@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -46,17 +46,16 @@ class Result:
     lost: dict[Direction, int]
     repeated: int
     reordered: int
-    corrupted: int
     disconnects: int
     recovery: float | None
 
     @classmethod
     def of(cls, run: Run) -> Self:
         """Take what the table shows from a run."""
-        found = {(result.check, result.direction): int(result.value or 0) for result in run.judgement.results}
-        found_in = {
-            check: sum(found.get((check, direction), 0) for direction in Direction)
-            for check in ("duplicated", "reordered", "corrupted")
+        found = {
+            (result.check, result.direction): int(result.value)
+            for result in run.judgement.results
+            if result.value is not None and math.isfinite(result.value)
         }
         sent = {
             direction: sum(len(list(stream.owed)) for stream in run.history.streams[direction])
@@ -70,9 +69,8 @@ class Result:
             said=min(1.0, sent[Direction.C2U] / to_say) if to_say else None,
             sent=sent,
             lost={direction: found.get(("lost", direction), 0) for direction in Direction},
-            repeated=found_in["duplicated"],
-            reordered=found_in["reordered"],
-            corrupted=found_in["corrupted"],
+            repeated=_summed(found, "duplicated"),
+            reordered=_summed(found, "reordered"),
             disconnects=found["client_disconnects", None],
             recovery=percentile(times, 0.99),
         )
@@ -95,6 +93,10 @@ class Column(NamedTuple):
     show: Callable[[Result], str]
 
 
+def _summed(found: Mapping[tuple[str, Direction | None], int], check: str) -> int:
+    return sum(found.get((check, direction), 0) for direction in Direction)
+
+
 def _lost(direction: Direction) -> Callable[[Result], str]:
     def show(result: Result) -> str:
         return f"{result.lost[direction]:,} of {result.sent[direction]:,}" if result.sent[direction] else NOTHING
@@ -115,7 +117,6 @@ TABLE = (
     Column("lost u2c", _lost(Direction.U2C)),
     Column("repeated", lambda result: f"{result.repeated:,}"),
     Column("reordered", lambda result: f"{result.reordered:,}"),
-    Column("corrupted", lambda result: f"{result.corrupted:,}"),
     Column("client disconnects", lambda result: f"{result.disconnects:,}"),
     Column("recovery p99", lambda result: _recovery(result.recovery)),
 )
@@ -237,8 +238,7 @@ class Comparer:
     def _notes(self) -> Iterator[str]:
         for system, campaign in self._campaigns.items():
             if not isinstance(campaign, str):
-                described = system_under_test(system).describe()
-                yield f"{system}: {described}" if described != system else system
+                yield f"`{system}`: {system_under_test(system).describe()}"
         # Not where on this machine it was found.
         toxiproxy = (self._toxiproxy or "no Toxiproxy").split(" (")[0]
         yield f"{toxiproxy}, seed {self._seed}, Python {sys.version.split()[0]}"

@@ -2,40 +2,48 @@
 
 expect: {lost: 0, recovery_p99: 2s}                  # both directions
 expect: {c2u: {lost: 0, reordered: 0}, u2c: report}  # one is only reported
+expect: {client_close: 1014, leaks: 0}               # how links end (`harness.endings`)
 """
 
 from __future__ import annotations
 
-from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation
+from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_timed
+from harness.endings import ENDINGS, expectation
 from harness.given import mapping, one_of, seconds, whole
 from harness.message import Direction
 
 #: What is said of a checker, or of a direction, that is to assert nothing.
 REPORT = "report"
 
-_KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *Direction]
+_KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *ENDINGS, *Direction]
+
+#: What may not happen even where a scenario does not say so.
+_ALWAYS = ("corrupted", "breaches")
 
 
 def expectations(given: object) -> list[Expectation]:
     """Return the expectations of what a scenario says; ValueError says what is wrong with it.
 
-    Messages may not be corrupted unless it says that they may.
+    Messages may not be corrupted, nor the protocol be broken, unless it says that they may.
     """
     bounds: dict[tuple[str, Direction | None], float | None]
-    bounds = {("corrupted", direction): 0.0 for direction in Direction}
+    bounds = {**{("corrupted", direction): 0.0 for direction in Direction}, ("breaches", None): 0.0}
+    endings = []
     said = mapping(given, f"such as {{lost: 0}}; it may bound {', '.join(_KEYS)}")
     for key, bound in said.items():
         if one_of("checker", key, _KEYS) in RUN_CHECKERS:
             bounds[key, None] = _bound(key, bound)
+        elif key in ENDINGS:
+            endings.append(expectation(key, bound))
         elif key in STREAM_CHECKERS:
             bounds |= {(key, direction): _bound(key, bound) for direction in Direction}
     # After the others: what is said of one direction is the last word.
     for direction in Direction:
         for key, bound in _one_direction(said.get(direction, {}), direction).items():
             bounds[key, direction] = bound
-    if not any(bound is not None for (check, _), bound in bounds.items() if check != "corrupted"):
+    if not endings and not any(bound is not None for (check, _), bound in bounds.items() if check not in _ALWAYS):
         raise ValueError(f"nothing is asserted: bound at least one of {', '.join(_KEYS)}")
-    return [Expectation(check, direction, bound) for (check, direction), bound in bounds.items()]
+    return [Expectation(check, direction, bound) for (check, direction), bound in bounds.items()] + endings
 
 
 def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
@@ -49,6 +57,6 @@ def _bound(key: str, given: object) -> float | None:
     if given == REPORT:
         return None
     try:
-        return seconds(given) if key.startswith("recovery") else float(whole(given))
+        return seconds(given) if is_timed(key) else float(whole(given))
     except ValueError as error:
         raise ValueError(f"{key}: {error}; or write {REPORT}") from None

@@ -8,6 +8,7 @@ Beside the keys of every fault it has the attributes of its toxic. A moment or n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,11 +17,14 @@ from harness.given import kilobytes, mapping, microseconds, milliseconds, one_of
 from harness.links import TOXICS
 from reconnect_proxy.units import parse_size
 
-#: What a fault can be done to. The links are clients -> [client] -> system under test -> [upstream] -> upstream.
+#: What a fault can be done to: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Where there are
+#: several of a sort they have numbers: upstream-1, upstream-2.
 TARGETS: Mapping[str, tuple[str, ...]] = {
-    "link": ("upstream", "client"),
+    "link": ("upstream", "client", "middle"),
     "process": ("upstream", "proxy", "clients"),
 }
+
+_NUMBERED = re.compile(r"(upstream|middle|proxy)-[1-9]")
 
 #: How the values of the keys of every fault are read.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -73,4 +77,8 @@ def _target(entry: Mapping[str, Any], do: str, kind: str) -> str:
     (other,) = TARGETS.keys() - {kind}
     if kind not in entry or other in entry:
         raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`, and not `{other}`")
-    return one_of(kind, entry[kind], TARGETS[kind])
+    name = entry[kind]
+    found = _NUMBERED.fullmatch(name) if isinstance(name, str) else None
+    # Which of them there are is for the scenario to say.
+    one_of(kind, found[1] if found else name, TARGETS[kind])
+    return str(name)

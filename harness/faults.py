@@ -9,6 +9,7 @@ that was put on is taken off by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import itertools
 import os
@@ -18,12 +19,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from enum import Enum
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from harness.links import STREAMS, TOXICS, Attribute, Link, Stream, Toxic
 
 _CONFIRM_SECONDS = 5.0
-"""How long a process may take to die, stop or continue."""
+"""How long a process may take to die of SIGKILL, to stop or to continue."""
+
+_GOODBYE_SECONDS = 30.0
+"""How long a process may take to end when it is told to: it may have things to deliver first."""
 
 Span = float | tuple[float, float]
 """Seconds, or (least, most) between which they are drawn."""
@@ -37,7 +42,7 @@ class FaultError(RuntimeError):
 
 
 class Process(Protocol):
-    """A child process of ours, as `subprocess.Popen` and `asyncio.subprocess.Process` are."""
+    """A child process of ours, as `subprocess.Popen` and `harness.processes.Child` are."""
 
     @property
     def pid(self) -> int:
@@ -46,6 +51,25 @@ class Process(Protocol):
     @property
     def returncode(self) -> int | None:
         """What it ended with, None while it runs."""
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+
+
+@runtime_checkable
+class Restartable(Process, Protocol):
+    """A process that can be started again when it has ended."""
+
+    def restart(self) -> None:
+        """Start it again; return when it is ready, or raise FaultError. Called from a thread."""
+
+
+class Extent(Enum):
+    """Whether a fault has an end."""
+
+    MOMENT = "it is over at once"
+    LASTING = "it needs `for`"
+    EITHER = "with `for` it is undone after that, without it never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +80,8 @@ class Fault:
         do: an entry of `FAULTS`.
         target: the name of the link, or of the process, that it is done to.
         at: seconds from the start of the run to its first time.
-        lasts: seconds from when it took hold until it is ended; None for faults of a moment, needed by all
-            others.
+        lasts: seconds from when it took hold until it is ended; None for faults of a moment, and for those
+            that may have no end (see `Extent`).
         times: how often it happens.
         every: seconds from the begin of one time to the next. Where `times` is more than one and this is
             None, each time is drawn from `at`, which must then be a range.
@@ -93,9 +117,9 @@ class Fault:
             if span is not None and (_least(span) < 0 or _least(span) > _most(span)):
                 problem = "it must be 0 s or more, the lesser number first"
                 raise ValueError(f"`{name}` of {self.do} is {span}; {problem}")
-        if kind.lasting and self.lasts is None:
+        if kind.extent is Extent.LASTING and self.lasts is None:
             raise ValueError(f"{self.do} needs `for`: how long it lasts")
-        if not kind.lasting and self.lasts is not None:
+        if kind.extent is Extent.MOMENT and self.lasts is not None:
             raise ValueError(f"{self.do} is a thing of a moment and has no `for`")
         self._check_reach(kind)
 
@@ -142,7 +166,10 @@ class Patient(Generic[T]):
 
 
 class Harm(NamedTuple):
-    """The two calls of an occurrence. Both block until the target has confirmed, and run in a thread."""
+    """The two calls of an occurrence. Both block until the target has confirmed, and run in a thread.
+
+    Without `end` it is over when it has begun. Of one that does not last, `end` follows at once.
+    """
 
     begin: Callable[[], None]
     end: Callable[[], None] | None = None
@@ -153,8 +180,8 @@ class FaultKind(NamedTuple):
 
     target: Literal["link", "process"]
     harm: Callable[[Occurrence, Patient[Any]], Harm]
-    lasting: bool = True
-    """Whether it has an end; else it is a thing of a moment."""
+    extent: Extent = Extent.LASTING
+    """Whether it has an end."""
     one_way: bool = False
     """Whether it can be on one stream only."""
     toxic: str | None = None
@@ -197,7 +224,26 @@ def _toxic(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
 
 
 def _kill(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    return Harm(lambda: _signal(patient, signal.SIGKILL, os.WEXITED))
+    def begin() -> None:
+        _signal(patient, signal.SIGKILL, os.WEXITED)
+        patient.holds.pop("stop", None)
+
+    return Harm(begin, None if occurrence.lasts is None else lambda: _restart(patient))
+
+
+def _terminate(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
+    """Tell a process to end. It has taken hold when the process was told, and is cleared when it has ended; where it
+    lasts, when it is back."""
+
+    def begin() -> None:
+        _alive(patient).send_signal(signal.SIGTERM)
+
+    def end() -> None:
+        _confirm(patient, signal.SIGTERM, os.WEXITED, _GOODBYE_SECONDS)
+        if occurrence.lasts is not None:
+            _restart(patient)
+
+    return Harm(begin, end)
 
 
 def _stop(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
@@ -208,7 +254,8 @@ def _stop(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
     def end() -> None:
         if patient.holds["stop"] == 1:
             _signal(patient, signal.SIGCONT, os.WCONTINUED)
-        patient.holds["stop"] -= 1
+        # A `kill` meanwhile has ended all stops.
+        patient.holds["stop"] = max(0, patient.holds["stop"] - 1)
 
     return Harm(begin, end)
 
@@ -219,14 +266,23 @@ def _cont(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
 
 def _signal(patient: Patient[Process], number: signal.Signals, becomes: int) -> None:
     """Send a signal to a child and wait until it shows; `becomes` is the flag of `os.waitid` for that."""
+    _alive(patient).send_signal(number)
+    _confirm(patient, number, becomes, _CONFIRM_SECONDS)
+
+
+def _alive(patient: Patient[Process]) -> Process:
     process = patient.handle
     if process.returncode is not None:
         raise FaultError(f"process {patient.name} has ended already, with {process.returncode}")
-    os.kill(process.pid, number)
-    deadline = time.monotonic() + _CONFIRM_SECONDS
-    while not _shows(process.pid, becomes):
+    return process
+
+
+def _confirm(patient: Patient[Process], number: signal.Signals, becomes: int, within: float) -> None:
+    pid = patient.handle.pid
+    deadline = time.monotonic() + within
+    while not _shows(pid, becomes):
         if time.monotonic() > deadline:
-            raise FaultError(f"process {patient.name} shows no {number.name} after {_CONFIRM_SECONDS:.0f} s")
+            raise FaultError(f"process {patient.name} shows no {number.name} after {within:.0f} s")
         time.sleep(0.002)
 
 
@@ -235,22 +291,29 @@ def _shows(pid: int, becomes: int) -> bool:
         # WNOWAIT leaves the child to be waited for by whoever started it.
         return os.waitid(os.P_PID, pid, becomes | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
-        # It has been waited for already, so it has ended.
+        # asyncio has waited for it already, so it has ended.
         return becomes == os.WEXITED
+
+
+def _restart(patient: Patient[Process]) -> None:
+    if not isinstance(patient.handle, Restartable):
+        raise FaultError(f"process {patient.name} cannot be started again")
+    patient.handle.restart()
 
 
 FAULTS: Mapping[str, FaultKind] = {
     "down": FaultKind("link", _down),
-    "reset": FaultKind("link", _reset, lasting=False),
+    "reset": FaultKind("link", _reset, Extent.MOMENT),
     "silence": FaultKind("link", _silence, one_way=True),
     "cut": FaultKind("link", _toxic, one_way=True, toxic="limit_data", defaults={"bytes": (1, 2000)}),
     **{name: FaultKind("link", _toxic, one_way=True, toxic=name) for name in TOXICS},
-    "kill": FaultKind("process", _kill, lasting=False),
+    "kill": FaultKind("process", _kill, Extent.EITHER),
+    "terminate": FaultKind("process", _terminate, Extent.EITHER),
     "stop": FaultKind("process", _stop),
-    "cont": FaultKind("process", _cont, lasting=False),
+    "cont": FaultKind("process", _cont, Extent.MOMENT),
 }
-"""Every fault by name: those of links (see `harness.links`), and of processes (SIGKILL, SIGSTOP until its
-end, SIGCONT). `cut` is `limit_data` with a number of bytes drawn anew each time, so that a connection ends in
+"""Every fault by name: those of links (see `harness.links`), and of processes: SIGKILL and SIGTERM, after which it
+is started again where they last, SIGSTOP until its end, SIGCONT. `cut` is `limit_data` with a number of bytes drawn anew each time, so that a connection ends in
 the middle of a frame."""
 
 
@@ -261,7 +324,9 @@ def _heal_link(patient: Patient[Link]) -> None:
 
 def _heal_process(patient: Patient[Process]) -> None:
     if patient.holds["stop"] and patient.handle.returncode is None:
-        os.kill(patient.handle.pid, signal.SIGCONT)
+        # Whether it has ended a moment ago is for asyncio to find out.
+        with contextlib.suppress(ProcessLookupError):
+            patient.handle.send_signal(signal.SIGCONT)
     patient.holds.clear()
 
 

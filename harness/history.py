@@ -7,7 +7,6 @@ one clock for all processes of a machine.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from harness.footprint import Footprint
 from harness.message import Direction, Kind, Reading
 
 if TYPE_CHECKING:
@@ -55,8 +55,11 @@ class MessageEvent(NamedTuple):
 class LinkEvent(NamedTuple):
     """One end's link came or went.
 
-    `event` is `connected`, `disconnected` or `unreachable` (the handshake failed). `asked` tells whether the end that
-    records it wanted it so; `code` is the close code, RFC 6455 section 7.4, or the HTTP status.
+    `event` is `connected`, `disconnected`, or `unreachable` (the handshake failed); at an upstream also `refused` (it
+    answered a handshake with an HTTP error), `rude` (it did on purpose what `reason` says, see `harness.rude`) and
+    `breach` (it saw what the protocol forbids). `asked` tells whether the end that records it wanted it so; `code` is
+    the close code, RFC 6455 section 7.4, or the HTTP status. `name` is the client, or `c01.LABEL` for a link which
+    client c01 made for a purpose of its own (`harness.claims`); at an upstream it is the stream, or the upstream.
     """
 
     t: float
@@ -154,6 +157,8 @@ class History:
     faults: list[FaultRecord] = field(default_factory=list)
     #: Where the clients talk to a server that is not ours: what they sent is what has to come back.
     echoed: bool = False
+    #: What the system under test held before the clients came and after they had left, where that was measured.
+    footprints: list[Footprint] = field(default_factory=list)
 
     @classmethod
     def merge(
@@ -186,6 +191,7 @@ class History:
         rows: list[tuple[float, dict[str, Any]]] = [(event.t, event._asdict()) for event in self.messages]
         rows += [(event.t, event._asdict()) for event in self.links]
         rows += [(fault.asked, {"event": "fault", **fault._asdict()}) for fault in self.faults]
+        rows += [(found.t, {"event": "footprint", **found._asdict()}) for found in self.footprints]
         rows.sort(key=lambda row: row[0])
         with path.open("w") as file:
             for _, fields in rows:
@@ -212,6 +218,8 @@ class History:
                 event = fields["event"]
                 if event == "fault":
                     history.faults.append(FaultRecord(**{k: v for k, v in fields.items() if k != "event"}))
+                elif event == "footprint":
+                    history.footprints.append(Footprint(**{k: v for k, v in fields.items() if k != "event"}))
                 elif "stream" in fields:
                     history.messages.append(_message_event(fields))
                 else:
@@ -243,6 +251,21 @@ class History:
             by_direction[stream.direction].append(stream)
         return by_direction
 
+    @cached_property
+    def latencies(self) -> list[tuple[float, MessageEvent]]:
+        """The seconds from each message's sending to its first arrival, and the message as it was sent, sorted.
+
+        One that never arrived is not among them.
+        """
+        found: list[tuple[float, MessageEvent]] = []
+        for stream in (stream for streams in self.streams.values() for stream in streams):
+            first: dict[int, float] = {}
+            for events in stream.received.values():
+                for event in events:
+                    first[event.number] = min(event.t, first.get(event.number, event.t))
+            found += [(first[number] - event.t, event) for number, event in stream.sent.items() if number in first]
+        return sorted(found, key=lambda measured: measured[0])
+
     def count(self, event: str, direction: Direction) -> int:
         """Count the messages that were `sent` or `received` in one direction, repeats among them."""
         return sum(1 for message in self.messages if message.event == event and message.direction == direction)
@@ -264,9 +287,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for index, line in enumerate(lines):
         if not line:
             continue
-        # Only the very last line may have been cut by a kill: it has no newline behind it.
-        with contextlib.suppress(ValueError) if index == len(lines) - 1 else contextlib.nullcontext():
-            yield json.loads(line)
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            # Only the very last line may have been cut by a kill: it has no newline behind it.
+            if index == len(lines) - 1:
+                return
+            raise ValueError(f"{path}, line {index + 1}: it is not JSON: {error}") from None
+        yield fields
 
 
 def _message_event(fields: dict[str, Any]) -> MessageEvent:

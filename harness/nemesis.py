@@ -116,8 +116,8 @@ class Nemesis:
 
         if await _done(patient, begin, account) and harm.end is not None:
             assert account.took_hold is not None
-            assert occurrence.lasts is not None
-            await _sleep_until(account.took_hold + occurrence.lasts)
+            if occurrence.lasts is not None:
+                await _sleep_until(account.took_hold + occurrence.lasts)
             if not await _done(patient, end, account):
                 # The link or process is healed when the run ends, and the account closed then.
                 return

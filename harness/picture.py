@@ -60,6 +60,7 @@ def picture(history: History, journeys: Sequence[Journey], *, proxied: bool) -> 
         "start": round(start, 6),
         "end": round(end, 6),
         "proxied": proxied,
+        "echoed": history.echoed,
         "unit": UNIT,
         "every": every,
         "held": held(journeys),

@@ -146,7 +146,7 @@ class Child:
         """Return the error that says `what` of this process, with its last lines."""
         return ProcessFailed(f"{self.name} {what}. Its last lines of output:\n{self.last_lines()}")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and to all that it has started, if any of them is still there."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
@@ -155,11 +155,11 @@ class Child:
         """End it: SIGTERM first, SIGKILL after `STOP_SECONDS` or when cancelled. May be called twice."""
         try:
             # A process that a fault has stopped hears nothing else.
-            self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
+            self.send_signal(signal.SIGCONT)
+            self.send_signal(signal.SIGTERM)
             await self.wait()
         finally:
-            self.signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
         await self._process.wait()
 
     async def wait(self, within: float = STOP_SECONDS) -> int | None:
@@ -209,5 +209,5 @@ class Actor(Child):
         try:
             await self.wait()
         finally:
-            self.signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
         await self._process.wait()

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness import report_html
-from harness.checkers import Result, Verdict, Wrong, percentile, recovery_times
+from harness.checkers import Result, Verdict, Wrong, is_timed, percentile, recovery_times
 from harness.explain import explain
 from harness.message import Direction
 from harness.stack import Run
@@ -28,10 +28,13 @@ KEPT = 100
 _WORDS = {"lost": "lost", "duplicated": "repeated", "reordered": "reordered", "corrupted": "corrupted"}
 
 
-def write(run: Run) -> None:
-    """Write `history.jsonl`, `results.json` and `report.html` into the run's folder."""
+def write(run: Run, repeat: str | None = None) -> None:
+    """Write `history.jsonl`, `results.json` and `report.html` into the run's folder.
+
+    `repeat` is the command that makes the run again, where there is one.
+    """
     run.history.write(run.folder / "history.jsonl")
-    results = _results(run)
+    results = {**_results(run), "repeat": repeat}
     text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
     (run.folder / "results.json").write_text(text + "\n")
     report_html.write(run.folder, run.history, results)
@@ -98,7 +101,7 @@ def _sent(run: Run, direction: Direction) -> int:
 
 
 def _timed(result: Result) -> bool:
-    return result.check.startswith("recovery")
+    return is_timed(result.check)
 
 
 def _value(result: Result, value: float | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -16,8 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from harness import scenario, series
-from harness.checkers import Verdict, percentile
+from harness import series
+from harness.checkers import Verdict, is_timed, percentile
 from harness.history import History
 from harness.journeys import Flaw, Journey, journeys
 from harness.message import Direction
@@ -92,7 +91,7 @@ def page(history: History, results: dict[str, Any]) -> str:
         wrong=told.wrong(),
         drawn=escape(told.drawn(drawn["every"])),
         picture_alt=escape(told.in_words(drawn)),
-        middle="proxy" if told.proxied else "network",
+        middle="proxy" if told.proxied and not history.echoed else "network",
     )
 
 
@@ -187,20 +186,10 @@ class _Telling:
             ("seed", str(results["seed"])),
             ("traffic", f"{results['seconds']:.1f} s"),
             ("versions", escape(", ".join(f"{name} {number}" for name, number in versions.items()))),
-            ("run it again", f"<code>{escape(self._repeat())}</code>"),
         ]
+        if results.get("repeat"):
+            facts.append(("run it again", f"<code>{escape(results['repeat'])}</code>"))
         return "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-
-    def _repeat(self) -> str:
-        results = self._results
-        name = results["scenario"]
-        # A scenario of the user's own is found by its file, which is not in the results.
-        wanted = name if name in scenario.shipped() else f"{name}.yaml"
-        command = f"pytest --scenario={shlex.quote(wanted)} --scenario-seed={results['seed']}"
-        system = results["system_under_test"]
-        if not self.proxied:
-            return f"{command} --sut=direct"
-        return command if system == "reconnect-proxy serve" else f"{command} --sut={shlex.quote(system)}"
 
     def setup(self) -> str:
         """Return the scenario's summary, line by line, where the results have it."""
@@ -235,10 +224,10 @@ class _Telling:
         allowed = [journey for journey in self._found if journey.flaws and not self._against(journey)]
         parts = [self._journeys(held, "wrong") if held else "<p>No message was wrong.</p>"]
         for check in self._results["checks"]:
-            if not check["direction"] and check["wrong"] and not check["check"].startswith("recovery"):
+            if not check["direction"] and check["wrong"] and not is_timed(check["check"]):
                 parts.append(self._sentences(check))
         for check in self._results["checks"]:
-            if check["check"].startswith("recovery") and check["verdict"] == Verdict.INVALID:
+            if is_timed(check["check"]) and check["verdict"] == Verdict.INVALID:
                 parts.append(self._sentences(check))
         if allowed:
             inside = self._journeys(allowed, "allowed")
@@ -303,7 +292,7 @@ class _Telling:
         faults = ", ".join(
             f"{fault['name']} {fault['target']} from {fault['from']:.2f} s"
             for fault in drawn["faults"]
-            if fault["from"]
+            if fault["from"] is not None
         )
         queues = "; ".join(f"{direction} at most {max(depth):,}" for direction, depth in drawn["depth"].items())
         return (
@@ -332,7 +321,7 @@ def _label(check: dict[str, Any]) -> str:
 def _value(check: dict[str, Any], value: float | str | None) -> str:
     if value is None or isinstance(value, str):
         return "nothing to measure" if value is None else value
-    return _seconds(value) if check["check"].startswith("recovery") else f"{value:,.0f}"
+    return _seconds(value) if is_timed(check["check"]) else f"{value:,.0f}"
 
 
 def _seconds(value: float | None) -> str:

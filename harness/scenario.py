@@ -10,6 +10,8 @@
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
     settle: 5s                                           # how long nothing new may come before the run is over
 
+Instead of `proxy` there may be `chain`, the options of each proxy of several in a row: [{mode: sender}, {mode: receiver}].
+With `count` upstreams a proxy gets them all; they and their links are then called upstream-1, upstream-2 …
 A moment or number of a fault may be a range, `1s..7s`, from which the seed draws. In `expect` each key bounds a checker
 (harness.checkers) in both directions; under `c2u` or `u2c` in that one; `report` asserts nothing. Messages may never be
 corrupted unless `corrupted` says otherwise.
@@ -27,8 +29,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness import clients, given, upstreams
 from harness.checkers import Expectation
 from harness.expect import expectations
-from harness.fault_entry import TARGETS, fault
-from harness.faults import FAULTS, Fault
+from harness.fault_entry import fault
+from harness.faults import FAULTS, Extent, Fault
 from harness.message import Direction, Kind
 from harness.workload import MIXED, Workload
 from reconnect_proxy import Config
@@ -69,6 +71,7 @@ class UpstreamSpec(_Section):
     """The mock upstream behind the system under test, and what it pushes to each client."""
 
     kind: Annotated[str, _known("kind of upstream", upstreams.KINDS)]
+    count: int = Field(1, ge=1, le=9)
     push: Rate = 0.0
     size: Sizes = (16, 4096)
     type: MessageKind = MIXED
@@ -85,6 +88,13 @@ class UpstreamSpec(_Section):
         return Workload(self.push, *self.size, self.type)
 
 
+class SlowSpec(_Section):
+    """Clients, the first ones, that read slowly while the traffic lasts, and as fast as they can afterwards."""
+
+    count: int = Field(1, ge=1)
+    takes: Rate = Field(gt=0)
+
+
 class ClientsSpec(_Section):
     """The clients, what each of them sends, and for how long."""
 
@@ -94,6 +104,8 @@ class ClientsSpec(_Section):
     size: Sizes = (16, 4096)
     type: MessageKind = MIXED
     lasts: Seconds = Field(alias="for", gt=0)
+    ping: Seconds | None = Field(None, gt=0)
+    slow: SlowSpec | None = None
 
     @property
     def load(self) -> Workload:
@@ -114,12 +126,18 @@ def _options(value: object) -> object:
     return options
 
 
+def numbered(name: str, count: int) -> list[str]:
+    """Return what the parts of one sort are called: `name` if there is one, else `name-1`, `name-2` …"""
+    return [name] if count == 1 else [f"{name}-{index}" for index in range(1, count + 1)]
+
+
 class Scenario(_Section):
     """One scenario, checked. See the module's text for its keys."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     summary: str
     proxy: Annotated[dict[str, Any], BeforeValidator(_options)] = {}
+    chain: list[Annotated[dict[str, Any], BeforeValidator(_options)]] = []
     upstream: UpstreamSpec
     clients: ClientsSpec
     faults: list[Annotated[Fault, BeforeValidator(fault)]] = []
@@ -131,6 +149,44 @@ class Scenario(_Section):
         if not self.directions:
             raise ValueError("nobody says anything: give clients `send`, or the upstream `push`")
         return self
+
+    @model_validator(mode="after")
+    def _one_proxy_or_a_chain(self) -> Scenario:
+        if self.chain and self.proxy:
+            raise ValueError("there is `proxy` and `chain`: give the options of one proxy, or of each in a chain")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_there(self) -> Scenario:
+        there = {"link": self.link_names, "process": [*self.upstream_names, *self.proxy_names, "clients"]}
+        for index, done in enumerate(self.faults):
+            sort = FAULTS[done.do].target
+            if done.target not in there[sort]:
+                raise ValueError(f"faults.{index}: no {sort} is called {done.target}; there is {', '.join(there[sort])}")
+            if done.target in self.proxy_names and FAULTS[done.do].extent is Extent.EITHER and done.lasts is not None:
+                raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
+        return self
+
+    @property
+    def proxies(self) -> list[dict[str, Any]]:
+        """The options of each proxy, from the clients to the upstream."""
+        return self.chain or [self.proxy]
+
+    @property
+    def proxy_names(self) -> list[str]:
+        """What the proxies are called, from the clients to the upstream."""
+        return numbered("proxy", len(self.proxies))
+
+    @property
+    def upstream_names(self) -> list[str]:
+        """What the upstreams are called."""
+        return numbered("upstream", self.upstream.count)
+
+    @property
+    def link_names(self) -> list[str]:
+        """What the links are called, from the clients to the upstreams: `client`, `middle` in a chain, `upstream`."""
+        between = len(self.proxies) - 1
+        return ["client", *(numbered("middle", between) if between else []), *self.upstream_names]
 
     @property
     def directions(self) -> list[Direction]:
@@ -145,7 +201,7 @@ class Scenario(_Section):
     def links(self) -> list[str]:
         """The links that faults are done to."""
         targets = {done.target for done in self.faults if FAULTS[done.do].target == "link"}
-        return [link for link in TARGETS["link"] if link in targets]
+        return [link for link in self.link_names if link in targets]
 
 
 def load(path: Path) -> Scenario:

@@ -161,6 +161,8 @@ class Stack:
                 load=self.scenario.clients.load,
                 count=self.scenario.clients.count,
                 lasts=self.scenario.clients.lasts,
+                ping=self.scenario.clients.ping,
+                slow=self.scenario.clients.slow.model_dump() if self.scenario.clients.slow else None,
                 url=url._replace(netloc=address).geturl(),
             )
             await clients.hear(within=60 + self.scenario.clients.count / 50)

@@ -194,6 +194,10 @@ class OwnProxy(_Started):
 class Listening(_Started):
     """A system under test that is told where to listen: a port that is free, or was a moment ago."""
 
+    def describe(self) -> str:
+        """Return what it is, for the header of a run."""
+        raise NotImplementedError
+
     async def prepare(self, folder: Path, warden: Warden) -> None:
         """Do what has to be done once before a command is started; nothing, if not overridden."""
 

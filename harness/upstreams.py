@@ -6,9 +6,10 @@
 | push | an ordinary server that sends messages of its own |
 | echo | an ordinary server that sends back what it gets |
 | aware | keeps sessions, counts, and resumes: the aware side of PROTOCOL.md (`harness.aware`) |
+| gate | announces a state with which it can be reconnected: PROTOCOL.md section 5 (`harness.gate`) |
 
-A kind is a class with `serve`, and `admit` and `greet` where it has a say in the handshake; a new one is an entry in
-`KINDS`. What an ordinary server pushes is one stream for each session id that the handshake names, or else for each
+Each of them can be rude as well (`harness.rude`). A kind is a class with `serve`, and `admit` and `greet` where it has a
+say in the handshake; a new one is an entry in `kinds`. What an ordinary server pushes is one stream for each session id that the handshake names, or else for each
 connection: a redial goes on with the number where the last link stopped, and repeats nothing.
 """
 
@@ -26,6 +27,7 @@ from websockets.http11 import Request, Response
 
 from harness.actor import background, obey, run, say
 from harness.aware import AwareUpstream
+from harness.gate import GateUpstream
 from harness.history import End, Recorder
 from harness.message import Direction, decode
 from harness.workload import Speaker, Workload

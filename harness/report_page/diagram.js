@@ -6,10 +6,28 @@ const MIDDLE = 230;
 const MIDDLE_BOTTOM = 284;
 const UPSTREAMS = 416;
 // Strokes are drawn in portions: within one stroke lines that cross do not add up.
-const PORTION = 400;
+const PORTION = 200;
+// How many lines of a sort are drawn at a time. More could not be told apart, and take seconds without a graphics card.
+const MOST_LINES = 2000;
 
 function lanes(direction) {
+  if (data.echoed) return [CLIENTS, CLIENTS];
   return direction === "c2u" ? [CLIENTS, UPSTREAMS] : [UPSTREAMS, CLIENTS];
+}
+
+// The corners of a message's line: moments and heights. What is echoed turns round at the other end, half-way for all
+// that is known; what is lost is known to have left, and not how far it came.
+function corners(column, i, direction) {
+  const [from, to] = lanes(direction);
+  const [sent, arrived] = [column.sent[i], column.arrived[i]];
+  const far = data.echoed ? UPSTREAMS : to;
+  if (Number.isNaN(arrived)) return [[sent, from], [sent, from + (far - from) * 0.22]];
+  return data.echoed ? [[sent, from], [(sent + arrived) / 2, far], [arrived, to]] : [[sent, from], [arrived, to]];
+}
+
+function draw(pen, x, [first, ...others]) {
+  pen.moveTo(x(first[0]), first[1]);
+  for (const [t, y] of others) pen.lineTo(x(t), y);
 }
 
 function visible(visit) {
@@ -31,25 +49,28 @@ function paintDiagram() {
   const { pen, width, height } = surface("diagram");
   const x = place(width);
   timeAxis(pen, x, width, height - 10, CLIENTS, UPSTREAMS);
-  const bands = paintFaults(pen, x, width);
   const lines = { c2u: { quick: [], held: [] }, u2c: { quick: [], held: [] } };
-  const flawed = [];
+  const [wrong, allowed] = [[], []];
+  let bands = [];
   visible((column, i, direction) => {
     const flaw = column.flaw.get(i);
-    if (flaw) flawed.push([column, i, direction, flaw]);
-    else lines[direction][column.arrived[i] - column.sent[i] > data.held ? "held" : "quick"].push(column, i);
+    if (flaw) (against(flaw, direction) ? wrong : allowed).push([column, i, direction, flaw]);
+    else lines[direction][column.arrived[i] - column.sent[i] > data.held ? "held" : "quick"].push([column, i, direction]);
   });
   clipped(pen, width, height, () => {
     for (const pace of ["quick", "held"]) {
-      for (const direction of DIRECTIONS) paintLines(pen, x, lines[direction][pace], direction, pace);
+      for (const direction of DIRECTIONS) paintLines(pen, x, thinned(lines[direction][pace], x), direction, pace);
     }
+    for (const flawed of thinned(allowed, x)) paintFlaw(pen, x, allowed.length, ...flawed);
+    // Over the lines: a fault is to be seen among many of them.
+    bands = paintFaults(pen, x, width);
     paintQueue(pen, x, width);
     paintEnds(pen, x);
     paintRecoveries(pen, x);
-    for (const wrong of flawed) paintFlaw(pen, x, ...wrong);
+    for (const flawed of thinned(wrong, x)) paintFlaw(pen, x, wrong.length, ...flawed);
   });
   paintLanes(pen, width);
-  for (const [fault, left, right, y] of bands) paintName(pen, `${fault.name} ${fault.target}`, left, right, y);
+  for (const [fault, left, right, y] of bands) paintName(pen, fault, left, right, y);
 }
 
 // Each fault is drawn where it was done: on its link, or along the lane of the end that it was done to.
@@ -70,9 +91,11 @@ function paintFaults(pen, x, width) {
   return bands;
 }
 
-function paintName(pen, name, left, right, y) {
+function paintName(pen, fault, left, right, y) {
+  const fits = (name) => pen.measureText(name).width + 8 <= right - left;
+  const name = [`${fault.name} ${fault.target}`, fault.name].find(fits);
+  if (!name) return;
   const wide = pen.measureText(name).width + 8;
-  if (right - left < wide) return;
   pen.fillStyle = colour("ground");
   pen.globalAlpha = 0.85;
   pen.fillRect((left + right - wide) / 2, y - 9, wide, 18);
@@ -82,20 +105,26 @@ function paintName(pen, name, left, right, y) {
   pen.fillText(name, (left + right) / 2, y + 4);
 }
 
+// One line of those that would cover each other, and of what is left not more than can be told apart.
+function thinned(lines, x) {
+  const distinct = new Map();
+  for (const line of lines) {
+    const [column, i] = line;
+    const key = `${Math.round(x(column.sent[i]))} ${Math.round(x(column.arrived[i]))} ${line[2]}`;
+    if (!distinct.has(key)) distinct.set(key, line);
+  }
+  const kept = [...distinct.values()];
+  const every = Math.ceil(kept.length / MOST_LINES);
+  return every > 1 ? kept.filter((_, at) => at % every === 0) : kept;
+}
+
 function paintLines(pen, x, lines, direction, pace) {
-  const [from, to] = lanes(direction);
-  const count = lines.length / 2;
-  const least = pace === "held" ? 0.12 : 0.05;
-  pen.globalAlpha = Math.max(least, Math.min(pace === "held" ? 0.85 : 0.6, (pace === "held" ? 900 : 500) / count));
+  const [least, most, ink] = pace === "held" ? [0.1, 0.85, 260] : [0.06, 0.6, 160];
+  pen.globalAlpha = Math.max(least, Math.min(most, ink / lines.length));
   pen.strokeStyle = colour(direction);
-  for (let start = 0; start < lines.length; start += 2 * PORTION) {
+  for (let start = 0; start < lines.length; start += PORTION) {
     pen.beginPath();
-    for (let at = start; at < Math.min(lines.length, start + 2 * PORTION); at += 2) {
-      const column = lines[at];
-      const i = lines[at + 1];
-      pen.moveTo(x(column.sent[i]), from);
-      pen.lineTo(x(column.arrived[i]), to);
-    }
+    for (const line of lines.slice(start, start + PORTION)) draw(pen, x, corners(...line));
     pen.stroke();
   }
   pen.globalAlpha = 1;
@@ -131,9 +160,6 @@ function paintQueue(pen, x, width) {
   pen.globalAlpha = 0.8;
   pen.fillRect(LEFT, MIDDLE_TOP, width, MIDDLE_BOTTOM - MIDDLE_TOP);
   pen.globalAlpha = 1;
-  for (const fault of data.faults) {
-    if (fault.on === "process" && fault.target === "proxy") band(pen, x, width, fault, MIDDLE_TOP, MIDDLE_BOTTOM);
-  }
   for (const [direction, steps] of queues) {
     const reach = ((MIDDLE_BOTTOM - MIDDLE_TOP) / 2 - 3) * (direction === "c2u" ? -1 : 1);
     pen.beginPath();
@@ -191,25 +217,28 @@ function paintRecoveries(pen, x) {
 const SHAPES = { l: "✕", d: "◆", r: "▲", c: "■" };
 const CHECKS = { l: "lost", d: "duplicated", r: "reordered", c: "corrupted" };
 
-function paintFlaw(pen, x, column, i, direction, flaw) {
-  const against = [...flaw.letters].some((letter) => data.failed.includes(`${CHECKS[letter]} ${direction}`));
-  const [from, to] = lanes(direction);
-  const lost = Number.isNaN(column.arrived[i]);
-  const endX = x(lost ? column.sent[i] : column.arrived[i]);
-  // What is lost is known to have left, and not how far it came.
-  const endY = lost ? from + (to - from) * 0.22 : to;
-  pen.strokeStyle = pen.fillStyle = colour(against ? "bad" : "quiet");
-  pen.lineWidth = against ? 2 : 1;
+// Whether a flaw is held against the run, or allowed by the scenario.
+function against(flaw, direction) {
+  return [...flaw.letters].some((letter) => data.failed.includes(`${CHECKS[letter]} ${direction}`));
+}
+
+// What the scenario allows is drawn as thinly as any other line; what it does not is to be seen.
+function paintFlaw(pen, x, count, column, i, direction, flaw) {
+  const held = against(flaw, direction);
+  const line = corners(column, i, direction);
+  const [end, y] = line.at(-1);
+  pen.strokeStyle = pen.fillStyle = colour(held ? "bad" : "quiet");
+  pen.globalAlpha = Math.max(held ? 0.3 : 0.04, Math.min(1, (held ? 900 : 80) / count));
+  pen.lineWidth = held ? 2 : 1;
   pen.beginPath();
-  if (flaw.wasSent) {
-    pen.moveTo(x(column.sent[i]), from);
-    pen.lineTo(endX, endY);
-  }
+  if (flaw.wasSent) draw(pen, x, line);
   pen.stroke();
+  pen.globalAlpha = 1;
   pen.lineWidth = 1;
+  if (!held && count > 200) return;
   pen.textAlign = "center";
   pen.font = "bold 14px system-ui, 'DejaVu Sans', sans-serif";
-  pen.fillText(SHAPES[flaw.letters[0]], endX, endY + 5);
+  pen.fillText(SHAPES[flaw.letters[0]], x(end), y + 5);
   pen.font = "12px system-ui, 'DejaVu Sans', sans-serif";
 }
 
@@ -235,17 +264,18 @@ function nearest(pointX, pointY, width) {
   let best = null;
   let least = 6;
   visible((column, i, direction, session) => {
-    const [from, to] = lanes(direction);
-    const lost = Number.isNaN(column.arrived[i]);
-    const share = (pointY - from) / (to - from);
-    if (share < 0 || share > (lost ? 0.25 : 1)) return;
-    const startX = x(column.sent[i]);
-    const endX = lost ? startX : x(column.arrived[i]);
-    const lean = Math.hypot(endX - startX, to - from) / Math.abs(to - from);
-    const distance = Math.abs(startX + (endX - startX) * share - pointX) / lean;
-    if (distance < least) {
-      least = distance;
-      best = { column, i, direction, session };
+    const line = corners(column, i, direction);
+    for (let at = 1; at < line.length; at += 1) {
+      const [[startT, startY], [endT, endY]] = [line[at - 1], line[at]];
+      const share = (pointY - startY) / (endY - startY);
+      if (share < 0 || share > 1) continue;
+      const [startX, endX] = [x(startT), x(endT)];
+      const lean = Math.hypot(endX - startX, endY - startY) / Math.abs(endY - startY);
+      const distance = Math.abs(startX + (endX - startX) * share - pointX) / lean;
+      if (distance < least) {
+        least = distance;
+        best = { column, i, direction, session };
+      }
     }
   });
   return best;

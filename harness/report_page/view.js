@@ -60,14 +60,14 @@ function paint() {
   document.getElementById("shown").textContent = `${view.from.toFixed(digits)} to ${view.to.toFixed(digits)} s`;
 }
 
-// A canvas ready to be drawn on, in CSS pixels; twice as fine as the screen at least, for paper.
+// A canvas ready to be drawn on, in CSS pixels; on paper as fine as on the finest screen.
 function surface(id) {
   const canvas = document.getElementById(id);
   const height = Number(canvas.dataset.height || canvas.getAttribute("height"));
   canvas.dataset.height = height;
   canvas.style.height = `${height}px`;
   const width = canvas.clientWidth;
-  const fine = Math.max(2, window.devicePixelRatio || 1);
+  const fine = document.documentElement.classList.contains("printing") ? 3 : window.devicePixelRatio || 1;
   canvas.width = Math.round(width * fine);
   canvas.height = Math.round(height * fine);
   const pen = canvas.getContext("2d");

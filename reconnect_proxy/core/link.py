@@ -56,7 +56,7 @@ class Leg(Protocol):
         """Return a number that differs from that of the last call if any byte arrived in between."""
 
     def flushed(self) -> bool:
-        """Tell whether all that was written has left the process."""
+        """Tell whether all that was written has reached the peer, as far as the system can say."""
 
 
 class DeliveryUncertain(Exception):
@@ -335,6 +335,11 @@ class Link:
             asked = self._tokens[0][1] if self._tokens else now
             # Heard after that time: what came before it may have been sent before the Ping was there.
             if self.heard_at >= asked + timeout and self.leg.flushed():
+                if self.aware:
+                    # It was promised more than at most once; and it states its count when it comes back.
+                    self.leg.abort()
+                    self.on_lost(1006, f"an aware peer answered no Ping for {timeout:g} s")
+                    return
                 self._become_mute()
                 if self.dead:
                     # That was the last thing its session waited for.

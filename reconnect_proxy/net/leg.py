@@ -14,7 +14,9 @@ memory of their heads at once. aiofastnet copies what it cannot send; uvloop kee
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import termios
 from collections.abc import Callable, MutableSet
 from typing import Any, NamedTuple
 
@@ -255,8 +257,15 @@ class WebSocketLeg(WSListener):
         return len(self.protocol.get_buffer(-1)) if self.protocol is not None else 0
 
     def flushed(self) -> bool:
-        """Tell whether the write buffer is empty."""
-        return self.transport.underlying_transport.get_write_buffer_size() == 0
+        """Tell whether the write buffer is empty, and where the system can say so (Linux) the kernel's as well."""
+        transport = self.transport.underlying_transport
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        try:
+            unacknowledged = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return True
+        return not any(unacknowledged)
 
     # The rest of RFC 6455.
 

@@ -278,6 +278,43 @@ async def test_the_retry_budget_begins_anew_with_each_loss(serve: Serve) -> None
         assert await server.recv() == "alive"
 
 
+# Either link lost with its last words unread.
+
+
+@pytest.mark.parametrize("how", ["reset", "drop"])
+async def test_last_words_and_the_cut_of_a_client_arrive_together(serve: Serve, upstream: RawServer, how: str) -> None:
+    """The proxy finds data and the end of the link at once: it delivers the one and notices the other."""
+    proxy = await serve(upstream.url, "--grace", "300ms")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    proxy.signal(signal.SIGSTOP)
+    await client.send("last words")
+    client.reset() if how == "reset" else client.drop()
+    await client.ended()
+    proxy.signal(signal.SIGCONT)
+    assert await server.recv() == "last words"
+    assert (await server.ended(within=8)).code != 1006
+
+
+@pytest.mark.parametrize("how", ["reset", "drop"])
+async def test_last_words_and_the_cut_of_an_upstream_arrive_together(
+    serve: Serve, upstream: RawServer, how: str
+) -> None:
+    """The same on the other side: the client hears the last words, and the upstream is dialled again."""
+    proxy = await serve(upstream.url)
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    proxy.signal(signal.SIGSTOP)
+    await server.send("last words")
+    server.reset() if how == "reset" else server.drop()
+    await server.ended()
+    proxy.signal(signal.SIGCONT)
+    assert await client.recv() == "last words"
+    again = await upstream.accept(within=8)
+    await again.send("again")
+    assert await client.recv() == "again"
+
+
 # The upstream's memory of the session.
 
 

@@ -23,6 +23,7 @@ from harness.message import Direction
 from tests.harness.histories import conversation, fault, history, message
 
 ALL = range(1, 11)
+U2C = Direction.U2C
 EXPECTED = [Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted")]
 
 
@@ -144,6 +145,25 @@ def test_a_stream_that_stays_dead_never_recovers() -> None:
     assert [seconds for seconds, _ in recovery_times(found)] == [math.inf]
     judged = judge(found, [Expectation("recovery_p99", None, 60.0)], [Direction.C2U])
     assert judged.verdict is Verdict.INVALID
+
+
+def test_a_client_that_gets_another_stream_has_recovered() -> None:
+    """An ordinary server begins a stream anew on a new connection: later faults say nothing about the first one."""
+    streams = [
+        message("received", 1, t, direction=U2C, stream=stream)
+        for t, stream in ((1.0, "u1.1"), (5.2, "u1.2"), (9.3, "u1.3"))
+    ]
+    found = history(*streams, faults=[fault(4.0, 5.0), fault(8.0, 9.0)])
+    assert [seconds for seconds, _ in recovery_times(found)] == pytest.approx([0.2, 0.3])
+
+
+def test_a_slow_client_is_not_hidden_by_a_fast_one() -> None:
+    """Where one stream goes to several clients, each of them has to recover."""
+    sent = [message("sent", number, 4.0 + number, direction=U2C, stream="u1.1") for number in (1, 2)]
+    fast = [message("received", number, 4.5 + number, direction=U2C, stream="u1.1") for number in (1, 2)]
+    slow = message("received", 1, 4.9, direction=U2C, stream="u1.1", name="c02")
+    found = history(*sent, *fast, slow, faults=[fault(4.0, 5.2)])
+    assert [seconds for seconds, _ in recovery_times(found)] == pytest.approx([0.3, math.inf])
 
 
 def test_a_stream_that_had_ended_is_not_asked_to_recover() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.history import End, History, Recorder
+from harness.history import End, History, LinkEvent, Recorder
 from harness.message import Direction, Kind, Reading
-from tests.harness.histories import conversation, fault, history
+from tests.harness.histories import conversation, fault, history, message
 
 LABEL = Reading("c01", "c2u", 1, 100, Kind.TEXT)
 
@@ -106,3 +106,33 @@ def test_the_faults_of_a_moment_are_those_that_were_on_or_have_just_been() -> No
     """What a fault breaks shows from the moment it is asked for until a second behind it."""
     found = history(faults=[fault(4.0, 5.0), fault(None, None)])
     assert [len(found.faults_on(t)) for t in (3.9, 3.995, 4.5, 5.9, 6.1)] == [0, 1, 1, 1, 0]
+
+
+def test_a_history_that_was_written_can_be_read(tmp_path: Path) -> None:
+    """It is the same one, its times counted from its start."""
+    told = history(
+        *conversation([1, 2], sent=3),
+        message("received", 9, 4.0, wrong="its checksum does not match"),
+        faults=[fault(2.0, 2.5), fault(None, None, "no Toxiproxy")],
+        links=[LinkEvent(1.5, End.CLIENT, "c01", "disconnected", False, 1006, "gone")],
+    )
+    told.write(tmp_path / "history.jsonl")
+    assert History.read(tmp_path / "history.jsonl") == told
+    told.start = 1.0
+    told.write(tmp_path / "history.jsonl")
+    assert History.read(tmp_path / "history.jsonl").messages[0].t == 0.0
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    """The last one may have been cut short by a kill, others not."""
+    (tmp_path / "history.jsonl").write_text('{"t":\n{"t"')
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 1: it is not JSON"):
+        History.read(tmp_path / "history.jsonl")
+
+
+@pytest.mark.parametrize("line", ['{"event":"fault"}', '{"t":1,"stream":"c01","event":"sent"}', "[]", "{}"])
+def test_what_is_no_history_is_not_read(tmp_path: Path, line: str) -> None:
+    """It says which line, and what the matter is."""
+    (tmp_path / "history.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 1: it is no event of a history"):
+        History.read(tmp_path / "history.jsonl")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from reconnect_proxy.core.context import Context, Opening
-from reconnect_proxy.core.events import Event
+from reconnect_proxy.core.context import Context, Opening, State
+from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Leg, Link
 from reconnect_proxy.core.outbox import Message, Opcode
-from reconnect_proxy.core.policy import Policy
+from reconnect_proxy.core.policy import RECEIVER, Policy
 from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
 
+#: Pings far apart, so that a test about something else may let time pass.
+CALM = Policy(ping_interval=1000.0, ping_timeout=1000.0)
+SHARED = replace(RECEIVER, shared=True, ping_interval=1000.0, ping_timeout=1000.0)
+#: What the proxy holds at most before it holds the sender back, in bytes.
+SMALL = 1000
 #: A legal session id, for sessions whose id does not matter.
 SESSION_ID = "0123456789abcdefABCDEF"
 
@@ -257,3 +262,34 @@ def say(link: Link, *payloads: bytes | str) -> None:
 def pong(link: Link, number: int) -> None:
     """Let the peer of `link` answer the Ping that stands for message `number`."""
     link.on_pong(number.to_bytes(8, "big"))
+
+
+def over(stage: Stage) -> bool:
+    """Tell whether the session has ended: said so once, and left neither a timer nor a dial nor a link."""
+    ended = stage.context.state is State.ENDED
+    if ended:
+        assert stage.ended == 1
+        assert stage.clock.live == 0
+        assert stage.dialler.under_way is None
+        assert stage.context.incoming == []
+        assert stage.context.upstream.link is None
+    return ended
+
+
+def the_end(stage: Stage) -> SessionEnded:
+    """Return the event of the session's end."""
+    assert over(stage)
+    [ended] = stage.seen(SessionEnded)
+    assert isinstance(ended, SessionEnded)
+    return ended
+
+
+def confirm(leg: FakeLeg, link: Link) -> None:
+    """Answer the last Ping that was written to `leg`."""
+    pong(link, leg.pings[-1])
+
+
+def confirm_all(stage: Stage, leg: FakeLeg, link: Link) -> None:
+    """Let the quiet Ping go out, and answer it."""
+    stage.clock.advance(0.2)
+    confirm(leg, link)

@@ -1,0 +1,68 @@
+"""A link with everything around it, for the tests of `Link` alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.outbox import Message, Opcode, Outbox
+from reconnect_proxy.core.policy import Policy
+
+from .fakes import FakeClock, FakeLeg, say
+
+#: Short enough to be read, long enough to differ: a silent peer is lost after 7 s.
+POLICY = Policy(ping_interval=5.0, ping_timeout=2.0)
+
+
+@dataclass
+class Listener:
+    """Writes down what a link reports; satisfies `Owner`."""
+
+    relieved: int = 0
+    lost: list[tuple[int, str]] = field(default_factory=list)
+    too_big: list[str] = field(default_factory=list)
+    mute: int = 0
+
+    def link_relieved(self, link: Link) -> None:
+        """Count it."""
+        self.relieved += 1
+
+    def link_lost(self, link: Link, code: int, reason: str) -> None:
+        """Write it down."""
+        self.lost.append((code, reason))
+
+    def link_too_big(self, link: Link, reason: str) -> None:
+        """Write it down."""
+        self.too_big.append(reason)
+
+    def link_mute(self, link: Link) -> None:
+        """Count it."""
+        self.mute += 1
+
+
+class Rig:
+    """A link with everything around it."""
+
+    def __init__(self, policy: Policy = POLICY, outbox: Outbox | None = None, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.leg = FakeLeg()
+        self.outbox = outbox or Outbox(10_000_000)
+        self.owner = Listener()
+        self.delivered: list[Message] = []
+        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy)
+
+    def _deliver(self, link: Link, opcode: int, payload: bytes) -> None:
+        assert link is self.link
+        self.delivered.append((opcode, payload))
+
+    def send(self, count: int = 1, size: int = 1) -> None:
+        """Push messages and pump, one by one, as a session does."""
+        for _ in range(count):
+            self.outbox.push((Opcode.BINARY, bytes(size)))
+            self.link.pump()
+
+    def keep_hearing(self, seconds: float) -> None:
+        """Let time pass while the peer sends data now and then, and answers nothing."""
+        for _ in range(round(seconds * 4)):
+            self.clock.advance(0.25)
+            say(self.link, b"data")

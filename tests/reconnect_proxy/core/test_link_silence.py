@@ -1,0 +1,192 @@
+"""How a silent peer is told from a mute one, and both from one that the proxy itself does not read (section 4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from .fakes import pong, say
+from .link_rig import Rig
+
+# How silence is judged.
+
+
+def test_an_idle_link_is_pinged_after_the_interval() -> None:
+    """And again after each further one, as long as the peer answers."""
+    rig = Rig()
+    for _ in range(5):
+        rig.clock.advance(4.9)
+        assert rig.leg.pings == []
+        rig.clock.advance(0.2)
+        assert rig.leg.pings, "no idle Ping"
+        pong(rig.link, rig.leg.pings.pop())
+    assert rig.owner.lost == []
+
+
+def test_a_silent_link_is_lost_after_interval_and_timeout() -> None:
+    """Not before, and its socket is dropped."""
+    rig = Rig()
+    rig.clock.advance(6.9)
+    assert rig.owner.lost == []
+    rig.clock.advance(0.2)
+    assert [code for code, _ in rig.owner.lost] == [1006]
+    assert rig.leg.aborted
+    assert rig.clock.live == 0
+
+
+@pytest.mark.parametrize("sign", ["message", "ping", "pong", "stale pong", "part of a message"])
+def test_any_sign_of_life_keeps_a_link(sign: str) -> None:
+    """Data, a Ping, a Pong, even bytes of a message that is not complete."""
+    rig = Rig()
+    for _ in range(20):
+        rig.clock.advance(3.0)
+        if sign == "message":
+            say(rig.link, b"x")
+        elif sign == "ping":
+            rig.link.on_heard()
+        elif sign == "pong" and rig.leg.pings:
+            pong(rig.link, rig.leg.pings[-1])
+        elif sign == "stale pong":
+            rig.link.on_pong(b"unsolicited")
+        else:
+            rig.leg.bytes_read += 1
+    assert rig.owner.lost == []
+
+
+def test_a_link_that_is_not_read_is_not_judged() -> None:
+    """Its silence is the proxy's own; judging starts anew when it is read again."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(1.0)
+    rig.link.regulate(True)
+    rig.clock.advance(100.0)
+    assert (rig.owner.lost, rig.owner.mute, rig.outbox.confirmed) == ([], 0, 0)
+    rig.link.regulate(False)
+    rig.clock.advance(6.8)
+    assert rig.owner.lost == []
+    rig.clock.advance(6.0)
+    assert [code for code, _ in rig.owner.lost] == [1006]
+
+
+def test_a_pong_that_was_not_read_does_not_make_a_peer_mute() -> None:
+    """The peer answered; the proxy was not listening, and now the Pong is behind the data."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(0.2)
+    rig.link.regulate(True)
+    rig.clock.advance(50.0)
+    rig.link.regulate(False)
+    say(rig.link, b"data")
+    rig.clock.advance(1.9)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 0)
+    pong(rig.link, 10)
+    rig.keep_hearing(20.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 10)
+
+
+def test_a_mute_peer_is_found_out_although_reading_it_stops_now_and_then() -> None:
+    """What does not count is the time it was not read, not all that came before."""
+    rig = Rig()
+    rig.send(10)
+    for _ in range(10):
+        rig.keep_hearing(0.5)
+        rig.link.regulate(True)
+        rig.clock.advance(1.0)
+        rig.link.regulate(False)
+    assert rig.owner.mute == 1
+
+
+def test_reading_is_stopped_and_resumed_once_each() -> None:
+    """`regulate` states what is wanted; the socket hears only changes."""
+    rig = Rig()
+    for pause in (False, True, True, False, False):
+        rig.link.regulate(pause)
+        assert rig.leg.paused is pause
+
+
+# A mute peer.
+
+
+def test_a_peer_that_sends_data_and_answers_no_ping_is_mute() -> None:
+    """After the timeout: reported once, what was written counts as confirmed, and so does all that follows."""
+    rig = Rig()
+    rig.send(10)
+    rig.keep_hearing(1.75)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 0)
+    rig.keep_hearing(2.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (1, 10)
+    rig.send(100)
+    assert len(rig.outbox) == 0
+    pings = len(rig.leg.pings)
+    rig.keep_hearing(60.0)
+    assert (rig.owner.mute, rig.owner.lost, len(rig.leg.pings)) == (1, [], pings)
+
+
+def test_an_aware_peer_that_answers_no_ping_loses_its_link_and_nothing_else() -> None:
+    """At most once would break what it is promised, so it must come back and state its count."""
+    rig = Rig()
+    rig.link.resume(0)
+    rig.send(3)
+    rig.keep_hearing(4.0)
+    assert (rig.owner.mute, len(rig.owner.lost), rig.leg.aborted) == (0, 1, True)
+    assert (rig.outbox.confirmed, rig.outbox.pending) == (0, 3)
+
+
+def test_an_idle_talker_that_answers_no_ping_is_mute_only_after_it_was_asked() -> None:
+    """No Ping, no judgement."""
+    rig = Rig()
+    rig.keep_hearing(30.0)
+    assert rig.owner.mute == 0
+
+
+def test_a_peer_that_has_answered_once_is_never_mute() -> None:
+    """It answers Pings; that one is late means that what it was sent is late."""
+    rig = Rig()
+    rig.send(64)
+    pong(rig.link, 64)
+    rig.send(64)
+    rig.keep_hearing(60.0)
+    assert (rig.owner.mute, rig.outbox.confirmed) == (0, 64)
+
+
+def test_a_peer_is_not_mute_while_the_ping_has_not_left_the_process() -> None:
+    """It cannot answer what it was not sent."""
+    rig = Rig()
+    rig.leg.all_written = False
+    rig.send(10)
+    rig.keep_hearing(10.0)
+    assert rig.owner.mute == 0
+    rig.leg.all_written = True
+    rig.keep_hearing(1.0)
+    assert rig.owner.mute == 1
+
+
+def test_a_peer_that_says_nothing_at_all_is_lost_not_mute() -> None:
+    """Its messages are sent again on the next link."""
+    rig = Rig()
+    rig.send(10)
+    rig.clock.advance(20.0)
+    assert (rig.owner.mute, len(rig.owner.lost), rig.outbox.confirmed) == (0, 1, 0)
+
+
+def test_a_peer_that_falls_silent_is_not_mute_because_it_spoke_before_or_around_the_ping() -> None:
+    """What was sent to it is uncertain, not confirmed: the next link sends it again."""
+    rig = Rig()
+    rig.leg.bytes_read += 1
+    say(rig.link, b"greeting")
+    rig.send(10)
+    rig.clock.advance(0.15)
+    assert rig.leg.pings == [10]
+    rig.leg.bytes_read += 1
+    say(rig.link, b"sent before it read the Ping")
+    rig.clock.advance(20.0)
+    assert (rig.owner.mute, len(rig.owner.lost), rig.outbox.confirmed) == (0, 1, 0)
+
+
+def test_forged_pongs_do_not_keep_a_peer_from_being_mute() -> None:
+    """They answer nothing."""
+    rig = Rig()
+    rig.send(10)
+    for _ in range(16):
+        rig.clock.advance(0.25)
+        rig.link.on_pong(b"unsolicited")
+    assert rig.owner.mute == 1

@@ -1,0 +1,173 @@
+"""The shared session of `receiver` mode: many clients, one upstream, each client at its own place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconnect_proxy.core.context import State
+from reconnect_proxy.core.events import (
+    SlowClientClosed,
+    TakenOver,
+)
+from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.policy import GraceOn, Policy
+from reconnect_proxy.core.wire import Claim
+
+from .fakes import (
+    SESSION_ID,
+    SHARED,
+    SMALL,
+    FakeLeg,
+    Stage,
+    confirm,
+    confirm_all,
+    over,
+    say,
+    the_end,
+)
+
+# Receiver mode: fan-out.
+
+
+def shared(clients: int = 3, policy: Policy = SHARED) -> tuple[Stage, list[tuple[FakeLeg, Link]], FakeLeg, Link]:
+    """Return a shared session with so many clients attached."""
+    stage = Stage(policy)
+    stage.open()
+    upstream, upstream_link = stage.connect()
+    return stage, [stage.client() for _ in range(clients)], upstream, upstream_link
+
+
+def test_receiver_each_client_gets_every_message_and_any_may_send() -> None:
+    """From the moment it attaches, and nobody is taken over."""
+    stage, [(a, a_link), (b, b_link)], upstream, upstream_link = shared(2)
+    say(upstream_link, "1")
+    c, c_link = stage.client()
+    say(upstream_link, "2")
+    say(c_link, "from c")
+    say(a_link, "from a")
+    say(b_link, "from b")
+    assert (a.payloads, b.payloads, c.payloads) == ([b"1", b"2"], [b"1", b"2"], [b"2"])
+    assert upstream.payloads == [b"from c", b"from a", b"from b"]
+    assert a.closed is b.closed is None
+    assert stage.seen(TakenOver) == []
+
+
+def test_receiver_messages_with_no_client_wait_for_the_first_to_come() -> None:
+    """One upstream connection throughout, and no end of the waiting."""
+    stage, clients, upstream, upstream_link = shared(3)
+    say(upstream_link, "1")
+    stage.clock.advance(0.2)
+    for leg, link in clients:
+        confirm(leg, link)
+    for _, link in clients:
+        link.on_lost(1001, "")
+    say(upstream_link, "2", "3")
+    stage.clock.advance(500.0)
+    a, _ = stage.client()
+    b, _ = stage.client()
+    say(upstream_link, "4")
+    assert a.payloads == [b"2", b"3", b"4"]
+    assert b.payloads == [b"4"]
+    assert len(stage.dialler.dials) == 1
+    assert upstream.closed is None
+
+
+def test_receiver_clients_confirm_each_for_itself() -> None:
+    """A client that has everything does not free what another one is owed."""
+    stage, [(a, a_link), (b, b_link)], _, upstream_link = shared(2)
+    say(upstream_link, "1", "2")
+    stage.clock.advance(0.2)
+    confirm(a, a_link)
+    assert (len(a_link.outbox), len(b_link.outbox)) == (0, 2)
+    say(upstream_link, "3")
+    a_link.on_lost(1006, "")
+    assert b.payloads == [b"1", b"2", b"3"]
+    assert stage.context.received_from_upstream == 3
+    confirm(b, b_link)
+    assert len(stage.context.u2c) == 1
+
+
+def test_receiver_one_slow_client_is_closed_with_1013_for_the_sake_of_the_others() -> None:
+    """Past the high-water mark, not before; the upstream is not held back."""
+    stage, [(a, a_link), (b, _)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    a.writable = False
+    for n in range(9):
+        say(upstream_link, bytes(10))
+        stage.clock.advance(0.2)
+        confirm(b, stage.context.incoming[1])
+        assert a.closed is None, n
+    say(upstream_link, bytes(10))
+    assert a.closed == (1013, "too slow")
+    assert b.closed is None
+    assert not upstream.paused
+    assert stage.seen(SlowClientClosed) == [SlowClientClosed(SESSION_ID, 10)]
+    say(upstream_link, "on")
+    assert b.payloads[-1] == b"on"
+    assert a_link.dead
+
+
+def test_receiver_the_last_client_is_not_closed_for_being_slow_but_holds_the_upstream_back() -> None:
+    """There is nobody for whose sake it could be."""
+    stage, [(a, _), (b, _)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    a.writable = b.writable = False
+    say(upstream_link, bytes(2 * SMALL))
+    assert [leg.closed is None for leg in (a, b)].count(True) == 1
+    assert upstream.paused
+    assert len(stage.context.incoming) == 1
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4000])
+def test_receiver_no_client_can_end_a_shared_session_by_leaving(code: int) -> None:
+    """Not even the last one, cleanly."""
+    stage, clients, upstream, _ = shared(2, replace(SHARED, grace_on=GraceOn.ABNORMAL))
+    for _, link in clients:
+        link.on_lost(code, "")
+    stage.clock.advance(300.0)
+    assert stage.context.state is State.OPEN
+    assert upstream.closed is None
+
+
+def test_receiver_a_grace_that_is_set_ends_a_shared_session_that_nobody_uses() -> None:
+    """From the moment the last client has left."""
+    stage, [(_, a), (_, b)], upstream, _ = shared(2, replace(SHARED, grace=15.0))
+    a.on_lost(1001, "")
+    stage.clock.advance(100.0)
+    assert stage.context.state is State.OPEN
+    b.on_lost(1001, "gone")
+    stage.clock.advance(15.1)
+    assert upstream.closed == (1001, "gone")
+    assert over(stage)
+
+
+def test_receiver_the_end_is_delivered_to_each_client() -> None:
+    """Each is closed when it has everything."""
+    stage, [(a, a_link), (b, b_link)], _, upstream_link = shared(2)
+    say(upstream_link, "1")
+    upstream_link.on_lost(4001, "enough")
+    assert a.closed is b.closed is None
+    confirm(b, b_link)
+    assert a.closed is None
+    assert b.closed == (4001, "enough")
+    confirm(a, a_link)
+    assert a.closed == (4001, "enough")
+    assert the_end(stage).undelivered_u2c == 0
+
+
+def test_receiver_clients_are_unaware_whatever_they_state() -> None:
+    """A count means nothing in a stream that several share."""
+    stage, _, _, _ = shared(0)
+    assert stage.context.admit(Claim(received=17)) is None
+    leg, link = stage.client(received=17)
+    assert not link.aware
+    assert leg.closed is None
+
+
+def test_receiver_a_full_c2u_stops_all_clients() -> None:
+    """Any of them may have filled it, and any of them may go on."""
+    stage, clients, upstream, upstream_link = shared(3, replace(SHARED, max_queue=SMALL))
+    say(clients[1][1], bytes(2 * SMALL))
+    assert [leg.paused for leg, _ in clients] == [True, True, True]
+    confirm_all(stage, upstream, upstream_link)
+    assert [leg.paused for leg, _ in clients] == [False, False, False]
