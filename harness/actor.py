@@ -1,7 +1,8 @@
 """The inside of an actor: a program of the harness that a test runs in a process of its own.
 
 It is started as `python -m harness.MODULE '{"json": "spec"}'`, says one JSON line when it is ready, answers each
-one-word command on its stdin with one JSON line, and ends when its stdin ends, as it does whatever becomes of the test.
+one-word command on its stdin with one JSON line, and ends when its stdin ends, as it does whatever becomes of the test,
+or when it is told to with SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
@@ -24,15 +26,16 @@ def say(fields: Mapping[str, Any]) -> None:
 
 
 async def obey(commands: Mapping[str, Command]) -> None:
-    """Answer commands until stdin ends."""
+    """Answer commands until stdin ends, or SIGTERM comes."""
+    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
     try:
         while line := await reader.readline():
             say(await commands[line.decode().strip()]())
     finally:
+        loop.remove_signal_handler(signal.SIGTERM)
         transport.close()
 
 

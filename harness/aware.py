@@ -25,6 +25,7 @@ from websockets.http11 import Request, Response
 from harness.actor import background
 from harness.history import Recorder
 from harness.message import Direction, decode
+from harness.upstream_connection import UpstreamConnection
 from harness.workload import Speaker, Workload
 
 PING_AFTER_MESSAGES = 64
@@ -92,7 +93,7 @@ class Session:
         self._confirm(count)
         self._cursor = count
 
-    async def serve(self, connection: ServerConnection) -> None:
+    async def serve(self, connection: UpstreamConnection) -> None:
         """Carry the session on a connection that has claimed it, until the connection ends."""
         if self.claimed_by is not connection:
             return
@@ -105,6 +106,7 @@ class Session:
         try:
             # recv() hands out what was buffered before it says that the connection is closed.
             while True:
+                await connection.hearing.wait()
                 self._upstream.took(await connection.recv())
                 self.received += 1
         except ConnectionClosed:
@@ -255,7 +257,7 @@ class AwareUpstream:
         if aware:
             response.headers["X-Reconnect-Received"] = str(session.received)
 
-    async def serve(self, connection: ServerConnection) -> None:
+    async def serve(self, connection: UpstreamConnection) -> None:
         """Serve one connection until it ends."""
         session, _, aware = self._claims.pop(connection)
         stream = session.speaker.stream
@@ -263,8 +265,8 @@ class AwareUpstream:
         await session.serve(connection)
         if not aware:
             session.end()
-        code, reason = connection.close_code, connection.close_reason or ""
-        self.recorder.link(stream, "disconnected", asked=False, code=code, reason=reason)
+        asked, code, reason = connection.ending
+        self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
 
     def _begin(self) -> Session:
         speaker = Speaker(self._load, f"{self.name}.{len(self._all) + 1}", Direction.U2C, self._seed)

@@ -28,7 +28,6 @@ from typing import NamedTuple
 from harness.history import End, History, MessageEvent, Stream
 from harness.message import Direction
 
-
 #: How many of the slowest messages are named.
 _SLOWEST = 10
 
@@ -166,7 +165,9 @@ def client_disconnects(history: History, direction: None = None) -> Finding:
 
 def breaches(history: History, direction: None = None) -> Finding:
     """Find what an end saw that the protocol forbids."""
-    return count([Wrong(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"])
+    return count(
+        [Wrong(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"]
+    )
 
 
 def leaks(history: History, direction: None = None) -> Finding:

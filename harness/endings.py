@@ -6,11 +6,11 @@
 | `upstream_close: 4321` | that every connection of an upstream ended with this code in the end |
 | `handshake: 401` | that clients were refused with this status, and with no other |
 | `closed_after: 1s..8s` | that clients are closed no sooner and no later than this after the first fault took hold |
-| `passed_on: [1000, 4001]` | that each close of an upstream with such a code reached one client, and no other close any |
+| `passed_on: [1000, 4001]` | that each close of an upstream with such a code reached a client, and no other close did |
 
-A code may be followed by a reason (`1014 upstream lost the session`), and several be given as a list: each will do, and
-of a handshake each must have come. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it is then about the
-links that clients made under that label (`harness.claims`), all of them, and there has to be one.
+A code may be followed by a reason (`1014 upstream lost the session`), and several be given as a list: each will do,
+and of a handshake each must have come. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it is then
+about the links that clients made under that label (`harness.claims`), all of them, and there has to be one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def client_close(given: object) -> Find:
     """Return the checker that clients, or their links of some label, were closed like this."""
 
     def find(history: History) -> Finding:
-        wrong = []
+        wrong: list[Wrong] = []
         for label, allowed in _by_label(given, range(1000, 5000)).items():
             closed: dict[str, LinkEvent] = {}
             for event in _clients(history, label):
@@ -145,7 +145,9 @@ def passed_on(given: object) -> Find:
         ends = [event for event in history.links if event.event == "disconnected"]
         said = [event for event in ends if event.end is End.UPSTREAM and event.asked and event.code in codes]
         heard = [event for event in ends if event.end is End.CLIENT and not event.asked]
-        wrong = list(_beyond(said, heard, "upstream connection {name} was closed with {ending}, which reached no client"))
+        wrong = list(
+            _beyond(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
+        )
         wrong += _beyond(heard, said, "client {name} was closed with {ending}, which no upstream has said")
         wrong += [
             Wrong(_end(history), f"no upstream has closed a connection with {code}")
@@ -194,7 +196,9 @@ def _endings(given: object, codes: range) -> list[Ending]:
         found = None if isinstance(value, bool) else re.fullmatch(r"(\d{3,4})(?: (.+))?", str(value))
         if found is None or int(found[1]) not in codes:
             allowed = f"{codes.start} to {codes.stop - 1}"
-            raise ValueError(f"{value!r} is no ending: write a code from {allowed}, and a reason behind it if it matters")
+            raise ValueError(
+                f"{value!r} is no ending: write a code from {allowed}, and a reason behind it if it matters"
+            )
         endings.append(Ending(int(found[1]), found[2] or ""))
     if not endings:
         raise ValueError("the list is empty: write a code")

@@ -57,7 +57,10 @@ class Footprint(NamedTuple):
             yield self.sessions, f"{self.sessions} sessions, and there is no client any more"
         if self.memory > before.memory + MEMORY:
             megabytes = round((self.memory - before.memory) / 1e6)
-            yield megabytes, f"{self.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came"
+            yield (
+                megabytes,
+                f"{self.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came",
+            )
 
 
 def measure(pid: int, admin: str | None, when: str) -> Footprint | None:
@@ -85,7 +88,9 @@ def measure(pid: int, admin: str | None, when: str) -> Footprint | None:
     return Footprint(time.monotonic(), when, files, threads, len(tree) - 1, memory, sessions)
 
 
-async def settled(look: Callable[[], Footprint | None], good: Callable[[Footprint], bool], within: float) -> Footprint | None:
+async def settled(
+    look: Callable[[], Footprint | None], good: Callable[[Footprint], bool], within: float
+) -> Footprint | None:
     """Measure until `good` is content, or `within` seconds are over; return the last measurement."""
     deadline = time.monotonic() + within
     while True:

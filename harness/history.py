@@ -74,17 +74,40 @@ class LinkEvent(NamedTuple):
 class Recorder:
     """Appends the records of one process to its file.
 
+    A file that is there already is that of a process which was ended by a fault, and in whose place this one is: its
+    counts go on.
+
     Args:
         path: the file; it is made where it does not exist.
         end: which end of the conversation this process is.
+
+    Attributes:
+        said: for each stream that was sent before, the number of its last message.
 
     """
 
     def __init__(self, path: Path, end: End) -> None:
         self._end = end
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._sent = 0
         self._arrived: dict[tuple[str, str], set[int]] = {}
+        self.said: dict[str, int] = {}
+        self._go_on(path)
+
+    def _go_on(self, path: Path) -> None:
+        """Take up the counts of a process that has written here before."""
+        written = path.read_bytes()
+        # Its last line may have been cut when it was killed, and would be in the middle of the file soon.
+        os.ftruncate(self._file, written.rfind(b"\n") + 1)
+        for fields in _lines(path):
+            if "stream" not in fields:
+                continue
+            event = _message_event(fields)
+            if event.event == "received":
+                self._arrived.setdefault((event.name, event.stream), set()).add(event.number)
+            else:
+                self._sent += 1 if event.event == "sent" else -1
+                self.said[event.stream] = max(event.number, self.said.get(event.stream, 0))
 
     def close(self) -> None:
         """Close the file."""
@@ -106,8 +129,18 @@ class Recorder:
         self._message(name, "received", direction, message)
 
     def counts(self) -> dict[str, int]:
-        """Return how many messages were `sent` and, repeats left out, how many `arrived`."""
-        return {"sent": self._sent, "arrived": sum(map(len, self._arrived.values()))}
+        """Return how many messages were `sent` and, repeats left out, how many `arrived`.
+
+        `distinct` counts what arrived at several receivers once.
+        """
+        streams: dict[str, set[int]] = {}
+        for (_, stream), numbers in self._arrived.items():
+            streams[stream] = streams[stream] | numbers if stream in streams else numbers
+        return {
+            "sent": self._sent,
+            "arrived": sum(map(len, self._arrived.values())),
+            "distinct": sum(map(len, streams.values())),
+        }
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
         """Record that a link came or went; the arguments are those of `LinkEvent`."""

@@ -20,7 +20,7 @@ from harness.checkers import Verdict, is_timed, percentile
 from harness.history import History
 from harness.journeys import Flaw, Journey, journeys
 from harness.message import Direction
-from harness.picture import picture, recoveries, span
+from harness.picture import picture, recoveries
 
 #: The name of the page in a run's folder.
 PAGE = "report.html"
@@ -84,7 +84,7 @@ def page(history: History, results: dict[str, Any]) -> str:
         data=json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         verdict=told.verdict(),
         checks=told.checks(),
-        directions=told.directions(),
+        directions=told.directions(drawn),
         facts=told.facts(),
         setup=told.setup(),
         faults=told.faults(),
@@ -130,7 +130,7 @@ class _Telling:
     def _counted(self) -> str:
         held = sum(1 for journey in self._found if self._against(journey))
         reported = sum(1 for journey in self._found if journey.flaws and not self._against(journey))
-        words = f"{held:,} wrong message{'s' * (held != 1)}"
+        words = _messages(held, "wrong ")
         return words + (f", and {reported:,} with a flaw that the scenario allows." if reported else ".")
 
     def _against(self, journey: Journey) -> list[Flaw]:
@@ -150,20 +150,18 @@ class _Telling:
             )
         return _table(("check", "found", "may be", "verdict"), rows)
 
-    def directions(self) -> str:
+    def directions(self, drawn: dict[str, Any]) -> str:
         """Return the table of what went each way: counts, latency, the deepest queue."""
         rows = []
-        start, end = span(self._history, self._found)
-        fine = series.grid(start, end, 1000)
         for direction, words in ((Direction.C2U, "client to upstream"), (Direction.U2C, "upstream to client")):
             found = [journey for journey in self._found if journey.direction is direction]
             if not found:
                 continue
             counts = {flaw: sum(1 for journey in found if flaw in journey.flaws) for flaw in Flaw}
             took = series.summary([journey.travel for journey in found if journey.travel is not None])
-            depth = series.depth(found, fine)
+            depth, fine = drawn["depth"][direction], drawn["fine"]
             deepest = max(depth)
-            when = fine.start + depth.index(deepest) * fine.step
+            when = fine["start"] + depth.index(deepest) * fine["step"]
             cells = [f"{sum(1 for journey in found if journey.first):,}"]
             cells += [f"{counts[flaw]:,}" for flaw in Flaw]
             cells += [_seconds(value) for value in took] if took else ["–"] * 3
@@ -219,21 +217,28 @@ class _Telling:
         return _table(heads, rows)
 
     def wrong(self) -> str:
-        """Return the lists of what is wrong: that which is held against the run, and that which is only reported."""
+        """Return the lists of what is wrong: first what is held against the run, then, folded up, what is not."""
         held = [journey for journey in self._found if self._against(journey)]
         allowed = [journey for journey in self._found if journey.flaws and not self._against(journey)]
         parts = [self._journeys(held, "wrong") if held else "<p>No message was wrong.</p>"]
-        for check in self._results["checks"]:
-            if not check["direction"] and check["wrong"] and not is_timed(check["check"]):
-                parts.append(self._sentences(check))
-        for check in self._results["checks"]:
-            if is_timed(check["check"]) and check["verdict"] == Verdict.INVALID:
-                parts.append(self._sentences(check))
+        # Those of one direction are about messages, which have been listed.
+        others = [check for check in self._results["checks"] if not check["direction"] and check["wrong"]]
+        parts += [
+            f"<h3>{_label(check)}: {_value(check, check['value'])}</h3>{self._sentences(check)}"
+            for check in others
+            if check["verdict"] == Verdict.INVALID
+        ]
         if allowed:
             inside = self._journeys(allowed, "allowed")
-            parts.append(
-                f"<details><summary>{len(allowed):,} with a flaw that the scenario allows</summary>{inside}</details>"
+            parts.append(_folded(f"{_messages(len(allowed))} with a flaw that the scenario allows", inside))
+        parts += [
+            _folded(
+                f"{_label(check)}: {_value(check, check['value'])}, which the scenario allows", self._sentences(check)
             )
+            for check in others
+            # How long things took is in the tables; there is always a slowest one.
+            if check["verdict"] != Verdict.INVALID and not is_timed(check["check"])
+        ]
         return "".join(parts)
 
     def _journeys(self, found: Sequence[Journey], kind: str) -> str:
@@ -263,8 +268,7 @@ class _Telling:
             f"<td>{self._show(wrong['t'], wrong['t'])}</td></tr>"
             for wrong in listed
         ]
-        title = f"<h3>{_label(check)}: {_value(check, check['value'])}</h3>"
-        return title + _table(("at", "what", "faults on, or just over", ""), rows)
+        return _table(("at", "what", "faults on, or just over", ""), rows)
 
     def _on(self, t: float) -> str:
         faults = self._history.faults_on(t + self._history.start)
@@ -312,6 +316,14 @@ def _table(heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
         f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _folded(title: str, inside: str) -> str:
+    return f"<details><summary>{title}</summary>{inside}</details>"
+
+
+def _messages(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}message{'s' * (count != 1)}"
 
 
 def _label(check: dict[str, Any]) -> str:

@@ -45,7 +45,8 @@ class Manners:
     @classmethod
     def from_spec(cls, fields: Mapping[str, Any]) -> Self:
         """Make it from JSON-able fields."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**given)
 
     @property
     def deeds(self) -> Iterator[str]:

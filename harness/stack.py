@@ -1,33 +1,24 @@
-"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down come what may, and judged.
-
-    clients --> [client link] --> system under test --> [upstream link] --> upstream
-
-Each box is a process of its own. A link is led through Toxiproxy where a fault is done to it, and is direct otherwise.
-"""
+"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down come what may, and judged."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from harness.checkers import Judgement, judge
-from harness.faults import Process, needs_resets
 from harness.history import History
-from harness.links import Link, ToxiproxyServer
+from harness.links import ToxiproxyServer
 from harness.message import Direction
 from harness.nemesis import FaultRecord, Nemesis
-from harness.processes import Actor, Warden
 from harness.scenario import Scenario
 from harness.sut import SystemUnderTest
+from harness.topology import Counts, Topology, build
 
 T = TypeVar("T")
 
@@ -37,18 +28,9 @@ POLL_SECONDS = 0.1
 #: Once everything has arrived: how much longer to listen for what should not come, in seconds.
 LINGER_SECONDS = 0.3
 
-#: The files that a run leaves in its folder, and may overwrite there.
-LEFT_BEHIND = (
-    "clients.jsonl",
-    "clients.log",
-    "history.jsonl",
-    "report.html",
-    "results.json",
-    "sut.log",
-    "upstream.jsonl",
-    "upstream.log",
-)
-
+#: How long a run whose messages go to several clients each must be still until it is over, in seconds: how many are to
+#: arrive in all depends on who was there.
+STILL_SECONDS = 1.0
 
 class Terminated(KeyboardInterrupt):
     """The run was ended by SIGTERM; all that it had started is stopped."""
@@ -66,14 +48,6 @@ class Run:
     history: History
     judgement: Judgement
     seconds: float
-
-
-@dataclass(slots=True)
-class _Topology:
-    clients: Actor
-    upstream: Actor
-    links: dict[str, Link]
-    processes: dict[str, Process]
 
 
 @dataclass(slots=True)
@@ -102,33 +76,32 @@ class Stack:
         """
         self.system.check(self.scenario)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in LEFT_BEHIND:
-            (self.folder / name).unlink(missing_ok=True)
+        for path in self._leaves():
+            path.unlink(missing_ok=True)
         faults: list[FaultRecord] = []
-        async with self._build() as topology:
-            start = time.monotonic()
-            await topology.clients.ask("go")
+        async with build(self.scenario, self.system, self.toxiproxy, self.seed, self.folder) as topology:
+            start = await topology.go()
             await self._suffer(topology, start, faults)
-            await topology.upstream.ask("quiet")
+            await topology.quiet()
             await self._settle(topology)
             seconds = time.monotonic() - start
-            ended = self.system.process.returncode if self.system.process else None
-            # Closing is a round trip for each client, and a system under test may be slow to answer.
-            await topology.clients.ask("close", within=60)
+            ends = topology.ends()
+            await topology.close()
         history = History.merge(
-            (self.folder / "clients.jsonl", self.folder / "upstream.jsonl"),
+            [path for path in self._leaves() if path.suffix == ".jsonl" and path.stem != "history"],
             faults,
             start=start,
             echoed=self.system.echoes,
+            shared=self.scenario.shared,
         )
         judgement = judge(history, self.scenario.expect, self._directions())
-        if ended is not None:
-            judgement = judgement.doubted(f"the system under test has ended, with status {ended}")
+        for doubt in self._doubts(ends):
+            judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
         return Run(
             self.scenario,
             self.seed,
-            self.system.describe(),
+            " before ".join([self.system.describe()] * len(self.scenario.proxies)),
             toxiproxy,
             self.folder,
             history,
@@ -139,61 +112,27 @@ class Stack:
     def _directions(self) -> list[Direction]:
         return [Direction.U2C] if self.system.echoes else self.scenario.directions
 
-    @contextlib.asynccontextmanager
-    async def _build(self) -> AsyncIterator[_Topology]:
-        """Start everything, from the upstream to the clients, and stop it in the opposite order."""
-        async with AsyncExitStack() as built:
-            warden = built.enter_context(Warden())
-            links: dict[str, Link] = {}
-            upstream = await self._actor(
-                built, warden, "upstream", kind=self.scenario.upstream.kind, load=self.scenario.upstream.load
-            )
-            port = (await upstream.hear())["ready"]
-            address = self._link(built, links, "upstream", f"127.0.0.1:{port}")
-            built.push_async_callback(self.system.stop)
-            url = urlsplit(await self.system.start(address, self.scenario, self.folder, warden))
-            address = self._link(built, links, "client", url.netloc)
-            clients = await self._actor(
-                built,
-                warden,
-                "clients",
-                kind=self.scenario.clients.kind,
-                load=self.scenario.clients.load,
-                count=self.scenario.clients.count,
-                lasts=self.scenario.clients.lasts,
-                ping=self.scenario.clients.ping,
-                slow=self.scenario.clients.slow.model_dump() if self.scenario.clients.slow else None,
-                url=url._replace(netloc=address).geturl(),
-            )
-            await clients.hear(within=60 + self.scenario.clients.count / 50)
-            processes: dict[str, Process] = {"upstream": upstream, "clients": clients}
-            if self.system.process is not None:
-                processes["proxy"] = self.system.process
-            yield _Topology(clients, upstream, links, processes)
+    def _leaves(self) -> list[Path]:
+        """Return the files that a run leaves, and may overwrite; the records of its processes first."""
+        actors = [*self.scenario.upstream_names, "clients"]
+        own = [self.folder / name if self.scenario.chain else self.folder for name in self.scenario.proxy_names]
+        return [
+            *(self.folder / f"{name}.{kind}" for kind in ("jsonl", "log") for name in actors),
+            *(folder / "sut.log" for folder in own),
+            *(self.folder / name for name in ("history.jsonl", "report.html", "results.json")),
+        ]
 
-    async def _actor(self, built: AsyncExitStack, warden: Warden, name: str, **spec: Any) -> Actor:
-        spec = {
-            **spec,
-            "name": "u1",
-            "load": spec["load"].to_spec(),
-            "seed": str(self.seed),
-            "history": str(self.folder / f"{name}.jsonl"),
-        }
-        module = {"upstream": "harness.upstreams", "clients": "harness.clients"}[name]
-        actor = await Actor.launch(f"the {name} process", module, spec, self.folder / f"{name}.log", warden)
-        built.push_async_callback(actor.stop)
-        return actor
+    def _doubts(self, ends: Mapping[str, int | None]) -> Iterator[str]:
+        """Say what is wrong with how the systems under test have ended, or have not."""
+        for name, status in ends.items():
+            done = {fault.do for fault in self.scenario.faults if fault.target == name}
+            if not done & {"kill", "terminate"} and status is not None:
+                yield f"the system under test has ended, with status {status}"
+            elif "terminate" in done and "kill" not in done and status != 0:
+                ended = "has not ended" if status is None else f"ended with status {status}, not 0"
+                yield f"the system under test was told to end, and {ended}"
 
-    def _link(self, built: AsyncExitStack, links: dict[str, Link], name: str, target: str) -> str:
-        """Return where to connect to get to `target`: through Toxiproxy if a fault is done to this link."""
-        if name not in self.scenario.links:
-            return target
-        assert self.toxiproxy is not None, "a scenario with link faults is given a Toxiproxy"
-        resets = needs_resets(self.scenario.faults, name)
-        links[name] = built.enter_context(Link(self.toxiproxy, name, target, resets=resets))
-        return links[name].listen
-
-    async def _suffer(self, topology: _Topology, start: float, faults: list[FaultRecord]) -> None:
+    async def _suffer(self, topology: Topology, start: float, faults: list[FaultRecord]) -> None:
         """Let the nemesis loose until its timeline is over and the clients have said all that they have to say."""
         nemesis = Nemesis(
             self.scenario.faults,
@@ -205,9 +144,9 @@ class Stack:
         suffering = asyncio.create_task(nemesis.run(start))
         try:
             while True:
-                there, here = await self._counts(topology)
-                self._say(start, there, here, len(faults))
-                if suffering.done() and not there["sending"]:
+                counts = await topology.counts()
+                self._say(start, counts, len(faults))
+                if suffering.done() and not counts.sending:
                     break
                 await asyncio.wait([suffering], timeout=POLL_SECONDS)
                 if suffering.done():
@@ -217,29 +156,30 @@ class Stack:
             suffering.cancel()
             await asyncio.wait([suffering])
 
-    async def _settle(self, topology: _Topology) -> None:
+    async def _settle(self, topology: Topology) -> None:
         """Wait until everything has arrived, or nothing new has for as long as the scenario allows."""
-        latest: list[dict[str, Any]] = []
+        latest: Counts | None = None
         changed = time.monotonic()
-        while time.monotonic() - changed < self.scenario.settle:
-            there, here = await self._counts(topology)
-            if self.system.echoes:
-                here = {"sent": there["sent"], "arrived": there["sent"]}
-            if there["sent"] == here["arrived"] and here["sent"] == there["arrived"]:
+        while (still := time.monotonic() - changed) < self.scenario.settle:
+            counts = await topology.counts()
+            if self._has_arrived(counts) and (still > STILL_SECONDS or not self.scenario.shared):
                 await asyncio.sleep(LINGER_SECONDS)
                 return
-            if [there, here] != latest:
-                latest, changed = [there, here], time.monotonic()
+            if counts != latest:
+                latest, changed = counts, time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _counts(self, topology: _Topology) -> tuple[dict[str, Any], dict[str, Any]]:
-        return await topology.clients.ask("count"), await topology.upstream.ask("count")
+    def _has_arrived(self, counts: Counts) -> bool:
+        if self.system.echoes:
+            return counts.c2u_sent == counts.u2c_arrived
+        u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived
+        return counts.c2u_sent == counts.c2u_arrived and counts.u2c_sent == u2c_arrived
 
-    def _say(self, start: float, there: dict[str, Any], here: dict[str, Any], faults: int) -> None:
+    def _say(self, start: float, counts: Counts, faults: int) -> None:
         self.progress(
             f"{self.scenario.name}: {time.monotonic() - start:4.1f} s, {faults} faults, "
-            f"c2u {there['sent']:,} sent {here['arrived']:,} arrived, "
-            f"u2c {here['sent']:,} sent {there['arrived']:,} arrived"
+            f"c2u {counts.c2u_sent:,} sent {counts.c2u_arrived:,} arrived, "
+            f"u2c {counts.u2c_sent:,} sent {counts.u2c_arrived:,} arrived"
         )
 
 

@@ -18,7 +18,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -62,8 +62,8 @@ class SystemUnderTest(Protocol):
     def echoes(self) -> bool:
         """Whether it brings an upstream of its own, which sends back what the clients send."""
 
-    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
-        """Start it in front of `upstream` (HOST:PORT) and return the URL that clients are to use.
+    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Start it in front of `upstreams` (HOST:PORT each) and return the URL that clients are to use.
 
         Raises ProcessFailed if it does not come to listen.
         """
@@ -119,9 +119,9 @@ class Direct(_Unproxied):
         """Say that there is none."""
         return "none: clients talk to the upstream directly"
 
-    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
-        """Return the URL of the upstream itself."""
-        return f"ws://{upstream}/"
+    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+        """Return the URL of the upstream itself, of several the first."""
+        return f"ws://{upstreams[0]}/"
 
 
 class GivenUrl(_Unproxied):
@@ -141,13 +141,13 @@ class GivenUrl(_Unproxied):
 
     def check(self, scenario: Scenario) -> None:
         """Refuse scenarios that need an upstream of ours behind the service."""
-        if scenario.upstream.kind != "echo" or "upstream" in scenario.links:
+        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - {"client", "clients"}:
             raise ScenarioError(
                 f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
-                "the upstream must be of kind echo, and faults be done to the client link only"
+                "the upstream must be of kind echo, and faults be done to clients and their link only"
             )
 
-    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Return the URL."""
         return self.url
 
@@ -178,11 +178,13 @@ class OwnProxy(_Started):
         """Say that it is this project's proxy."""
         return "reconnect-proxy serve"
 
-    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Start it with the options of the scenario."""
         log = folder / "sut.log"
         command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--upstream", f"ws://{upstream}", *_flags(scenario.proxy)]
+        for upstream in upstreams:
+            command += ["--upstream", f"ws://{upstream}"]
+        command += _flags(scenario.proxy)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -205,13 +207,13 @@ class Listening(_Started):
         """Return the command that listens and connects there (HOST:PORT each); `folder` is for what it has to read."""
         raise NotImplementedError
 
-    async def start(self, upstream: str, scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Start the command on a free port and wait until it listens there."""
         await self.prepare(folder, warden)
         log = folder / "sut.log"
         for attempt in range(1, _START_ATTEMPTS + 1):
             listen = f"127.0.0.1:{_free_port()}"
-            command = self.command(listen, upstream, folder)
+            command = self.command(listen, upstreams[0], folder)
             self.process = await Child.start("the system under test", command, log, warden)
             try:
                 await self._until_it_listens(self.process, listen)

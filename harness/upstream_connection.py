@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
+from harness.promise import PromisingServer
 
-class UpstreamConnection(ServerConnection):
+
+class UpstreamConnection(PromisingServer):
     """A connection of a mock upstream.
 
     Attributes:

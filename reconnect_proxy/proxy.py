@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 import time
 from http import HTTPStatus
 from types import TracebackType
@@ -28,6 +29,8 @@ from .net.outgoing import UpstreamDialler
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
+#: Connections that may wait to be accepted: after an outage clients come back all at once.
+BACKLOG = 4096
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,8 +112,10 @@ class Proxy:
         """Start listening. Raises OSError if the address cannot be had."""
         host, port = self.config.listen
         loop = asyncio.get_running_loop()
-        self._server = await create_server(loop, lambda: Acceptor(self, self._waiting), host, port, backlog=4096)
-        self._address = Address(host, self._server.sockets[0].getsockname()[1])
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._server = await create_server(loop, lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
+        self._address = Address(host, listener.getsockname()[1])
         if self.config.dial is Dial.START:
             self._shared = self._new_context(_no_request(str(self._address)), None, shared=True)
             self._shared.open()

@@ -62,7 +62,11 @@ function paintDiagram() {
       for (const direction of DIRECTIONS) paintLines(pen, x, thinned(lines[direction][pace], x), direction, pace);
     }
     for (const flawed of thinned(allowed, x)) paintFlaw(pen, x, allowed.length, ...flawed);
-    // Over the lines: a fault is to be seen among many of them.
+    // The lines are dimmed where the queue is drawn; over them, so that it is seen, what was done when.
+    pen.fillStyle = colour("ground");
+    pen.globalAlpha = 0.8;
+    pen.fillRect(LEFT, MIDDLE_TOP, width, MIDDLE_BOTTOM - MIDDLE_TOP);
+    pen.globalAlpha = 1;
     bands = paintFaults(pen, x, width);
     paintQueue(pen, x, width);
     paintEnds(pen, x);
@@ -77,6 +81,7 @@ function paintDiagram() {
 function paintFaults(pen, x, width) {
   const places = {
     "link client": [CLIENTS, MIDDLE_TOP],
+    "link middle": [MIDDLE_TOP, MIDDLE_BOTTOM],
     "link upstream": [MIDDLE_BOTTOM, UPSTREAMS],
     "process clients": [CLIENTS - 12, CLIENTS + 12],
     "process proxy": [MIDDLE_TOP, MIDDLE_BOTTOM],
@@ -84,7 +89,8 @@ function paintFaults(pen, x, width) {
   };
   const bands = [];
   for (const fault of data.faults) {
-    const [top, bottom] = places[`${fault.on} ${fault.target}`] || [CLIENTS, UPSTREAMS];
+    // Of several upstreams or proxies each has a number, and all have one place.
+    const [top, bottom] = places[`${fault.on} ${fault.target.replace(/-\d+$/, "")}`] || [CLIENTS, UPSTREAMS];
     const drawn = band(pen, x, width, fault, top, bottom);
     if (drawn) bands.push([fault, ...drawn, fault.on === "link" ? (top + bottom) / 2 : top - 4]);
   }
@@ -156,10 +162,6 @@ function paintQueue(pen, x, width) {
   const queues = DIRECTIONS.filter((direction) => view.directions.has(direction)).map((d) => [d, queue(d)]);
   let most = 1;
   for (const [, steps] of queues) for (const [, count] of steps) most = Math.max(most, count);
-  pen.fillStyle = colour("ground");
-  pen.globalAlpha = 0.8;
-  pen.fillRect(LEFT, MIDDLE_TOP, width, MIDDLE_BOTTOM - MIDDLE_TOP);
-  pen.globalAlpha = 1;
   for (const [direction, steps] of queues) {
     const reach = ((MIDDLE_BOTTOM - MIDDLE_TOP) / 2 - 3) * (direction === "c2u" ? -1 : 1);
     pen.beginPath();
@@ -187,7 +189,7 @@ function paintEnds(pen, x) {
   pen.strokeStyle = colour("ink");
   pen.beginPath();
   for (const [t, end, name] of data.links) {
-    if (t < view.from || t > view.to || (end === "client" && view.session && name !== view.session)) continue;
+    if (t < view.from || t > view.to || (end === "client" && view.session && name.split(".")[0] !== view.session)) continue;
     const y = end === "client" ? CLIENTS - 9 : UPSTREAMS + 9;
     for (const slope of [-1, 1]) {
       pen.moveTo(x(t) - 3, y - 3 * slope);

@@ -18,6 +18,7 @@ from websockets.protocol import Event
 from harness.aware import PING_AFTER_MESSAGES, AwareUpstream
 from harness.history import End, Recorder
 from harness.message import decode
+from harness.upstream_connection import UpstreamConnection
 from harness.workload import Workload
 
 ID = "an-id-of-the-client-0123"
@@ -66,16 +67,25 @@ class Server:
         return refused.value.response.status_code
 
 
+def _serve(upstream: AwareUpstream) -> Callable[[ServerConnection], Awaitable[None]]:
+    async def serve_one(connection: ServerConnection) -> None:
+        assert isinstance(connection, UpstreamConnection)
+        await upstream.serve(connection)
+
+    return serve_one
+
+
 @asynccontextmanager
 async def _serving(folder: Path, rate: float) -> AsyncIterator[Server]:
     recorder = Recorder(folder / "history", End.UPSTREAM)
     upstream = AwareUpstream("u1", Workload(rate, 40, 40), recorder, "1")
     async with serve(
-        upstream.serve,
+        _serve(upstream),
         "127.0.0.1",
         0,
         process_request=upstream.admit,
         process_response=upstream.greet,
+        create_connection=UpstreamConnection,
         compression=None,
     ) as server:
         yield Server(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/", upstream)

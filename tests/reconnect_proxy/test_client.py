@@ -113,7 +113,7 @@ async def test_handshake_arguments_are_passed_on(link: Link) -> None:
     server, relay, url = link
     async with connect(
         url,
-        additional_headers={"Authorization": "Bearer x", "X-Replay-Id": "17"},
+        additional_headers={"Authorization": "Bearer x", "X-Trace": "17"},
         subprotocols=[Subprotocol("other"), Subprotocol("chat")],
     ) as ws:
         assert ws.subprotocol == "chat"
@@ -124,7 +124,7 @@ async def test_handshake_arguments_are_passed_on(link: Link) -> None:
     for request in server.requests:
         assert request.path == "/some/path?and=query"
         assert request.headers["Authorization"] == "Bearer x"
-        assert request.headers["X-Replay-Id"] == "17"
+        assert request.headers["X-Trace"] == "17"
         assert request.headers["Sec-WebSocket-Protocol"] == "other, chat"
 
 

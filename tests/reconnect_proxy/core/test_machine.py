@@ -69,7 +69,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     context: Context
 
-    @initialize(policy=policies, client=peers, upstream=peers, replay=st.booleans(), reachable=st.booleans())
+    @initialize(
+        policy=policies,
+        client=peers,
+        upstream=peers,
+        replay=st.booleans(),
+        reachable=st.sampled_from([True, True, False]),
+    )
     def begin(
         self, policy: Policy, client: tuple[bool, bool], upstream: tuple[bool, bool], replay: bool, reachable: bool
     ) -> None:
@@ -99,10 +105,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.context.open()
         if reachable:
             self.upstream_answers(0, True, True)
-            self.flush()
         else:
             self.dial_fails()
             self.dial_fails()
+        self.flush()
 
     def _peer(self, name: bytes, kind: tuple[bool, bool], owed: Stream) -> Peer:
         aware, answers_pings = kind

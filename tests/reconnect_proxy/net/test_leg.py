@@ -17,7 +17,7 @@ from reconnect_proxy.proxy import Proxy
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_large_frames_for_a_slow_reader_stay_whole(loop: type[asyncio.AbstractEventLoop]) -> None:
-    """Frames that wait in a socket's write buffer are those that were sent: nothing writes over their heads meanwhile."""
+    """Frames that wait in a write buffer are those that were sent: nothing writes over their heads meanwhile."""
     draw = random.Random(1)
     messages = [draw.randbytes(draw.choice([9_000, 12_000, 20_000, 70_000])) for _ in range(600)]
 

@@ -1,0 +1,234 @@
+"""The topology of a run: upstreams, proxies, clients and the links between them, started in this order and stopped in the
+opposite one, whatever happens.
+
+    clients --> [client link] --> proxy --> [middle link] --> proxy --> [upstream link] --> upstream
+                                  `------- in a chain -------'          (each of several has its own)
+
+Each box is a process of its own. A link is led through Toxiproxy where a fault is done to it, and is direct otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from harness.faults import Process, needs_resets
+from harness.links import Link, ToxiproxyServer
+from harness.processes import ANSWER_SECONDS, Actor, Warden
+from harness.role import Role
+from harness.scenario import Scenario
+from harness.sut import SystemUnderTest
+
+
+class Counts(NamedTuple):
+    """How far the ends are.
+
+    `sent` and `arrived` count the messages of one direction, repeats left out; `distinct` those that arrived, each once
+    however many receivers there are. `sending` is whether the clients still talk.
+    """
+
+    c2u_sent: int
+    c2u_arrived: int
+    u2c_sent: int
+    u2c_arrived: int
+    u2c_distinct: int
+    sending: bool
+
+
+@dataclass(slots=True)
+class Clock:
+    """When the clients began to talk: those who come back later have less time."""
+
+    start: float | None = None
+
+    def left(self, seconds: float) -> float:
+        """Return how much is left of the `seconds` that there are from the start."""
+        return seconds if self.start is None else max(0.05, self.start + seconds - time.monotonic())
+
+
+@dataclass(slots=True)
+class Topology:
+    """What runs in a run. Make it with `build`."""
+
+    scenario: Scenario
+    clients: Role
+    upstreams: Mapping[str, Role]
+    systems: Mapping[str, SystemUnderTest]
+    links: Mapping[str, Link]
+    clock: Clock
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The processes that a fault may be done to, by name."""
+        systems = {name: system.process for name, system in self.systems.items()}
+        ours: dict[str, Process] = {name: process for name, process in systems.items() if process is not None}
+        return {**self.upstreams, **ours, "clients": self.clients}
+
+    async def go(self) -> float:
+        """Let the clients talk, and return the moment from which times count."""
+        # So that there is an answer from everybody, whoever is killed first.
+        await self.counts()
+        self.clock.start = time.monotonic()
+        await self.clients.ask("go")
+        return self.clock.start
+
+    async def counts(self) -> Counts:
+        """Ask the ends how far they are."""
+        there = await self.clients.ask("count")
+        here = [await upstream.ask("count") for upstream in self.upstreams.values()]
+        return Counts(
+            there["sent"],
+            sum(upstream["arrived"] for upstream in here),
+            sum(upstream["sent"] for upstream in here),
+            there["arrived"],
+            there["distinct"],
+            there["sending"] and not self.clients.away,
+        )
+
+    async def quiet(self) -> None:
+        """Have the upstreams push nothing more."""
+        for upstream in self.upstreams.values():
+            await upstream.ask("quiet")
+
+    async def close(self) -> None:
+        """Have the clients close their connections."""
+        # Closing is a round trip for each client, and a system under test may be slow to answer.
+        await self.clients.ask("close", within=60)
+
+    def ends(self) -> dict[str, int | None]:
+        """Return the exit status of each system under test that is a process of ours, None while it runs."""
+        return {name: system.process.returncode for name, system in self.systems.items() if system.process}
+
+
+@contextlib.asynccontextmanager
+async def build(
+    scenario: Scenario, system: SystemUnderTest, toxiproxy: ToxiproxyServer | None, seed: int, folder: Path
+) -> AsyncIterator[Topology]:
+    """Start everything, from the upstreams to the clients, and stop it in the opposite order.
+
+    Raises:
+        ProcessFailed: a process did not start.
+        ToxiproxyError: a link could not be made.
+
+    """
+    async with AsyncExitStack() as built:
+        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()))
+        upstreams: dict[str, Role] = {}
+        addresses = []
+        for index, name in enumerate(scenario.upstream_names, 1):
+            upstreams[name], address = await builder.upstream(name, f"u{index}")
+            addresses.append(builder.link(name, address))
+        systems: dict[str, SystemUnderTest] = {}
+        path = "/"
+        betweens = scenario.link_names[: len(scenario.proxies)]
+        for name, link, options in reversed(list(zip(scenario.proxy_names, betweens, scenario.proxies, strict=True))):
+            systems[name] = copy.copy(system)
+            url = urlsplit(await builder.system(systems[name], name, addresses, options))
+            addresses, path = [builder.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
+        clock = Clock()
+        clients = await builder.clients(f"ws://{addresses[0]}{path}", clock)
+        yield Topology(scenario, clients, upstreams, dict(reversed(systems.items())), builder.links, clock)
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Starts the parts of a topology, and has them stopped when `built` is closed."""
+
+    scenario: Scenario
+    toxiproxy: ToxiproxyServer | None
+    seed: int
+    folder: Path
+    built: AsyncExitStack
+    warden: Warden
+    links: dict[str, Link] = field(default_factory=dict)
+
+    async def upstream(self, name: str, label: str) -> tuple[Role, str]:
+        """Start an upstream that is called `label` in the history; return it, and its HOST:PORT."""
+        port = self._reserved()
+        spec = self.scenario.upstream
+        fields = {"kind": spec.kind, "load": spec.load.to_spec(), "name": label, "port": port}
+
+        async def launch() -> Actor:
+            return await self._actor(name, "harness.upstreams", fields)
+
+        return await self._role(launch), f"127.0.0.1:{port}"
+
+    async def system(
+        self, system: SystemUnderTest, name: str, upstreams: list[str], options: dict[str, Any]
+    ) -> str:
+        """Start a proxy in front of `upstreams`; return its URL."""
+        self.built.push_async_callback(system.stop)
+        # Each one of a chain has a folder of its own, and sees a scenario with one proxy, itself.
+        folder = self.folder / name if self.scenario.chain else self.folder
+        folder.mkdir(exist_ok=True)
+        mine = self.scenario.model_copy(update={"proxy": options, "chain": []})
+        return await system.start(upstreams, mine, folder, self.warden)
+
+    async def clients(self, url: str, clock: Clock) -> Role:
+        """Start the clients, which connect to `url`."""
+        spec = self.scenario.clients
+        fields = {
+            "kind": spec.kind,
+            "load": spec.load.to_spec(),
+            "count": spec.count,
+            "ping": spec.ping,
+            "slow": spec.slow.model_dump() if spec.slow else None,
+            "url": url,
+        }
+
+        async def launch() -> Actor:
+            within = 60 + spec.count / 50
+            actor = await self._actor(
+                "clients", "harness.clients", {**fields, "lasts": clock.left(spec.lasts)}, within=within
+            )
+            if clock.start is not None:
+                # Whoever comes back in the middle of a run goes on where the last one stopped.
+                await actor.ask("go")
+            return actor
+
+        return await self._role(launch)
+
+    def link(self, name: str, target: str) -> str:
+        """Return where to connect to get to `target`: through Toxiproxy if a fault is done to this link."""
+        if name not in self.scenario.links:
+            return target
+        assert self.toxiproxy is not None, "a scenario with link faults is given a Toxiproxy"
+        resets = needs_resets(self.scenario.faults, name)
+        self.links[name] = self.built.enter_context(Link(self.toxiproxy, name, target, resets=resets))
+        return self.links[name].listen
+
+    async def _role(self, launch: Callable[[], Awaitable[Actor]]) -> Role:
+        role = await Role.start(launch)
+        self.built.push_async_callback(role.stop)
+        return role
+
+    async def _actor(self, name: str, module: str, fields: dict[str, Any], within: float = ANSWER_SECONDS) -> Actor:
+        """Start an actor and wait until it is ready."""
+        spec = {**fields, "seed": str(self.seed), "history": str(self.folder / f"{name}.jsonl")}
+        actor = await Actor.launch(f"the {name} process", module, spec, self.folder / f"{name}.log", self.warden)
+        try:
+            await actor.hear(within)
+        except BaseException:
+            await actor.stop()
+            raise
+        return actor
+
+    def _reserved(self) -> int:
+        """Return a port that stays ours to the end of the run, though whoever listens there may come and go.
+
+        A socket that is bound and does not listen keeps it: others are refused there, as at a port that nobody has.
+        """
+        keeper = self.built.enter_context(socket.socket())
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port: int = keeper.getsockname()[1]
+        return port
