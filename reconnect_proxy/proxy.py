@@ -14,7 +14,6 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-from aiofastnet import create_server
 from multidict import CIMultiDict
 
 from .config import Address, Config, Dial
@@ -114,7 +113,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        self._server = await create_server(loop, lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
+        self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
         self._address = Address(host, listener.getsockname()[1])
         if self.config.dial is Dial.START:
             self._shared = self._new_context(_no_request(str(self._address)), None, shared=True)

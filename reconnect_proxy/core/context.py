@@ -55,6 +55,8 @@ from .wire import Claim, Refusal, new_id
 
 #: How far the `c2u` outbox may pass its high-water mark while the client is read for its Pongs alone, as a factor.
 HARD_LIMIT = 2
+#: How long, in seconds, the others wait for one of several clients that is past its high-water mark.
+SLOW_AFTER = 1.0
 
 
 class State(Enum):
@@ -87,6 +89,7 @@ class Context:
         "_client_code",
         "_client_reason",
         "_clock",
+        "_confirmed_before",
         "_deadline",
         "_ending_code",
         "_ending_reason",
@@ -98,6 +101,7 @@ class Context:
         "_owed_to",
         "_policy",
         "_seen_client",
+        "_slow",
         "_waiters",
         "c2u",
         "incoming",
@@ -164,6 +168,9 @@ class Context:
         self._ending_reason = ""
         self._deadline: Timer | None = None
         self._last_confirmed = 0
+        # With several clients: judges those past their mark, by what each had confirmed when that began.
+        self._slow: Timer | None = None
+        self._confirmed_before: dict[Link, int] = {}
 
     @property
     def received_from_upstream(self) -> int:
@@ -411,8 +418,9 @@ class Context:
         outbox are its Pongs; they arrive on the leg that a full `c2u` has stopped. So then the client is read all the
         same, and `c2u` may pass its mark, up to HARD_LIMIT times.
         """
-        if len(self.incoming) > 1:
-            self._close_slow_clients()
+        if self._slow is None and len(self.incoming) > 1 and self._u2c_full():
+            self._confirmed_before = {client: client.outbox.confirmed for client in self.incoming}
+            self._slow = self._clock.call_later(SLOW_AFTER, self._close_slow_clients)
         upstream = self.upstream.link
         if upstream is not None:
             # A gate opens with a message, and where `u2c` is given up nothing waits for it to empty.
@@ -427,12 +435,21 @@ class Context:
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
 
     def _close_slow_clients(self) -> None:
-        """Close those of several clients that are past their mark, but not the last: that holds the upstream back."""
-        for client in [client for client in self.incoming if client.outbox.full]:
-            if len(self.incoming) > 1:
-                waiting = len(client.outbox)
-                self._detach(client).close(1013, "too slow")
+        """Close those of several clients that are past their mark while another moves much faster, or has all.
+
+        A burst fills every outbox at once; then the upstream is held back, and nobody is slow yet. If none moves, none
+        is closed: the upstream waits for them as it would for one.
+        """
+        self._slow = None
+        moved = {link: link.outbox.confirmed - self._confirmed_before.get(link, 0) for link in self.incoming}
+        self._confirmed_before = {}
+        one_has_all = any(not link.outbox for link in self.incoming)
+        for link in [link for link in self.incoming if link.outbox.full]:
+            if one_has_all or 2 * moved[link] < max(moved.values()):
+                waiting = len(link.outbox)
+                self._detach(link).close(1013, "too slow")
                 self._tell(SlowClientClosed(self.session_id or "", waiting))
+        self._regulate()
 
     # The end.
 
@@ -520,9 +537,10 @@ class Context:
         self._close_upstream(code, reason)
         self._close_clients(code, reason)
         self._cancel_grace()
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        for timer in (self._deadline, self._slow):
+            if timer is not None:
+                timer.cancel()
+        self._deadline = self._slow = None
         age = self._clock.time() - self.opened_at
         self.undelivered_c2u += len(self.c2u)
         self.undelivered_u2c += len(self.u2c)

@@ -10,6 +10,7 @@ confirmation are those of PROTOCOL.md section 4; both legs of a session use this
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -145,7 +146,9 @@ class Link:
         self.paused = False
         # Breaks RFC 6455: sends data, answers no Ping.
         self.mute = False
-        self.opened_at = self.heard_at = clock.time()
+        self.opened_at = clock.time()
+        # When a frame came last; below `opened_at` until the first.
+        self.heard_at = -math.inf
         self._owner = owner
         self._deliver = deliver
         self._clock = clock

@@ -216,11 +216,13 @@ class Upstream:
         now = self._clock.time()
         if self._away_since is None:
             self._away_since = now
+        away = now - self._away_since
+        left = max(0.0, self._policy.retry_for - away)
         if self._final is None:
-            left = self._away_since + self._policy.retry_for - now
-            self._final = self._clock.call_later(max(left, 0.0), self._on_budget_over)
-        away = max(BACKOFF_BASE, now - self._away_since)
-        delay = self._draw(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10), away))
+            self._final = self._clock.call_later(left, self._on_budget_over)
+        # Nor so long that the budget is over before the next attempt.
+        bounds = max(BACKOFF_BASE, away), max(BACKOFF_BASE, left / 2)
+        delay = self._draw(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10), *bounds))
         self._attempt += 1
         self.state = State.WAITING
         self._observe(Redial(self._session.session_id or "", self.url, self._attempt, delay))
@@ -355,7 +357,7 @@ class Upstream:
         lived = now - link.opened_at >= PROVEN_AFTER
         if lived:
             self._attempt = 0
-        if lived or link.heard_at > link.opened_at:
+        if lived or link.heard_at >= link.opened_at:
             self._away_since = None
         self._url_index += 1
         self.retry()

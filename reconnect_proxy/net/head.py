@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict
 
-from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, bad_request
+from ..core.wire import CONNECTION_ID, RECONNECT, Refusal, bad_request
 
 #: A head, its empty line included, is at most this many bytes.
 HEAD_LIMIT = 16 * 1024
@@ -42,6 +42,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+#: Headers of the protocol begin like this; none passes as it came.
+_RESERVED = RECONNECT.lower()
 #: Made anew on each leg: the WebSocket handshake, and what this protocol says.
 _OF_THE_LEG = frozenset(
     {
@@ -51,7 +53,7 @@ _OF_THE_LEG = frozenset(
         "sec-websocket-key",
         "sec-websocket-protocol",
         "sec-websocket-version",
-        *(name.lower() for name in (CONNECTION_ID, RECONNECT_ID, RECEIVED, RECONNECT)),
+        CONNECTION_ID.lower(),
     }
 )
 
@@ -174,7 +176,11 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
     """Return the headers that are passed on: not those of one connection, nor those that each leg makes anew."""
     named = {token.lower() for token in tokens(headers, "Connection")}
     dropped = _HOP_BY_HOP | _OF_THE_LEG | named
-    return [(name, value) for name, value in headers.items() if name.lower() not in dropped]
+    return [
+        (name, value)
+        for name, value in headers.items()
+        if (lower := name.lower()) not in dropped and not lower.startswith(_RESERVED)
+    ]
 
 
 def forwarded(head: RequestHead, peer: str) -> list[tuple[str, str]]:

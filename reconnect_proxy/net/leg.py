@@ -6,9 +6,6 @@
 picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What
 RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
 answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
-
-The transports must be aiofastnet's, never the loop's own: picows writes large frames with `writelines` and reuses the
-memory of their heads at once. aiofastnet copies what it cannot send; uvloop keeps a view, and would corrupt frames.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import struct
 import termios
 from collections.abc import Callable, MutableSet
 from typing import Any, NamedTuple
@@ -30,6 +28,8 @@ CLOSE_TIMEOUT = 5.0
 #: Bytes in a socket's write buffer above which no more is sent, and bytes of read buffer that picows starts with.
 WRITE_BUFFER = 256 * 1024
 READ_BUFFER = 16 * 1024
+#: A server's frames above this size, in bytes, are written by picows in a way that is not safe here.
+PICOWS_LARGE = 8192
 #: A close reason has at most this many bytes (RFC 6455 section 5.5).
 REASON_LIMIT = 123
 
@@ -221,7 +221,26 @@ class WebSocketLeg(WSListener):
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Write a whole data message as one frame."""
-        self.transport.send(opcode, payload)  # type: ignore[arg-type]
+        if len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
+            self._send_large(opcode, payload)
+        else:
+            self.transport.send(opcode, payload)  # type: ignore[arg-type]
+
+    def _send_large(self, opcode: int, payload: bytes) -> None:
+        """Write a large unmasked frame without picows, and without copying the payload.
+
+        picows would write the frame's head from memory that it uses again at once. uvloop keeps a view of what it
+        cannot send yet, so heads that wait in the write buffer would be overwritten by later ones.
+        """
+        if self.transport.is_close_frame_sent or self.transport.is_disconnected:
+            return
+        size = len(payload)
+        head = (
+            struct.pack("!BBH", 0x80 | opcode, 126, size)
+            if size < 2**16
+            else struct.pack("!BBQ", 0x80 | opcode, 127, size)
+        )
+        self.transport.underlying_transport.writelines((head, payload))
 
     def ping(self, payload: bytes) -> None:
         """Write a Ping."""

@@ -10,12 +10,12 @@ and forgets the body of a refusal. So a small protocol of our own reads the head
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import MutableSet
 from typing import cast
 from urllib.parse import urlsplit
 
 import h11
-from aiofastnet import create_connection
 from multidict import CIMultiDict
 from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
@@ -23,6 +23,8 @@ from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
 from .head import HEAD_LIMIT, MalformedHead, ResponseHead, accept_key, end_to_end, has_token, parse_response, tokens
 from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
+
+_LOG = logging.getLogger("reconnect_proxy.net")
 
 #: Bytes of a refusal's body that are passed on; what is beyond is cut.
 BODY_LIMIT = 64 * 1024
@@ -102,6 +104,7 @@ class UpstreamDialler:
         """Start a dial."""
         self.cancel()
         self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream))
+        self._task.add_done_callback(_report_fault)
 
     def cancel(self) -> None:
         """Give the dial under way up."""
@@ -117,7 +120,9 @@ class UpstreamDialler:
         request = HandshakeRequest(parts.netloc, join_target(dial.url, self._target), self._request_headers(dial))
         handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs)
         try:
-            await create_connection(asyncio.get_running_loop(), lambda: handshake, parts.hostname, parts.port or 80)
+            await asyncio.get_running_loop().create_connection(
+                lambda: handshake, parts.hostname or "", parts.port or 80
+            )
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
             upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
@@ -133,6 +138,12 @@ class UpstreamDialler:
             headers.append((RECONNECT, "true"))
         headers.append((RECEIVED, str(dial.received)))
         return headers
+
+
+def _report_fault(task: asyncio.Task[None]) -> None:
+    """Log what a dial's task died of. Failed dials are reported; only a fault of this program ends here."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("a dial died of a fault of this program", exc_info=error)
 
 
 class Handshake(asyncio.Protocol):

@@ -1,13 +1,11 @@
 """Without any fault the proxy is invisible: messages, handshakes and closes go through as they are."""
 
 import asyncio
-import http.client
 import json
 import os
 
 import pytest
 from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from .conftest import Serve
@@ -197,26 +195,6 @@ async def test_compression_is_not_negotiated(serve: Serve) -> None:
             assert "Sec-WebSocket-Extensions" not in client.response.headers
             await client.send("a" * 5000)
             assert await client.recv() == "a" * 5000
-
-
-async def test_a_request_that_is_no_websocket_is_relayed(serve: Serve) -> None:
-    """A page, a health check: the upstream answers it through the proxy."""
-
-    def page(connection: ServerConnection, request: Request) -> Response | None:
-        return connection.respond(200, f"you asked for {request.path}\n") if "page" in request.path else None
-
-    async with ordinary_server(echo, process_request=page) as port:
-        proxy = await serve(f"ws://127.0.0.1:{port}")
-
-        def get() -> tuple[int, bytes]:
-            client = http.client.HTTPConnection(proxy.base, timeout=10)
-            client.request("GET", "/page?x=1")
-            response = client.getresponse()
-            body = response.read()
-            client.close()
-            return response.status, body
-
-        assert await asyncio.to_thread(get) == (200, b"you asked for /page?x=1\n")
 
 
 async def test_a_client_sees_the_refusal_of_the_upstream(serve: Serve, upstream: RawServer) -> None:

@@ -24,12 +24,16 @@ CONTROL = b"R:"
 
 
 class Kind(Enum):
-    """What moves over a socket. HELLO is a 101, END the end of the socket without a close frame."""
+    """What moves over a socket. HELLO is a 101, END the end of the socket without a close frame.
+
+    An UNASKED_PONG names a message that no Ping has asked about. One that answers a Ping all the same would be a lie.
+    """
 
     HELLO = auto()
     DATA = auto()
     PING = auto()
     PONG = auto()
+    UNASKED_PONG = auto()
     CLOSE = auto()
     END = auto()
 
@@ -123,6 +127,10 @@ class SimLeg:
         self._asked.append(number)
         assert len(self._asked) <= PINGS_IN_FLIGHT
         self._socket.put_to_peer(Frame(Kind.PING, payload))
+
+    def asks_about(self, payload: bytes) -> bool:
+        """Tell whether a Pong with this payload would answer a Ping."""
+        return decode_token(payload) in self._asked
 
     def answered(self, payload: bytes) -> int | None:
         """Return the number that a Pong confirms, None if it answers nothing; it answers for all earlier Pings."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SLOW_AFTER, State
 from reconnect_proxy.core.events import (
     SlowClientClosed,
     TakenOver,
@@ -90,15 +90,19 @@ def test_receiver_clients_confirm_each_for_itself() -> None:
 
 
 def test_receiver_one_slow_client_is_closed_with_1013_for_the_sake_of_the_others() -> None:
-    """Past the high-water mark, not before; the upstream is not held back."""
-    stage, [(a, a_link), (b, _)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    """Past the high-water mark, not before; the others wait for it no longer than a moment."""
+    stage, [(a, a_link), (b, b_link)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
     a.writable = False
     for n in range(9):
         say(upstream_link, bytes(10))
         stage.clock.advance(0.2)
-        confirm(b, stage.context.incoming[1])
-        assert a.closed is None, n
+        confirm(b, b_link)
+        assert not upstream.paused, n
     say(upstream_link, bytes(10))
+    assert (a.closed, upstream.paused) == (None, True)
+    stage.clock.advance(0.2)
+    confirm(b, b_link)
+    stage.clock.advance(SLOW_AFTER)
     assert a.closed == (1013, "too slow")
     assert b.closed is None
     assert not upstream.paused
@@ -108,14 +112,44 @@ def test_receiver_one_slow_client_is_closed_with_1013_for_the_sake_of_the_others
     assert a_link.dead
 
 
-def test_receiver_the_last_client_is_not_closed_for_being_slow_but_holds_the_upstream_back() -> None:
-    """There is nobody for whose sake it could be."""
+def test_receiver_a_client_that_moves_at_half_the_speed_of_another_is_slow() -> None:
+    """Also while the other has not everything yet."""
+    stage, [(a, a_link), (b, b_link)], _, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    for _ in range(30):
+        say(upstream_link, bytes(10))
+    for leg in (a, b):
+        leg.writable = False
+    say(upstream_link, bytes(10))
+    a_link.outbox.confirm(4)
+    b_link.outbox.confirm(20)
+    stage.clock.advance(SLOW_AFTER)
+    assert a.closed == (1013, "too slow")
+    assert b.closed is None
+
+
+def test_receiver_a_burst_makes_no_client_slow() -> None:
+    """Every outbox is full at once; the upstream is held back until they have emptied, and nobody is closed."""
+    stage, [(a, a_link), (b, b_link)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    for _ in range(40):
+        say(upstream_link, bytes(10))
+    assert upstream.paused
+    stage.clock.advance(0.2)
+    confirm(a, a_link)
+    stage.clock.advance(0.2)
+    confirm(b, b_link)
+    assert not upstream.paused
+    stage.clock.advance(10 * SLOW_AFTER)
+    assert (a.closed, b.closed) == (None, None)
+
+
+def test_receiver_clients_that_are_all_stuck_hold_the_upstream_back() -> None:
+    """There is nobody for whose sake one could be closed."""
     stage, [(a, _), (b, _)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
     a.writable = b.writable = False
     say(upstream_link, bytes(2 * SMALL))
-    assert [leg.closed is None for leg in (a, b)].count(True) == 1
+    stage.clock.advance(3 * SLOW_AFTER)
+    assert (a.closed, b.closed) == (None, None)
     assert upstream.paused
-    assert len(stage.context.incoming) == 1
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 4000])
