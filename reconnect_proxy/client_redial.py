@@ -14,16 +14,15 @@ from http import HTTPStatus
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidStatus
 
 from .client_socket import LinkedConnection
+from .core.backoff import longest_wait
 
 __all__ = ["Dial", "Redial", "SessionLost", "refusal"]
 
 #: Refusals of a resume that a later attempt may not meet; any other 4xx is final.
 PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
-#: Redials wait a random time below this many seconds at first, below double that the next time (full jitter) …
-FIRST_DELAY = 0.1
-#: … up to this many.
-LONGEST_DELAY = 3.0
+#: A link that lived this long, in seconds, has proved itself.
+PROVEN_AFTER = 3.0
 
 #: Opens a connection whose handshake carries these headers.
 Dial = Callable[[dict[str, str]], Awaitable[LinkedConnection]]
@@ -68,12 +67,12 @@ class Redial:
     def lost(self, began: float, carried: tuple[int, int]) -> None:
         """Note the loss of a link that began at that time of the loop.
 
-        It has proved itself if it lived for `LONGEST_DELAY`, or if either count of what the session has `carried`
+        It has proved itself if it lived for `PROVEN_AFTER`, or if either count of what the session has `carried`
         (received, confirmed) has grown since the last loss.
         """
         now = asyncio.get_running_loop().time()
         grown, self._carried = carried != self._carried, carried
-        if grown or now - began >= LONGEST_DELAY or not self._attempts:
+        if grown or now - began >= PROVEN_AFTER or not self._attempts:
             self._attempts = 0
             self._lost_at = now
 
@@ -93,9 +92,10 @@ class Redial:
         loop = asyncio.get_running_loop()
         deadline = self._lost_at + self._retry_for
         while True:
-            delay = random.uniform(0, min(FIRST_DELAY * 2.0 ** min(self._attempts, 30), LONGEST_DELAY))
+            now = loop.time()
+            delay = random.uniform(0, longest_wait(self._attempts, now - self._lost_at, deadline - now))
             self._attempts += 1
-            await asyncio.sleep(min(delay, max(deadline - loop.time(), 0)))
+            await asyncio.sleep(min(delay, max(deadline - now, 0)))
             if loop.time() >= deadline:
                 raise SessionLost(f"there was no link for {self._retry_for:g} s: {cause}") from cause
             try:

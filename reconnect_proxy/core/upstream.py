@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from .backoff import longest_wait
 from .clock import Clock, Timer
 from .events import DialFailed, Observe, Redial
 from .link import DeliveryUncertain, Leg, Link, Owner, Resumption
@@ -28,10 +29,6 @@ from .outbox import Message, Outbox
 from .policy import GateKind, Policy
 from .wire import id_from_control
 
-#: Full-jitter exponential backoff: a wait is uniform in [0, min(CAP, BASE * 2**attempt)] seconds, but not longer than
-#: the upstream has been away already: a row of short draws must not make a session miss a short outage's end by far.
-BACKOFF_BASE = 0.05
-BACKOFF_CAP = 3.0
 #: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever
 #: it said: an upstream that falls over at each connect must not be dialled without a pause. Its word renews the budget.
 PROVEN_AFTER = 0.2
@@ -220,9 +217,7 @@ class Upstream:
         left = max(0.0, self._policy.retry_for - away)
         if self._final is None:
             self._final = self._clock.call_later(left, self._on_budget_over)
-        # Nor so long that the budget is over before the next attempt.
-        bounds = max(BACKOFF_BASE, away), max(BACKOFF_BASE, left / 2)
-        delay = self._draw(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(self._attempt, 10), *bounds))
+        delay = self._draw(0.0, longest_wait(self._attempt, away, left))
         self._attempt += 1
         self.state = State.WAITING
         self._observe(Redial(self._session.session_id or "", self.url, self._attempt, delay))

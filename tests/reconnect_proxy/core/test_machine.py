@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from reconnect_proxy.core.backoff import CAP
 from reconnect_proxy.core.context import HARD_LIMIT, Context, Opening, State
 from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.upstream import BACKOFF_CAP, PROVEN_AFTER, Answer, Failure
+from reconnect_proxy.core.upstream import PROVEN_AFTER, Answer, Failure
 from reconnect_proxy.core.upstream import State as UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 
@@ -205,8 +206,8 @@ class SessionMachine(RuleBasedStateMachine):
         self._connect_client(drained)
 
     @precondition(lambda self: self.dialler.under_way is not None)
-    @rule(drained=few, prompt=st.booleans(), arrives=st.booleans())
-    def upstream_answers(self, drained: int, prompt: bool, arrives: bool) -> None:
+    @rule(drained=few, prompt=st.booleans(), arrives=st.booleans(), meanwhile=st.booleans())
+    def upstream_answers(self, drained: int, prompt: bool, arrives: bool, meanwhile: bool = False) -> None:
         """The upstream takes the dial; its 101 is on its way, and what opens its gate, if it is prompt."""
         assert self.dialler.under_way is not None
         dial, upstream = self.dialler.under_way
@@ -226,6 +227,8 @@ class SessionMachine(RuleBasedStateMachine):
             self._announce()
         if arrives:
             self._proxy_reads_on(socket)
+        if meanwhile:
+            self.peer_says("client", 1, 0, arrives=True)
 
     @precondition(lambda self: self.dialler.under_way is not None)
     @rule()
@@ -303,14 +306,19 @@ class SessionMachine(RuleBasedStateMachine):
             if noticed:
                 self._proxy_reads_on(socket)
             if noticed and self.context.upstream.state is UpstreamState.WAITING:
-                self._pass(BACKOFF_CAP)
+                self._pass(CAP)
 
-    @rule(who=names, for_proxy=few)
-    def network_falls_silent(self, who: str, for_proxy: int) -> None:
-        """A socket moves nothing any more, but for the last that was on its way to the proxy."""
+    @rule(who=names, for_proxy=few, seconds=st.sampled_from([0.0, 0.0, 12.0, 45.0]))
+    def network_falls_silent(self, who: str, for_proxy: int, seconds: float) -> None:
+        """A socket moves nothing any more, but for the last that was on its way; the proxy may ask, and wait in vain."""
         socket = self._named(who).socket
         if socket is not None:
             socket.fall_silent(for_proxy)
+            if seconds > 0:
+                self.peer_says("upstream" if who == "client" else "client", 1, 0, arrives=True)
+                self._pass(0.15)
+                self._proxy_reads_on(socket)
+                self.time_passes(seconds)
 
     @rule(who=names)
     def socket_fills_or_empties(self, who: str) -> None:

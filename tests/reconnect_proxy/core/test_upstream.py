@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from reconnect_proxy.core.backoff import BASE, CAP
 from reconnect_proxy.core.context import State
 from reconnect_proxy.core.events import DialFailed, Redial, SessionEnded
 from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
-from reconnect_proxy.core.upstream import BACKOFF_BASE, BACKOFF_CAP, Answer, Dial, Failure, Upstream
+from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.upstream import State as UpstreamState
 
 from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
@@ -159,7 +160,7 @@ def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
         stage.dialler.fail()
         away = sum(high for _, high in drawn[:-1])
         assert drawn[-1][0] == 0.0
-        assert drawn[-1][1] == pytest.approx(min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt, max(BACKOFF_BASE, away)))
+        assert drawn[-1][1] == pytest.approx(min(CAP, BASE * 2**attempt, max(BASE, away)))
         stage.clock.advance(drawn[-1][1])
     assert [event.attempt for event in stage.events if isinstance(event, Redial)] == list(range(1, 13))
 
