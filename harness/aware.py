@@ -269,7 +269,9 @@ class AwareUpstream:
         self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
 
     def _begin(self) -> Session:
-        speaker = Speaker(self._load, f"{self.name}.{len(self._all) + 1}", Direction.U2C, self._seed)
+        # Streams of before this process took over are over.
+        stream = f"{self.name}.{len(self.recorder.said) + len(self._all) + 1}"
+        speaker = Speaker(self._load, stream, Direction.U2C, self._seed)
         self._all.append(Session(speaker, self._load, self))
         return self._all[-1]
 

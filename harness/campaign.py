@@ -114,7 +114,8 @@ class Campaign:
         """
         self.open()
         if not self.out.exists():
-            self.out.mkdir(parents=True)
+            # Other processes of pytest-xdist may make it at the same time.
+            self.out.mkdir(parents=True, exist_ok=True)
             # Results are no part of a project; pytest does the same with its cache.
             (self.out / ".gitignore").write_text("*\n")
         folder = self.out / f"{chosen.name}-{self.seed}"

@@ -6,9 +6,11 @@
 | duplicated | arrivals of a message that had arrived before |
 | reordered | messages that arrived after a later one of their stream, duplicates removed first |
 | corrupted | messages that arrived other than sent (size, type, checksum), or that nobody sent |
+| upstream_connections | connections that upstreams have accepted |
 | client_disconnects | links of clients that ended, or handshakes that failed, without the client wanting it |
 | breaches | what an end saw that the protocol forbids; none is allowed if `expect` does not say otherwise |
 | leaks | what the system under test held more of when all clients had left than before they came |
+| memory | bytes of memory that the system under test held more of, at the most, than before the clients came |
 | recovery_p50, _p99, _max | seconds from a fault's end to the first message through, over all faults and streams |
 | latency_p50, _p90, _p99, _max | seconds from a message's sending to its arrival, over all messages that arrived |
 
@@ -27,9 +29,13 @@ from typing import NamedTuple
 
 from harness.history import End, History, MessageEvent, Stream
 from harness.message import Direction
+from harness.shared import owed_to_all
 
 #: How many of the slowest messages are named.
 _SLOWEST = 10
+
+#: How long before a fault the last message may have been sent, in seconds: some faults end the conversation.
+_IDLE_SECONDS = 0.5
 
 
 class Verdict(StrEnum):
@@ -101,13 +107,17 @@ def lost(history: History, direction: Direction) -> Finding:
     """Find the messages that some receiver of their stream never got."""
     wrong = []
     for stream in history.streams[direction]:
-        # A stream that reached nobody is lost once, not once for each client there is.
-        for receiver, events in (stream.received or {"": []}).items():
-            arrived = {event.number for event in events}
+        if history.shared and direction is Direction.U2C:
+            owed = owed_to_all(history, stream)
+        else:
+            # A stream that reached nobody is lost once, not once for each client there is.
+            owed = ((receiver, list(stream.owed)) for receiver in stream.received or [""])
+        for receiver, events in owed:
+            arrived = stream.numbers(receiver)
             by = f" at {receiver}" if direction is Direction.U2C and receiver else ""
             wrong += [
                 Wrong(event.t, f"{_named(event)} was sent and never arrived{by}")
-                for event in stream.owed
+                for event in events
                 if event.number not in arrived
             ]
     return count(wrong)
@@ -163,6 +173,17 @@ def client_disconnects(history: History, direction: None = None) -> Finding:
     return count(wrong)
 
 
+def upstream_connections(history: History, direction: None = None) -> Finding:
+    """Find the connections that upstreams have accepted."""
+    return count(
+        [
+            Wrong(event.t, f"upstream connection {event.name} was made")
+            for event in history.links
+            if event.end is End.UPSTREAM and event.event == "connected"
+        ]
+    )
+
+
 def breaches(history: History, direction: None = None) -> Finding:
     """Find what an end saw that the protocol forbids."""
     return count(
@@ -178,6 +199,17 @@ def leaks(history: History, direction: None = None) -> Finding:
     after = found["after"]
     more = list(after.leaks(found["before"]))
     return Finding(sum(number for number, _ in more), [Wrong(after.t, words) for _, words in more])
+
+
+def memory(history: History, direction: None = None) -> Finding:
+    """Find how many bytes of memory the system under test held more of, at the most, than before the clients came."""
+    before = next((found for found in history.footprints if found.when == "before"), None)
+    then = [found for found in history.footprints if found.when != "before"]
+    if before is None or not then:
+        return Finding(None)
+    most = max(then, key=lambda found: found.memory)
+    words = f"{most.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came"
+    return Finding(max(0, most.memory - before.memory), [Wrong(most.t, words)])
 
 
 def recovery_times(history: History) -> list[tuple[float, Wrong]]:
@@ -222,6 +254,11 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return values[max(0, math.ceil(share * len(values)) - 1)] if values else None
 
 
+def is_size(check: str) -> bool:
+    """Return whether a checker's value is bytes."""
+    return check == "memory"
+
+
 def is_timed(check: str) -> bool:
     """Return whether a checker's value is seconds; else it is a count."""
     return check.startswith(("recovery", "latency"))
@@ -258,8 +295,10 @@ STREAM_CHECKERS: dict[str, Callable[[History, Direction], Finding]] = {
 #: Checkers of the run as a whole.
 RUN_CHECKERS: dict[str, Callable[[History, None], Finding]] = {
     "client_disconnects": client_disconnects,
+    "upstream_connections": upstream_connections,
     "breaches": breaches,
     "leaks": leaks,
+    "memory": memory,
     "recovery_p50": _recovery(0.5),
     "recovery_p99": _recovery(0.99),
     "recovery_max": _recovery(1.0),
@@ -325,7 +364,7 @@ def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
         if fault.took_hold is None:
             why = f": {fault.problem}" if fault.problem else ""
             yield f"the fault {fault.name} {fault.target} ({when}) never took hold{why}"
-        elif sent and (fault.took_hold > sent[-1] or (fault.cleared or math.inf) < sent[0]):
+        elif sent and (fault.asked > sent[-1] + _IDLE_SECONDS or (fault.cleared or math.inf) < sent[0]):
             yield f"the fault {fault.name} {fault.target} ({when}) was on while nobody was sending"
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from harness import report_html, scenario
+from harness import report_html, scenario, storyboard
 from harness.campaign import DEFAULT_OUT, Campaign
 from harness.checkers import Verdict
 from harness.compare import SYSTEMS, Comparer
@@ -57,20 +59,43 @@ def commands() -> None:
 
 @commands.command("list")
 def list_scenarios() -> None:
-    """Print the scenarios that come with the harness."""
-    table = Table("scenario", "what it shows", show_lines=True)
-    for name, path in scenario.shipped().items():
-        table.add_row(name, scenario.load(path).summary.strip())
+    """Print the scenarios that come with the harness, by group. `show` tells the whole of one."""
+    shipped = [scenario.load(path) for path in scenario.shipped().values()]
+    table = Table("scenario", Column("lasts", justify="right"), "what it shows", box=box.SIMPLE_HEAD)
+    for group, title in scenario.GROUPS.items():
+        mine = [chosen for chosen in shipped if chosen.group == group]
+        if mine:
+            table.add_row(f"[bold]{group}[/bold]", "", f"[bold]{title}[/bold]")
+        for chosen in mine:
+            first, _, _ = chosen.summary.strip().partition(". ")
+            table.add_row(f"  {chosen.name}", f"{storyboard.seconds(chosen):.0f} s", f"{first.rstrip('.')}.")
+        table.add_section()
     Console().print(table)
 
 
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE")
-def show(wanted: str) -> None:
-    """Explain one scenario."""
+@click.option("--seed", type=int, default=1, show_default=True, help="What random parts are drawn from.")
+def show(wanted: str, seed: int) -> None:
+    """Explain one scenario: what it proves, who talks to whom, what happens when, what has to hold, how to run it."""
     for path in scenario.find(wanted):
-        click.echo("\n".join(explain(scenario.load(path))))
-        click.echo(f"file       {path}")
+        chosen = scenario.load(path)
+        name, summary, _, *lines = explain(chosen)
+        wide = " ".join(["", *(["--seed", str(seed)] if seed != 1 else [])])
+        run = shlex.quote(chosen.name if path == scenario.shipped().get(chosen.name) else str(path))
+        for part in (
+            [name],
+            textwrap.wrap(summary, 100),
+            [storyboard.topology(chosen)],
+            storyboard.chart(chosen, seed),
+            lines,
+            [
+                f"run it     pytest --scenario={run}{wide.replace('--seed ', '--scenario-seed=')}",
+                f"           reconnect-harness run {run}{wide}",
+                f"file       {path}",
+            ],
+        ):
+            click.echo("\n".join(part) + "\n")
 
 
 @commands.command()

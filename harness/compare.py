@@ -239,6 +239,12 @@ class Comparer:
         for system, campaign in self._campaigns.items():
             if not isinstance(campaign, str):
                 yield f"`{system}`: {system_under_test(system).describe()}"
+        for scenario in self._scenarios:
+            if scenario.clients.kind == scenario.upstream.kind == "aware":
+                yield (
+                    f"{scenario.name}: clients and upstream speak the reconnect protocol, and resume by themselves "
+                    "through a proxy that passes it on"
+                )
         # Not where on this machine it was found.
         toxiproxy = (self._toxiproxy or "no Toxiproxy").split(" (")[0]
         yield f"{toxiproxy}, seed {self._seed}, Python {sys.version.split()[0]}"

@@ -91,7 +91,7 @@ def handshake(given: object) -> Find:
     """Return the checker that handshakes of clients, all or those of some label, were refused like this."""
 
     def find(history: History) -> Finding:
-        wrong = []
+        wrong: list[Wrong] = []
         for label, allowed in _by_label(given, range(300, 600)).items():
             events = list(_clients(history, label))
             refused = [event for event in events if event.event == "unreachable"]

@@ -7,10 +7,13 @@ expect: {client_close: 1014, leaks: 0}               # how links end (`harness.e
 
 from __future__ import annotations
 
-from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_timed
+from typing import Any
+
+from harness.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_size, is_timed
 from harness.endings import ENDINGS, expectation
 from harness.given import mapping, one_of, seconds, whole
 from harness.message import Direction
+from reconnect_proxy.units import parse_size
 
 #: What is said of a checker, or of a direction, that is to assert nothing.
 REPORT = "report"
@@ -53,10 +56,12 @@ def _one_direction(given: object, direction: Direction) -> dict[str, float | Non
     return {one_of(f"checker of {direction}", key, STREAM_CHECKERS): _bound(key, bound) for key, bound in said.items()}
 
 
-def _bound(key: str, given: object) -> float | None:
+def _bound(key: str, given: Any) -> float | None:
     if given == REPORT:
         return None
     try:
+        if is_size(key):
+            return float(parse_size(given))
         return seconds(given) if is_timed(key) else float(whole(given))
     except ValueError as error:
         raise ValueError(f"{key}: {error}; or write {REPORT}") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.checkers import Expectation, is_timed
+from harness.checkers import Expectation, is_size, is_timed
 from harness.faults import Fault
-from harness.scenario import Scenario
+from harness.scenario import Scenario, Section
 from reconnect_proxy.units import format_duration, format_size
 
 
@@ -20,10 +20,10 @@ def explain(chosen: Scenario) -> list[str]:
         chosen.summary.strip(),
         "",
         f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
-        f"({talkers.type}) for {format_duration(talkers.lasts)}",
+        f"({talkers.type}) for {format_duration(talkers.lasts)}{_more(talkers, _TALKERS)}",
         *(f"proxy      {_options(options)}" for options in chosen.proxies),
         f"upstream   {count}{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) "
-        "to each client",
+        f"to each client{_more(upstream, _UPSTREAM)}",
     ]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
     for expected in chosen.expect:
@@ -33,8 +33,41 @@ def explain(chosen: Scenario) -> list[str]:
     return lines
 
 
+#: What the line of the clients, and that of the upstream, says in words of its own.
+_TALKERS = ("kind", "count", "send", "size", "type", "lasts")
+_UPSTREAM = ("kind", "count", "push", "size", "type")
+
+#: Keys whose values are messages a second; other numbers with a fraction are seconds.
+_RATES = ("takes",)
+
+
+def _more(section: Section, told: tuple[str, ...]) -> str:
+    """Return what else a section of the scenario says, beside the keys that have been told of."""
+    return "".join(f"; {part}" for part in _parts(section, told))
+
+
+def _parts(section: Section, told: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{field.alias or name} {_told(name, getattr(section, name))}"
+        for name, field in type(section).model_fields.items()
+        if name in section.model_fields_set and name not in told
+    ]
+
+
+def _told(name: str, value: object) -> str:
+    if isinstance(value, Section):
+        return f"({', '.join(_parts(value))})"
+    if isinstance(value, float):
+        return f"{value:g}/s" if name in _RATES else format_duration(value)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "yes" if value is True else str(value)
+
+
 def _bound(expected: Expectation) -> str:
     assert expected.bound is not None
+    if is_size(expected.check):
+        return format_size(int(expected.bound))
     return format_duration(expected.bound) if is_timed(expected.check) else f"{expected.bound:g}"
 
 

@@ -17,8 +17,8 @@ from harness.given import kilobytes, mapping, microseconds, milliseconds, one_of
 from harness.links import TOXICS
 from reconnect_proxy.units import parse_size
 
-#: What a fault can be done to: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Where there are
-#: several of a sort they have numbers: upstream-1, upstream-2.
+#: What a fault can be done to: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Where there
+#: are several of a sort they have numbers: upstream-1, upstream-2.
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "link": ("upstream", "client", "middle"),
     "process": ("upstream", "proxy", "clients"),

@@ -313,8 +313,8 @@ FAULTS: Mapping[str, FaultKind] = {
     "cont": FaultKind("process", _cont, Extent.MOMENT),
 }
 """Every fault by name: those of links (see `harness.links`), and of processes: SIGKILL and SIGTERM, after which it
-is started again where they last, SIGSTOP until its end, SIGCONT. `cut` is `limit_data` with a number of bytes drawn anew each time, so that a connection ends in
-the middle of a frame."""
+is started again where they last, SIGSTOP until its end, SIGCONT. `cut` is `limit_data` with a number of bytes drawn
+anew each time, so that a connection ends in the middle of a frame."""
 
 
 def _heal_link(patient: Patient[Link]) -> None:

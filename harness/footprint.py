@@ -12,7 +12,7 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ THREADS = min(32, (os.cpu_count() or 1) + 4)
 #: Bytes of memory that may be there in the end and were not at first: allocators keep what they were once given.
 MEMORY = 64 * 1024**2
 
+#: How long a system under test may take to come to rest after the first connection, in seconds.
+REST_SECONDS = 5.0
+
+#: How often it is measured while there is traffic, in seconds.
+DURING_SECONDS = 0.25
+
 _ASK_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 
@@ -32,8 +38,8 @@ _POLL_SECONDS = 0.1
 class Footprint(NamedTuple):
     """What a system under test holds at the moment `t`; `sessions` is None where it does not say.
 
-    `when` is `before` or `after` the clients; `files`, `threads`, `children` and `sessions` are counts, `memory` is
-    resident bytes of all its processes together.
+    `when` is `before`, `during` or `after` the clients; `files`, `threads`, `children` and `sessions` are counts,
+    `memory` is resident bytes of all its processes together.
     """
 
     t: float
@@ -63,41 +69,94 @@ class Footprint(NamedTuple):
             )
 
 
-def measure(pid: int, admin: str | None, when: str) -> Footprint | None:
-    """Measure the process `pid` with all that it has started; None if it is gone.
+class Watch:
+    """Measures systems under test before the clients come, and after they have left.
 
     Args:
-        pid: the first process of the system under test.
-        admin: URL of an admin listener that answers /sessions as this project's proxy does, where there is one.
-        when: `before` or `after` the clients.
+        systems: for each of them its process id, and the URL of an admin listener that answers /sessions as this
+            project's proxy does, where there is one.
+
+    Attributes:
+        found: what was measured so far.
 
     """
+
+    def __init__(self, systems: Sequence[tuple[int, str | None]]) -> None:
+        self.found: list[Footprint] = []
+        self._systems = systems
+
+    async def before(self, url: str, in_use: Callable[[], Awaitable[int]]) -> None:
+        """Make a connection, close it, and measure when it has left the upstreams too: `in_use` counts theirs."""
+        await _come_and_go(url)
+        deadline = time.monotonic() + REST_SECONDS
+        # The upstreams are processes of their own: they are asked.
+        while await in_use() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._settled("before", lambda found: not found.sessions, deadline - time.monotonic())
+
+    @contextlib.asynccontextmanager
+    async def during(self) -> AsyncIterator[None]:
+        """Measure now and then for as long as the context lasts."""
+        measuring = asyncio.create_task(self._now_and_then())
+        try:
+            yield
+        finally:
+            measuring.cancel()
+            await asyncio.wait([measuring])
+
+    async def after(self, within: float) -> None:
+        """Measure when nothing has leaked, or after so many seconds."""
+        if self.found:
+            before = self.found[0]
+            await self._settled("after", lambda found: not list(found.leaks(before)), within)
+
+    async def _now_and_then(self) -> None:
+        pids = [(pid, None) for pid, _ in self._systems]
+        # Without a measurement from before there is nothing to compare with.
+        while self.found and (found := await asyncio.to_thread(measure, pids, "during")) is not None:
+            self.found.append(found)
+            await asyncio.sleep(DURING_SECONDS)
+
+    async def _settled(self, when: str, good: Callable[[Footprint], bool], within: float) -> None:
+        deadline = time.monotonic() + within
+        while (found := await asyncio.to_thread(measure, self._systems, when)) is not None:
+            if good(found) or time.monotonic() > deadline:
+                self.found.append(found)
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def measure(systems: Sequence[tuple[int, str | None]], when: str) -> Footprint | None:
+    """Measure processes with all that they have started, as `Watch` is told of them; None if one of them is gone."""
     # Here: the processes of a run that record histories have no use for it.
     import psutil
 
-    files = threads = memory = 0
+    tree: list[psutil.Process] = []
+    sessions: list[int] = []
     try:
-        first = psutil.Process(pid)
-        tree = [first, *first.children(recursive=True)]
+        for pid, admin in systems:
+            first = psutil.Process(pid)
+            tree += [first, *first.children(recursive=True)]
+            if admin is not None and (count := _sessions(admin)) is not None:
+                sessions.append(count)
         counted = [_count(process) for process in tree]
     except psutil.Error:
         return None
-    for one in counted:
-        files, threads, memory = files + one[0], threads + one[1], memory + one[2]
-    sessions = None if admin is None else _sessions(admin)
-    return Footprint(time.monotonic(), when, files, threads, len(tree) - 1, memory, sessions)
+    files, threads, memory = (sum(column) for column in zip(*counted, strict=True))
+    children = len(tree) - len(systems)
+    return Footprint(time.monotonic(), when, files, threads, children, memory, sum(sessions) if sessions else None)
 
 
-async def settled(
-    look: Callable[[], Footprint | None], good: Callable[[Footprint], bool], within: float
-) -> Footprint | None:
-    """Measure until `good` is content, or `within` seconds are over; return the last measurement."""
-    deadline = time.monotonic() + within
-    while True:
-        found = await asyncio.to_thread(look)
-        if found is None or good(found) or time.monotonic() > deadline:
-            return found
-        await asyncio.sleep(_POLL_SECONDS)
+async def _come_and_go(url: str) -> None:
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+    # What is wrong with the system under test will show when the clients come.
+    with contextlib.suppress(OSError, InvalidHandshake, ConnectionClosed, TimeoutError):
+        async with asyncio.timeout(REST_SECONDS), connect(url, proxy=None, compression=None) as connection:
+            # There and back: a proxy may accept its client long before it has an upstream.
+            await connection.send("warm")
+            await connection.recv()
 
 
 def _count(process: psutil.Process) -> tuple[int, int, int]:

@@ -34,8 +34,9 @@ PREFIX = "prefix:"
 #: How long the gate stays closed, in seconds: so long may nothing come.
 CLOSED_SECONDS = 0.2
 
-#: How long a redialled upstream waits for its stored state, in seconds.
-STATE_SECONDS = 5.0
+#: How long a redialled upstream waits for its stored state, in seconds. It is sent at once, and the proxy must not have
+#: given the gate up by then (connect_timeout, 5 s).
+STATE_SECONDS = 2.0
 
 #: Seconds between two control messages of a connection, with a prefix.
 CONTROL_SECONDS = 0.2

@@ -44,6 +44,13 @@ def whole(given: object) -> int:
     return given
 
 
+def close_code(code: int) -> int:
+    """Return a close code if an endpoint may send it (RFC 6455 section 7.4)."""
+    if code not in {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}:
+        raise ValueError(f"{code} cannot be sent in a close: there are 1000 to 1003, 1007 to 1014 and 3000 to 4999")
+    return code
+
+
 def share(given: object) -> float:
     """Return `given` if it is a number; which ones are allowed is for others to say."""
     if isinstance(given, bool) or not isinstance(given, (int, float)):

@@ -142,6 +142,10 @@ class Recorder:
             "distinct": sum(map(len, streams.values())),
         }
 
+    def arrived(self, name: str) -> int:
+        """Return how many messages, repeats left out, arrived at one client or upstream."""
+        return sum(len(numbers) for (receiver, _), numbers in self._arrived.items() if receiver == name)
+
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
         """Record that a link came or went; the arguments are those of `LinkEvent`."""
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
@@ -179,6 +183,11 @@ class Stream:
         """The messages that have to arrive: those that were sent and not refused."""
         return (event for number, event in self.sent.items() if number not in self.refused)
 
+    def numbers(self, receiver: str = "") -> set[int]:
+        """Return the numbers of the messages that a receiver has got, or without one those that anybody has."""
+        lists = [self.received.get(receiver, [])] if receiver else self.received.values()
+        return {event.number for events in lists for event in events}
+
 
 @dataclass
 class History:
@@ -190,6 +199,8 @@ class History:
     faults: list[FaultRecord] = field(default_factory=list)
     #: Where the clients talk to a server that is not ours: what they sent is what has to come back.
     echoed: bool = False
+    #: Where clients share a session: every client that is there gets each message of its upstream.
+    shared: bool = False
     #: What the system under test held before the clients came and after they had left, where that was measured.
     footprints: list[Footprint] = field(default_factory=list)
 
@@ -201,6 +212,7 @@ class History:
         *,
         start: float = 0.0,
         echoed: bool = False,
+        shared: bool = False,
     ) -> Self:
         """Put the records of several processes together.
 
@@ -217,7 +229,7 @@ class History:
                     links.append(LinkEvent(**{**fields, "end": End(fields["end"])}))
         messages.sort(key=lambda event: event.t)
         links.sort(key=lambda event: event.t)
-        return cls(start, messages, links, sorted(faults, key=lambda fault: fault.asked), echoed)
+        return cls(start, messages, links, sorted(faults, key=lambda fault: fault.asked), echoed, shared)
 
     def write(self, path: Path) -> None:
         """Write the whole history to one file, in order of time, times counted from `start`."""
@@ -235,7 +247,7 @@ class History:
                 file.write(json.dumps(kept, separators=(",", ":")) + "\n")
 
     @classmethod
-    def read(cls, path: Path, *, echoed: bool = False) -> Self:
+    def read(cls, path: Path, *, echoed: bool = False, shared: bool = False) -> Self:
         """Read what `write` has written; its times count from 0.
 
         Raises:
@@ -245,7 +257,7 @@ class History:
         # Here, since the actors record histories too, and have nothing to do with Toxiproxy.
         from harness.nemesis import FaultRecord
 
-        history = cls(echoed=echoed)
+        history = cls(echoed=echoed, shared=shared)
         for number, fields in enumerate(_lines(path), 1):
             try:
                 event = fields["event"]

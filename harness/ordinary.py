@@ -99,6 +99,10 @@ class RecordUpstream:
         return self._speakers[session]
 
     async def _push(self, connection: UpstreamConnection, speaker: Speaker) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self._say(connection, speaker)
+
+    async def _say(self, connection: UpstreamConnection, speaker: Speaker) -> None:
         async for _ in self._load.moments():
             if self._quiet.is_set():
                 return
@@ -106,9 +110,10 @@ class RecordUpstream:
             self.recorder.sent(self.name, Direction.U2C, label)
             try:
                 await connection.send(message)
-            except ConnectionClosed:
+            except (ConnectionClosed, asyncio.CancelledError):
+                # A closing connection takes nothing more, and says so only when it is closed.
                 self.recorder.refused(self.name, Direction.U2C, label)
-                return
+                raise
 
 
 class EchoUpstream(RecordUpstream):

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+#: The fixtures for people's own tests. Like this module it imports nothing but pytest until it is used.
+pytest_plugins = ["harness.fixtures"]
+
 if TYPE_CHECKING:
     from harness.campaign import Campaign
     from harness.scenario import Scenario
@@ -96,9 +99,15 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Run the scenario."""
         from harness.checkers import Verdict
+        from harness.progress import Progress
         from harness.report import proven
 
-        run = self._campaign.run(self._scenario)
+        progress = Progress(self.config)
+        progress.begin()
+        try:
+            run = self._campaign.run(self._scenario, progress.say)
+        finally:
+            progress.end()
         self.user_properties += [
             (_VERDICT, str(run.judgement.verdict)),
             (_PROVEN, proven(run)),

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness import report_html
-from harness.checkers import Result, Verdict, Wrong, is_timed, percentile, recovery_times
+from harness.checkers import Result, Verdict, Wrong, is_size, is_timed, percentile, recovery_times
 from harness.explain import explain
 from harness.message import Direction
 from harness.stack import Run
@@ -52,6 +52,14 @@ def proven(run: Run) -> str:
             parts.append(f"{sent:,} messages {direction}: {_counted(run, direction)}")
     ended = next(r.value for r in run.judgement.results if r.check == "client_disconnects") or 0
     parts.append(f"{ended:,.0f} client disconnects")
+    said = {expected.check: expected.said for expected in scenario.expect if expected.said}
+    for result in run.judgement.results:
+        if result.check in said:
+            wrong = "nothing to measure" if result.value is None else f"{result.value:,.0f} wrong"
+            as_expected = "as expected" if result.verdict is Verdict.VALID else wrong
+            parts.append(f"{result.check} ({said[result.check]}): {as_expected}")
+        elif result.check == "leaks" and result.bound is not None and result.value is not None:
+            parts.append(f"{_value(result, result.value)} leaks")
     times = [seconds for seconds, _ in recovery_times(history)]
     if times:
         p50, p99, most = (_seconds(percentile(times, share)) for share in (0.5, 0.99, 1.0))
@@ -105,6 +113,8 @@ def _timed(result: Result) -> bool:
 
 
 def _value(result: Result, value: float | None) -> str:
+    if is_size(result.check) and value is not None:
+        return f"{value / 1e6:,.0f} MB"
     return _seconds(value) if _timed(result) else f"{value:,.0f}"
 
 
@@ -125,6 +135,7 @@ def _results(run: Run) -> dict[str, Any]:
         "setup": explain(run.scenario)[3:],
         "system_under_test": run.system,
         "echoed": run.history.echoed,
+        "shared": run.history.shared,
         "toxiproxy": run.toxiproxy,
         "seconds": round(run.seconds, 3),
         "messages": {

@@ -16,7 +16,7 @@ from string import Template
 from typing import Any
 
 from harness import series
-from harness.checkers import Verdict, is_timed, percentile
+from harness.checkers import Verdict, is_size, is_timed, percentile
 from harness.history import History
 from harness.journeys import Flaw, Journey, journeys
 from harness.message import Direction
@@ -51,7 +51,8 @@ def make(folder: Path) -> Path:
     """
     try:
         results = json.loads((folder / "results.json").read_text())
-        history = History.read(folder / "history.jsonl", echoed=results.get("echoed", False))
+        shapes = {shape: results.get(shape, False) for shape in ("echoed", "shared")}
+        history = History.read(folder / "history.jsonl", **shapes)
         return write(folder, history, results)
     except FileNotFoundError as error:
         raise ReportError(f"{folder} holds no run: there is no {Path(error.filename).name} in it") from None
@@ -333,6 +334,8 @@ def _label(check: dict[str, Any]) -> str:
 def _value(check: dict[str, Any], value: float | str | None) -> str:
     if value is None or isinstance(value, str):
         return "nothing to measure" if value is None else value
+    if is_size(check["check"]):
+        return f"{value / 1e6:,.0f} MB"
     return _seconds(value) if is_timed(check["check"]) else f"{value:,.0f}"
 
 

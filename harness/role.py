@@ -1,7 +1,7 @@
 """A role in a run: the part that an actor plays, and another one after it when a fault has ended the first.
 
-    actor 1 ── killed ✕          ┌── actor 2, in the same place: the same port, the same record
-                       away …  ──┘
+actor 1 ── killed ✕          ┌── actor 2, in the same place: the same port, the same record
+                   away …  ──┘
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Scenarios: one story of faults each, as data. What a file may say, and where it is wrong if it is.
 
     name: upstream-flap
+    group: links                                         # where it is listed; `other` if it is not said
     summary: The upstream link is cut five times while twenty clients keep talking.
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
     upstream: {kind: aware, push: 100/s}                 # harness.upstreams; size, type as for clients
@@ -10,7 +11,7 @@
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
     settle: 5s                                           # how long nothing new may come before the run is over
 
-Instead of `proxy` there may be `chain`, the options of each proxy of several in a row: [{mode: sender}, {mode: receiver}].
+Instead of `proxy` there may be `chain`, the options of each of several in a row: [{mode: sender}, {mode: receiver}].
 With `count` upstreams a proxy gets them all; they and their links are then called upstream-1, upstream-2 …
 A moment or number of a fault may be a range, `1s..7s`, from which the seed draws. In `expect` each key bounds a checker
 (harness.checkers) in both directions; under `c2u` or `u2c` in that one; `report` asserts nothing. Messages may never be
@@ -24,16 +25,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness import clients, given, upstreams
 from harness.checkers import Expectation
 from harness.expect import expectations
 from harness.fault_entry import fault
 from harness.faults import FAULTS, Extent, Fault
+from harness.gate import FIRST_MESSAGE, PREFIX
 from harness.message import Direction, Kind
+from harness.rude import Manners
 from harness.workload import MIXED, Workload
 from reconnect_proxy import Config
+
+#: The groups in which scenarios are listed, and what they are about.
+GROUPS = {
+    "peace": "nothing goes wrong",
+    "links": "the network misbehaves",
+    "processes": "programs are killed, stopped, restarted",
+    "upstreams": "the server misbehaves, or speaks first",
+    "endings": "sessions end, or are claimed by others",
+    "modes": "sender and receiver",
+    "load": "much of everything",
+    "other": "of your own",
+}
 
 #: Options of the proxy that a run sets itself.
 _OURS = ("upstream", "listen", "admin", "log_format")
@@ -50,10 +65,12 @@ def _known(what: str, known: Iterable[str]) -> BeforeValidator:
 Rate = Annotated[float, BeforeValidator(given.rate)]
 Sizes = Annotated[tuple[int, int], BeforeValidator(given.sizes)]
 Seconds = Annotated[float, BeforeValidator(given.seconds)]
+Statuses = list[Annotated[int, Field(ge=400, le=599)]]
+Codes = list[Annotated[int, AfterValidator(given.close_code)]]
 MessageKind = Annotated[str, _known("type of message", [MIXED, *Kind])]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     """A mapping of a scenario file; a key that it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -67,10 +84,29 @@ class _Section(BaseModel):
         return value
 
 
-class UpstreamSpec(_Section):
+class RudeSpec(Section):
+    """What an upstream does wrong on purpose: see `harness.rude`."""
+
+    reject: Statuses = []
+    reject_again: Statuses = []
+    close: Codes = []
+    deaf: Seconds = 0.0
+    mute: bool = False
+    after: Seconds = 1.0
+
+    @property
+    def manners(self) -> Manners:
+        """The same as the upstream takes it."""
+        return Manners.from_spec(self.model_dump())
+
+
+class UpstreamSpec(Section):
     """The mock upstream behind the system under test, and what it pushes to each client."""
 
     kind: Annotated[str, _known("kind of upstream", upstreams.KINDS)]
+    gate: str | None = Field(None, pattern=rf"^({FIRST_MESSAGE}|{PREFIX}.+)$")
+    rude: RudeSpec = RudeSpec()
+    late: Seconds = 0.0
     count: int = Field(1, ge=1, le=9)
     push: Rate = 0.0
     size: Sizes = (16, 4096)
@@ -82,20 +118,57 @@ class UpstreamSpec(_Section):
             raise ValueError("an upstream of kind push needs `push`: how much, for instance 100/s")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_gate(self) -> UpstreamSpec:
+        if (self.kind == "gate") != (self.gate is not None):
+            allowed = f"{FIRST_MESSAGE} or {PREFIX}TEXT, as the proxy's"
+            raise ValueError(f"an upstream of kind gate, and no other, needs `gate`: {allowed}")
+        return self
+
     @property
     def load(self) -> Workload:
         """What it pushes to each client."""
         return Workload(self.push, *self.size, self.type)
 
+    @property
+    def deeds(self) -> list[str]:
+        """What it is to do wrong on purpose, in the words of the history."""
+        return [*self.rude.manners.deeds, *(["late"] if self.late else [])]
 
-class SlowSpec(_Section):
+    @property
+    def actor_spec(self) -> dict[str, Any]:
+        """What `harness.upstreams` is told of it."""
+        return {
+            "kind": self.kind,
+            "gate": self.gate,
+            "load": self.load.to_spec(),
+            "rude": self.rude.model_dump(),
+            "late": self.late,
+        }
+
+
+class SlowSpec(Section):
     """Clients, the first ones, that read slowly while the traffic lasts, and as fast as they can afterwards."""
 
     count: int = Field(1, ge=1)
     takes: Rate = Field(gt=0)
 
 
-class ClientsSpec(_Section):
+class VisitsSpec(Section):
+    """How clients come and go: each stays, is away, and comes again, one after the other and equally often."""
+
+    stay: Seconds = Field(gt=0)
+    away: Seconds = Field(gt=0)
+
+
+class AbsenceSpec(Section):
+    """How long after the begin of the traffic a half-open or vanishing client is absent, and for how long."""
+
+    after: Seconds = 1.0
+    lasts: Seconds = Field(2.0, alias="for")
+
+
+class ClientsSpec(Section):
     """The clients, what each of them sends, and for how long."""
 
     kind: Annotated[str, _known("kind of client", clients.KINDS)]
@@ -106,6 +179,14 @@ class ClientsSpec(_Section):
     lasts: Seconds = Field(alias="for", gt=0)
     ping: Seconds | None = Field(None, gt=0)
     slow: SlowSpec | None = None
+    absence: AbsenceSpec = AbsenceSpec.model_validate({})
+    visits: VisitsSpec | None = None
+
+    @model_validator(mode="after")
+    def _visits(self) -> ClientsSpec:
+        if (self.kind == "visiting") != (self.visits is not None):
+            raise ValueError("clients of kind visiting, and no others, need `visits`, such as {stay: 500ms, away: 1s}")
+        return self
 
     @property
     def load(self) -> Workload:
@@ -113,8 +194,8 @@ class ClientsSpec(_Section):
         return Workload(self.send, *self.size, self.type)
 
 
-def _options(value: object) -> object:
-    """Check the options of the proxy as the proxy will."""
+def proxy_options(value: object) -> object:
+    """Return options of the proxy, checked as the proxy will; ValueError says what is wrong with them."""
     options = given.mapping(value, "of options of `reconnect-proxy serve`")
     for key in options:
         given.one_of("option", key, [name for name in Config.model_fields if name not in _OURS])
@@ -131,13 +212,14 @@ def numbered(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}-{index}" for index in range(1, count + 1)]
 
 
-class Scenario(_Section):
+class Scenario(Section):
     """One scenario, checked. See the module's text for its keys."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     summary: str
-    proxy: Annotated[dict[str, Any], BeforeValidator(_options)] = {}
-    chain: list[Annotated[dict[str, Any], BeforeValidator(_options)]] = []
+    group: Annotated[str, _known("group", GROUPS)] = "other"
+    proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = {}
+    chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = []
     upstream: UpstreamSpec
     clients: ClientsSpec
     faults: list[Annotated[Fault, BeforeValidator(fault)]] = []
@@ -162,7 +244,9 @@ class Scenario(_Section):
         for index, done in enumerate(self.faults):
             sort = FAULTS[done.do].target
             if done.target not in there[sort]:
-                raise ValueError(f"faults.{index}: no {sort} is called {done.target}; there is {', '.join(there[sort])}")
+                raise ValueError(
+                    f"faults.{index}: no {sort} is called {done.target}; there is {', '.join(there[sort])}"
+                )
             if done.target in self.proxy_names and FAULTS[done.do].extent is Extent.EITHER and done.lasts is not None:
                 raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
         return self
@@ -187,6 +271,17 @@ class Scenario(_Section):
         """What the links are called, from the clients to the upstreams: `client`, `middle` in a chain, `upstream`."""
         between = len(self.proxies) - 1
         return ["client", *(numbered("middle", between) if between else []), *self.upstream_names]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all clients have one session: those of a receiver that name none."""
+        unnamed = self.clients.kind in ("plain", "visiting")
+        return unnamed and not self.chain and self.proxy.get("mode") == "receiver"
+
+    @property
+    def watches(self) -> bool:
+        """Whether it matters what the system under test holds before the clients come, and then."""
+        return any(expected.check in ("leaks", "memory") for expected in self.expect)
 
     @property
     def directions(self) -> list[Direction]:

@@ -1,4 +1,4 @@
-"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down come what may, and judged."""
+"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down in any case, and judged."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ LINGER_SECONDS = 0.3
 #: How long a run whose messages go to several clients each must be still until it is over, in seconds: how many are to
 #: arrive in all depends on who was there.
 STILL_SECONDS = 1.0
+
 
 class Terminated(KeyboardInterrupt):
     """The run was ended by SIGTERM; all that it had started is stopped."""
@@ -81,12 +82,15 @@ class Stack:
         faults: list[FaultRecord] = []
         async with build(self.scenario, self.system, self.toxiproxy, self.seed, self.folder) as topology:
             start = await topology.go()
-            await self._suffer(topology, start, faults)
-            await topology.quiet()
-            await self._settle(topology)
+            async with topology.measured():
+                await self._suffer(topology, start, faults)
+                await topology.quiet()
+                await self._settle(topology)
             seconds = time.monotonic() - start
             ends = topology.ends()
             await topology.close()
+            if topology.watch is not None:
+                await topology.watch.after(self.scenario.settle)
         history = History.merge(
             [path for path in self._leaves() if path.suffix == ".jsonl" and path.stem != "history"],
             faults,
@@ -94,8 +98,10 @@ class Stack:
             echoed=self.system.echoes,
             shared=self.scenario.shared,
         )
+        if topology.watch is not None:
+            history.footprints += topology.watch.found
         judgement = judge(history, self.scenario.expect, self._directions())
-        for doubt in self._doubts(ends):
+        for doubt in (*self._doubts(ends), *self._manners(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
         return Run(
@@ -131,6 +137,13 @@ class Stack:
             elif "terminate" in done and "kill" not in done and status != 0:
                 ended = "has not ended" if status is None else f"ended with status {status}, not 0"
                 yield f"the system under test was told to end, and {ended}"
+
+    def _manners(self, history: History) -> Iterator[str]:
+        """Say what the upstream was to do wrong, and has not come to do."""
+        done = {event.reason.partition(":")[0] for event in history.links if event.event == "rude"}
+        for deed in self.scenario.upstream.deeds:
+            if deed not in done:
+                yield f"the upstream was to be rude, and never was: {deed}"
 
     async def _suffer(self, topology: Topology, start: float, faults: list[FaultRecord]) -> None:
         """Let the nemesis loose until its timeline is over and the clients have said all that they have to say."""

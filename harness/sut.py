@@ -52,6 +52,10 @@ class SystemUnderTest(Protocol):
     def process(self) -> Child | None:
         """Its process where it is ours and runs."""
 
+    @property
+    def admin(self) -> str | None:
+        """URL of a listener that answers /sessions as this project's proxy does, if there is one."""
+
     def describe(self) -> str:
         """Return what it is, for the header of a run."""
 
@@ -103,6 +107,7 @@ class _Unproxied:
     """A system under test without a process of ours."""
 
     process: Child | None = None
+    admin: str | None = None
     echoes = False
 
     def check(self, scenario: Scenario) -> None:
@@ -155,6 +160,7 @@ class GivenUrl(_Unproxied):
 class _Started:
     """A system under test that is a process of ours."""
 
+    admin: str | None = None
     echoes = False
 
     def __init__(self) -> None:
@@ -173,6 +179,7 @@ class OwnProxy(_Started):
     """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
 
     _READY = re.compile(r"^listening on (ws://\S+)", re.MULTILINE)
+    _ADMIN = re.compile(r"admin listening url=(http://\S+)")
 
     def describe(self) -> str:
         """Say that it is this project's proxy."""
@@ -180,17 +187,30 @@ class OwnProxy(_Started):
 
     async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
         """Start it with the options of the scenario."""
+        return await self.launch(upstreams, scenario.proxy, folder, warden)
+
+    async def launch(self, upstreams: Sequence[str], options: Mapping[str, Any], folder: Path, warden: Warden) -> str:
+        """Start it with these options; return its URL."""
         log = folder / "sut.log"
         command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--admin", "127.0.0.1:0"]
         for upstream in upstreams:
             command += ["--upstream", f"ws://{upstream}"]
-        command += _flags(scenario.proxy)
+        command += flags(options)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while not (found := self._READY.search(log.read_text(errors="replace"))):
             await _wait(self.process, deadline)
         return f"{found[1]}/"
+
+    @property
+    def admin(self) -> str | None:  # type: ignore[override]  # it is not known before the proxy has said it
+        """The URL of its admin listener, once it has said it."""
+        if self.process is None:
+            return None
+        found = self._ADMIN.search(self.process.log.read_text(errors="replace"))
+        return found[1] if found else None
 
 
 class Listening(_Started):
@@ -276,16 +296,16 @@ async def _wait(process: Child, deadline: float) -> None:
     await asyncio.sleep(_POLL_SECONDS)
 
 
-def _flags(options: Mapping[str, Any]) -> list[str]:
+def flags(options: Mapping[str, Any]) -> list[str]:
     """Return the flags of `reconnect-proxy serve` for the options of a scenario."""
-    flags: list[str] = []
+    found: list[str] = []
     for option, value in options.items():
         flag = option.replace("_", "-")
         if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
+            found.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            flags += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return flags
+            found += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return found
 
 
 def _filled(part: str, values: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
-"""The topology of a run: upstreams, proxies, clients and the links between them, started in this order and stopped in the
-opposite one, whatever happens.
+"""The topology of a run: upstreams, proxies, clients and the links between them.
+
+They are started in this order, and stopped in the opposite one whatever happens.
 
     clients --> [client link] --> proxy --> [middle link] --> proxy --> [upstream link] --> upstream
                                   `------- in a chain -------'          (each of several has its own)
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.faults import Process, needs_resets
+from harness.footprint import Watch
 from harness.links import Link, ToxiproxyServer
 from harness.processes import ANSWER_SECONDS, Actor, Warden
 from harness.role import Role
@@ -64,6 +66,7 @@ class Topology:
     systems: Mapping[str, SystemUnderTest]
     links: Mapping[str, Link]
     clock: Clock
+    watch: Watch | None = None
 
     @property
     def processes(self) -> dict[str, Process]:
@@ -77,6 +80,8 @@ class Topology:
         # So that there is an answer from everybody, whoever is killed first.
         await self.counts()
         self.clock.start = time.monotonic()
+        for upstream in self.upstreams.values():
+            await upstream.ask("go")
         await self.clients.ask("go")
         return self.clock.start
 
@@ -92,6 +97,10 @@ class Topology:
             there["distinct"],
             there["sending"] and not self.clients.away,
         )
+
+    def measured(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Return a context in which the systems under test are measured now and then, if that matters."""
+        return contextlib.nullcontext() if self.watch is None else self.watch.during()
 
     async def quiet(self) -> None:
         """Have the upstreams push nothing more."""
@@ -133,9 +142,26 @@ async def build(
             systems[name] = copy.copy(system)
             url = urlsplit(await builder.system(systems[name], name, addresses, options))
             addresses, path = [builder.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
-        clock = Clock()
-        clients = await builder.clients(f"ws://{addresses[0]}{path}", clock)
-        yield Topology(scenario, clients, upstreams, dict(reversed(systems.items())), builder.links, clock)
+        address = f"ws://{addresses[0]}{path}"
+        watch = await _warm_up(address, systems, upstreams) if scenario.watches else None
+        clients = await builder.clients(address)
+        named = dict(reversed(systems.items()))
+        yield Topology(scenario, clients, upstreams, named, builder.links, builder.clock, watch)
+
+
+async def _warm_up(url: str, systems: Mapping[str, SystemUnderTest], upstreams: Mapping[str, Role]) -> Watch:
+    """Use the systems under test once, and see what they hold then. The upstreams take no notice of it."""
+    ours = [(system.process.pid, system.admin) for system in systems.values() if system.process is not None]
+    watch = Watch(ours)
+    if ours:
+
+        async def in_use() -> int:
+            return sum([(await upstream.ask("warm"))["connections"] for upstream in upstreams.values()])
+
+        await watch.before(url, in_use)
+    for upstream in upstreams.values():
+        await upstream.ask("warmed")
+    return watch
 
 
 @dataclass(slots=True)
@@ -148,22 +174,25 @@ class _Builder:
     folder: Path
     built: AsyncExitStack
     warden: Warden
+    clock: Clock = field(default_factory=Clock)
     links: dict[str, Link] = field(default_factory=dict)
 
     async def upstream(self, name: str, label: str) -> tuple[Role, str]:
         """Start an upstream that is called `label` in the history; return it, and its HOST:PORT."""
         port = self._reserved()
-        spec = self.scenario.upstream
-        fields = {"kind": spec.kind, "load": spec.load.to_spec(), "name": label, "port": port}
+        fields = {**self.scenario.upstream.actor_spec, "name": label, "port": port}
 
         async def launch() -> Actor:
-            return await self._actor(name, "harness.upstreams", fields)
+            warm = self.scenario.watches and self.clock.start is None
+            actor = await self._actor(name, "harness.upstreams", {**fields, "warm": warm})
+            if self.clock.start is not None:
+                # Who takes over in the middle of a run is in it at once.
+                await actor.ask("go")
+            return actor
 
         return await self._role(launch), f"127.0.0.1:{port}"
 
-    async def system(
-        self, system: SystemUnderTest, name: str, upstreams: list[str], options: dict[str, Any]
-    ) -> str:
+    async def system(self, system: SystemUnderTest, name: str, upstreams: list[str], options: dict[str, Any]) -> str:
         """Start a proxy in front of `upstreams`; return its URL."""
         self.built.push_async_callback(system.stop)
         # Each one of a chain has a folder of its own, and sees a scenario with one proxy, itself.
@@ -172,7 +201,7 @@ class _Builder:
         mine = self.scenario.model_copy(update={"proxy": options, "chain": []})
         return await system.start(upstreams, mine, folder, self.warden)
 
-    async def clients(self, url: str, clock: Clock) -> Role:
+    async def clients(self, url: str) -> Role:
         """Start the clients, which connect to `url`."""
         spec = self.scenario.clients
         fields = {
@@ -181,15 +210,17 @@ class _Builder:
             "count": spec.count,
             "ping": spec.ping,
             "slow": spec.slow.model_dump() if spec.slow else None,
+            "absence": spec.absence.model_dump(),
+            "visits": spec.visits.model_dump() if spec.visits else None,
             "url": url,
         }
 
         async def launch() -> Actor:
             within = 60 + spec.count / 50
             actor = await self._actor(
-                "clients", "harness.clients", {**fields, "lasts": clock.left(spec.lasts)}, within=within
+                "clients", "harness.clients", {**fields, "lasts": self.clock.left(spec.lasts)}, within=within
             )
-            if clock.start is not None:
+            if self.clock.start is not None:
                 # Whoever comes back in the middle of a run goes on where the last one stopped.
                 await actor.ask("go")
             return actor

@@ -15,13 +15,15 @@ Each of them can be rude as well (`harness.rude`), and come late. A kind is a cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.actor import background, obey, run, say
@@ -47,7 +49,8 @@ class Service:
     """An upstream on its port: passes handshakes and connections on to it, past its rudeness.
 
     Until `begun` is set, and with it the traffic begins, it may be `warming`: then connections are nothing to the
-    upstream or the history. They are made to see what the system under test holds once it has been used.
+    upstream or the history, and what comes on them is sent back. They are made to see what the system under test holds
+    once it has been used.
     """
 
     def __init__(self, upstream: RecordUpstream | AwareUpstream, manners: Manners, *, warming: bool) -> None:
@@ -56,7 +59,11 @@ class Service:
         self.warming = warming
         self._rudeness = Rudeness(manners, upstream.name, upstream.recorder, self.begun)
         self._warm: set[ServerConnection] = set()
-        self._cooled = asyncio.Event()
+
+    @property
+    def warm(self) -> int:
+        """How many of the connections of the warming up there still are."""
+        return len(self._warm)
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Say whether to accept a handshake, and record it if not."""
@@ -80,7 +87,9 @@ class Service:
         """Serve one connection until it ends."""
         assert isinstance(connection, UpstreamConnection)
         if connection in self._warm:
-            await connection.wait_closed()
+            with contextlib.suppress(ConnectionClosed):
+                async for message in connection:
+                    await connection.send(message)
             self._warm.discard(connection)
             return
         self._rudeness.meet(connection)
@@ -88,8 +97,15 @@ class Service:
         await asyncio.wait([background(self.upstream.serve(connection))])
 
 
+async def goodbye(server: Server) -> None:
+    """End in a planned way: take no new connections, and close those that there are with 1012."""
+    server.close(close_connections=False)
+    connections = [found for found in server.connections if isinstance(found, UpstreamConnection)]
+    await asyncio.gather(*(connection.leave(1012, "service restart") for connection in connections))
+
+
 async def play(spec: dict[str, Any]) -> None:
-    """Serve one upstream until stdin ends.
+    """Serve one upstream until stdin ends, or SIGTERM comes.
 
     `spec`: kind, name, load, history (a path), seed; and where wanted gate, rude (`Manners`), late (seconds after the
     traffic has begun until it listens; its port refuses connections before), warm (whether warming up comes first).
@@ -102,6 +118,9 @@ async def play(spec: dict[str, Any]) -> None:
 
     async def count() -> dict[str, Any]:
         return recorder.counts()
+
+    async def warm() -> dict[str, Any]:
+        return {"connections": service.warm}
 
     async def warmed() -> dict[str, Any]:
         service.warming = False
@@ -120,7 +139,7 @@ async def play(spec: dict[str, Any]) -> None:
             await service.begun.wait()
             await asyncio.sleep(late)
             recorder.link(upstream.name, "rude", asked=True, reason=f"late: by {late:g} s")
-        await running.enter_async_context(
+        server = await running.enter_async_context(
             serve(
                 service.serve,
                 sock=port,
@@ -134,6 +153,7 @@ async def play(spec: dict[str, Any]) -> None:
                 max_queue=256,
             )
         )
+        running.push_async_callback(goodbye, server)
 
     try:
         async with AsyncExitStack() as running:
@@ -148,7 +168,7 @@ async def play(spec: dict[str, Any]) -> None:
             if not spec.get("late"):
                 await listening
             say({"ready": port.getsockname()[1]})
-            await obey({"count": count, "go": go, "quiet": quiet, "warmed": warmed})
+            await obey({"count": count, "go": go, "quiet": quiet, "warm": warm, "warmed": warmed})
     finally:
         await upstream.close()
         recorder.close()

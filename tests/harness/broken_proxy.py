@@ -1,9 +1,11 @@
 """A WebSocket relay that is right, or wrong in the way that it is told: what the checkers are tested against.
 
     python broken_proxy.py LISTEN UPSTREAM [--drop N] [--swap N] [--repeat N] [--truncate N] [--retype N] [--exit N]
+        [--only text|binary|large|small|c2u|u2c] [--leak socket|thread|process|memory]
 
-Each flag does its harm to every Nth message of the whole process; --exit ends the process there. Without a flag it is
-an ordinary relay that keeps nothing: when one side is lost, so is the other.
+Each of the first flags does its harm to every Nth message of the whole process, or with --only of those messages;
+--exit ends the process there. --leak keeps something of each connection that is over. Without a flag it is an ordinary
+relay that keeps nothing: when one side is lost, so is the other.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
@@ -20,17 +24,37 @@ from websockets.exceptions import ConnectionClosed
 
 HARMS = ("drop", "swap", "repeat", "truncate", "retype", "exit")
 
+#: Bytes above which a message is large.
+LARGE = 100_000
+
+#: Which messages are harmed, given one and whether it is the client's.
+ONLY: Mapping[str, Callable[[str | bytes, bool], bool]] = {
+    "text": lambda message, from_client: isinstance(message, str),
+    "binary": lambda message, from_client: isinstance(message, bytes),
+    "large": lambda message, from_client: len(message) > LARGE,
+    "small": lambda message, from_client: len(message) <= LARGE,
+    "c2u": lambda message, from_client: from_client,
+    "u2c": lambda message, from_client: not from_client,
+}
+
+#: What is kept of connections that are over.
+KEPT: list[object] = []
+
 
 class Relay:
     """The messages of all connections, counted, and what becomes of them."""
 
-    def __init__(self, every: dict[str, int | None]) -> None:
+    def __init__(self, every: dict[str, int | None], only: str | None = None) -> None:
         self._every = every
+        self._harmed = ONLY[only] if only else lambda message, from_client: True
         self._count = 0
         self._held: dict[Connection, str | bytes] = {}
 
     def pass_on(self, message: str | bytes, to: Connection) -> Iterator[str | bytes]:
         """Yield what goes out for one message that came in."""
+        if not self._harmed(message, not isinstance(to, ServerConnection)):
+            yield message
+            return
         self._count += 1
         harm = next((name for name, n in self._every.items() if n and self._count % n == 0), None)
         held = self._held.pop(to, None)
@@ -51,16 +75,28 @@ class Relay:
             yield held
 
 
-async def _pump(source: Connection, to: Connection, relay: Relay) -> None:
+async def _pump(source: Connection, to: Connection, relay: Relay, leak: str | None) -> None:
     try:
         async for message in source:
+            if leak == "memory":
+                KEPT.append(message)
             for out in relay.pass_on(message, to):
                 await to.send(out)
     except ConnectionClosed:
         # The other side is closed just below, which is how it learns.
         pass
     finally:
-        await to.close()
+        if leak == "socket" and not isinstance(to, ServerConnection):
+            KEPT.append(to)
+        else:
+            await to.close()
+
+
+def _leave_behind(leak: str | None) -> None:
+    if leak == "thread":
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if leak == "process":
+        KEPT.append(subprocess.Popen(["sleep", "60"]))
 
 
 async def main() -> None:
@@ -70,13 +106,23 @@ async def main() -> None:
     parser.add_argument("upstream")
     for harm in HARMS:
         parser.add_argument(f"--{harm}", type=int)
+    parser.add_argument("--only", choices=ONLY)
+    parser.add_argument("--leak", choices=("socket", "thread", "process", "memory"))
     options = vars(parser.parse_args())
-    relay = Relay({harm: options[harm] for harm in HARMS})
+    relay = Relay({harm: options[harm] for harm in HARMS}, options["only"])
+    leak = options["leak"]
 
     async def handle(client: ServerConnection) -> None:
         url = f"ws://{options['upstream']}/"
-        async with connect(url, compression=None, max_size=None, proxy=None) as upstream:
-            await asyncio.gather(_pump(client, upstream, relay), _pump(upstream, client, relay))
+        upstream = await connect(url, compression=None, max_size=None, proxy=None)
+        await asyncio.wait(
+            [
+                asyncio.create_task(_pump(client, upstream, relay, leak)),
+                asyncio.create_task(_pump(upstream, client, relay, leak)),
+            ],
+            return_when=asyncio.FIRST_COMPLETED if leak == "socket" else asyncio.ALL_COMPLETED,
+        )
+        _leave_behind(leak)
 
     host, _, port = options["listen"].rpartition(":")
     async with serve(handle, host, int(port), compression=None, max_size=None) as server:

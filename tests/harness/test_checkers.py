@@ -7,17 +7,20 @@ import math
 import pytest
 
 from harness.checkers import (
+    RUN_CHECKERS,
     Expectation,
     Verdict,
     client_disconnects,
     corrupted,
     duplicated,
+    is_timed,
     judge,
     lost,
     percentile,
     recovery_times,
     reordered,
 )
+from harness.footprint import Footprint
 from harness.history import End, History, LinkEvent
 from harness.message import Direction
 from tests.harness.histories import conversation, fault, history, message
@@ -37,7 +40,7 @@ def test_a_whole_conversation_is_valid() -> None:
     judged = judge(history(*conversation(ALL)), EXPECTED, [Direction.C2U])
     assert judged.verdict is Verdict.VALID
     assert not judged.doubts
-    assert all(not result.wrong for result in judged.results)
+    assert all(not result.wrong for result in judged.results if not is_timed(result.check))
 
 
 @pytest.mark.parametrize(
@@ -240,3 +243,33 @@ def test_echoes_are_judged_against_what_the_clients_sent() -> None:
     found = history(*sent, *back, echoed=True)
     assert lost(found, Direction.U2C).value == 1
     assert corrupted(found, Direction.U2C).value == 0
+
+
+@pytest.mark.parametrize(
+    ("check", "seconds"), [("latency_p50", 0.5), ("latency_p90", 0.5), ("latency_p99", 3.5), ("latency_max", 3.5)]
+)
+def test_latency_is_from_sending_to_the_first_arrival(check: str, seconds: float) -> None:
+    """Repeats and losses do not count; the slowest messages are named."""
+    # Number 7 comes three seconds late, number 1 twice, and number 3 not at all.
+    sent = [message("sent", number, float(number)) for number in range(1, 13)]
+    arrivals = [(number, number + 3.5 if number == 7 else number + 0.5) for number in range(1, 13) if number != 3]
+    found = history(*sent, *(message("received", number, t) for number, t in [*arrivals, (1, 12.9)]))
+    assert RUN_CHECKERS[check](found, None).value == pytest.approx(seconds)
+    assert "number 7" in RUN_CHECKERS[check](found, None).wrong[0].what
+
+
+def test_a_bound_on_latency_without_messages_is_unknown() -> None:
+    """Nothing arrived, so nothing was late."""
+    judged = judge(history(*conversation([])), [Expectation("latency_p50", None, 1.0)], [Direction.C2U])
+    assert judged.verdict is Verdict.UNKNOWN
+
+
+def test_memory_is_the_most_above_what_there_was_before() -> None:
+    """Whenever it was; without a measurement there is none."""
+    found = history(*conversation(ALL))
+    assert RUN_CHECKERS["memory"](found, None).value is None
+    for t, when, size in ((0.0, "before", 40), (1.0, "during", 90), (2.0, "during", 70), (3.0, "after", 50)):
+        found.footprints.append(Footprint(t, when, 10, 1, 0, size * 1_000_000))
+    finding = RUN_CHECKERS["memory"](found, None)
+    assert finding.value == 50e6
+    assert [(wrong.t, wrong.what) for wrong in finding.wrong] == [(1.0, "90 MB of memory, and 40 MB before they came")]

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from harness import scenario
 from harness.cli import main
 from tests.harness.test_plugin import MINE
 from tests.harness.test_stack import RELAY
 
 
 def test_list_has_every_shipped_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    """With what it shows."""
+    """In groups, with what it shows and how long it lasts."""
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    assert "upstream-flap-plain" in said
     assert "what it shows" in said
+    lines = [line.split() for line in said.splitlines()]
+    assert all(any(line[:1] == [name] and line[2:3] == ["s"] for line in lines) for name in scenario.shipped())
+    groups = [group for line in said.splitlines() for group in scenario.GROUPS if line.startswith(f"  {group} ")]
+    assert groups == [group for group in scenario.GROUPS if group != "other"]
 
 
 def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,8 +34,22 @@ def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
         "fault      down upstream at 1s, for 400ms, 5 times, every 1.2s",
         "expect     lost c2u: at most 0",
         "expect     recovery_p99: at most 2s",
+        "clients ------ proxy --[upstream link]-- upstream",
+        "upstream down  .......###......###......###......###......###..............",
+        "run it     pytest --scenario=upstream-flap",
     ):
         assert line in said
+
+
+def test_show_draws_what_the_seed_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    """And says how to run just that."""
+    charts = []
+    for seed in ("1", "1", "2"):
+        assert main(["show", "random-cuts", "--seed", seed]) == 0
+        charts.append(capsys.readouterr().out)
+    assert charts[0] == charts[1] != charts[2]
+    assert "pytest --scenario=random-cuts --scenario-seed=2" in charts[2]
+    assert "reconnect-harness run random-cuts --seed 2" in charts[2]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,16 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(mine: str, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_the_notes_give_credit_to_ends_that_resume_by_themselves(tmp_path: Path) -> None:
+    """Aware clients lose nothing to an aware upstream behind any proxy that passes their headers on."""
+    aware = {**MINE, "name": "aware", "upstream": {"kind": "aware"}, "clients": {**MINE["clients"], "kind": "aware"}}
+    for chosen in (MINE, aware):
+        (tmp_path / f"{chosen['name']}.yaml").write_text(json.dumps(chosen))
+    notes = Comparer([str(tmp_path)], ["direct"], out=tmp_path / "out").run().notes
+    assert [note for note in notes if "resume by themselves" in note] == [note for note in notes if "aware: " in note]
+    assert sum("aware: " in note for note in notes) == 1
+
+
 def test_a_system_that_is_named_twice_is_run_once(mine: str, tmp_path: Path) -> None:
     """It would be the same row."""
     compared = Comparer([mine], ["direct", "direct"], out=tmp_path / "out").run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from harness.faults import Process
 from harness.links import Link, ToxiproxyError, ToxiproxyServer
 from harness.nemesis import Fault, FaultRecord, Nemesis
 from tests.harness.wires import (
@@ -283,3 +285,92 @@ async def test_kill_ends_a_process_and_cannot_be_done_twice(child: subprocess.Po
     await nemesis.run()
     assert [record.took_hold is None for record in records] == [False, True]
     assert "has ended already" in (records[1].problem or "")
+
+
+class Reborn:
+    """A process that is there again when it is started again, and says so on its pipe when it ends in good order."""
+
+    PROGRAM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit({status})); sys.stdin.read()"
+
+    def __init__(self, status: int = 0) -> None:
+        self._command = [sys.executable, "-c", self.PROGRAM.format(status=status)]
+        self.all: list[subprocess.Popen[bytes]] = []
+        self.restart()
+
+    @property
+    def pid(self) -> int:
+        """The number of the one that runs."""
+        return self.all[-1].pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The status of the one that runs."""
+        return self.all[-1].poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.all[-1].send_signal(number)
+
+    def restart(self) -> None:
+        """Start it again."""
+        self.all.append(subprocess.Popen(self._command, stdin=subprocess.PIPE))
+
+    def close(self) -> None:
+        """End all."""
+        for process in self.all:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def reborn() -> Iterator[Reborn]:
+    """A process that can be started again."""
+    made = Reborn()
+    yield made
+    made.close()
+
+
+async def _suffer(process: Process, *faults: Fault) -> list[FaultRecord]:
+    records: list[FaultRecord] = []
+    await Nemesis(faults, {}, records.append, processes={"it": process}).run()
+    return records
+
+
+async def test_a_killed_process_is_back_when_its_fault_is_cleared(reborn: Reborn) -> None:
+    """It is away for as long as the fault lasts, each time."""
+    records = await _suffer(reborn, Fault("kill", "it", 0.1, lasts=0.2, times=2, every=0.6))
+    assert [process.poll() for process in reborn.all] == [-9, -9, None]
+    assert all(r.took_hold and r.cleared and r.cleared - r.took_hold >= 0.2 and not r.problem for r in records)
+
+
+async def test_a_terminated_process_is_waited_for(reborn: Reborn) -> None:
+    """The fault takes hold when the process is told to end, and without `for` it is cleared when it has ended."""
+    (record,) = await _suffer(reborn, Fault("terminate", "it", 0.3))
+    assert [process.wait() for process in reborn.all] == [0]
+    assert record.problem is None
+    assert record.took_hold is not None
+    assert record.cleared is not None
+    assert record.cleared > record.took_hold
+
+
+async def test_a_terminated_process_can_come_back(reborn: Reborn) -> None:
+    """With `for` it is started again."""
+    (record,) = await _suffer(reborn, Fault("terminate", "it", 0.3, lasts=0.2))
+    assert [process.poll() for process in reborn.all] == [0, None]
+    assert record.problem is None
+
+
+async def test_a_process_that_is_killed_while_it_stands_still_comes_back_well(reborn: Reborn) -> None:
+    """The end of the stop is not done to the process that has taken its place."""
+    stop, kill = Fault("stop", "it", 0.0, lasts=0.6), Fault("kill", "it", 0.2, lasts=0.1)
+    records = await _suffer(reborn, stop, kill)
+    assert [process.poll() for process in reborn.all] == [-9, None]
+    assert [record.problem for record in records] == [None, None]
+
+
+async def test_what_cannot_be_started_again_is_a_problem(child: subprocess.Popen[bytes]) -> None:
+    """The fault has taken hold, and the record says why it was not undone."""
+    (record,) = await _suffer(child, Fault("kill", "it", 0.0, lasts=0.1))
+    assert child.poll() == -9
+    assert record.took_hold is not None
+    assert record.problem == "process it cannot be started again"

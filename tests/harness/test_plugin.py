@@ -130,13 +130,26 @@ def test_without_a_scenario_the_plugin_is_idle(pytester: pytest.Pytester, folder
         import sys
         def test_other():
             ours = {name for name in sys.modules if name.split(".")[0] in ("harness", "reconnect_proxy")}
-            assert ours <= {"harness", "harness.plugin"}
+            assert ours <= {"harness", "harness.plugin", "harness.fixtures"}
             assert "websockets" not in sys.modules and "pydantic" not in sys.modules and "yaml" not in sys.modules
         """
     )
     done = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
     done.assert_outcomes(passed=1)
     done.stdout.no_fnmatch_line("*system under test*")
+
+
+def test_the_processes_of_xdist_share_the_scenarios(pytester: pytest.Pytester, folder: Path) -> None:
+    """Each of them runs some, and the controller says what all have proven."""
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    pytester.makefile(".yaml", other=json.dumps({**MINE, "name": "other"}))
+    options = ("-n", "2", "--sut", RELAY, "--junitxml=junit.xml", "-v")
+    done = pytester.runpytest_subprocess("--scenario=mine.yaml", "--scenario=other.yaml", *options)
+    assert done.ret == 0
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines_random(["mine[[]1]: valid", "other[[]1]: valid"])
+    done.stdout.fnmatch_lines(["*scenario-runs/*-1/report.html, results.json, history.jsonl"])
+    assert (folder / "junit.xml").read_text().count('name="verdict" value="valid"') == 2
 
 
 def test_a_junit_file_has_the_sentence(pytester: pytest.Pytester, folder: Path) -> None:

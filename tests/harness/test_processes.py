@@ -60,7 +60,7 @@ async def test_a_process_that_will_not_end_is_killed_with_its_children(
 async def test_a_process_that_was_stopped_by_a_fault_still_ends(tmp_path: Path, warden: Warden) -> None:
     """SIGSTOP does not keep it."""
     sleeper = await Child.start("a sleeper", ["sleep", "600"], tmp_path / "log", warden)
-    sleeper.signal(signal.SIGSTOP)
+    sleeper.send_signal(signal.SIGSTOP)
     await sleeper.stop()
     assert sleeper.returncode == -signal.SIGTERM
 
@@ -84,7 +84,7 @@ async def test_an_actor_that_says_nothing_is_not_awaited_forever(tmp_path: Path,
     mute = await Actor.start("the mute", ["sleep", "600"], tmp_path / "log", warden, piped=True)
     with pytest.raises(ProcessFailed, match=r"the mute has not answered for 0.05 s"):
         await mute.hear(within=0.05)
-    mute.signal(signal.SIGKILL)
+    mute.send_signal(signal.SIGKILL)
     await mute.stop()
 
 

@@ -77,7 +77,7 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
             "mine.yaml: upstream.kind: there is no kind of upstream 'awre'; did you mean aware?",
         ),
         ({"upstream__pusch": 1}, "mine.yaml: upstream: there is no key 'pusch'; did you mean push?"),
-        ({"upstream": "aware"}, "mine.yaml: upstream: 'aware' is not a mapping of kind, push, "),
+        ({"upstream": "aware"}, "mine.yaml: upstream: 'aware' is not a mapping of kind, "),
         ({"upstream": {"kind": "push"}}, "mine.yaml: upstream: an upstream of kind push needs `push`"),
         ({"clients__count": 0}, "mine.yaml: clients.count: 0 will not do"),
         ({"clients__kind": "smart"}, "mine.yaml: clients.kind: there is no kind of client 'smart'; There are plain, "),
@@ -99,6 +99,13 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
         ({"expect": [["lost", "c2u", 0]]}, "mine.yaml: expect: [['lost', 'c2u', 0]] is not a mapping"),
         ({"expect": {"c2u": 5}}, "mine.yaml: expect: 5 is not a mapping such as {lost: 0}, nor report, as c2u"),
         ({"proxy": []}, "mine.yaml: proxy: [] is not a mapping of options"),
+        ({"chain": [{}, {}]}, "mine.yaml: there is `proxy` and `chain`: give the options of one proxy, or of each in"),
+        (
+            {"proxy": None, "chain": [{}, {"mod": 1}]},
+            "mine.yaml: chain.1: there is no option 'mod'; did you mean mode?",
+        ),
+        ({"clients__kind": "visiting"}, "mine.yaml: clients: clients of kind visiting, and no others, need `visits`"),
+        ({"clients__visits": {"stay": 1, "away": 1}}, "mine.yaml: clients: clients of kind visiting, and no others, "),
         ({"faults": "down"}, "mine.yaml: faults: 'down' will not do"),
         ({"expect": {"u2c": "report"}}, "mine.yaml: expect: nothing is asserted"),
         ({"expect": {"u2c": {"recovery_p99": 1}}}, "mine.yaml: expect: there is no checker of u2c 'recovery_p99'"),
@@ -142,6 +149,49 @@ def test_a_wrong_scenario_is_one_sentence(changes: dict[str, Any], complaint: st
 def test_a_wrong_fault_is_one_sentence(fault: object, complaint: str) -> None:
     """The sentence says which fault of the list it is."""
     assert _complaint(_with(faults=[GOOD["faults"][0], fault])).startswith(f"mine.yaml: faults.1: {complaint}")
+
+
+TWICE: dict[str, Any] = {"upstream": {"kind": "record", "count": 2}, "proxy": None, "chain": [{}, {"mode": "receiver"}]}
+
+
+def test_parts_of_which_there_are_several_have_numbers() -> None:
+    """And those that are alone have none; the link between two proxies is the middle."""
+    one, several = scenario.parse(GOOD, "mine.yaml"), scenario.parse(_with(**TWICE, faults=[]), "mine.yaml")
+    assert (one.upstream_names, one.proxy_names, one.link_names) == (["upstream"], ["proxy"], ["client", "upstream"])
+    assert several.upstream_names == ["upstream-1", "upstream-2"]
+    assert several.proxy_names == ["proxy-1", "proxy-2"]
+    assert several.link_names == ["client", "middle", "upstream-1", "upstream-2"]
+    assert several.proxies == [{}, {"mode": "receiver"}]
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (
+            {"link": "upstream", "do": "down", "for": 1},
+            "no link is called upstream; there is client, middle, upstream-1",
+        ),
+        ({"link": "middle-2", "do": "down", "for": 1}, "no link is called middle-2; there is client, middle, "),
+        ({"link": "upstream-0", "do": "down", "for": 1}, "there is no link 'upstream-0'; did you mean upstream?"),
+        ({"process": "upstream-3", "do": "kill", "for": 1}, "no process is called upstream-3; there is upstream-1, "),
+        ({"process": "proxy-1", "do": "kill", "for": 1}, "kill of a proxy has no `for`: it is not started again"),
+    ],
+)
+def test_a_fault_needs_a_target_that_is_there(fault: dict[str, Any], complaint: str) -> None:
+    """Which there are depends on how many upstreams and proxies the scenario has."""
+    said = _complaint(_with(**TWICE, faults=[{"at": 1, **fault}]))
+    assert said.startswith(f"mine.yaml: faults.0: {complaint}")
+
+
+def test_clients_share_a_session_where_a_receiver_is_told_no_ids() -> None:
+    """Clients that name their sessions, and those behind a sender, have one each."""
+    receiver = {"proxy": {"mode": "receiver"}, "faults": []}
+    plain, named = {"kind": "plain", "for": 1}, {"kind": "reconnecting", "for": 1}
+    chain = {"proxy": None, "chain": [{"mode": "sender"}, {"mode": "receiver"}], "faults": []}
+    assert scenario.parse(_with(**receiver, clients=plain), "mine.yaml").shared
+    assert not scenario.parse(_with(**receiver, clients=named), "mine.yaml").shared
+    assert not scenario.parse(_with(**chain, clients=plain), "mine.yaml").shared
+    assert not scenario.parse(_with(clients=plain), "mine.yaml").shared
 
 
 def test_a_toxic_reads_its_attributes_in_their_units() -> None:

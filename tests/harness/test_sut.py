@@ -73,7 +73,7 @@ async def test_a_command_is_filled_in_and_awaited_until_it_listens(tmp_path: Pat
         f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} -u={{upstream}} {{upstream_port}} {{x}} '$HOME;'"
     )
     system = system_under_test(template)
-    url = await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+    url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
     assert system.process is not None
     try:
         host, _, port = url.removeprefix("ws://").rstrip("/").rpartition(":")
@@ -97,7 +97,7 @@ async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
         first = iter([taken.getsockname()[1]])
         monkeypatch.setattr(sut, "_free_port", lambda: next(first, None) or find_free_port())
         try:
-            url = await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+            url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
         finally:
             await system.stop()
         assert str(taken.getsockname()[1]) not in url
@@ -113,7 +113,7 @@ async def test_a_command_that_never_listens_is_given_up(
     system = system_under_test(f'{sys.executable} -c "{program}" {{listen}} {{upstream}}')
     try:
         with pytest.raises(ProcessFailed, match=r"does not listen after 0.5 s(?s:.)*thinking"):
-            await system.start("127.0.0.1:77", _scenario(), tmp_path, warden)
+            await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
     finally:
         await system.stop()
 
@@ -123,18 +123,21 @@ async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, wa
     system = system_under_test(None)
     try:
         url = await system.start(
-            "127.0.0.1:77", _scenario(proxy={"mode": "receiver", "accept_when_down": False}), tmp_path, warden
+            ["127.0.0.1:77", "127.0.0.1:78"],
+            _scenario(proxy={"mode": "receiver", "accept_when_down": False}),
+            tmp_path,
+            warden,
         )
         log = (tmp_path / "sut.log").read_text()
     finally:
         await system.stop()
-    assert f"listening on {url.rstrip('/')} -> ws://127.0.0.1:77 (mode receiver)" in log
+    assert f"listening on {url.rstrip('/')} -> ws://127.0.0.1:77, ws://127.0.0.1:78 (mode receiver)" in log
 
 
 def test_options_become_flags() -> None:
     """Underscores are dashes, yes and no are two flags, a list is separated by commas."""
     options = {"retry_for": "30s", "accept_when_down": False, "bind": ["cookie", "authorization"], "max_queue": 1024}
-    assert sut._flags(options) == [
+    assert sut.flags(options) == [
         "--retry-for",
         "30s",
         "--no-accept-when-down",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from harness.history import History
 from harness.message import Direction, Kind, decode, encode
@@ -106,3 +108,49 @@ async def test_a_push_ends_when_it_is_told_to_be_quiet(start: Start) -> None:
         sent = (await actor.ask("count"))["sent"]
         assert await _numbers(connection, sent - 5) == list(range(6, sent + 1))
         assert (await actor.ask("count"))["sent"] == sent
+
+
+async def test_an_upstream_that_is_told_to_end_says_goodbye(start: Start, tmp_path: Path) -> None:
+    """SIGTERM closes every connection with 1012, and what it had pushed before has come; then it ends with status 0."""
+    actor, url = await start("push", 200)
+    async with _dial(url) as connection:
+        await connection.recv()
+        actor.send_signal(signal.SIGTERM)
+        numbers = [1]
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                numbers.append(decode(await connection.recv()).number)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "service restart")
+    assert await actor.wait() == 0
+    found = History.merge([tmp_path / "history"])
+    (stream,) = found.streams[Direction.U2C]
+    assert [event.number for event in stream.owed] == numbers == list(range(1, len(numbers) + 1))
+    assert [(event.event, event.asked, event.code) for event in found.links][1:] == [("disconnected", True, 1012)]
+
+
+async def test_the_next_upstream_goes_on_with_the_record_of_one_that_was_killed(start: Start, tmp_path: Path) -> None:
+    """It counts what that had got, and its streams are new ones."""
+    actor, url = await start("push", 200)
+    async with _dial(url, {"X-Connection-Id": ID}) as connection:
+        assert decode(await connection.recv()).stream == "u1.1"
+        await connection.send(encode("c01", "c2u", 1, 100, Kind.TEXT))
+        await (await connection.ping())
+    actor.send_signal(signal.SIGKILL)
+    await actor.wait()
+    actor, url = await start("push", 200)
+    assert (await actor.ask("count"))["arrived"] == 1
+    async with _dial(url, {"X-Reconnect-Id": ID}) as connection:
+        label = decode(await connection.recv())
+    assert (label.stream, label.number) == ("u1.2", 1)
+
+
+async def test_what_was_ponged_is_in_the_record_when_the_upstream_is_killed(start: Start, tmp_path: Path) -> None:
+    """However fast the kill follows the Pong: so nothing that a proxy takes for delivered can be missing."""
+    actor, url = await start("record", 0)
+    async with _dial(url) as connection:
+        for number in range(1, 201):
+            await connection.send(encode("c01", "c2u", number, 100, Kind.TEXT))
+        await (await connection.ping())
+        actor.send_signal(signal.SIGKILL)
+    assert len(History.merge([tmp_path / "history"]).messages) == 200

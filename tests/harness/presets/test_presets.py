@@ -84,7 +84,7 @@ async def test_a_preset_relays_both_types_of_message(
     """With the path and the id of the session, by which an upstream knows a client that comes back."""
     preset = _preset(name, mine)
     try:
-        url = await preset.start(upstream, mine, tmp_path, warden)
+        url = await preset.start([upstream], mine, tmp_path, warden)
         async with (
             asyncio.timeout(PATIENCE),
             connect(
@@ -106,7 +106,7 @@ async def test_a_stopped_preset_leaves_no_process(
     """Its workers are in its group, and go with it."""
     preset = _preset(name, mine)
     try:
-        await preset.start(upstream, mine, tmp_path, warden)
+        await preset.start([upstream], mine, tmp_path, warden)
         assert preset.process is not None
         leader = psutil.Process(preset.process.pid)
         started = [leader, *leader.children(recursive=True)]
@@ -122,7 +122,7 @@ async def test_a_preset_that_is_killed_takes_its_workers_along(
     """As the faults of a scenario do it."""
     preset = _preset(name, mine)
     try:
-        await preset.start(upstream, mine, tmp_path, warden)
+        await preset.start([upstream], mine, tmp_path, warden)
         assert preset.process is not None
         leader = psutil.Process(preset.process.pid)
         started = [leader, *leader.children(recursive=True)]
@@ -153,7 +153,7 @@ async def test_a_preset_that_does_not_start_shows_its_last_lines(
     monkeypatch.setattr(f"{module}.config", lambda listen, upstream: "nonsense on;\n")
     try:
         with pytest.raises(ProcessFailed, match=rf"did not start: it ended with status 1(?s:.)*{complaint}"):
-            await preset.start("127.0.0.1:1", mine, tmp_path, warden)
+            await preset.start(["127.0.0.1:1"], mine, tmp_path, warden)
     finally:
         await preset.stop()
 

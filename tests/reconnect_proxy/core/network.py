@@ -196,6 +196,10 @@ class Socket:
         # Takes nothing more: cut, or left by its peer.
         self.broken = False
 
+    def carries(self) -> bool:
+        """Tell whether the proxy takes this socket for a living one."""
+        return self.link is not None and not self.link.dead
+
     def put_to_peer(self, frame: Frame) -> None:
         """Send a frame to the peer, unless the socket is broken."""
         if not self.broken:

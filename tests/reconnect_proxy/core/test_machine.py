@@ -310,7 +310,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(who=names, for_proxy=few, seconds=st.sampled_from([0.0, 0.0, 12.0, 45.0]))
     def network_falls_silent(self, who: str, for_proxy: int, seconds: float) -> None:
-        """A socket moves nothing any more, but for the last that was on its way; the proxy may ask, and wait in vain."""
+        """A socket moves nothing but the last that was on its way; the proxy may ask, and wait in vain."""
         socket = self._named(who).socket
         if socket is not None:
             socket.fall_silent(for_proxy)
@@ -350,7 +350,7 @@ class SessionMachine(RuleBasedStateMachine):
                     socket.peer.read()
                     moved += 1
             assert moved < 100_000, "the two ends keep each other busy without end"
-        self.sockets = [each for each in self.sockets if each.to_proxy or each is each.peer.socket]
+        self.sockets = [each for each in self.sockets if each.to_proxy or each is each.peer.socket or each.carries()]
         self.delay = 0.0
 
     # How it is done.

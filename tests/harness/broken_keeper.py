@@ -1,0 +1,260 @@
+"""This project's proxy with one thing in it made wrong: what the scenarios with faults are tested against.
+
+    python broken_keeper.py HARM serve --listen 127.0.0.1:0 --upstream ws://… [options of `reconnect-proxy serve`]
+
+A relay (`broken_proxy`) cannot come as far as these: each keeps its promises until the one fault that its harm is for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reconnect_proxy.cli import main
+from reconnect_proxy.core.context import Context
+from reconnect_proxy.core.link import Link, Resumption
+from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Outbox
+from reconnect_proxy.core.upstream import Upstream
+from reconnect_proxy.proxy import Proxy
+
+Resume = Callable[[Link, Outbox], None]
+
+
+def _on_resume(harm: Resume, upstream: bool) -> None:
+    """Do harm whenever a new link of one leg goes on with a stream that another one began."""
+    resume = Link.resume
+
+    def wrong(self: Link, received: int | None) -> Resumption:
+        began = self.outbox.furthest > 0
+        resumption = resume(self, received)
+        owner: Any = self._owner
+        if began and (owner.upstream.link is self) is upstream and self.outbox.pending:
+            harm(self, self.outbox)
+        return resumption
+
+    Link.resume = wrong  # type: ignore[method-assign]
+
+
+def _drop(link: Link, outbox: Outbox) -> None:
+    if link.aware:
+        # It counts as sent, and so as confirmed by the Pong of a later one.
+        outbox.mark_sent()
+    # The first that was never sent: what was may have arrived, and its loss be none.
+    elif (new := outbox.uncertain) < outbox.pending:
+        _, payload = outbox._pending[new]
+        del outbox._pending[new]
+        outbox.bytes_held -= len(payload) + MESSAGE_COST
+
+
+def _swap(link: Link, outbox: Outbox) -> None:
+    pending, new = outbox._pending, outbox.uncertain
+    if new + 1 < len(pending):
+        pending[new], pending[new + 1] = pending[new + 1], pending[new]
+
+
+def _repeat(link: Link, outbox: Outbox) -> None:
+    link.leg.send(*outbox._pending[0])
+
+
+def _truncate(link: Link, outbox: Outbox) -> None:
+    opcode, payload = outbox._pending[0]
+    outbox._pending[0] = opcode, payload[: len(payload) // 2]
+
+
+def _retype(link: Link, outbox: Outbox) -> None:
+    opcode, payload = outbox._pending[0]
+    outbox._pending[0] = 3 - opcode, payload
+
+
+def _lazy() -> None:
+    """Wait four seconds before each redial."""
+    # Its only default is where it draws its waits from.
+    Upstream.__init__.__defaults__ = (lambda least, most: 4.0,)
+
+
+def _swallow_codes() -> None:
+    gone = Context.upstream_gone
+    Context.upstream_gone = lambda self, code, reason: gone(self, 1000, "")  # type: ignore[method-assign]
+
+
+def _keep_sessions() -> None:
+    Context._on_grace_over = lambda self: None  # type: ignore[method-assign]
+
+
+def _keep_every_fourth() -> None:
+    over = Context._on_grace_over
+    count = 0
+
+    def wrong(self: Context) -> None:
+        nonlocal count
+        count += 1
+        if count % 4:
+            over(self)
+
+    Context._on_grace_over = wrong  # type: ignore[method-assign]
+
+
+def _keep_lost_sockets() -> None:
+    lost = Context.link_lost
+
+    def wrong(self: Context, link: Link, code: int, reason: str) -> None:
+        os.dup(2)
+        lost(self, link, code, reason)
+
+    Context.link_lost = wrong  # type: ignore[method-assign]
+
+
+def _hoard() -> None:
+    """Keep every message for good."""
+    push, kept = Outbox.push, []
+
+    def wrong(self: Outbox, message: Message) -> None:
+        kept.append(bytes(message[1]) + b" ")
+        push(self, message)
+
+    Outbox.push = wrong  # type: ignore[method-assign]
+
+
+def _take_over_quietly() -> None:
+    close = Link.close
+
+    def wrong(self: Link, code: int, reason: str) -> None:
+        close(self, *((1000, "") if code == 4000 else (code, reason)))
+
+    Link.close = wrong  # type: ignore[method-assign]
+
+
+def _let_thieves_in() -> None:
+    Proxy._check_bound = lambda self, context, request: None  # type: ignore[method-assign]
+
+
+def _take_any_count() -> None:
+    admit = Context.admit
+
+    def wrong(self: Context, claim: Any) -> int | None:
+        if claim.received is not None:
+            possible = min(max(claim.received, self.u2c.confirmed), self.u2c.furthest)
+            claim = dataclasses.replace(claim, received=possible)
+        return admit(self, claim)
+
+    Context.admit = wrong  # type: ignore[method-assign]
+
+
+def _open_on_unknown_ids() -> None:
+    enter = Proxy.enter
+
+    def wrong(self: Proxy, request: Any) -> Any:
+        claim = dataclasses.replace(request.claim, connection_id=request.claim.session_id, reconnect_id=None)
+        return enter(self, dataclasses.replace(request, claim=claim))
+
+    Proxy.enter = wrong  # type: ignore[method-assign]
+
+
+def _take_rejections_for_final() -> None:
+    failed = Upstream.on_failed
+
+    def wrong(self: Upstream, dial: Any, failure: Any) -> None:
+        if failure.rejected and self.connected_before:
+            self._fail_for_good(1014, "rejected")
+        else:
+            failed(self, dial, failure)
+
+    Upstream.on_failed = wrong  # type: ignore[method-assign]
+
+
+def _never_give_up() -> None:
+    Upstream._on_budget_over = lambda self: None  # type: ignore[method-assign]
+
+
+def _begin_anew() -> None:
+    Upstream._lose_session = Upstream.retry  # type: ignore[method-assign]
+
+
+def _tell_control() -> None:
+    take = Upstream._take_control
+
+    def wrong(self: Upstream, message: Message) -> None:
+        take(self, message)
+        for client in self._session.incoming:  # type: ignore[attr-defined]
+            client.leg.send(*message)
+
+    Upstream._take_control = wrong  # type: ignore[method-assign]
+
+
+def _forget_state() -> None:
+    take = Upstream._take_control
+
+    def wrong(self: Upstream, message: Message) -> None:
+        take(self, message)
+        self.replay_info = None
+
+    Upstream._take_control = wrong  # type: ignore[method-assign]
+
+
+def _drop_mute() -> None:
+    """Take a peer that answers no Ping for a dead one."""
+
+    def wrong(self: Link) -> None:
+        self.leg.abort()
+        self.on_lost(1006, "mute")
+
+    Link._become_mute = wrong  # type: ignore[method-assign]
+
+
+def _drop_when_full() -> None:
+    push = Outbox.push
+
+    def wrong(self: Outbox, message: Message) -> None:
+        if not self.full:
+            push(self, message)
+
+    Outbox.push = wrong  # type: ignore[method-assign]
+
+
+def _drop_while_down() -> None:
+    """Forget what a client says while there is no upstream."""
+    taken = Context._from_client
+
+    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
+        if self.upstream.link is not None:
+            taken(self, link, opcode, payload)
+
+    Context._from_client = wrong  # type: ignore[method-assign]
+
+
+#: The harms, by name.
+HARMS: Mapping[str, Callable[[], None]] = {
+    "drop-on-redial": lambda: _on_resume(_drop, upstream=True),
+    "swap-on-redial": lambda: _on_resume(_swap, upstream=True),
+    "repeat-on-redial": lambda: _on_resume(_repeat, upstream=True),
+    "truncate-on-redial": lambda: _on_resume(_truncate, upstream=True),
+    "retype-on-redial": lambda: _on_resume(_retype, upstream=True),
+    "drop-on-return": lambda: _on_resume(_drop, upstream=False),
+    "repeat-on-return": lambda: _on_resume(_repeat, upstream=False),
+    "lazy": _lazy,
+    "swallow-codes": _swallow_codes,
+    "keep-sessions": _keep_sessions,
+    "keep-every-fourth": _keep_every_fourth,
+    "keep-lost-sockets": _keep_lost_sockets,
+    "hoard": _hoard,
+    "take-over-quietly": _take_over_quietly,
+    "let-thieves-in": _let_thieves_in,
+    "take-any-count": _take_any_count,
+    "open-on-unknown-ids": _open_on_unknown_ids,
+    "take-rejections-for-final": _take_rejections_for_final,
+    "never-give-up": _never_give_up,
+    "begin-anew": _begin_anew,
+    "tell-control": _tell_control,
+    "forget-state": _forget_state,
+    "drop-mute": _drop_mute,
+    "drop-when-full": _drop_when_full,
+    "drop-while-down": _drop_while_down,
+    "none": lambda: None,
+}
+
+if __name__ == "__main__":
+    HARMS[sys.argv.pop(1)]()
+    sys.exit(main())
