@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SCENARIOS := upstream-flap upstream-flap-plain
+# What `make scenarios` runs: names, files, folders, or all.
+SCENARIOS ?= upstream-flap upstream-flap-plain
 
 .PHONY: demo test lint types unit scenarios clean
 
@@ -18,8 +19,9 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
+# Most of a test's time is waiting, for a fault or for a peer.
 unit: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 scenarios: .venv/ready
 	$(BIN)/pytest $(SCENARIOS:%=--scenario=%)

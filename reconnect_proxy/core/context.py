@@ -85,7 +85,6 @@ class Context:
 
     __slots__ = (
         "_away_since",
-        "_client_aware",
         "_client_code",
         "_client_reason",
         "_clock",
@@ -156,7 +155,6 @@ class Context:
         self._waiters: list[Callable[[Opening], None]] = []
         self._opening: Opening | None = None
         self._seen_client = False
-        self._client_aware = False
         # How the client's last link ended, passed on to the upstream when the grace is over.
         self._client_code = 1001
         self._client_reason = ""
@@ -197,8 +195,6 @@ class Context:
             waiter(self._opening)
 
     def _decide(self, opening: Opening) -> None:
-        if self.session_id is None and opening.refusal is None and opening.failure is None:
-            self.session_id = new_id()
         self._opening = opening
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -281,7 +277,6 @@ class Context:
         except DeliveryUncertain as error:
             self._end(1011, str(error), owed_to=LegName.UPSTREAM)
             return link
-        self._client_aware = link.aware
         self._report_resumption(LegName.CLIENT, link, resumption, away, self._seen_client)
         self._seen_client = True
         if link.wants_control and self.upstream.replay_info is not None:
@@ -404,7 +399,11 @@ class Context:
         else:
             self._tell(LegLost(self.session_id or "", LegName.CLIENT, 1009, reason, len(link.outbox)))
             self._detach(link)
-            self._end(1009, reason, owed_to=LegName.UPSTREAM)
+            if not self._policy.shared:
+                self._end(1009, reason, owed_to=LegName.UPSTREAM)
+            elif not self.incoming:
+                # A shared session belongs to no single client, so none can end it.
+                self._client_absent(1009, reason)
 
     # Backpressure.
 

@@ -205,3 +205,17 @@ def test_receiver_a_full_c2u_stops_all_clients() -> None:
     assert [leg.paused for leg, _ in clients] == [True, True, True]
     confirm_all(stage, upstream, upstream_link)
     assert [leg.paused for leg, _ in clients] == [False, False, False]
+
+
+def test_receiver_a_message_above_the_limit_costs_its_sender_the_link_and_nobody_else_anything() -> None:
+    """No single client can end a shared session."""
+    stage, [(_, a_link), (b, b_link)], upstream, upstream_link = shared(2)
+    a_link.on_too_big("a message above the limit")
+    say(upstream_link, "1")
+    say(b_link, "still here")
+    assert (b.payloads, upstream.payloads) == ([b"1"], [b"still here"])
+    b_link.on_too_big("a message above the limit")
+    assert stage.context.state is State.OPEN
+    say(upstream_link, "2")
+    c, _ = stage.client()
+    assert c.payloads[-1] == b"2"
