@@ -113,11 +113,7 @@ class Campaign:
 
         """
         self.open()
-        if not self.out.exists():
-            # Other processes of pytest-xdist may make it at the same time.
-            self.out.mkdir(parents=True, exist_ok=True)
-            # Results are no part of a project; pytest does the same with its cache.
-            (self.out / ".gitignore").write_text("*\n")
+        make_folder(self.out)
         folder = self.out / f"{chosen.name}-{self.seed}"
         system = system_under_test(self._system)
         done = stack.run_to_end(Stack(chosen, system, self._server, self.seed, folder, progress).run())
@@ -133,3 +129,12 @@ class Campaign:
         options |= {"sut": self._system} if self._system else {}
         options |= {"toxiproxy": self._toxiproxy} if self._toxiproxy else {}
         return " ".join(["pytest", *(f"--{name}={shlex.quote(value)}" for name, value in options.items())])
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for results, if it is not there yet."""
+    if not out.exists():
+        # Other processes of pytest-xdist may make it at the same time.
+        out.mkdir(parents=True, exist_ok=True)
+        # Results are no part of a project; pytest does the same with its cache.
+        (out / ".gitignore").write_text("*\n")

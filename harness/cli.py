@@ -2,8 +2,8 @@
 
 | exit code | when |
 | --- | --- |
-| 0 | every scenario is valid; `compare`: all were run, whatever came of it |
-| 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run |
+| 0 | every scenario is valid; `compare`: all were run, whatever came of it; `fuzz`: nothing was found |
+| 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run; `fuzz`: one was found |
 | 2 | what was asked for is not there, or is wrong |
 """
 
@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich import box
@@ -30,6 +31,8 @@ from harness.processes import ProcessFailed
 from harness.report import accusation, proven
 from harness.report_html import ReportError
 from harness.scenario import ScenarioError
+from harness.stack import Run
+from reconnect_proxy.units import parse_duration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,12 +122,17 @@ def run(wanted: tuple[str, ...], sut: str | None, toxiproxy: str | None, seed: i
         for chosen in campaign.scenarios:
             with Console(stderr=True).status(chosen.name) as status:
                 done = campaign.run(chosen, status.update)
-            click.echo(f"{chosen.name}: {done.judgement.verdict}\n    {proven(done)}")
-            for line in accusation(done):
-                click.echo(f"    {line}")
-            click.echo(f"    {done.folder}/report.html, results.json, history.jsonl")
+            _tell(done)
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
     return worst
+
+
+def _tell(done: Run) -> None:
+    """Say what a run has shown, why it is not valid if so, and where its files lie."""
+    click.echo(f"{done.scenario.name}: {done.judgement.verdict}\n    {proven(done)}")
+    for line in accusation(done):
+        click.echo(f"    {line}")
+    click.echo(f"    {done.folder}/report.html, results.json, history.jsonl")
 
 
 @commands.command()
@@ -195,6 +203,53 @@ def compare(
         for note in done.notes:
             terminal.print(note, style="dim", highlight=False)
     return 0 if done.complete else 1
+
+
+@commands.command()
+@click.argument("wanted", metavar="[FILE]", nargs=-1)
+@click.option("--for", "within", metavar="TIME", default="60s", show_default=True, help="How long to search.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same one makes the same timelines.")
+@click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
+@click.option("--sut", "system", metavar="COMMAND", help="The system under test.  [default: reconnect-proxy serve]")
+@click.option("--toxiproxy", metavar="URL|BINARY|docker|embedded", help="Which Toxiproxy to use.")
+@click.option(
+    "--scenario-out",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_OUT,
+    show_default=True,
+    help="Where the scenario file of what is found lies, and its report.",
+)
+def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> int:
+    """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
+
+    With FILE that scenario is run once instead: it repeats what was found at the simulated level.
+    """
+    # Imported here: hypothesis takes its time, and is nobody else's business.
+    from harness.fuzz import Fuzzer, load_for
+    from harness.timelines import Level
+
+    try:
+        time = parse_duration(within)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    chosen = load_for(Level(level), wanted, options["system"])
+    outcome = None
+    with (
+        Console(stderr=True).status("fuzz") as status,
+        Fuzzer(Level(level), time, progress=status.update, **options) as fuzzer,
+    ):
+        for line in fuzzer.header():
+            click.echo(line)
+        runs = [fuzzer.again(one) for one in chosen]
+        if not chosen:
+            click.echo(f"random timelines for {time:g} s, seed {options['seed']}")
+            outcome = fuzzer.search()
+    for done in runs:
+        _tell(done)
+    for line in outcome.lines() if outcome else []:
+        click.echo(line)
+    return int(any(done.judgement.verdict is not Verdict.VALID for done in runs) or bool(outcome and outcome.finding))
 
 
 if __name__ == "__main__":

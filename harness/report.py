@@ -60,6 +60,8 @@ def proven(run: Run) -> str:
             parts.append(f"{result.check} ({said[result.check]}): {as_expected}")
         elif result.check == "leaks" and result.bound is not None and result.value is not None:
             parts.append(f"{_value(result, result.value)} leaks")
+        elif result.check.startswith(("latency", "memory")) and result.bound is not None and result.value is not None:
+            parts.append(f"{result.check.replace('_', ' ')} {_value(result, result.value)}")
     times = [seconds for seconds, _ in recovery_times(history)]
     if times:
         p50, p99, most = (_seconds(percentile(times, share)) for share in (0.5, 0.99, 1.0))

@@ -16,6 +16,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from harness.scenario import numbered
+
 #: What a scenario file holds.
 Said = dict[str, Any]
 
@@ -27,34 +29,25 @@ class Level(StrEnum):
     SIMULATED = "simulated"
 
 
-#: Mode, kind of client, kind of upstream. In a chain it is sender, receiver.
+#: Mode, kind of client, kind of upstream. The clients of a receiver name their sessions: those that do not, aware ones
+#: among them, would share one.
+_ONE_PROXY = (
+    ("duplex", "aware", "aware"),
+    ("duplex", "plain", "record"),
+    ("duplex", "plain", "aware"),
+    ("duplex", "aware", "record"),
+    ("duplex", "reconnecting", "record"),
+    ("duplex", "reconnecting", "aware"),
+    ("sender", "plain", "aware"),
+    ("sender", "plain", "record"),
+    ("receiver", "reconnecting", "aware"),
+    ("receiver", "reconnecting", "record"),
+)
+
+#: The same by level. A chain is a sender before a receiver.
 SETUPS: Mapping[Level, tuple[tuple[str, str, str], ...]] = {
-    Level.SIMULATED: (
-        ("duplex", "aware", "aware"),
-        ("duplex", "plain", "record"),
-        ("duplex", "plain", "aware"),
-        ("duplex", "aware", "record"),
-        ("duplex", "reconnecting", "record"),
-        ("duplex", "reconnecting", "aware"),
-        ("sender", "plain", "aware"),
-        ("sender", "plain", "record"),
-        ("receiver", "aware", "aware"),
-        ("receiver", "reconnecting", "record"),
-    ),
-    Level.REAL: (
-        ("duplex", "aware", "aware"),
-        ("duplex", "plain", "record"),
-        ("duplex", "plain", "aware"),
-        ("duplex", "aware", "record"),
-        ("duplex", "reconnecting", "record"),
-        ("duplex", "reconnecting", "aware"),
-        ("chain", "plain", "record"),
-        ("chain", "plain", "aware"),
-        ("sender", "plain", "aware"),
-        ("sender", "plain", "record"),
-        ("receiver", "aware", "aware"),
-        ("receiver", "reconnecting", "record"),
-    ),
+    Level.SIMULATED: _ONE_PROXY,
+    Level.REAL: (*_ONE_PROXY, ("chain", "plain", "record"), ("chain", "plain", "aware")),
 }
 
 #: What makes a link lose bytes or end; what only makes it slow; and what can be done to the process of an upstream.
@@ -78,14 +71,22 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
     mode, client, upstream = draw(st.sampled_from(SETUPS[level]))
     lasts = draw(st.integers(10, 30 if level is Level.SIMULATED else 40)) * 100
     count = draw(st.integers(1, 3)) if level is Level.SIMULATED else draw(st.integers(1, 8))
-    faults = _faults(mode, client, upstream, lasts)
+    several = 1
+    if level is Level.REAL and upstream == "record":
+        several = draw(st.sampled_from([1, 1, 2]))
+    upstreams = numbered("upstream", several)
+    faults = _faults(mode, client, upstream, upstreams, lasts)
     said: Said = {
         "name": "fuzz",
         "summary": "A random timeline.",
-        "upstream": {"kind": upstream, **_talk(draw, "push")},
+        "upstream": {"kind": upstream, "count": several, **_talk(draw, "push")},
         "clients": {"kind": client, "count": count, **_talk(draw, "send"), "for": f"{lasts}ms"},
         "faults": draw(st.lists(faults, min_size=1, max_size=8 if level is Level.SIMULATED else 6)),
     }
+    if draw(st.booleans()):
+        # Far away, much is under way when a link is cut.
+        far = {"do": "latency", "at": "0ms", "for": f"{lasts}ms", "latency": draw(st.integers(10, 200))}
+        said["faults"].append({"link": draw(st.sampled_from([*upstreams, "client"])), **far})
     options = _options(draw, said, mode)
     if mode == "chain":
         said["chain"] = [{"mode": "sender", **options}, {"mode": "receiver", **options}]
@@ -94,16 +95,23 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
         if level is Level.SIMULATED and mode == "duplex" and draw(st.booleans()):
             # Then a session is over when its client says so, and nothing may be left of it.
             said["proxy"]["grace_on"] = "abnormal"
-    if client != "plain" and "client" in harmed(said, LETHAL) and draw(st.booleans()):
-        said["clients"]["ping"] = "1s"
+    # Who gives a link up that is only slow has lost what it had written into it, unless it counts.
+    gives_up = {"aware": (*LETHAL, *SLOW), "reconnecting": LETHAL, "plain": ()}[client]
+    if "client" in harmed(said, gives_up) and draw(st.booleans()):
+        said["clients"]["ping"] = "500ms"
     said["expect"] = guarantees(said, level)
     return said
 
 
 def harmed(said: Said, kinds: Iterable[str]) -> set[str]:
-    """Return the links, and the upstream's process, to which one of these faults is done."""
-    named = {fault["do"]: fault for fault in said["faults"]}.keys() & set(kinds)
-    return {fault.get("link") or "upstream" for fault in said["faults"] if fault["do"] in named}
+    """Return the sides to which one of these faults is done: client, middle, upstream."""
+    named = frozenset(kinds)
+    return {_side(fault) for fault in said["faults"] if fault["do"] in named}
+
+
+def _side(fault: Said) -> str:
+    name: str = fault.get("link") or fault["process"]
+    return name.partition("-")[0]
 
 
 def guarantees(said: Said, level: Level) -> Said:
@@ -152,7 +160,7 @@ def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
             if kind != "aware"
         }
         delayed = {
-            fault.get("link", "upstream")
+            _side(fault)
             for fault in said["faults"]
             if fault["do"] in (*SLOW, "stop") or fault.get("stream", "both") != "both"
         }
@@ -167,13 +175,14 @@ def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
     return options
 
 
-def _faults(mode: str, client: str, upstream: str, lasts: int) -> st.SearchStrategy[Said]:
-    """Return the strategy for one fault of a timeline of `lasts` milliseconds."""
-    links = {"upstream": (*LETHAL, *SLOW), "client": SLOW if client == "plain" else (*LETHAL, *SLOW)}
+def _faults(mode: str, client: str, upstream: str, upstreams: list[str], lasts: int) -> st.SearchStrategy[Said]:
+    """Return the strategy for one fault of a timeline of `lasts` milliseconds; `upstreams` are their names."""
+    links: dict[str, tuple[str, ...]] = dict.fromkeys(upstreams, (*LETHAL, *SLOW))
+    links["client"] = SLOW if client == "plain" else (*LETHAL, *SLOW)
     if mode == "chain":
         links["middle"] = (*LETHAL, *SLOW)
     # An aware upstream that is killed has forgotten its sessions, and says so.
-    done = {"upstream": ("stop",) if upstream == "aware" else PROCESS}
+    done = dict.fromkeys(upstreams, ("stop",) if upstream == "aware" else PROCESS)
     choices = [_fault("link", name, do, lasts) for name, kinds in links.items() for do in kinds]
     choices += [_fault("process", name, do, lasts) for name, kinds in done.items() for do in kinds]
     return st.one_of(choices)

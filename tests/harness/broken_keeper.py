@@ -225,6 +225,38 @@ def _drop_while_down() -> None:
     Context._from_client = wrong  # type: ignore[method-assign]
 
 
+def _leave_one_out() -> None:
+    """Tell the client that came last nothing, where there are others."""
+    message = Context.upstream_message
+
+    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
+        left_out = [self.incoming.pop()] if len(self.incoming) > 1 else []
+        message(self, link, opcode, payload)
+        self.incoming.extend(left_out)
+
+    Context.upstream_message = wrong  # type: ignore[method-assign]
+
+
+def _drop_while_alone() -> None:
+    """Forget what an upstream says while there is no client."""
+    message = Context.upstream_message
+
+    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
+        if self.incoming:
+            message(self, link, opcode, payload)
+
+    Context.upstream_message = wrong  # type: ignore[method-assign]
+
+
+def _stop_at_once() -> None:
+    """Deliver nothing when told to stop."""
+
+    async def wrong(self: Proxy, seconds: float) -> None:
+        self.draining = True
+
+    Proxy.drain = wrong  # type: ignore[method-assign]
+
+
 #: The harms, by name.
 HARMS: Mapping[str, Callable[[], None]] = {
     "drop-on-redial": lambda: _on_resume(_drop, upstream=True),
@@ -252,6 +284,9 @@ HARMS: Mapping[str, Callable[[], None]] = {
     "drop-mute": _drop_mute,
     "drop-when-full": _drop_when_full,
     "drop-while-down": _drop_while_down,
+    "leave-one-out": _leave_one_out,
+    "drop-while-alone": _drop_while_alone,
+    "stop-at-once": _stop_at_once,
     "none": lambda: None,
 }
 

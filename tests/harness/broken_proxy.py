@@ -1,10 +1,11 @@
 """A WebSocket relay that is right, or wrong in the way that it is told: what the checkers are tested against.
 
     python broken_proxy.py LISTEN UPSTREAM [--drop N] [--swap N] [--repeat N] [--truncate N] [--retype N] [--exit N]
-        [--only text|binary|large|small|c2u|u2c] [--leak socket|thread|process|memory]
+        [--only text|binary|large|small|c2u|u2c] [--leak socket|thread|process|memory] [--in-step]
 
 Each of the first flags does its harm to every Nth message of the whole process, or with --only of those messages;
---exit ends the process there. --leak keeps something of each connection that is over. Without a flag it is an ordinary
+--exit ends the process there. --leak keeps something of each connection that is over. --in-step sends to one client at
+a time, so that a slow one holds up all. Without a flag it is an ordinary
 relay that keeps nothing: when one side is lost, so is the other.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import subprocess
 import threading
@@ -44,11 +46,17 @@ KEPT: list[object] = []
 class Relay:
     """The messages of all connections, counted, and what becomes of them."""
 
-    def __init__(self, every: dict[str, int | None], only: str | None = None) -> None:
+    def __init__(self, every: dict[str, int | None], only: str | None = None, *, in_step: bool = False) -> None:
         self._every = every
         self._harmed = ONLY[only] if only else lambda message, from_client: True
         self._count = 0
         self._held: dict[Connection, str | bytes] = {}
+        self._turn = asyncio.Lock() if in_step else contextlib.nullcontext()
+
+    async def send(self, message: str | bytes, to: Connection) -> None:
+        """Send a message, when it is its turn."""
+        async with self._turn if isinstance(to, ServerConnection) else contextlib.nullcontext():
+            await to.send(message)
 
     def pass_on(self, message: str | bytes, to: Connection) -> Iterator[str | bytes]:
         """Yield what goes out for one message that came in."""
@@ -81,7 +89,7 @@ async def _pump(source: Connection, to: Connection, relay: Relay, leak: str | No
             if leak == "memory":
                 KEPT.append(message)
             for out in relay.pass_on(message, to):
-                await to.send(out)
+                await relay.send(out, to)
     except ConnectionClosed:
         # The other side is closed just below, which is how it learns.
         pass
@@ -108,8 +116,9 @@ async def main() -> None:
         parser.add_argument(f"--{harm}", type=int)
     parser.add_argument("--only", choices=ONLY)
     parser.add_argument("--leak", choices=("socket", "thread", "process", "memory"))
+    parser.add_argument("--in-step", action="store_true")
     options = vars(parser.parse_args())
-    relay = Relay({harm: options[harm] for harm in HARMS}, options["only"])
+    relay = Relay({harm: options[harm] for harm in HARMS}, options["only"], in_step=options["in_step"])
     leak = options["leak"]
 
     async def handle(client: ServerConnection) -> None:

@@ -120,6 +120,15 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
         ("drop-mute", "upstream-mute", "duplicated"),
         ("drop-when-full", "upstream-stops-reading", "lost"),
         ("drop-while-down", "upstream-down-at-first", "lost"),
+        ("drop-on-redial", "upstream-killed", "lost"),
+        ("repeat-on-redial", "upstream-stopped", "duplicated"),
+        ("drop-while-down", "upstream-restart-planned", "lost"),
+        ("begin-anew", "upstream-killed-forgets", "client_close"),
+        ("stop-at-once", "proxy-stopped-planned", "lost"),
+        ("drop-while-alone", "client-killed", "lost"),
+        ("drop-while-alone", "client-away", "lost"),
+        ("drop-while-alone", "receiver-come-and-go", "lost"),
+        ("leave-one-out", "receiver-fan-out", "lost"),
     ],
 )
 async def test_a_proxy_that_is_wrong_when_something_happens_is_invalid(

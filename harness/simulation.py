@@ -1,0 +1,401 @@
+"""A scenario without sockets, processes or waiting: the core of this proxy over a simulated network, in virtual time.
+
+    SimulatedClient == client link ==> SimulatedProxy (reconnect_proxy.core) == upstream link ==> SimulatedUpstream
+
+What comes out is a `Run` like that of `harness.stack`: the same history, judged by the same checkers. A timeline of
+seconds takes milliseconds, and the same scenario and seed give the same run. This is the one part of the harness that
+uses more of the proxy than its public names, on purpose: it tests `reconnect_proxy.core` and nothing of `net`.
+
+It knows one proxy of any mode whose clients have sessions of their own (`KINDS`), one upstream, and the faults of
+`LINK_FAULTS` and `PROCESS_FAULTS`; `check` says so where a scenario has others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+from harness.checkers import judge
+from harness.faults import Occurrence, timeline
+from harness.footprint import Footprint
+from harness.history import End as Side
+from harness.nemesis import FaultRecord
+from harness.scenario import Scenario, ScenarioError
+from harness.simulated_network import LINK_FAULTS, Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
+from harness.simulated_peers import OPEN_SECONDS, REFUSED_SECONDS, Ledger, SimulatedClient, SimulatedUpstream
+from harness.stack import LINGER_SECONDS, POLL_SECONDS, Run
+from reconnect_proxy import Config
+from reconnect_proxy.core.context import Context, Opening
+from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.policy import POLICIES, GateKind, Mode, Policy
+from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
+from reconnect_proxy.core.wire import Claim, Refusal, new_id
+
+#: The kinds of client and of upstream that there are in a simulation.
+KINDS = {"clients": ("plain", "reconnecting", "aware"), "upstream": ("record", "push", "aware")}
+
+#: What can be done to the simulated upstream.
+PROCESS_FAULTS = ("kill", "stop")
+
+#: What a run says of the system that it has tested.
+SYSTEM = "reconnect_proxy.core, simulated"
+
+
+def check(scenario: Scenario) -> None:
+    """Say whether a scenario can be simulated.
+
+    Raises:
+        ScenarioError: it has something that there is not in a simulation.
+
+    """
+    for found, known, what in (
+        (scenario.clients.kind, KINDS["clients"], "clients"),
+        (scenario.upstream.kind, KINDS["upstream"], "upstream"),
+        *((fault.do, (*LINK_FAULTS, *PROCESS_FAULTS), "fault") for fault in scenario.faults),
+    ):
+        if found not in known:
+            raise ScenarioError(f"{scenario.name}: no {what} {found!r} can be simulated; {', '.join(known)} can")
+    for there, what in (
+        (bool(scenario.chain), "a chain of proxies"),
+        (scenario.upstream.count > 1, "several upstreams"),
+        (_is_shared(scenario), "a session that clients share"),
+        (scenario.upstream.gate is not None or _policy(scenario).gate.kind is not GateKind.OPEN, "a gate"),
+        (bool(scenario.upstream.deeds), "an upstream that is rude"),
+        (scenario.clients.slow is not None, "slow clients"),
+        (any(fault.target in ("proxy", "clients") for fault in scenario.faults), "a fault of a proxy or the clients"),
+        (any(fault.toxicity != 1 for fault in scenario.faults), "toxicity"),
+    ):
+        if there:
+            raise ScenarioError(f"{scenario.name}: {what} cannot be simulated, only be run for real")
+
+
+def simulate(scenario: Scenario, seed: int, folder: Path) -> Run:
+    """Run a scenario in virtual time and judge it. `folder` is where its files would lie; nothing is written.
+
+    Raises:
+        ScenarioError: it cannot be simulated.
+
+    """
+    check(scenario)
+    with _seeded(seed):
+        simulation = _Simulation(scenario, seed)
+        try:
+            start, seconds = simulation.run()
+        except Exception as crash:  # noqa: BLE001  # whatever it is
+            # The core has raised it, and that is a finding. What was recorded until then says how it came about.
+            start, seconds = 0.0, simulation.clock.time()
+            simulation.ledger.link(Side.UPSTREAM, "core", "breach", False, reason=f"it raised {crash!r}")
+    history = simulation.ledger.history
+    history.start = start
+    judgement = judge(history, scenario.expect, scenario.directions)
+    return Run(scenario, seed, SYSTEM, None, folder, history, judgement, seconds)
+
+
+def _is_shared(scenario: Scenario) -> bool:
+    """Return whether the clients of a receiver name no sessions of their own."""
+    return scenario.shared or (_policy(scenario).mode is Mode.RECEIVER and scenario.clients.kind != "reconnecting")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Have the module `random`, from which the core draws its waits, begin at a seed; afterwards it is as before."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _policy(scenario: Scenario) -> Policy:
+    """Return the policy that the options of a scenario's proxy ask for."""
+    config = Config(upstream="ws://127.0.0.1:1", **scenario.proxies[0])
+    names = {field.name for field in dataclasses.fields(Policy)} & set(Config.model_fields)
+    return dataclasses.replace(POLICIES[config.mode], **{name: getattr(config, name) for name in names})
+
+
+class _Simulation:
+    """Everything of one simulated run."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.clock = VirtualClock()
+        self.ledger = Ledger(self.clock)
+        self._scenario = scenario
+        self._draw = random.Random(seed)
+        self._links = {name: SimulatedLink(name, self.clock, self._draw) for name in scenario.link_names}
+        self._upstream = SimulatedUpstream(scenario, self.clock, self.ledger, seed)
+        dial = partial(_Dialler, self._links["upstream"], self._upstream)
+        self._proxy = SimulatedProxy(_policy(scenario), self.clock, dial)
+        count = scenario.clients.count
+        names = [f"c{index:0{max(2, len(str(count)))}d}" for index in range(1, count + 1)]
+        link = self._links["client"]
+        self._clients = [SimulatedClient(name, scenario, link, self._proxy.accept, self.ledger, seed) for name in names]
+
+    def run(self) -> tuple[float, float]:
+        """Run it all; return when the traffic began, and how many seconds there was some."""
+        clock = self.clock
+        for client in self._clients:
+            client.dial()
+        while not all(client.tried for client in self._clients) and clock.time() < OPEN_SECONDS + 1:
+            clock.advance(POLL_SECONDS)
+        start = clock.time()
+        occurrences = timeline(self._scenario.faults, self._draw)
+        for occurrence in occurrences:
+            clock.call_later(occurrence.at, partial(self._suffer, occurrence))
+        self._upstream.talk()
+        for client in self._clients:
+            client.talk(self._scenario.clients.lasts)
+        ends = (occurrence.at + (occurrence.lasts or 0.0) for occurrence in occurrences)
+        clock.advance(max([self._scenario.clients.lasts, *ends]) + POLL_SECONDS)
+        self._upstream.quiet()
+        self._settle()
+        seconds = clock.time() - start
+        for client in self._clients:
+            client.leave()
+        clock.advance(self._scenario.settle)
+        self._measure(start, seconds)
+        return start, seconds
+
+    def _settle(self) -> None:
+        """Wait until everything has arrived, or nothing new has for as long as the scenario allows."""
+        latest, changed = self.ledger.progress, self.clock.time()
+        while not self.ledger.complete and self.clock.time() - changed < self._scenario.settle:
+            self.clock.advance(POLL_SECONDS)
+            if self.ledger.progress != latest:
+                latest, changed = self.ledger.progress, self.clock.time()
+        self.clock.advance(LINGER_SECONDS)
+
+    def _measure(self, start: float, seconds: float) -> None:
+        """Say what is left of the sessions when all clients are gone."""
+        self.ledger.history.footprints += [
+            Footprint(start, "before", 0, 0, 0, 0, 0),
+            Footprint(start + seconds, "after", 0, 0, 0, 0, self._proxy.sessions),
+        ]
+
+    def _suffer(self, occurrence: Occurrence) -> None:
+        """Do a fault, and have it end in time."""
+        asked = self.clock.time()
+        do, target = occurrence.fault.do, occurrence.fault.target
+        end: Callable[[], None]
+        if do == "kill":
+            self._upstream.kill(self._draw)
+            end = self._upstream.restart
+        elif do == "stop":
+            self._upstream.stop()
+            end = self._upstream.cont
+        else:
+            link = self._links[target]
+            link.begin(occurrence)
+            end = partial(link.end, occurrence)
+
+        def cleared() -> None:
+            end()
+            self.ledger.history.faults.append(FaultRecord(do, target, asked, asked, self.clock.time()))
+
+        if occurrence.lasts is None:
+            cleared()
+        else:
+            self.clock.call_later(occurrence.lasts, cleared)
+
+
+class SimulatedProxy:
+    """The sessions of a proxy, as `reconnect_proxy.Proxy` keeps them: finds or makes the one of a handshake.
+
+    Args:
+        policy: the mode and the settings.
+        clock: the time.
+        dialler: makes what reaches the upstream, one for each session.
+
+    """
+
+    def __init__(self, policy: Policy, clock: VirtualClock, dialler: Callable[[], _Dialler]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._dialler = dialler
+        self._alive: list[Context] = []
+        self._by_id: dict[str, Context] = {}
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions have not ended."""
+        return len(self._alive)
+
+    def accept(self, connection: Connection) -> None:
+        """Take a connection of a client."""
+        end = connection.far
+        end.on_frame = lambda frame: self._greet(end, frame)
+
+    def _greet(self, end: End, frame: Frame) -> None:
+        """Answer a handshake when the first dial of its session is decided."""
+        if frame.kind is not FrameKind.REQUEST or frame.claim is None:
+            return
+        claim = frame.claim
+        try:
+            context = self._enter(claim)
+        except Refusal as refusal:
+            _refuse(end, refusal.status)
+            return
+
+        def opened(opening: Opening) -> None:
+            if opening.refusal is not None or opening.failure is not None:
+                _refuse(end, opening.refusal.status if opening.refusal else 502)
+                return
+            try:
+                count = context.admit(claim)
+            except Refusal as refusal:
+                _refuse(end, refusal.status)
+                return
+            end.put(Frame(FrameKind.RESPONSE, number=HTTPStatus.SWITCHING_PROTOCOLS, received=count))
+            leg = SimulatedLeg(end)
+            leg.link = context.attach(leg, claim)
+
+        # Until it is answered, all that a client can do is to go away again.
+        end.on_frame = lambda last: context.client_left(opened)
+        context.when_opened(opened)
+
+    def _enter(self, claim: Claim) -> Context:
+        """Return the session of a handshake. Raises Refusal, PROTOCOL.md section 3."""
+        named = claim.session_id if self._policy.resumable else None
+        found = self._by_id.get(named) if named else None
+        if found is not None and found.resumable:
+            return found
+        if claim.resume_or_fail:
+            raise Refusal(HTTPStatus.GONE, "session-gone", "no living session has this id")
+        if claim.received:
+            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", "the count of a new session must be 0")
+        key = named or new_id()
+        context = Context(
+            key, ["ws://upstream"], self._dialler(), self._clock, self._policy, lambda event: None, self._forget
+        )
+        self._alive.append(context)
+        self._by_id[key] = context
+        context.open()
+        return context
+
+    def _forget(self, context: Context) -> None:
+        self._alive.remove(context)
+        if context.session_id and self._by_id.get(context.session_id) is context:
+            del self._by_id[context.session_id]
+
+
+def _refuse(end: End, status: int) -> None:
+    end.put(Frame(FrameKind.RESPONSE, number=status))
+    end.close(Frame(FrameKind.END))
+
+
+class SimulatedLeg:
+    """The proxy's end of a connection; satisfies `reconnect_proxy.core.link.Leg`."""
+
+    def __init__(self, end: End) -> None:
+        self.writable = True
+        # What the core makes of this socket; set as soon as it has made it.
+        self.link: Link | None = None
+        self._end = end
+        end.on_frame = self._take
+        end.on_room = self._room
+
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        """Write a message."""
+        self._end.put(Frame(FrameKind.DATA, payload, opcode))
+        self.writable = not self._end.blocked
+
+    def ping(self, payload: bytes, /) -> None:
+        """Write a Ping."""
+        self._end.put(Frame(FrameKind.PING, payload))
+
+    def close(self, code: int, reason: str) -> None:
+        """Write a close frame. What still comes is heard, and is nothing to the core."""
+        self._end.close(Frame(FrameKind.CLOSE, number=code), hears=True)
+
+    def abort(self) -> None:
+        """Drop the socket."""
+        self._end.close(Frame(FrameKind.END))
+
+    def pause_reading(self) -> None:
+        """Take nothing for a while."""
+        self._end.pause()
+
+    def resume_reading(self) -> None:
+        """Take what comes."""
+        self._end.resume()
+
+    def progress(self) -> int:
+        """Return how many frames have come."""
+        return self._end.frames
+
+    def flushed(self) -> bool:
+        """Tell whether all that was written has left the network."""
+        return self._end.out is None or self._end.out.empty
+
+    def _take(self, frame: Frame) -> None:
+        link = self.link
+        assert link is not None, "frames come when the core has its link"
+        if frame.kind is FrameKind.DATA:
+            link.on_message(frame.number, frame.payload)
+        elif frame.kind is FrameKind.PING:
+            link.on_heard()
+            self._end.put(Frame(FrameKind.PONG, frame.payload))
+        elif frame.kind is FrameKind.PONG:
+            link.on_pong(frame.payload)
+        else:
+            link.on_lost(frame.number or 1006, "")
+
+    def _room(self) -> None:
+        self.writable = True
+        if self.link is not None:
+            self.link.on_writable()
+
+
+class _Dialler:
+    """Reaches the upstream for one session; satisfies `reconnect_proxy.core.upstream.Dialler`."""
+
+    def __init__(self, link: SimulatedLink, upstream: SimulatedUpstream) -> None:
+        self._link = link
+        self._upstream = upstream
+        # The dial under way: its number, and its socket where there is one yet.
+        self._number = 0
+        self._end: End | None = None
+
+    def dial(self, dial: Dial, upstream: Upstream) -> None:
+        """Start a dial."""
+        self._number += 1
+        number = self._number
+        connection = None if self._upstream.is_dead else self._link.connect()
+        if connection is None:
+            failure = Failure("connection refused")
+            self._link.clock.call_later(REFUSED_SECONDS, lambda: self._fail(number, dial, upstream, failure))
+            return
+        end = self._end = connection.near
+        end.on_frame = lambda frame: self._answered(end, dial, upstream, frame)
+        self._upstream.accept(connection)
+        new, known = (None, dial.session_id) if dial.redial else (dial.session_id, None)
+        end.put(Frame(FrameKind.REQUEST, claim=Claim(new, known, dial.received)))
+
+    def cancel(self) -> None:
+        """Give the dial under way up."""
+        self._number += 1
+        end, self._end = self._end, None
+        if end is not None:
+            end.close(Frame(FrameKind.END))
+
+    def _fail(self, number: int, dial: Dial, upstream: Upstream, failure: Failure) -> None:
+        if number == self._number:
+            upstream.on_failed(dial, failure)
+
+    def _answered(self, end: End, dial: Dial, upstream: Upstream, frame: Frame) -> None:
+        self._end = None
+        if frame.kind is not FrameKind.RESPONSE:
+            upstream.on_failed(dial, Failure("closed during its handshake"))
+        elif frame.number != HTTPStatus.SWITCHING_PROTOCOLS:
+            end.open = False
+            upstream.on_failed(dial, Failure("refused", frame.number))
+        else:
+            leg = SimulatedLeg(end)
+            leg.link = upstream.on_connected(dial, leg, Answer(frame.received))
+            if leg.link is None:
+                leg.abort()
