@@ -32,6 +32,7 @@ from harness.report import accusation, proven
 from harness.report_html import ReportError
 from harness.scenario import ScenarioError
 from harness.stack import Run
+from harness.toxics.__main__ import main as serve_toxiproxy
 from reconnect_proxy.units import parse_duration
 
 
@@ -250,6 +251,9 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> in
     for line in outcome.lines() if outcome else []:
         click.echo(line)
     return int(any(done.judgement.verdict is not Verdict.VALID for done in runs) or bool(outcome and outcome.finding))
+
+
+commands.add_command(serve_toxiproxy, "toxiproxy")
 
 
 if __name__ == "__main__":

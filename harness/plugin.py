@@ -39,14 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--sut",
-        metavar="COMMAND|URL|direct",
+        metavar="NAME|COMMAND|URL",
         help="The system under test: 'COMMAND {listen} {upstream}' (HOST:PORT each; {listen_port}, {upstream_port}), "
-        "ws://URL of a service that echoes, or direct for none. Default: reconnect-proxy serve.",
+        "ws://URL of a service that echoes, or one of reconnect-proxy (the default), nginx, haproxy, fastify, "
+        "websockets, and direct for none.",
     )
     group.addoption(
         "--toxiproxy",
         metavar="URL|BINARY|docker|embedded",
-        help="Which Toxiproxy to use. Default: TOXIPROXY_URL, PATH, the user's cache, or one built there with Go.",
+        help="Which Toxiproxy to use. Default: TOXIPROXY_URL, PATH, the user's cache, one built there with Go, or "
+        "the embedded one.",
     )
     group.addoption(
         "--scenario-seed", type=int, default=1, metavar="N", help="What random parts are drawn from. Default: 1."

@@ -52,6 +52,12 @@ def test_show_draws_what_the_seed_draws(capsys: pytest.CaptureFixture[str]) -> N
     assert "reconnect-harness run random-cuts --seed 2" in charts[2]
 
 
+def test_the_embedded_toxiproxy_can_be_started_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the flags of the original."""
+    assert main(["toxiproxy", "--version"]) == 0
+    assert "2.12.0 (embedded)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
