@@ -28,6 +28,9 @@ MEMORY = 64 * 1024**2
 #: How long a system under test may take to come to rest after the first connection, in seconds.
 REST_SECONDS = 5.0
 
+#: How many measurements in a row, _POLL_SECONDS apart, must show rest.
+CALM = 4
+
 #: How often it is measured while there is traffic, in seconds.
 DURING_SECONDS = 0.25
 
@@ -119,8 +122,11 @@ class Watch:
 
     async def _settled(self, when: str, good: Callable[[Footprint], bool], within: float) -> None:
         deadline = time.monotonic() + within
+        calm = 0
         while (found := await asyncio.to_thread(measure, self._systems, when)) is not None:
-            if good(found) or time.monotonic() > deadline:
+            # What leaks may be left behind a moment after the socket that it belonged to has gone.
+            calm = calm + 1 if good(found) else 0
+            if calm == CALM or time.monotonic() > deadline:
                 self.found.append(found)
                 return
             await asyncio.sleep(_POLL_SECONDS)

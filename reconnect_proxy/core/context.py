@@ -415,7 +415,7 @@ class Context:
 
         Exception to the rule: when both are full and the client has been sent all that it is owed, what empties its
         outbox are its Pongs; they arrive on the leg that a full `c2u` has stopped. So then the client is read all the
-        same, and `c2u` may pass its mark, up to HARD_LIMIT times.
+        same, and `c2u` may pass its mark, up to HARD_LIMIT times, or by what sockets may hold in front of a Pong.
         """
         if self._slow is None and len(self.incoming) > 1 and self._u2c_full():
             self._confirmed_before = {client: client.outbox.confirmed for client in self.incoming}
@@ -430,7 +430,9 @@ class Context:
             waits_for_pong = client.outbox.full and not client.outbox.pending
             client.regulate(stop and not waits_for_pong)
             read_all_the_same = read_all_the_same or (stop and waits_for_pong)
-        if read_all_the_same and self.c2u.bytes_held > HARD_LIMIT * self.c2u.high_water and self.state is State.OPEN:
+        mark = self.c2u.high_water
+        beyond = self.c2u.bytes_held > max(HARD_LIMIT * mark, mark + self._policy.slack)
+        if read_all_the_same and beyond and self.state is State.OPEN:
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
 
     def _close_slow_clients(self) -> None:

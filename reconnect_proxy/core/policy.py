@@ -87,6 +87,8 @@ class Policy:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     max_queue: int = 16 * 1024 * 1024
+    #: What the sockets between two peers may hold in front of a Pong.
+    slack: int = 16 * 1024 * 1024
 
 
 SENDER = Policy(mode=Mode.SENDER, resumable=False, grace=0.0)

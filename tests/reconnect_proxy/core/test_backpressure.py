@@ -79,9 +79,9 @@ def test_full_outbox_stops_a_new_link_too() -> None:
     assert upstream.paused
 
 
-def both_full() -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
+def both_full(slack: int = 0) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
     """Return a session both outboxes of which are full, with all sent and nothing confirmed."""
-    stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL))
+    stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, slack=slack))
     say(client_link, bytes(SMALL))
     say(upstream_link, bytes(SMALL))
     assert stage.context.c2u.full
@@ -136,6 +136,16 @@ def test_one_message_larger_than_the_whole_queue_only_stops_the_client_that_sent
     upstream, upstream_link = stage.reconnect()
     confirm_all(stage, upstream, upstream_link)
     assert not client.paused
+
+
+def test_both_outboxes_full_a_small_queue_has_room_for_what_sockets_hold_in_front_of_a_pong() -> None:
+    """However small the queue is set, a healthy session is not ended for what lay in the sockets already."""
+    stage, client, client_link, _, _ = both_full(slack=100 * SMALL)
+    for _ in range(90):
+        say(client_link, bytes(SMALL // 2))
+    assert client.closed is None
+    confirm_all(stage, client, client_link)
+    assert not stage.context.u2c.full
 
 
 def test_both_outboxes_full_a_client_that_uses_it_to_flood_is_ended_at_the_hard_limit() -> None:

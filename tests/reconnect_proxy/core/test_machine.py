@@ -36,7 +36,7 @@ from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream
 # About forty seconds on an idle core, and a loaded machine must not turn it red.
 pytestmark = pytest.mark.timeout(900)
 
-POLICY = Policy(grace=30.0, retry_for=100.0, connect_timeout=5.0, ping_interval=20.0, ping_timeout=20.0)
+POLICY = Policy(grace=30.0, retry_for=100.0, connect_timeout=5.0, ping_interval=20.0, ping_timeout=20.0, slack=0)
 #: Bytes of a payload beside its name, and what the largest message costs.
 SIZES = (0, 300)
 LARGEST = 320 + MESSAGE_COST
