@@ -14,6 +14,8 @@ from harness.simulated_upstream import SimulatedUpstream
 from reconnect_proxy.core.context import Context, Opening
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.policy import Policy
+from reconnect_proxy.core.pool import Pool
+from reconnect_proxy.core.target import Server
 from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.wire import Claim, Refusal, new_id
 
@@ -32,6 +34,7 @@ class SimulatedProxy:
         self._policy = policy
         self._clock = clock
         self._dialler = dialler
+        self._pool = Pool([Server("ws://upstream")], clock, lambda event: None)
         self._alive: list[Context] = []
         self._by_id: dict[str, Context] = {}
 
@@ -84,9 +87,7 @@ class SimulatedProxy:
         if claim.received:
             raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", "the count of a new session must be 0")
         key = named or new_id()
-        context = Context(
-            key, ["ws://upstream"], self._dialler(), self._clock, self._policy, lambda event: None, self._forget
-        )
+        context = Context(key, self._pool, self._dialler(), self._clock, self._policy, lambda event: None, self._forget)
         self._alive.append(context)
         self._by_id[key] = context
         context.open()

@@ -155,6 +155,7 @@ async def serve(config: Config) -> int:
             proxy = Proxy(config, observe=observe)
             await _listen(stack, proxy, config.listen, "--listen")
             metrics.watch(proxy.sessions)
+            metrics.watch_upstreams(proxy.upstreams)
             admin = Admin(config.admin, proxy, metrics.registry) if config.admin else None
             if admin and config.admin:
                 await _listen(stack, admin, config.admin, "--admin")

@@ -8,7 +8,7 @@ A `Config` is complete and consistent or does not exist. Each field carries what
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from .core.target import Server
 from .logs import LogFormat, LogLevel
 from .units import parse_duration, parse_size
 
@@ -51,10 +52,44 @@ def _items(given: object) -> list[object]:
 
 
 def _upstreams(given: object) -> object:
-    checked = tuple(_upstream(url) for url in _items(given))
+    checked = tuple(_weighted_upstream(item) for item in _items(given))
     if not checked:
         raise ValueError("the list is empty: name at least one ws://HOST:PORT")
+    urls = [server_of(text).url for text in checked]
+    for url in urls:
+        if urls.count(url) > 1:
+            raise ValueError(f"{url!r} is given twice: give it once; for a larger share write '{url} weight=2'")
     return checked
+
+
+def server_of(text: str) -> Server:
+    """Return the upstream that a checked `URL` or `URL weight=N` (as in nginx) stands for."""
+    url, _, weight = text.partition(" weight=")
+    return Server(url, int(weight or 1))
+
+
+def _weighted_upstream(given: object) -> str:
+    """Return `URL`, or `URL weight=N` where the weight is not 1, of a text of that form or a table of a TOML file."""
+    hint = "write 'ws://HOST:PORT weight=3', or {url = \"ws://HOST:PORT\", weight = 3} in a file"
+    url, weight = given, 1
+    if isinstance(given, Mapping):
+        if set(given) - {"weight"} != {"url"}:
+            raise ValueError(f"{dict(given)!r} is not an upstream: {hint}")
+        url, weight = given["url"], _weight(given.get("weight", 1), hint)
+    elif isinstance(given, str) and len(words := given.split()) > 1:
+        url, *rest = words
+        if len(rest) > 1 or not rest[0].startswith("weight="):
+            raise ValueError(f"{given!r} has more than a URL and a weight: {hint}")
+        weight = _weight(rest[0].removeprefix("weight="), hint)
+    checked = _upstream(url)
+    return checked if weight == 1 else f"{checked} weight={weight}"
+
+
+def _weight(given: object, hint: str) -> int:
+    text = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise ValueError(f"the weight {given!r} is not a whole number from 1 to 9999: {hint}")
+    return int(text)
 
 
 def _upstream(url: object) -> str:
@@ -193,8 +228,9 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     upstream: Annotated[tuple[str, ...], BeforeValidator(_upstreams)] = Field(
-        description="The server behind the proxy. Several are tried in turn.",
-        json_schema_extra={"metavar": "ws://HOST:PORT[/BASE]"},
+        description="The server behind the proxy. Several take new sessions in turn, by their weight (1), and a "
+        "session that loses one moves on to the next.",
+        json_schema_extra={"metavar": "'ws://HOST:PORT[/BASE] [weight=N]'"},
     )
     listen: Annotated[Address, BeforeValidator(_address)] = _option(
         "127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free one."
@@ -241,6 +277,9 @@ class Config(BaseModel):
     ping_timeout: SomeSeconds = _option(
         DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it is lost."
     )
+    max_dials: Annotated[int, BeforeValidator(_count)] = _option(
+        64, "N", "Handshakes in progress with one upstream at a time; further ones wait for their turn."
+    )
     dial: Annotated[Dial, _one_of(Dial)] = _option(
         Dial.FIRST_CLIENT,
         "|".join(Dial),
@@ -277,6 +316,11 @@ class Config(BaseModel):
     def __init__(self, **options: Any) -> None:
         """Check `options` and fill in the rest."""
         super().__init__(**options)
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The upstreams as URLs and weights."""
+        return tuple(server_of(text) for text in self.upstream)
 
     @field_validator("grace", mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from typing import TextIO, get_args
 
 from .core.events import (
     DialFailed,
+    Dialled,
     Event,
     LegMute,
     Refused,
@@ -25,6 +26,7 @@ from .core.events import (
     SessionOpened,
     SlowClientClosed,
     UncertainDropped,
+    UpstreamEjected,
     cut_short,
 )
 
@@ -71,8 +73,11 @@ def log_event(event: Event) -> None:
 def level_of(event: Event) -> int:
     """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
     match event:
-        case DialFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
+        case DialFailed() | LegMute() | UncertainDropped() | SlowClientClosed() | UpstreamEjected():
             return logging.WARNING
+        case Dialled():
+            # The sessions have lines of their own for how that went.
+            return logging.DEBUG
         case SessionOpened(connected=connected):
             return logging.INFO if connected else logging.WARNING
         case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c):

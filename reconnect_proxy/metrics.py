@@ -16,10 +16,15 @@ the sessions when somebody asks for it, so that it costs nothing in between.
 | `reconnect_proxy_legs_mute_total` | `leg` |
 | `reconnect_proxy_takeovers_total`, `_slow_clients_closed_total` | |
 | `reconnect_proxy_redials_total`, `_dial_failures_total` | |
+| `reconnect_proxy_dial_seconds` (histogram) | `upstream`, `outcome`; from the dial's turn on |
+| `reconnect_proxy_upstream_ejections_total`, `_upstream_returns_total` | `upstream` |
 | `reconnect_proxy_refusals_total` | `status`, `error` |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
 | `reconnect_proxy_session_messages` (gauge) | `direction`: relayed so far by the sessions that are alive |
+| `reconnect_proxy_upstream_healthy` (gauge) | `upstream`: 1, or 0 while it is ejected |
+| `reconnect_proxy_upstream_sessions` (gauge) | `upstream`: connected to it |
+| `reconnect_proxy_dials` (gauge) | `upstream`, `state`: running, or waiting for their turn |
 | `reconnect_proxy_queued_messages`, `_held_bytes` (gauges) | `direction`: not confirmed yet |
 """
 
@@ -35,6 +40,7 @@ from prometheus_client.registry import Collector
 
 from .core.events import (
     DialFailed,
+    Dialled,
     Event,
     LegLost,
     LegMute,
@@ -47,9 +53,12 @@ from .core.events import (
     SlowClientClosed,
     TakenOver,
     UncertainDropped,
+    UpstreamEjected,
+    UpstreamReturned,
 )
 
 if TYPE_CHECKING:
+    from .core.target import UpstreamInfo
     from .proxy import SessionInfo
 
 __all__ = ["Metrics"]
@@ -58,6 +67,9 @@ NAMESPACE = "reconnect_proxy"
 
 #: Seconds. A redial starts within 100 ms and backs off to 3 s; a client may stay away for a grace of minutes.
 RECOVERY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+
+#: Seconds. A handshake on a local network takes a millisecond or two; by default a dial is given up after five seconds.
+DIAL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
@@ -90,6 +102,16 @@ class Metrics:
             registry=registry,
             buckets=RECOVERY_BUCKETS,
         )
+        self._dials = Histogram(
+            "dial_seconds",
+            "Seconds that dials of an upstream took, from their turn on.",
+            ["upstream", "outcome"],
+            namespace=NAMESPACE,
+            registry=registry,
+            buckets=DIAL_BUCKETS,
+        )
+        self._ejections = counter("upstream_ejections", "Times that an upstream was found to be down.", "upstream")
+        self._returns = counter("upstream_returns", "Times that an upstream that was down came back.", "upstream")
         # A series that is there from the start can be told from one that is misspelt.
         for leg in LegName:
             for series in (self._resumed, self._resent, self._dropped, self._mute, self._recovery):
@@ -100,6 +122,10 @@ class Metrics:
     def watch(self, sessions: Callable[[], Iterable[SessionInfo]]) -> None:
         """Report the sessions that `sessions` lists, `Proxy.sessions` for one, at every scrape."""
         self.registry.register(LiveSessions(sessions))
+
+    def watch_upstreams(self, upstreams: Callable[[], Iterable[UpstreamInfo]]) -> None:
+        """Report the upstreams that `upstreams` lists, `Proxy.upstreams` for one, at every scrape."""
+        self.registry.register(LiveUpstreams(upstreams))
 
     def count(self, event: Event) -> None:
         """Count `event`."""
@@ -130,6 +156,12 @@ class Metrics:
                 self._redials.inc()
             case DialFailed():
                 self._dial_failures.inc()
+            case Dialled(upstream=upstream, outcome=outcome, seconds=seconds):
+                self._dials.labels(upstream, outcome).observe(seconds)
+            case UpstreamEjected(upstream=upstream):
+                self._ejections.labels(upstream).inc()
+            case UpstreamReturned(upstream=upstream):
+                self._returns.labels(upstream).inc()
 
 
 def code_label(code: int) -> str:
@@ -188,3 +220,35 @@ class LiveSessions(Collector):
                 ("held_bytes", "Bytes of the messages that are owed to a peer.", "direction"),
             )
         }
+
+
+class LiveUpstreams(Collector):
+    """Asks the pool how its upstreams are, when Prometheus asks."""
+
+    def __init__(self, upstreams: Callable[[], Iterable[UpstreamInfo]]) -> None:
+        self._upstreams = upstreams
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name the metrics."""
+        yield from self._families()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask once."""
+        healthy, sessions, dials = families = self._families()
+        for upstream in self._upstreams():
+            healthy.add_metric([upstream.url], upstream.healthy)
+            sessions.add_metric([upstream.url], upstream.sessions)
+            dials.add_metric([upstream.url, "running"], upstream.dials_running)
+            dials.add_metric([upstream.url, "waiting"], upstream.dials_waiting)
+        yield from families
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        name = f"{NAMESPACE}_upstream"
+        return (
+            GaugeMetricFamily(f"{name}_healthy", "Whether an upstream is used; 0 while ejected.", labels=["upstream"]),
+            GaugeMetricFamily(f"{name}_sessions", "Sessions connected to an upstream.", labels=["upstream"]),
+            GaugeMetricFamily(
+                f"{NAMESPACE}_dials", "Dials in progress, and waiting for their turn.", labels=["upstream", "state"]
+            ),
+        )

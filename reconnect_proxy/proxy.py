@@ -20,14 +20,19 @@ from .config import Address, Config, Dial
 from .core.context import Context, Opening
 from .core.events import Observe, Refused, cut_short
 from .core.policy import POLICIES, GateKind, Mode, Policy
+from .core.pool import Pool
+from .core.target import UpstreamInfo
 from .core.wire import Claim, Refusal, new_id
 from .net.accept import Acceptor, Request
 from .net.head import RequestHead, forwarded
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
+from .net.reach import reach
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
+#: Seconds for which an upstream that has answered a handshake counts as there, though it carries no session any more.
+RECENTLY = 10.0
 #: Connections that may wait to be accepted: after an outage clients come back all at once.
 BACKLOG = 4096
 
@@ -76,6 +81,8 @@ class Proxy:
         # The open sockets of all sessions.
         self.legs: set[WebSocketLeg] = set()
         self.max_message = self.config.max_message
+        # The upstreams; there from the start of the listener on.
+        self.pool: Pool
         # No new sessions are made any more.
         self.draining = False
         self._observe = observe or _ignore
@@ -112,6 +119,7 @@ class Proxy:
         host, port = self.config.listen
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.pool = Pool(self.config.servers, loop, self._observe, self.config.max_dials)
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
         self._address = Address(host, listener.getsockname()[1])
@@ -151,6 +159,24 @@ class Proxy:
     def sessions(self) -> list[SessionInfo]:
         """Return what an operator may see of each session."""
         return [self._info(context) for context in self._alive]
+
+    def upstreams(self) -> list[UpstreamInfo]:
+        """Return what an operator may see of each upstream."""
+        return self.pool.info()
+
+    async def ready(self) -> str | None:
+        """Return None if new sessions would be served, or the reason why not: for `/readyz`.
+
+        Where it is not known from the sessions that an upstream can be reached, each is asked for a TCP connection, for
+        up to the connect timeout.
+        """
+        if self._server is None:
+            return "the proxy does not listen"
+        if self.draining:
+            return "the proxy is being stopped"
+        if any(self.pool.reachable(target, RECENTLY) for target in self.pool.targets):
+            return None
+        return await reach([target.url for target in self.pool.targets], self.config.connect_timeout)
 
     def _info(self, context: Context) -> SessionInfo:
         link = context.upstream.link
@@ -229,7 +255,7 @@ class Proxy:
             named = new_id()
         policy = dataclasses.replace(self._policy, shared=shared)
         loop = asyncio.get_running_loop()
-        context = Context(named, self.config.upstream, dialler, loop, policy, self._observe, self._forget)
+        context = Context(named, self.pool, dialler, loop, policy, self._observe, self._forget)
         self._alive.add(context)
         if named is not None and not shared:
             self._contexts[named] = context

@@ -50,6 +50,7 @@ from .events import (
 from .link import DeliveryUncertain, Leg, Link, Resumption
 from .outbox import Message, Outbox, OutOfRange
 from .policy import GraceOn, Policy
+from .pool import Pool
 from .upstream import Answer, Dialler, Failure, Upstream
 from .wire import Claim, Refusal, new_id
 
@@ -116,7 +117,7 @@ class Context:
     def __init__(
         self,
         session_id: str | None,
-        urls: Sequence[str],
+        pool: Pool,
         dialler: Dialler,
         clock: Clock,
         policy: Policy,
@@ -127,7 +128,7 @@ class Context:
 
         Args:
             session_id: the id the client chose or the proxy made; None if the upstream's first message is to bring it.
-            urls: the upstreams, in the order in which they are tried.
+            pool: the upstreams, shared with the other sessions.
             dialler: opens the sockets to them.
             clock: an event loop, or a counter.
             policy: the mode and the settings.
@@ -142,7 +143,7 @@ class Context:
         self.u2c = Outbox(policy.max_queue)
         # The links of the client leg: at most one, but in a shared session.
         self.incoming: list[Link] = []
-        self.upstream = Upstream(urls, self, dialler, clock, policy, observe)
+        self.upstream = Upstream(pool, self, dialler, clock, policy, observe)
         self.opened_at = clock.time()
         # Messages that came when there was nobody left to deliver them to.
         self.undelivered_c2u = 0

@@ -18,6 +18,15 @@ class LegName(StrEnum):
     UPSTREAM = "upstream"
 
 
+class DialOutcome(StrEnum):
+    """How a dial of an upstream ended: a session has it, it said no (an HTTP answer below 500), or neither."""
+
+    CONNECTED = "connected"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 def cut_short(session_id: str) -> str:
     """Return the only form in which a session id may be logged: its first 6 characters and `…` (an id is a secret)."""
     return f"{session_id[:6]}…"
@@ -130,6 +139,31 @@ class Refused:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamEjected:
+    """`upstream` has failed several times in a row, the last time for `reason`: it is avoided, and probed gently."""
+
+    upstream: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReturned:
+    """`upstream`, which was ejected, is used like any other again, for `reason`."""
+
+    upstream: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A dial of `upstream` ended, `seconds` after its turn had come; the time it waited for that is not counted."""
+
+    upstream: str
+    outcome: DialOutcome
+    seconds: float
+
+
 Event = (
     SessionOpened
     | LegLost
@@ -142,6 +176,9 @@ Event = (
     | SlowClientClosed
     | SessionEnded
     | Refused
+    | UpstreamEjected
+    | UpstreamReturned
+    | Dialled
 )
 
 Observe = Callable[[Event], None]

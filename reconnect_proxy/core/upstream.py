@@ -3,14 +3,17 @@
 The client's side must never learn that a link was lost. So everything about having *some* link to the upstream is here,
 and the session (`Context`) hears only three things: it is up, it is over for good, it could not be had at all.
 
-    IDLE --dial--> DIALLING --101--> GATED --gate opens--> UP
-                       ^ \\             |                  |
-                       |  failed       | lost             | lost, retryable
-                       |    v          v                  v
-                       +--- WAITING <---------------------+        WAITING too long, or a final close: TERMINATED
+    IDLE --open--> QUEUED --its turn--> DIALLING --101--> GATED --gate opens--> UP
+                     ^ \\                   |               |                    |
+                     |  turned away         | failed        | lost               | lost, retryable
+                     |    |                 v               v                    v
+                     +----+--------------- WAITING <----------------------------+   WAITING too long, or a final close:
+                                                                                   TERMINATED
 
-Each dial is one generation: what an earlier one still says is ignored. The first dial is special: a client waits for
-its outcome, so it tries every upstream of the list in turn within one connect timeout, and does not back off.
+Which upstream is dialled, and when it is this session's turn, is for the `Pool` to say, which all sessions share. Each
+dial is one generation: what an earlier one still says is ignored. The first dial is special: a client waits for its
+outcome, so it tries every upstream of the list in turn within one connect timeout, the wait for turns included, and
+does not back off.
 """
 
 from __future__ import annotations
@@ -27,11 +30,9 @@ from .events import DialFailed, Observe, Redial
 from .link import DeliveryUncertain, Leg, Link, Owner, Resumption
 from .outbox import Message, Outbox
 from .policy import GateKind, Policy
+from .pool import PROVEN_AFTER, Pool
+from .target import Place, Target
 from .wire import id_from_control
-
-#: A link that lived this long, in seconds, ends the series of failed attempts. One that died sooner does not, whatever
-#: it said: an upstream that falls over at each connect must not be dialled without a pause. Its word renews the budget.
-PROVEN_AFTER = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class State(Enum):
     """Where the outgoing leg is; see the picture above."""
 
     IDLE = auto()
+    QUEUED = auto()
     DIALLING = auto()
     GATED = auto()
     UP = auto()
@@ -135,23 +137,24 @@ class Upstream:
         "_draw",
         "_final",
         "_observe",
+        "_place",
         "_policy",
+        "_pool",
         "_session",
+        "_target",
         "_timer",
-        "_untried",
-        "_url_index",
+        "_tried",
         "aware",
         "connected_before",
         "link",
         "replay_info",
         "state",
         "subprotocol",
-        "urls",
     )
 
     def __init__(
         self,
-        urls: Sequence[str],
+        pool: Pool,
         session: Session,
         dialler: Dialler,
         clock: Clock,
@@ -159,7 +162,6 @@ class Upstream:
         observe: Observe,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.urls = urls
         self.state = State.IDLE
         # The link that carries the leg, gated or up.
         self.link: Link | None = None
@@ -171,6 +173,7 @@ class Upstream:
         self.connected_before = False
         # It stated a count in its latest 101.
         self.aware = False
+        self._pool = pool
         self._session = session
         self._dialler = dialler
         self._clock = clock
@@ -180,9 +183,11 @@ class Upstream:
         # The dial whose word counts.
         self._dial: Dial | None = None
         self._answer = Answer()
-        self._url_index = 0
-        # Upstreams that the first dial has not tried yet.
-        self._untried = len(urls)
+        # The upstream of the latest dial, and the place there: waiting for its turn, dialling or connected.
+        self._target: Target | None = None
+        self._place: Place | None = None
+        # Upstreams that the first dial has tried; None once it is over.
+        self._tried: list[Target] | None = []
         # Failed attempts in a row, and since when there is no proven link.
         self._attempt = 0
         self._away_since: float | None = None
@@ -193,8 +198,8 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        """The upstream that is connected, or is dialled next."""
-        return self.urls[self._url_index % len(self.urls)]
+        """The upstream that is connected, or was dialled last; "" before the first dial."""
+        return "" if self._target is None else self._target.url
 
     @property
     def terminated(self) -> bool:
@@ -205,8 +210,9 @@ class Upstream:
 
     def open(self) -> None:
         """Dial for the first time. Ends with `Session.upstream_up` or `Session.upstream_unreachable`."""
-        self._untried = len(self.urls)
-        self._start_dial()
+        # One timeout covers all upstreams, and the wait for turns, since a client waits for them.
+        self._set_timer(self._policy.connect_timeout, self._on_connect_timeout)
+        self._queue_up(self._pool.pick())
 
     def retry(self) -> None:
         """Dial again, after a wait, until the retry budget is over."""
@@ -220,23 +226,73 @@ class Upstream:
         delay = self._draw(0.0, longest_wait(self._attempt, away, left))
         self._attempt += 1
         self.state = State.WAITING
-        self._observe(Redial(self._session.session_id or "", self.url, self._attempt, delay))
-        self._set_timer(delay, self._start_dial)
+        self._observe(Redial(self._session.session_id or "", self._next_target().url, self._attempt, delay))
+        self._set_timer(delay, self._redial)
+        self._pool.sleep(self)
 
-    def _start_dial(self) -> None:
+    def on_upstream_back(self) -> None:
+        """Sleep no longer: an upstream that was down has come back. The queue sees to it that not all dial at once."""
+        if self.state is State.WAITING:
+            self._redial()
+
+    def _redial(self) -> None:
+        self._cancel_timer()
+        self._pool.wake(self)
+        self._queue_up(self._next_target())
+
+    def _next_target(self) -> Target:
+        assert self._target is not None, "a redial follows a dial"
+        target = self._pool.next_after(self._target)
+        assert target is not None, "none was excluded"
+        return target
+
+    def _queue_up(self, target: Target) -> None:
+        """Wait for the turn to dial `target`: it may come at once."""
+        self.state = State.QUEUED
+        self._target = target
+        place = self._pool.enter(target, self, impatient=self._tried is not None)
+        if self.state is State.QUEUED:
+            self._place = place
+
+    def on_turn(self, place: Place) -> None:
+        """Dial. The connect timeout begins now, but that of the first dial, for which a client waits."""
         session = self._session
+        self._place = place
         self.state = State.DIALLING
         self._dial = Dial(
-            self.url,
+            place.target.url,
             session.session_id,
             self.connected_before,
             session.received_from_upstream,
             self.subprotocol or None,
         )
         self._dialler.dial(self._dial, self)
-        if self.connected_before or self._attempt or self._untried == len(self.urls):
-            # On the first dial one timeout covers all upstreams, since a client waits for them.
+        if self._tried is None:
             self._set_timer(self._policy.connect_timeout, self._on_connect_timeout)
+
+    def on_turned_away(self, reason: str) -> None:
+        """Go elsewhere. On the first dial, a probe that failed meanwhile has answered for this upstream."""
+        self._place = None
+        if self._tried is None:
+            self._queue_up(self._next_target())
+        else:
+            self._try_another(Failure(reason))
+
+    def _try_another(self, failure: Failure) -> None:
+        """Go on with the first dial: at the next upstream that it has not tried, if there is one."""
+        assert self._target is not None and self._tried is not None, "the first dial is under way"
+        self._tried.append(self._target)
+        target = None if failure.rejected else self._pool.next_after(self._target, self._tried)
+        if target is not None:
+            self._queue_up(target)
+        else:
+            self._give_up_first_dial(failure)
+
+    def _give_up_first_dial(self, failure: Failure) -> None:
+        self._tried = None
+        self._cancel_timer()
+        self.state = State.IDLE
+        self._session.upstream_unreachable(failure)
 
     def on_connected(self, dial: Dial, leg: Leg, answer: Answer) -> Link | None:
         """Take the socket of a dial that was answered 101. Returns its link, or None if the socket is to be dropped."""
@@ -262,30 +318,39 @@ class Upstream:
             return
         self._dial = None
         self._observe(DialFailed(self._session.session_id or "", dial.url, failure.detail))
-        self._url_index += 1
+        self._report(failure)
         if self.connected_before and self.aware and failure.status in (409, 410):
             self._lose_session()
-        elif self.connected_before or self._away_since is not None:
+        elif self._tried is None:
             self.retry()
         else:
-            self._untried -= 1
-            if self._untried and not failure.rejected:
-                self._start_dial()
-            else:
-                self._cancel_timer()
-                self.state = State.IDLE
-                self._session.upstream_unreachable(failure)
+            self._try_another(failure)
+
+    def _report(self, failure: Failure) -> None:
+        """Tell the pool how the dial went."""
+        place, self._place = self._place, None
+        assert place is not None, "a dial has a place"
+        if failure.rejected:
+            self._pool.rejected(place)
+        else:
+            self._pool.failed(place, failure.detail)
 
     def _on_connect_timeout(self) -> None:
         self._timer = None
+        timeout = f"within {self._policy.connect_timeout:g} s"
+        if self.state is State.QUEUED:
+            self._leave_place()
+            self._give_up_first_dial(Failure(f"too many others were dialling it to get a turn {timeout}"))
+            return
         dial = self._dial
-        assert dial is not None, "the connect timer runs only while a dial or its gate is open"
+        assert dial is not None, "the connect timer runs only while a dial or its gate is open, or the first one waits"
         what = "its gate did not open" if self.state is State.GATED else "it did not answer"
         self._drop_link(1001, "connect timeout")
         self._dialler.cancel()
-        # The time is over for the whole first dial, not just for this upstream.
-        self._untried = 1
-        self.on_failed(dial, Failure(f"{what} within {self._policy.connect_timeout:g} s"))
+        if self._tried is not None:
+            # The time is over for the whole first dial, not just for this upstream.
+            self._tried = list(self._pool.targets)
+        self.on_failed(dial, Failure(f"{what} {timeout}"))
 
     # The gate, PROTOCOL.md section 5.
 
@@ -310,6 +375,8 @@ class Upstream:
     def _open_gate(self, link: Link) -> None:
         """Let data messages through: settle the counts, then send what waits. From here on the dial has succeeded."""
         session, answer = self._session, self._answer
+        assert self._place is not None, "a dial has a place"
+        self._pool.connected(self._place)
         offered = self.subprotocol
         if offered is not None and (answer.subprotocol or "") != offered:
             self._fail_for_good(1002, f"upstream chose subprotocol {answer.subprotocol!r} instead of {offered!r}")
@@ -328,6 +395,7 @@ class Upstream:
         away = 0.0 if self._away_since is None else self._clock.time() - self._away_since
         self.state = State.UP
         self.connected_before = True
+        self._tried = None
         self.aware = answer.received is not None
         link.open = True
         session.upstream_up(answer, resumption, away)
@@ -339,6 +407,7 @@ class Upstream:
         self.link = None
         self._dialler.cancel()
         if not self._policy.retry_on.retries(code):
+            # Where it is the upstream's own wish it says nothing of its health.
             self._finish()
             self._session.upstream_gone(code, reason)
             return
@@ -352,9 +421,11 @@ class Upstream:
         lived = now - link.opened_at >= PROVEN_AFTER
         if lived:
             self._attempt = 0
+            self._leave_place()
+        else:
+            self._report_brief_link(f"it closed ({code}) right after it had connected")
         if lived or link.heard_at >= link.opened_at:
             self._away_since = None
-        self._url_index += 1
         self.retry()
 
     def terminate(self, code: int, reason: str) -> None:
@@ -363,6 +434,16 @@ class Upstream:
             self._drop_link(code, reason)
             self._dialler.cancel()
             self._finish()
+
+    def _report_brief_link(self, reason: str) -> None:
+        place, self._place = self._place, None
+        assert place is not None, "a link has a place"
+        self._pool.lost(place, reason)
+
+    def _leave_place(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self._pool.leave(place)
 
     def _drop_link(self, code: int, reason: str) -> None:
         link, self.link = self.link, None
@@ -383,6 +464,8 @@ class Upstream:
     def _finish(self) -> None:
         self.state = State.TERMINATED
         self._dial = None
+        self._pool.wake(self)
+        self._leave_place()
         self._cancel_timer()
         self._stop_budget()
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from reconnect_proxy.config import Address, Config, Dial
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from reconnect_proxy.core.target import Server
 from reconnect_proxy.logs import LogFormat, LogLevel
 
 UPSTREAM = "ws://127.0.0.1:9000"
@@ -40,6 +41,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "gate": {"kind": GateKind.OPEN, "prefix": b""},
         "uncertain": Uncertain.RESEND,
         "connect_timeout": 5.0,
+        "max_dials": 64,
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
         "dial": Dial.FIRST_CLIENT,
@@ -151,6 +153,23 @@ def test_upstreams_are_kept_as_they_were_written(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "kept", "server"),
+    [
+        ("ws://h:1", "ws://h:1", Server("ws://h:1", 1)),
+        ("ws://h:1/base  weight=3", "ws://h:1/base weight=3", Server("ws://h:1/base", 3)),
+        ("ws://h:1 weight=1", "ws://h:1", Server("ws://h:1", 1)),
+        ({"url": "ws://h:1", "weight": 3}, "ws://h:1 weight=3", Server("ws://h:1", 3)),
+        ({"url": "ws://h:1"}, "ws://h:1", Server("ws://h:1", 1)),
+    ],
+)
+def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Server) -> None:
+    """As text, in nginx's form, or as a table; one without a weight keeps its plain form."""
+    one = config(upstream=given)
+    assert (one.upstream, one.servers) == ((kept,), (server,))
+    assert config(upstream=one.upstream) == one
+
+
+@pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"upstream": "wss://h:1"}, "'wss://h:1' asks for TLS, which the proxy cannot speak yet; it comes later"),
@@ -162,7 +181,25 @@ def test_upstreams_are_kept_as_they_were_written(url: str) -> None:
         ({"upstream": "ws://[h:1"}, "'ws://[h:1' is not a URL (Invalid IPv6 URL)"),
         ({"upstream": "ws://h:1?q=1"}, "'ws://h:1?q=1' has a user, a query or a fragment"),
         ({"upstream": "ws://me:pw@h:1"}, "has a user, a query or a fragment"),
-        ({"upstream": "ws://h:1/a b"}, "'ws://h:1/a b' is not a URL in plain ASCII"),
+        ({"upstream": "ws://h:1/\u00e4"}, "'ws://h:1/\u00e4' is not a URL in plain ASCII"),
+        (
+            {"upstream": "ws://h:1/a b"},
+            "'ws://h:1/a b' has more than a URL and a weight: write 'ws://HOST:PORT",
+        ),
+        ({"upstream": "ws://h:1 weight=2 backup"}, "'ws://h:1 weight=2 backup' has more than a URL and a weight"),
+        (
+            {"upstream": "ws://h:1 weight=0"},
+            "the weight '0' is not a whole number from 1 to 9999: write 'ws://HOST:PORT",
+        ),
+        ({"upstream": "ws://h:1 weight=2.5"}, "the weight '2.5' is not a whole number"),
+        ({"upstream": "ws://h:1 weight="}, "the weight '' is not a whole number"),
+        ({"upstream": "http://h:1 weight=2"}, "'http://h:1' is not the URL of a WebSocket server"),
+        ({"upstream": {"url": "ws://h:1", "weight": 0}}, "the weight 0 is not a whole number"),
+        ({"upstream": {"url": "ws://h:1", "weight": True}}, "the weight True is not a whole number"),
+        ({"upstream": {"weight": 2}}, "{'weight': 2} is not an upstream: write 'ws://HOST:PORT weight=3', or {url = "),
+        ({"upstream": {"url": "ws://h:1", "wieght": 2}}, "is not an upstream: write"),
+        ({"upstream": ["ws://h:1", "ws://h:1"]}, "'ws://h:1' is given twice: give it once; for a larger share write"),
+        ({"max_dials": 0}, "0 is not a limit: write a whole number, 1 or more"),
         ({"upstream": []}, "the list is empty: name at least one ws://HOST:PORT"),
         ({"upstream": 5}, "5 is not a URL"),
         ({"listen": ":9124"}, "':9124' is not an address: write HOST:PORT or [IPV6]:PORT, for instance 127.0.0.1:9124"),

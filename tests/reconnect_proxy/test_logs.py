@@ -12,6 +12,8 @@ import pytest
 
 from reconnect_proxy.core.events import (
     DialFailed,
+    Dialled,
+    DialOutcome,
     Event,
     LegLost,
     LegMute,
@@ -24,6 +26,8 @@ from reconnect_proxy.core.events import (
     SlowClientClosed,
     TakenOver,
     UncertainDropped,
+    UpstreamEjected,
+    UpstreamReturned,
 )
 from reconnect_proxy.logs import LogFormat, LogLevel, log_event, start_logging
 
@@ -70,6 +74,18 @@ EVENTS: list[tuple[Event, str]] = [
         Refused(410, "gone", "no such session"),
         'INFO refused status=410 error=gone detail="no such session"',
     ),
+    (
+        UpstreamEjected("ws://h:1", "connection refused"),
+        'WARNING upstream ejected upstream=ws://h:1 reason="connection refused"',
+    ),
+    (
+        UpstreamReturned("ws://h:1", "it answers again"),
+        'INFO upstream returned upstream=ws://h:1 reason="it answers again"',
+    ),
+    (
+        Dialled("ws://h:1", DialOutcome.CONNECTED, 0.0123),
+        "DEBUG dialled upstream=ws://h:1 outcome=connected seconds=0.012",
+    ),
     (Refused(503, "full", "too many"), 'WARNING refused status=503 error=full detail="too many"'),
 ]
 
@@ -103,7 +119,7 @@ def test_every_event_has_a_line_here() -> None:
 @pytest.mark.parametrize(("event", "line"), EVENTS)
 def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> None:
     """Time, level, the event in words, its fields; the session's id is cut short."""
-    stream = log()
+    stream = log(level=LogLevel.DEBUG)
     log_event(event)
     time, rest = stream.getvalue()[:23], stream.getvalue()[24:]
     assert rest == line + "\n"
@@ -114,7 +130,7 @@ def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> No
 @pytest.mark.parametrize(("event", "line"), EVENTS)
 def test_each_event_is_one_object_of_json(log: Log, event: Event, line: str) -> None:
     """The same as in text, with the types kept."""
-    stream = log(LogFormat.JSON)
+    stream = log(LogFormat.JSON, LogLevel.DEBUG)
     log_event(event)
     (text,) = stream.getvalue().splitlines()
     written = json.loads(text)

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from reconnect_proxy.core.events import (
     DialFailed,
+    Dialled,
+    DialOutcome,
     Event,
     LegLost,
     LegMute,
@@ -21,6 +23,8 @@ from reconnect_proxy.core.events import (
     SlowClientClosed,
     TakenOver,
     UncertainDropped,
+    UpstreamEjected,
+    UpstreamReturned,
 )
 from reconnect_proxy.metrics import Metrics, code_label
 
@@ -56,6 +60,15 @@ EFFECTS: list[tuple[Event, dict[str, float]]] = [
     (SlowClientClosed(ID, 9), {"slow_clients_closed_total": 1}),
     (Redial(ID, "ws://h:1", 1, 0.1), {"redials_total": 1}),
     (DialFailed(ID, "ws://h:1", "refused"), {"dial_failures_total": 1}),
+    (
+        Dialled("ws://h:1", DialOutcome.FAILED, 0.25),
+        {
+            'dial_seconds_sum{outcome="failed",upstream="ws://h:1"}': 0.25,
+            'dial_seconds_count{outcome="failed",upstream="ws://h:1"}': 1,
+        },
+    ),
+    (UpstreamEjected("ws://h:1", "refused"), {'upstream_ejections_total{upstream="ws://h:1"}': 1}),
+    (UpstreamReturned("ws://h:1", "it answers"), {'upstream_returns_total{upstream="ws://h:1"}': 1}),
 ]
 
 

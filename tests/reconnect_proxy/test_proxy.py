@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from reconnect_proxy.config import Config
-from reconnect_proxy.core.events import Event, LegLost, Resumed, SessionEnded, SessionOpened
+from reconnect_proxy.core.events import Dialled, Event, LegLost, Resumed, SessionEnded, SessionOpened
 from reconnect_proxy.proxy import Proxy, Receiver, Sender
 
 ANY_PORT = "127.0.0.1:0"
@@ -137,7 +137,7 @@ async def test_an_observer_hears_the_life_of_a_session() -> None:
         await client.send("b")
         while await client.recv() != "b":
             pass
-    kinds = [type(event) for event in events]
+    kinds = [type(event) for event in events if not isinstance(event, Dialled)]
     assert kinds[0] is SessionOpened
     assert kinds[-1] is SessionEnded
     assert kinds.index(LegLost) < kinds.index(Resumed)
@@ -209,3 +209,61 @@ async def test_nothing_is_left_behind(recwarn: pytest.WarningsRecorder) -> None:
         for client in clients:
             await client.wait_closed()
     assert asyncio.all_tasks() == before
+
+
+async def test_ready_tells_whether_an_upstream_can_be_reached() -> None:
+    """Before anybody has dialled it, while it carries sessions, and when it is gone and comes back."""
+    proxy = Proxy(upstream="ws://127.0.0.1:1", listen=ANY_PORT)
+    assert await proxy.ready() == "the proxy does not listen"
+    async with upstream() as served, Proxy(upstream=served.url, listen=ANY_PORT) as proxy:
+        assert await proxy.ready() is None
+        async with connect(proxy.url):
+            assert await proxy.ready() is None
+        served_url = served.url
+    async with Proxy(upstream=served_url, listen=ANY_PORT) as proxy:
+        reason = await proxy.ready()
+        assert reason is not None
+        assert reason.startswith(f"no upstream can be reached: {served_url}: ")
+        async with connect(proxy.url):
+            await until(lambda: not proxy.upstreams()[0].healthy)
+            assert await proxy.ready() is not None
+            port = int(served_url.rpartition(":")[2])
+            async with serve(Upstream().handle, "127.0.0.1", port):
+                assert await proxy.ready() is None
+        proxy.draining = True
+        assert await proxy.ready() == "the proxy is being stopped"
+
+
+async def test_new_sessions_are_spread_over_the_upstreams_by_weight() -> None:
+    """And when one is lost its sessions move on to the next."""
+    async with upstream() as one, upstream() as two:
+        weighted = [f"{one.url} weight=2", two.url]
+        async with Proxy(upstream=weighted, listen=ANY_PORT) as proxy, AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connect(proxy.url)) for _ in range(6)]
+            assert [len(each.connections) for each in (one, two)] == [4, 2]
+            assert [each.sessions for each in proxy.upstreams()] == [4, 2]
+            for connection in two.connections:
+                connection.transport.abort()
+            await until(lambda: [each.sessions for each in proxy.upstreams()] == [6, 0])
+            for client in clients:
+                await client.send("hello")
+                assert await client.recv() == "hello"
+
+
+async def test_no_more_than_max_dials_shake_hands_with_an_upstream_at_a_time() -> None:
+    """However many clients come; each has its turn."""
+    running = peak = 0
+
+    async def slowly(connection: ServerConnection, request: object) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    served = Upstream()
+    async with serve(served.handle, "127.0.0.1", 0, process_request=slowly) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Proxy(upstream=url, listen=ANY_PORT, max_dials=3) as proxy, AsyncExitStack() as stack:
+            clients = await asyncio.gather(*(stack.enter_async_context(connect(proxy.url)) for _ in range(20)))
+            assert (len(clients), peak) == (20, 3)

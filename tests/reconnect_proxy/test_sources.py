@@ -28,6 +28,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("connect_timeout", "1s", 1.0),
     ("ping_interval", "3", 3.0),
     ("ping_timeout", "250ms", 0.25),
+    ("max_dials", "8", 8),
     ("dial", "first-client", Dial.FIRST_CLIENT),
     ("accept_when_down", "false", False),
     ("max_queue", "64KiB", 65536),

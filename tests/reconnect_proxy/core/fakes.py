@@ -12,6 +12,8 @@ from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Leg, Link
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import RECEIVER, Policy
+from reconnect_proxy.core.pool import Pool
+from reconnect_proxy.core.target import Server
 from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
 
@@ -197,8 +199,10 @@ class Stage:
         self.ended = 0
         self.openings: list[Opening] = []
         self.policy = policy or Policy()
+        # What the pool says is not heard: these tests are about the session. Its pauses are short, and always the same.
+        self.pool = Pool([Server(url) for url in urls], self.clock, lambda event: None, draw=min)
         self.context = Context(
-            session_id, urls, self.dialler, self.clock, self.policy, self.events.append, self._on_ended
+            session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended
         )
 
     def _on_ended(self, context: Context) -> None:

@@ -26,7 +26,8 @@ from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.upstream import PROVEN_AFTER, Answer, Failure
+from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, Server
+from reconnect_proxy.core.upstream import Answer, Failure
 from reconnect_proxy.core.upstream import State as UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 
@@ -100,8 +101,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.cause = self.farewell = False
         self.ended = 0
         self.attached_at = self.proven_at = self.clock.now
-        urls = ("ws://one", "ws://two")
-        self.context = Context(SESSION_ID, urls, self.dialler, self.clock, policy, self.events.append, self._on_ended)
+        pool = Pool([Server("ws://one"), Server("ws://two")], self.clock, lambda event: None)
+        self.context = Context(SESSION_ID, pool, self.dialler, self.clock, policy, self.events.append, self._on_ended)
         self.context.when_opened(self._on_opened)
         self.context.open()
         if reachable:

@@ -153,7 +153,7 @@ def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
 
     stage = Stage(Policy(retry_for=1000.0, accept_when_down=True))
     stage.context.upstream = Upstream(
-        ("ws://one",), stage.context, stage.dialler, stage.clock, stage.policy, stage.events.append, draw
+        stage.pool, stage.context, stage.dialler, stage.clock, stage.policy, stage.events.append, draw
     )
     stage.open()
     for attempt in range(12):

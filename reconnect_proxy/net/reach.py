@@ -1,0 +1,40 @@
+"""Whether an upstream is there at all: a TCP connection that is dropped as soon as it is made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+
+async def reach(urls: Sequence[str], seconds: float) -> str | None:
+    """Return None as soon as one of `urls` accepts a TCP connection, or why none does within `seconds`."""
+    tries = [asyncio.ensure_future(_connect(url, seconds)) for url in urls]
+    reasons: list[str] = []
+    try:
+        for outcome in asyncio.as_completed(tries):
+            reason = await outcome
+            if reason is None:
+                return None
+            reasons.append(reason)
+    finally:
+        for each in tries:
+            each.cancel()
+        await asyncio.gather(*tries, return_exceptions=True)
+    return f"no upstream can be reached: {'; '.join(reasons)}"
+
+
+async def _connect(url: str, seconds: float) -> str | None:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    try:
+        async with asyncio.timeout(seconds):
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, parts.hostname or "", port
+            )
+    except TimeoutError:
+        return f"{url} does not answer within {seconds:g} s"
+    except (OSError, UnicodeError) as error:
+        return f"{url}: {str(error) or type(error).__name__}"
+    transport.abort()
+    return None

@@ -1,0 +1,80 @@
+"""Whether an upstream is there at all: one TCP connection, bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconnect_proxy.net.reach import reach
+
+
+@contextmanager
+def listener() -> Iterator[str]:
+    """Listen without ever accepting; yields the URL. The system completes connections, as many as the backlog holds."""
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as server:
+        yield f"ws://127.0.0.1:{server.getsockname()[1]}"
+
+
+def nobody() -> str:
+    """Return the URL of a port on which nobody listens."""
+    with listener() as url:
+        return url
+
+
+async def test_one_that_accepts_is_enough() -> None:
+    """Whatever becomes of the others."""
+    with listener() as url:
+        assert await reach([nobody(), url], 5.0) is None
+
+
+async def test_the_connection_is_dropped_at_once() -> None:
+    """It asks nothing, and leaves nothing open."""
+    ended: asyncio.Queue[bytes | str] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await ended.put(await reader.read())
+        except ConnectionResetError:
+            await ended.put("reset")
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        assert await reach([f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"], 5.0) is None
+        assert await ended.get() in (b"", "reset")
+
+
+async def test_the_reason_names_each_that_does_not() -> None:
+    """So that whoever reads it knows where to look."""
+    one, two = nobody(), nobody()
+    reason = await reach([one, two, "ws://host..name:1"], 5.0)
+    assert reason is not None
+    assert reason.startswith("no upstream can be reached: ")
+    assert one in reason
+    assert two in reason
+
+
+async def test_one_that_does_not_answer_is_given_up_in_time() -> None:
+    """A host that swallows packets must not hold up whoever asks."""
+    with listener() as url:
+        host, port = url.removeprefix("ws://").split(":")
+        with full(host, int(port)):
+            assert await reach([url], 0.05) == f"no upstream can be reached: {url} does not answer within 0.05 s"
+
+
+@contextmanager
+def full(host: str, port: int) -> Iterator[None]:
+    """Fill the backlog of a listener that never accepts, so that further connections hang."""
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(16):
+            each = socket.socket()
+            each.setblocking(False)
+            sockets.append(each)
+            each.connect_ex((host, port))
+        yield
+    finally:
+        for each in sockets:
+            each.close()
