@@ -327,9 +327,10 @@ class Upstream:
             self._try_another(failure)
 
     def _report(self, failure: Failure) -> None:
-        """Tell the pool how the dial went."""
+        """Tell the pool how the dial went, unless it was left already."""
         place, self._place = self._place, None
-        assert place is not None, "a dial has a place"
+        if place is None:
+            return
         if failure.rejected:
             self._pool.rejected(place)
         else:
@@ -350,6 +351,10 @@ class Upstream:
         if self._tried is not None:
             # The time is over for the whole first dial, not just for this upstream.
             self._tried = list(self._pool.targets)
+            assert self._place is not None, "a dial has a place"
+            if self._clock.time() < self._place.since + self._policy.connect_timeout / 2:
+                # Its turn came late: that is no failure of this upstream.
+                self._leave_place()
         self.on_failed(dial, Failure(f"{what} {timeout}"))
 
     # The gate, PROTOCOL.md section 5.

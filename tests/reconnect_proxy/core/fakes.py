@@ -191,16 +191,23 @@ class Stage:
     """A session with everything around it that is no session: the clock, the dialler, and an ear for its events."""
 
     def __init__(
-        self, policy: Policy | None = None, urls: Sequence[str] = ("ws://one",), session_id: str | None = SESSION_ID
+        self,
+        policy: Policy | None = None,
+        urls: Sequence[str] = ("ws://one",),
+        session_id: str | None = SESSION_ID,
+        max_dials: int = 64,
+        beside: Stage | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        """Make a session; `beside` another it has the same clock and the same upstreams."""
+        self.clock = beside.clock if beside else FakeClock()
         self.dialler = FakeDialler()
         self.events: list[Event] = []
         self.ended = 0
         self.openings: list[Opening] = []
-        self.policy = policy or Policy()
+        self.policy = policy or (beside.policy if beside else Policy())
         # What the pool says is not heard: these tests are about the session. Its pauses are short, and always the same.
-        self.pool = Pool([Server(url) for url in urls], self.clock, lambda event: None, draw=min)
+        servers = [Server(url) for url in urls]
+        self.pool = beside.pool if beside else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
         self.context = Context(
             session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended
         )
