@@ -340,8 +340,10 @@ class Upstream:
         self._timer = None
         timeout = f"within {self._policy.connect_timeout:g} s"
         if self.state is State.QUEUED:
+            assert self._target is not None, "its queue is where this one waits"
+            why = "many others dial it" if self._target.healthy else f"it is down: {self._target.reason}"
             self._leave_place()
-            self._give_up_first_dial(Failure(f"too many others were dialling it to get a turn {timeout}"))
+            self._give_up_first_dial(Failure(f"the turn to dial it did not come {timeout}: {why}"))
             return
         dial = self._dial
         assert dial is not None, "the connect timer runs only while a dial or its gate is open, or the first one waits"
@@ -412,7 +414,7 @@ class Upstream:
         self.link = None
         self._dialler.cancel()
         if not self._policy.retry_on.retries(code):
-            # Where it is the upstream's own wish it says nothing of its health.
+            # This says nothing of the upstream's health: it is there, and wants no more of this session.
             self._finish()
             self._session.upstream_gone(code, reason)
             return
