@@ -311,10 +311,12 @@ class WebSocketLeg(WSListener):
 
     def _on_close(self, frame: WSFrame) -> None:
         """Answer the peer's close frame with the same code and end the socket (RFC 6455 section 5.5.1)."""
-        code, reason = int(frame.get_close_code()) or _NO_CODE, frame.get_close_reason() or ""  # type: ignore[call-overload]
-        if code > 4999:
-            self._break_off(1002, f"close code {code} does not exist")
-            return
+        code, reason = _NO_CODE, ""
+        if frame.payload_size:
+            code, reason = int(frame.get_close_code()), frame.get_close_reason() or ""  # type: ignore[call-overload]
+            if not _may_be_sent(code):
+                self._break_off(1002, f"close code {code} is not one that a frame may carry")
+                return
         self._await_end()
         self._send_close(code, "")
         self.transport.disconnect()
@@ -346,6 +348,11 @@ class WebSocketLeg(WSListener):
             self.transport.send(WSMsgType.CLOSE, b"")
         else:
             self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
+
+
+def _may_be_sent(code: int) -> bool:
+    """Tell whether a close frame may carry `code` (RFC 6455 section 7.4, and the codes registered since)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def _is_utf8(payload: bytes) -> bool:
