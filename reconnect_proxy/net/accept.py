@@ -102,6 +102,8 @@ class Acceptor(asyncio.Protocol):
         self._door = door
         self._waiting = waiting
         self._transport: asyncio.Transport | None = None
+        # The client's IP address.
+        self._peer = ""
         self._timer: asyncio.TimerHandle | None = None
         self._received = b""
         # What came behind the head: frames of a client that does not wait for its 101.
@@ -117,6 +119,13 @@ class Acceptor(asyncio.Protocol):
         """Give the client some seconds for its head."""
         self._transport = transport = cast(asyncio.Transport, transport)
         self._waiting.add(self)
+        peer = transport.get_extra_info("peername")
+        if peer is None:
+            # It was reset before it was accepted.
+            self._over = True
+            transport.abort()
+            return
+        self._peer = peer[0]
         late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {HEAD_TIMEOUT:g} s")
         self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self._refuse, late)
 
@@ -156,7 +165,7 @@ class Acceptor(asyncio.Protocol):
             head = parse_request(raw)
             check_handshake(head)
             target, claim = read_claim(head)
-            self._request = Request(head, target, claim, self._transport.get_extra_info("peername")[0])
+            self._request = Request(head, target, claim, self._peer)
             self._context, self._created = self._door.enter(self._request)
         except MalformedHead as error:
             self._refuse(bad_request(str(error)))

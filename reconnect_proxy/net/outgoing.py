@@ -224,9 +224,8 @@ class Handshake(asyncio.Protocol):
         """Check a 101 (RFC 6455 section 4.1) and read what it says of the session."""
         if not (has_token(headers, "Upgrade", "websocket") and has_token(headers, "Connection", "upgrade")):
             raise MalformedHead("a 101 that does not upgrade to websocket")
-        if headers.get("Sec-WebSocket-Accept") != accept_key(
-            self._picows.transport.request.headers["Sec-WebSocket-Key"]
-        ):
+        key = self._picows.transport.request.headers["Sec-WebSocket-Key"]
+        if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(key)]:
             raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
         if "Sec-WebSocket-Extensions" in headers:
             raise MalformedHead("it has chosen an extension, and none was offered")
@@ -234,8 +233,10 @@ class Handshake(asyncio.Protocol):
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.
         if subprotocol is not None and subprotocol not in self._offers and self._dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
-        count = headers.get(RECEIVED)
-        received = None if count is None else parse_count(RECEIVED, count)
+        counts = {parse_count(RECEIVED, text) for text in headers.getall(RECEIVED, ())}
+        if len(counts) > 1:
+            raise MalformedHead(f"it states {RECEIVED} more than once, with different values")
+        received = counts.pop() if counts else None
         return Answer(received, subprotocol, end_to_end(headers))
 
     def _hand_over(self, accept: str, rest: bytes) -> None:

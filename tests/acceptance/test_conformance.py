@@ -25,8 +25,8 @@ FAMILIES = {
     "fragmentation": ["5.*"],
     "UTF-8": ["6.*"],
     "closing": ["7.*"],
-    # A selection: the smaller sizes. Not 9.7 and 9.8, which end at the first Ping of their peer: the proxy confirms with
-    # Pings (PROTOCOL section 4). Not 9.3.1 and 9.4.1, whose 65,536 fragments websockets itself refuses.
+    # A selection: the smaller sizes. Not 9.7 and 9.8, which end at the first Ping of their peer: the proxy confirms
+    # with Pings (PROTOCOL section 4). Not 9.3.1 and 9.4.1, whose 65,536 fragments websockets itself refuses.
     "limits": ["9.1.1", "9.1.4", "9.2.1", "9.2.4", "9.3.9", "9.4.9", "9.5.6", "9.6.6"],
     "automatic fragmentation": ["10.*"],
 }
