@@ -9,7 +9,20 @@ its session through drops; it raises `SessionLost` when there is nothing left to
 
 from .client import SessionLost, connect
 from .config import Config
+from .hooks import ClientRequest, Hooks, Message, Refuse, Session
 from .proxy import Proxy, Receiver, Sender
 
-__all__ = ["Config", "Proxy", "Receiver", "Sender", "SessionLost", "connect"]
+__all__ = [
+    "ClientRequest",
+    "Config",
+    "Hooks",
+    "Message",
+    "Proxy",
+    "Receiver",
+    "Refuse",
+    "Sender",
+    "Session",
+    "SessionLost",
+    "connect",
+]
 __version__ = "0.1.0"

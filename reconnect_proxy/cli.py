@@ -107,6 +107,8 @@ def configure(config: str | None, **flags: object) -> Config:
 
 
 def _run(**flags: Any) -> int:
+    # Hooks may lie in the working directory; what is installed goes before it.
+    sys.path.append("")
     settings = configure(**flags)
     start_logging(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

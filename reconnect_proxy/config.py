@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
 
 from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from .core.target import Server
+from .hooks import Hooks, check_hooks, load_hooks
 from .logs import LogFormat, LogLevel
 from .units import parse_duration, parse_size
 
@@ -206,6 +207,12 @@ def _header_names(given: object) -> object:
     return tuple(dict.fromkeys(names))
 
 
+def _hooks(given: object) -> Hooks | None:
+    if given is None:
+        return None
+    return load_hooks(given) if isinstance(given, str) else check_hooks(given)
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 SomeSeconds = Annotated[float, _above_zero(parse_duration)]
 SomeBytes = Annotated[int, _above_zero(parse_size)]
@@ -305,6 +312,11 @@ class Config(BaseModel):
     drain: Seconds = _option(5.0, "DURATION", "How long a stop waits for what is still owed to peers.")
     admin: Annotated[Address | None, BeforeValidator(_address_or_off)] = _option(
         None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served."
+    )
+    hooks: Annotated[InstanceOf[Hooks] | None, BeforeValidator(_hooks)] = _option(
+        None,
+        "MODULE:OBJECT",
+        "Python hooks, docs/embedding.md: a subclass of reconnect_proxy.Hooks, or an instance of one.",
     )
     log_format: Annotated[LogFormat, _one_of(LogFormat)] = _option(
         LogFormat.TEXT, "|".join(LogFormat), "How log lines on stderr are written."

@@ -20,6 +20,7 @@ from .core.events import (
     DialFailed,
     Dialled,
     Event,
+    HookFailed,
     LegMute,
     Refused,
     SessionEnded,
@@ -82,6 +83,9 @@ def level_of(event: Event) -> int:
             return logging.INFO if connected else logging.WARNING
         case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c):
             return logging.WARNING if c2u or u2c or code == 1014 else logging.INFO
+        case HookFailed():
+            # Its error is logged with the traceback, and not each time: see `hook_calls`.
+            return logging.DEBUG
         case Refused(status=status):
             return logging.WARNING if status >= 500 else logging.INFO
         case _:

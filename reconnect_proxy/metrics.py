@@ -13,6 +13,8 @@ the sessions when somebody asks for it, so that it costs nothing in between.
 | `reconnect_proxy_messages_resent_total` | `leg` they were sent on again |
 | `reconnect_proxy_messages_uncertain_dropped_total` | `leg` |
 | `reconnect_proxy_messages_undelivered_total` | `direction`: accepted, and lost with their session |
+| `reconnect_proxy_messages_dropped_by_hook_total` | `direction`: counted when their session ends |
+| `reconnect_proxy_hook_errors_total` | `hook` |
 | `reconnect_proxy_legs_mute_total` | `leg` |
 | `reconnect_proxy_takeovers_total`, `_slow_clients_closed_total` | |
 | `reconnect_proxy_redials_total`, `_dial_failures_total` | |
@@ -42,9 +44,11 @@ from .core.events import (
     DialFailed,
     Dialled,
     Event,
+    HookFailed,
     LegLost,
     LegMute,
     LegName,
+    MessagesDropped,
     Redial,
     Refused,
     Resumed,
@@ -88,6 +92,8 @@ class Metrics:
         self._resent = counter("messages_resent", "Messages sent again on a new link.", "leg")
         self._dropped = counter("messages_uncertain_dropped", "Uncertain messages dropped, as configured.", "leg")
         self._undelivered = counter("messages_undelivered", "Messages lost with their session.", "direction")
+        self._hook_dropped = counter("messages_dropped_by_hook", "Messages dropped by on_message.", "direction")
+        self._hook_errors = counter("hook_errors", "Failures of the embedding program's hooks.", "hook")
         self._mute = counter("legs_mute", "Legs whose peer answers no Ping.", "leg")
         self._taken_over = counter("takeovers", "Clients that came back before their old link was lost.")
         self._slow = counter("slow_clients_closed", "Receiver clients closed for being too slow.")
@@ -118,6 +124,7 @@ class Metrics:
                 series.labels(leg)
         for direction in ("c2u", "u2c"):
             self._undelivered.labels(direction)
+            self._hook_dropped.labels(direction)
 
     def watch(self, sessions: Callable[[], Iterable[SessionInfo]]) -> None:
         """Report the sessions that `sessions` lists, `Proxy.sessions` for one, at every scrape."""
@@ -144,6 +151,11 @@ class Metrics:
                 self._recovery.labels(leg).observe(away)
             case UncertainDropped(leg=leg, count=count):
                 self._dropped.labels(leg).inc(count)
+            case MessagesDropped(c2u=c2u, u2c=u2c):
+                self._hook_dropped.labels("c2u").inc(c2u)
+                self._hook_dropped.labels("u2c").inc(u2c)
+            case HookFailed(hook=hook):
+                self._hook_errors.labels(hook).inc()
             case LegMute(leg=leg):
                 self._mute.labels(leg).inc()
             case Refused(status=status, error=error):

@@ -19,12 +19,15 @@ from multidict import CIMultiDict
 from .config import Address, Config, Dial
 from .core.context import Context, Opening
 from .core.events import Observe, Refused, cut_short
+from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
 from .core.target import UpstreamInfo
 from .core.wire import Claim, Refusal, new_id
+from .hook_calls import HookCalls, as_seen
+from .hooks import Session
 from .net.accept import Acceptor, Request
-from .net.head import RequestHead, forwarded
+from .net.head import RequestHead, forwarded, replaced
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
@@ -87,6 +90,9 @@ class Proxy:
         self.draining = False
         self._observe = observe or _ignore
         self._policy = _policy_of(self.config)
+        self._hooks = HookCalls(self.config.hooks, self._observe, self.max_message)
+        # Each session as hooks see it, where there are any.
+        self._seen: dict[Context, Session] = {}
         self._contexts: dict[str, Context] = {}
         # All that have not ended: also those no client can come back to.
         self._alive: set[Context] = set()
@@ -124,7 +130,7 @@ class Proxy:
         self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
         self._address = Address(host, listener.getsockname()[1])
         if self.config.dial is Dial.START:
-            self._shared = self._new_context(_no_request(str(self._address)), None, shared=True)
+            self._shared = self._new_context(_no_request(str(self._address)), None, shared=True, asked=False)
             self._shared.open()
 
     async def drain(self, seconds: float) -> None:
@@ -214,6 +220,7 @@ class Proxy:
             context = self._contexts.get(claim.session_id)
             if context is not None and context.resumable:
                 self._check_bound(context, request)
+                self._hooks.joining(self._seen.get(context), request)
                 return context, False
         if claim.resume_or_fail:
             raise Refusal(
@@ -226,6 +233,7 @@ class Proxy:
 
     def _enter_shared(self, request: Request) -> tuple[Context, bool]:
         if self._shared is not None and self._shared.resumable:
+            self._hooks.joining(self._seen.get(self._shared), request)
             return self._shared, False
         self._shared = self._open_new(request, shared=True)
         return self._shared, True
@@ -238,24 +246,36 @@ class Proxy:
             detail = f"there are {limit} sessions, and no more are allowed"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions", detail, retry_after=1)
         named = request.claim.session_id if self._policy.resumable and not shared else None
-        context = self._new_context(request, named, shared)
+        context = self._new_context(request, named, shared, asked=True)
         self._bound[context] = self._bound_values(request)
         context.open()
         return context
 
-    def _new_context(self, request: Request, named: str | None, shared: bool) -> Context:
+    def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
+        """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
+        if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
+            named = new_id()
+        seen = Session(named, as_seen(request)) if self._hooks.present else None
+        headers = forwarded(request.head, request.peer)
+        if seen is not None and asked:
+            self._hooks.opening(seen)
+            headers = replaced(headers, seen.upstream_headers)
         dialler = UpstreamDialler(
             request.target,
-            forwarded(request.head, request.peer),
+            headers,
             request.head.subprotocols,
             self.max_message,
             self.legs,
         )
-        if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
-            named = new_id()
         policy = dataclasses.replace(self._policy, shared=shared)
         loop = asyncio.get_running_loop()
-        context = Context(named, self.pool, dialler, loop, policy, self._observe, self._forget)
+        observe = self._observe if seen is None else self._hooks.observer_of(seen)
+        settings = named, self.pool, dialler, loop, policy, observe, self._forget
+        passes = None if seen is None else self._hooks.filter_of(seen)
+        context = Context(*settings) if passes is None else FilteredContext(*settings, passes)
+        if seen is not None:
+            seen.begin(context)
+            self._seen[context] = seen
         self._alive.add(context)
         if named is not None and not shared:
             self._contexts[named] = context
@@ -278,6 +298,9 @@ class Proxy:
             self._shared = None
         if context.session_id is not None and self._contexts.get(context.session_id) is context:
             del self._contexts[context.session_id]
+        seen = self._seen.pop(context, None)
+        if seen is not None:
+            self._hooks.closed(seen, context)
 
     def _check_bound(self, context: Context, request: Request) -> None:
         if self._bound.get(context, ()) != self._bound_values(request):

@@ -103,7 +103,11 @@ class Context:
         "_seen_client",
         "_slow",
         "_waiters",
+        "added_c2u",
+        "added_u2c",
         "c2u",
+        "dropped_c2u",
+        "dropped_u2c",
         "incoming",
         "opened_at",
         "session_id",
@@ -148,6 +152,10 @@ class Context:
         # Messages that came when there was nobody left to deliver them to.
         self.undelivered_c2u = 0
         self.undelivered_u2c = 0
+        # Messages that were received and are no part of the stream, and those of which the opposite is true: what the
+        # embedding program takes out (see `filtered`) and puts in (`add`).
+        self.dropped_c2u = self.dropped_u2c = 0
+        self.added_c2u = self.added_u2c = 0
         self._clock = clock
         self._policy = policy
         self._observe = observe
@@ -172,9 +180,19 @@ class Context:
         self._confirmed_before: dict[Link, int] = {}
 
     @property
+    def received_from_client(self) -> int:
+        """How many `c2u` messages were received so far, with those that went no further: they had their Pong."""
+        return self.c2u.pushed + self.undelivered_c2u + self.dropped_c2u - self.added_c2u
+
+    @property
     def received_from_upstream(self) -> int:
-        """How many `u2c` messages were received so far, with those that nobody waited for: they had their Pong."""
-        return self.u2c.pushed + self.undelivered_u2c
+        """How many `u2c` messages were received so far, with those that went no further: they had their Pong."""
+        return self.u2c.pushed + self.undelivered_u2c + self.dropped_u2c - self.added_u2c
+
+    @property
+    def ending(self) -> tuple[int, str]:
+        """The close code and reason with which the session ends, or ended."""
+        return self._ending_code, self._ending_reason
 
     @property
     def resumable(self) -> bool:
@@ -252,7 +270,7 @@ class Context:
             error = OutOfRange(claim.received, outbox.confirmed, outbox.furthest)
             raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", str(error))
         self._take_over()
-        return self.c2u.pushed + self.undelivered_c2u
+        return self.received_from_client
 
     def agree_subprotocol(self, offers: Sequence[str]) -> str | None:
         """Return the subprotocol for a client's 101: the session's, if this client offers it.
@@ -334,7 +352,7 @@ class Context:
 
     # Messages. Nothing here waits, and nothing is sent but by `Link.pump`.
 
-    def _from_client(self, link: Link, opcode: int, payload: bytes) -> None:
+    def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:
         if self._owed_to is LegName.CLIENT:
             self.undelivered_c2u += 1
             return
@@ -345,7 +363,7 @@ class Context:
         if c2u.full:
             self._regulate()
 
-    def upstream_message(self, link: Link, opcode: int, payload: bytes) -> None:
+    def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
         """Take a data message of the upstream, to be delivered to each client, or to the first to come."""
         if self._owed_to is LegName.UPSTREAM:
             self.undelivered_u2c += 1
@@ -364,6 +382,22 @@ class Context:
         for client in self.incoming:
             if client.wants_control:
                 client.leg.send(*message)
+
+    def add(self, towards: LegName, message: Message) -> bool:
+        """Put a message of the embedding program's own into the stream towards one leg, behind what is owed there.
+
+        Returns whether it was taken: nothing is any more once its side is being closed.
+        """
+        if self.state is State.ENDED or (self.state is State.ENDING and self._owed_to is not towards):
+            return False
+        # Not `self.…`: what the embedding program says itself is not shown to its filter.
+        if towards is LegName.UPSTREAM:
+            self.added_c2u += 1
+            Context._from_client(self, None, *message)
+        else:
+            self.added_u2c += 1
+            Context.upstream_message(self, None, *message)
+        return True
 
     # What links report.
 
@@ -536,6 +570,7 @@ class Context:
             return
         was_open = self.state is not State.OPENING
         self.state = State.ENDED
+        self._ending_code, self._ending_reason = code, reason
         self._close_upstream(code, reason)
         self._close_clients(code, reason)
         self._cancel_grace()

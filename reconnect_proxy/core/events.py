@@ -131,6 +131,27 @@ class SessionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesDropped:
+    """A session that ends has dropped so many messages because a hook said so, or failed (`on_message`)."""
+
+    session_id: str
+    c2u: int
+    u2c: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookFailed:
+    """A hook of the embedding program raised an exception, or returned what it may not: `detail`.
+
+    Each failure is one event. The traceback is in the log, of one failure a second.
+    """
+
+    session_id: str
+    hook: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A client's request was answered with an HTTP error: `error` is the short name sent in the body."""
 
@@ -175,6 +196,8 @@ Event = (
     | UncertainDropped
     | SlowClientClosed
     | SessionEnded
+    | MessagesDropped
+    | HookFailed
     | Refused
     | UpstreamEjected
     | UpstreamReturned

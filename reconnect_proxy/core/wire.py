@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import unquote_plus
@@ -28,13 +29,22 @@ _COUNT = re.compile(r"0|[1-9][0-9]{0,18}")
 class Refusal(Exception):
     """A request that is answered with an HTTP error and a short JSON body, PROTOCOL.md section 3."""
 
-    def __init__(self, status: HTTPStatus, error: str, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        error: str,
+        detail: str,
+        retry_after: int | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.error = error
         self.detail = detail
         # Seconds, sent as Retry-After.
         self.retry_after = retry_after
+        # Further headers of the answer.
+        self.headers = headers
 
     @property
     def body(self) -> bytes:

@@ -222,7 +222,7 @@ class Acceptor(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         self._door.refused(refusal)
-        headers = [("Content-Type", "application/json")]
+        headers = [("Content-Type", "application/json"), *refusal.headers]
         if refusal.retry_after is not None:
             headers.append(("Retry-After", str(refusal.retry_after)))
         if refusal.status is HTTPStatus.UPGRADE_REQUIRED:

@@ -198,6 +198,16 @@ def forwarded(head: RequestHead, peer: str) -> list[tuple[str, str]]:
     return result
 
 
+def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> list[tuple[str, str]]:
+    """Return `headers` with `others` behind them, each in place of those of the same name."""
+    return [*((name, value) for name, value in headers if name not in others), *others.items()]
+
+
+def is_field(name: str, value: str) -> bool:
+    """Tell whether a header may have this name and value."""
+    return _TOKEN.fullmatch(name.encode()) is not None and _FIELD_VALUE.fullmatch(value.encode()) is not None
+
+
 def encode_response(status: HTTPStatus | int, reason: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
     """Return a whole response that ends its connection."""
     lines = [f"HTTP/1.1 {int(status)} {reason}".rstrip()]

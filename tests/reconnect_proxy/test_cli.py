@@ -24,6 +24,8 @@ from reconnect_proxy.cli import main
 from reconnect_proxy.config import Config
 from reconnect_proxy.sources import flag_of
 
+GUARD = "tests.reconnect_proxy.guard"
+
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
@@ -117,6 +119,17 @@ def get(url: str) -> tuple[int, str]:
         (["serve", "--upstream", "ws://h:1", "--grace", "a\nb"], r"--grace: 'a\nb' is not a duration"),
         (["serve", "--upstream", "ws://h:1", "--dial", "start"], "--dial: 'start' is for receiver mode"),
         (["serve", "--upstream", "ws://h:1", "--listen", "9124"], "--listen: '9124' is not an address"),
+        (["serve", "--upstream", "ws://h:1", "--hooks", "x"], "--hooks: 'x' does not name hooks: write MODULE:OBJECT"),
+        (["serve", "--upstream", "ws://h:1", "--hooks", "no.such:X"], "--hooks: no.such cannot be imported: ModuleNot"),
+        (
+            ["serve", "--upstream", "ws://h:1", "--hooks", f"{GUARD}:X"],
+            f"--hooks: {GUARD} has no X: write MODULE:OBJEC",
+        ),
+        (
+            ["serve", "--upstream", "ws://h:1", "--hooks", f"{GUARD}:Session"],
+            "Session'> is not a Hooks: give a subclass",
+        ),
+        (["serve", "--upstream", "ws://h:1", "--hooks", f"{GUARD}:Demanding"], "Demanding'> cannot be made: TypeError"),
         (["serve", "--config", "/nowhere.toml"], "--config /nowhere.toml: cannot read the file: No such file"),
     ],
 )

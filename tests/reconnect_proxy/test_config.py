@@ -52,6 +52,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "bind": (),
         "drain": 5.0,
         "admin": None,
+        "hooks": None,
         "log_format": LogFormat.TEXT,
         "log_level": LogLevel.INFO,
     }

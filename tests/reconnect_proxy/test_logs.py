@@ -15,9 +15,11 @@ from reconnect_proxy.core.events import (
     Dialled,
     DialOutcome,
     Event,
+    HookFailed,
     LegLost,
     LegMute,
     LegName,
+    MessagesDropped,
     Redial,
     Refused,
     Resumed,
@@ -69,6 +71,11 @@ EVENTS: list[tuple[Event, str]] = [
         SessionEnded(ID, 1014, "upstream unavailable", 2.0, 0, 0),
         'WARNING session ended session=abcdef… code=1014 reason="upstream unavailable" age=2.0 '
         "undelivered_c2u=0 undelivered_u2c=0",
+    ),
+    (MessagesDropped(ID, 3, 0), "INFO messages dropped session=abcdef… c2u=3 u2c=0"),
+    (
+        HookFailed(ID, "on_message", "KeyError: 'x'"),
+        "DEBUG hook failed session=abcdef… hook=on_message detail=\"KeyError: 'x'\"",
     ),
     (
         Refused(410, "gone", "no such session"),

@@ -12,6 +12,8 @@ from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, 
 from reconnect_proxy.logs import LogFormat, LogLevel
 from reconnect_proxy.sources import ConfigError, flag_of, load, variable_of
 
+from .guard import GUARD
+
 UPSTREAM = {"RECONNECT_PROXY_UPSTREAM": "ws://h:1"}
 
 #: Every option: its text, and the value that the text stands for.
@@ -37,6 +39,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
     ("drain", "1.5s", 1.5),
     ("admin", "127.0.0.1:9125", Address("127.0.0.1", 9125)),
+    ("hooks", "tests.reconnect_proxy.guard:GUARD", GUARD),
     ("log_format", "json", LogFormat.JSON),
     ("log_level", "warning", LogLevel.WARNING),
 ]

@@ -50,11 +50,15 @@ class Frame(NamedTuple):
 class Stream:
     """What is true of one direction: what the proxy has accepted, and what was confirmed to it."""
 
-    # Payloads in the order in which live links brought them to the proxy, and the number of each.
+    # All payloads in the order in which live links brought them to the proxy.
+    heard: list[bytes] = field(default_factory=list)
+    # What the stream consists of, and the number of each: what was heard, but for what a filter has made of it.
     accepted: list[bytes] = field(default_factory=list)
     numbers: dict[bytes, int] = field(default_factory=dict)
     # How many came when nobody was left to deliver them to.
     discarded: int = 0
+    # How many the filter has dropped.
+    dropped: int = 0
     confirmed: int = 0
     # Sent by the proxy on any link.
     furthest: int = 0

@@ -6,6 +6,7 @@ What is checked, after each step or at the moment it happens (`network` checks e
 - what an aware peer has is a prefix of what the proxy accepted, and all of it when the network has healed;
 - what an unaware peer has is the same, repetitions aside (with `drop`, some may be missing and none is repeated);
 - an aware peer's own messages are accepted in order and once, and the proxy keeps the promise of its Pongs;
+- what a filter drops or replaces, and what the embedding program adds, changes no peer's count of its own messages;
 - nothing that a dead link says changes anything;
 - the bytes held are those of the messages held, and stay within the limit;
 - a session ends only for a cause, says how much it could not deliver, and leaves no timer.
@@ -22,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reconnect_proxy.core.backoff import CAP
 from reconnect_proxy.core.context import HARD_LIMIT, Context, Opening, State
-from reconnect_proxy.core.events import Event, SessionEnded
+from reconnect_proxy.core.events import Event, LegName, MessagesDropped, SessionEnded
+from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.link import Link
-from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode
+from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
 from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, Server
 from reconnect_proxy.core.upstream import Answer, Failure
@@ -66,6 +68,14 @@ names = st.sampled_from(["client", "upstream"])
 few = st.sampled_from([0, 1, 2, 100])
 
 
+def filtered_payload(payload: bytes) -> bytes | None:
+    """Return what the filter makes of a message: some are dropped, some replaced."""
+    number = int(payload[1:].rstrip(b"\0"))
+    if number % 7 == 3:
+        return None
+    return b"r" + payload if number % 7 == 5 else payload
+
+
 class SessionMachine(RuleBasedStateMachine):
     """One `Context`, a client, an upstream, and the network between them."""
 
@@ -77,9 +87,16 @@ class SessionMachine(RuleBasedStateMachine):
         upstream=peers,
         replay=st.booleans(),
         reachable=st.sampled_from([True, True, False]),
+        filtered=st.booleans(),
     )
     def begin(
-        self, policy: Policy, client: tuple[bool, bool], upstream: tuple[bool, bool], replay: bool, reachable: bool
+        self,
+        policy: Policy,
+        client: tuple[bool, bool],
+        upstream: tuple[bool, bool],
+        replay: bool,
+        reachable: bool,
+        filtered: bool,
     ) -> None:
         """Dial for the first time; the client attaches when it is told how that went."""
         self.policy = policy
@@ -92,7 +109,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.replay = replay
         # All sockets that may still say something, dead ones too.
         self.sockets: list[Socket] = []
-        self.controls = 0
+        self.controls = self.additions = 0
         self.last_control: bytes | None = None
         self.steps = 0
         # For how long frames have been on their way at the most.
@@ -102,7 +119,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.ended = 0
         self.attached_at = self.proven_at = self.clock.now
         pool = Pool([Server("ws://one"), Server("ws://two")], self.clock, lambda event: None)
-        self.context = Context(SESSION_ID, pool, self.dialler, self.clock, policy, self.events.append, self._on_ended)
+        around = (self.dialler, self.clock, policy, self.events.append, self._on_ended)
+        self.filtered = filtered
+        self.context = (
+            FilteredContext(SESSION_ID, pool, *around, self._filter) if filtered else Context(SESSION_ID, pool, *around)
+        )
         self.context.when_opened(self._on_opened)
         self.context.open()
         if reachable:
@@ -127,6 +148,12 @@ class SessionMachine(RuleBasedStateMachine):
     def _on_ended(self, context: Context) -> None:
         self.ended += 1
 
+    def _filter(self, direction: Direction, message: Message) -> Message | None:
+        opcode, payload = message
+        assert payload[:1] == (b"c" if direction is Direction.C2U else b"u"), "the filter is shown what is not for it"
+        passed = filtered_payload(payload)
+        return None if passed is None else (opcode, passed)
+
     @property
     def over(self) -> bool:
         """Whether the session has ended."""
@@ -140,6 +167,9 @@ class SessionMachine(RuleBasedStateMachine):
         self._believe_mute_peers()
         self.c2u.agrees_with(self.context.c2u)
         self.u2c.agrees_with(self.context.u2c)
+        if not self.over:
+            assert self.context.received_from_client == len(self.c2u.heard)
+            assert self.context.received_from_upstream == len(self.u2c.heard)
         assert self.context.u2c.bytes_held <= self.policy.max_queue + LARGEST
         assert self.context.c2u.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
 
@@ -166,6 +196,9 @@ class SessionMachine(RuleBasedStateMachine):
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
             self.cause = True
         ends = [(e.undelivered_c2u, e.undelivered_u2c) for e in self.events if isinstance(e, SessionEnded)]
+        drops = [(e.c2u, e.u2c) for e in self.events if isinstance(e, MessagesDropped)]
+        dropped = (self.c2u.dropped, self.u2c.dropped)
+        assert drops == ([dropped] if self.over and any(dropped) else [])
         if self.over:
             assert ends == [(self.c2u.undelivered, self.u2c.undelivered)]
             assert self.ended == 1
@@ -254,6 +287,23 @@ class SessionMachine(RuleBasedStateMachine):
             self.cause = True
             peer.socket.leg.close(1009, "too big")
             peer.socket.link.on_too_big("too big")
+
+    @rule(who=names, size=st.sampled_from(SIZES))
+    def program_adds(self, who: str, size: int) -> None:
+        """The embedding program says something itself, to either side."""
+        peer, context = self._named(who), self.context
+        outbox = context.c2u if peer is self.upstream else context.u2c
+        if outbox.bytes_held + LARGEST > self.policy.max_queue:
+            # It is not held back as a peer is: the limits below are not for it.
+            return
+        self.additions += 1
+        payload = b"p%d" % self.additions + bytes(size)
+        in_vain = context.state is State.ENDING and context.upstream.terminated is (peer is self.upstream)
+        taken = not (self.over or in_vain)
+        if taken:
+            peer.owed.accept(payload)
+        leg = LegName.UPSTREAM if peer is self.upstream else LegName.CLIENT
+        assert context.add(leg, (Opcode.BINARY, payload)) is taken
 
     @rule(who=names, behind=st.integers(-1, 3))
     def peer_sends_a_pong_unasked(self, who: str, behind: int) -> None:
@@ -469,11 +519,15 @@ class SessionMachine(RuleBasedStateMachine):
             # Only the side whose own stream is still owed to somebody can be heard in vain.
             in_vain = self.context.state is State.ENDING and self.context.upstream.terminated is (peer is self.client)
             if peer.aware:
-                assert frame.payload == peer.stream[len(stream.accepted) + stream.discarded]
+                assert frame.payload == peer.stream[len(stream.heard)]
+            stream.heard.append(frame.payload)
+            passed = filtered_payload(frame.payload) if self.filtered else frame.payload
             if in_vain:
                 stream.discarded += 1
+            elif passed is None:
+                stream.dropped += 1
             else:
-                stream.accept(frame.payload)
+                stream.accept(passed)
 
     def _give(self, socket: Socket, link: Link, frame: Frame) -> None:
         if frame.kind is Kind.DATA:
@@ -507,7 +561,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.context.state is State.OPEN
         for peer, stream in ((self.client, self.c2u), (self.upstream, self.u2c)):
             if peer.aware:
-                assert stream.accepted == peer.stream
+                assert stream.heard == peer.stream
             if not peer.may_miss:
                 assert peer.received == len(peer.owed.accepted)
         if self.steps % 2:

@@ -1,0 +1,84 @@
+"""A session whose messages pass through a filter of the embedding program, which may replace or drop them.
+
+It is a class of its own so that every other session does not even ask whether there is a filter. A message is shown to
+the filter once, when it is received, and what the filter makes of it is what the stream consists of: a resend after a
+lost link repeats that and asks nobody. Control messages (PROTOCOL.md section 5) are no data and are not shown.
+
+Towards the peer that sent it a dropped message was received: the proxy has taken responsibility for it, so it is in
+the count of `X-Reconnect-Received` (`Context.received_from_client`, `received_from_upstream`). Towards the peer at the
+other end it never existed, and the numbers of the stream go on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from .clock import Clock
+from .context import Context, State
+from .events import LegName, MessagesDropped, Observe
+from .link import Link
+from .outbox import Message
+from .policy import Policy
+from .pool import Pool
+from .upstream import Dialler
+
+
+class Direction(StrEnum):
+    """The two streams of a session, PROTOCOL.md section 1: from the client to the upstream, and back."""
+
+    C2U = "c2u"
+    U2C = "u2c"
+
+
+#: Returns what takes the place of a message: the same one, another, or None to drop it. It must not raise, and must not
+#: call the session.
+Filter = Callable[[Direction, Message], Message | None]
+
+
+class FilteredContext(Context):
+    """A session that shows each message it receives to a `Filter`."""
+
+    __slots__ = ("_filter",)
+
+    def __init__(
+        self,
+        session_id: str | None,
+        pool: Pool,
+        dialler: Dialler,
+        clock: Clock,
+        policy: Policy,
+        observe: Observe,
+        on_ended: Callable[[Context], None],
+        message_filter: Filter,
+    ) -> None:
+        """Make a session as `Context` does; `message_filter` sees what it receives."""
+        super().__init__(session_id, pool, dialler, clock, policy, observe, on_ended)
+        self._filter = message_filter
+
+    def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:
+        if self._owed_to is LegName.CLIENT:
+            # Nobody is left to deliver it to: nothing to decide.
+            super()._from_client(link, opcode, payload)
+            return
+        message = self._filter(Direction.C2U, (opcode, payload))
+        if message is None:
+            self.dropped_c2u += 1
+        else:
+            super()._from_client(link, *message)
+
+    def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
+        """Take a data message of the upstream, if the filter lets it pass."""
+        if self._owed_to is LegName.UPSTREAM:
+            super().upstream_message(link, opcode, payload)
+            return
+        message = self._filter(Direction.U2C, (opcode, payload))
+        if message is None:
+            self.dropped_u2c += 1
+        else:
+            super().upstream_message(link, *message)
+
+    def _finish(self, code: int, reason: str) -> None:
+        if (self.dropped_c2u or self.dropped_u2c) and self.state is not State.ENDED:
+            self._tell(MessagesDropped(self.session_id or "", self.dropped_c2u, self.dropped_u2c))
+        super()._finish(code, reason)
