@@ -128,6 +128,7 @@ serve_command = click.Command(
     ],
     short_help="Run the proxy until it is told to stop.",
     help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time; a second one ends it at once. "
+    "SIGHUP reads the certificates anew. "
     "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config; a flag "
     "outranks a variable, and a variable the file.",
 )
@@ -155,6 +156,7 @@ async def serve(config: Config) -> int:
     try:
         async with AsyncExitStack() as stack:
             proxy = Proxy(config, observe=observe)
+            loop.add_signal_handler(signal.SIGHUP, _reload, proxy)
             await _listen(stack, proxy, config.listen, "--listen")
             metrics.watch(proxy.sessions)
             metrics.watch_upstreams(proxy.upstreams)
@@ -169,9 +171,16 @@ async def serve(config: Config) -> int:
             logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.sessions())}})
             await _first_of(proxy.drain(config.drain), signals.get())
     finally:
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
     return 0
+
+
+def _reload(proxy: Proxy) -> None:
+    """Read anew what SIGHUP stands for. A proxy without TLS says so, and is not ended by it."""
+    if proxy.tls.listener is None and proxy.tls.upstream is None:
+        logger.info("nothing to reload", extra={"fields": {"reason": "no certificates are configured"}})
+    proxy.reload_tls()
 
 
 async def _listen(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from os import PathLike
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, M
 from .core.target import Server
 from .hooks import Hooks, check_hooks, load_hooks
 from .logs import LogFormat, LogLevel
+from .net.tls import TlsFiles, listener_context, upstream_context
 from .units import parse_duration, parse_size
 
 __all__ = ["Address", "Config", "Dial"]
@@ -94,7 +96,7 @@ def _weight(given: object, hint: str) -> int:
 
 
 def _upstream(url: object) -> str:
-    hint = "write ws://HOST:PORT or ws://HOST:PORT/base"
+    hint = "write ws://HOST:PORT or wss://HOST:PORT, and /base behind it if wanted"
     if not isinstance(url, str) or not re.fullmatch(r"[!-~]+", url):
         raise ValueError(f"{url!r} is not a URL in plain ASCII: {hint}")
     try:
@@ -102,13 +104,17 @@ def _upstream(url: object) -> str:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{url!r} is not a URL ({error}): {hint}") from None
-    if parts.scheme == "wss":
-        raise ValueError(f"{url!r} asks for TLS, which the proxy cannot speak yet; it comes later. For now {hint}")
-    if parts.scheme != "ws" or not parts.hostname or port == 0:
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0:
         raise ValueError(f"{url!r} is not the URL of a WebSocket server: {hint}")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError(f"{url!r} has a user, a query or a fragment, which an upstream cannot have: {hint}")
     return url
+
+
+def _file(given: object) -> object:
+    if given is not None and not (isinstance(given, (str, PathLike)) and str(given)):
+        raise ValueError(f"{given!r} is not the path of a file")
+    return None if given is None else str(given)
 
 
 def _address(given: object) -> object:
@@ -216,6 +222,7 @@ def _hooks(given: object) -> Hooks | None:
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 SomeSeconds = Annotated[float, _above_zero(parse_duration)]
 SomeBytes = Annotated[int, _above_zero(parse_size)]
+File = Annotated[str | None, BeforeValidator(_file)]
 
 
 def _option(default: Any, metavar: str, description: str) -> Any:
@@ -237,7 +244,7 @@ class Config(BaseModel):
     upstream: Annotated[tuple[str, ...], BeforeValidator(_upstreams)] = Field(
         description="The server behind the proxy. Several take new sessions in turn, by their weight (1), and a "
         "session that loses one moves on to the next.",
-        json_schema_extra={"metavar": "'ws://HOST:PORT[/BASE] [weight=N]'"},
+        json_schema_extra={"metavar": "'ws[s]://HOST[:PORT][/BASE] [weight=N]'"},
     )
     listen: Annotated[Address, BeforeValidator(_address)] = _option(
         "127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free one."
@@ -309,6 +316,21 @@ class Config(BaseModel):
         "HEADER,HEADER",
         "Headers that must be the same when a session is resumed, such as authorization,cookie.",
     )
+    tls_cert: File = _option(
+        None,
+        "FILE",
+        "Serve TLS with this certificate (PEM, its chain behind it). SIGHUP reads it anew.",
+    )
+    tls_key: File = _option(None, "FILE", "The private key of --tls-cert (PEM, without a passphrase).")
+    upstream_ca: File = _option(
+        None, "FILE", "Certificates (PEM) to trust at wss:// upstreams, in place of those the system trusts."
+    )
+    upstream_cert: File = _option(
+        None, "FILE", "The proxy's own certificate (PEM), for wss:// upstreams that want to see one."
+    )
+    upstream_key: File = _option(
+        None, "FILE", "The private key of --upstream-cert, where that file does not hold it as well."
+    )
     drain: Seconds = _option(5.0, "DURATION", "How long a stop waits for what is still owed to peers.")
     admin: Annotated[Address | None, BeforeValidator(_address_or_off)] = _option(
         None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served."
@@ -352,3 +374,45 @@ class Config(BaseModel):
                 f"'start' is for receiver mode, but the mode is {mode}: write first-client, or change the mode"
             )
         return dial
+
+    @field_validator("tls_key")
+    @classmethod
+    def _listener_pair(cls, key: str | None, info: ValidationInfo) -> str | None:
+        """Try the listener's certificate and key: only a pair that works is a configuration."""
+        if "tls_cert" in info.data:
+            cert = info.data["tls_cert"]
+            if (cert is None) is not (key is None):
+                given, missing = ("--tls-cert", "--tls-key") if key is None else ("--tls-key", "--tls-cert")
+                raise ValueError(f"{given} is given without {missing}: give both, or neither")
+            if cert is not None and key is not None:
+                listener_context(cert, key)
+        return key
+
+    @field_validator("upstream_ca", "upstream_cert", "upstream_key")
+    @classmethod
+    def _of_wss_upstreams(cls, file: str | None, info: ValidationInfo) -> str | None:
+        """Refuse what would be of no effect, lest somebody believe that an upstream is reached by TLS."""
+        upstreams = info.data.get("upstream", ())
+        if file is not None and upstreams and not _any_wss(upstreams):
+            raise ValueError("it is for wss:// upstreams, and there is none: write wss:// or leave it out")
+        return file
+
+    @field_validator("upstream_key")
+    @classmethod
+    def _upstream_identity(cls, key: str | None, info: ValidationInfo) -> str | None:
+        """Try the files for upstreams together, now that the last of them is known."""
+        if key is not None and info.data.get("upstream_cert", key) is None:
+            raise ValueError("it is given without --upstream-cert, whose key it is to be")
+        if {"upstream_ca", "upstream_cert"} <= info.data.keys() and _any_wss(info.data.get("upstream", ())):
+            upstream_context(info.data["upstream_ca"], info.data["upstream_cert"], key)
+        return key
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """Where the certificates of both legs are."""
+        wss = _any_wss(self.upstream)
+        return TlsFiles(self.tls_cert, self.tls_key, wss, self.upstream_ca, self.upstream_cert, self.upstream_key)
+
+
+def _any_wss(urls: Iterable[str]) -> bool:
+    return any(url.startswith("wss:") for url in urls)

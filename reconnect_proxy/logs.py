@@ -26,6 +26,7 @@ from .core.events import (
     SessionEnded,
     SessionOpened,
     SlowClientClosed,
+    TlsReloadFailed,
     UncertainDropped,
     UpstreamEjected,
     cut_short,
@@ -86,6 +87,8 @@ def level_of(event: Event) -> int:
         case HookFailed():
             # Its error is logged with the traceback, and not each time: see `hook_calls`.
             return logging.DEBUG
+        case TlsReloadFailed():
+            return logging.ERROR
         case Refused(status=status):
             return logging.WARNING if status >= 500 else logging.INFO
         case _:

@@ -21,6 +21,8 @@ the sessions when somebody asks for it, so that it costs nothing in between.
 | `reconnect_proxy_dial_seconds` (histogram) | `upstream`, `outcome`; from the dial's turn on |
 | `reconnect_proxy_upstream_ejections_total`, `_upstream_returns_total` | `upstream` |
 | `reconnect_proxy_refusals_total` | `status`, `error` |
+| `reconnect_proxy_tls_handshake_failures_total` | clients that came to no TLS |
+| `reconnect_proxy_tls_reloads_total` | `leg`, `outcome`: `ok`, or `failed` and left as it was |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
 | `reconnect_proxy_session_messages` (gauge) | `direction`: relayed so far by the sessions that are alive |
@@ -56,6 +58,9 @@ from .core.events import (
     SessionOpened,
     SlowClientClosed,
     TakenOver,
+    TlsHandshakeFailed,
+    TlsReloaded,
+    TlsReloadFailed,
     UncertainDropped,
     UpstreamEjected,
     UpstreamReturned,
@@ -100,6 +105,10 @@ class Metrics:
         self._redials = counter("redials", "Attempts to reach a lost upstream again.")
         self._dial_failures = counter("dial_failures", "Dials that came to nothing.")
         self._refusals = counter("refusals", "Clients answered with an HTTP error.", "status", "error")
+        self._tls_failures = counter("tls_handshake_failures", "Clients that came to no TLS.")
+        self._tls_reloads = counter(
+            "tls_reloads", "Times that certificates were read anew, or failed to be.", "leg", "outcome"
+        )
         self._recovery = Histogram(
             "recovery_seconds",
             "Seconds from the loss of a leg until it was resumed.",
@@ -122,6 +131,8 @@ class Metrics:
         for leg in LegName:
             for series in (self._resumed, self._resent, self._dropped, self._mute, self._recovery):
                 series.labels(leg)
+            for outcome in ("ok", "failed"):
+                self._tls_reloads.labels(leg, outcome)
         for direction in ("c2u", "u2c"):
             self._undelivered.labels(direction)
             self._hook_dropped.labels(direction)
@@ -160,6 +171,12 @@ class Metrics:
                 self._mute.labels(leg).inc()
             case Refused(status=status, error=error):
                 self._refusals.labels(status, error).inc()
+            case TlsHandshakeFailed():
+                self._tls_failures.inc()
+            case TlsReloaded(leg=leg):
+                self._tls_reloads.labels(leg, "ok").inc()
+            case TlsReloadFailed(leg=leg):
+                self._tls_reloads.labels(leg, "failed").inc()
             case TakenOver():
                 self._taken_over.inc()
             case SlowClientClosed():

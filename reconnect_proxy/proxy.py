@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from .config import Address, Config, Dial
 from .core.context import Context, Opening
-from .core.events import Observe, Refused, cut_short
+from .core.events import Observe, Refused, TlsHandshakeFailed, cut_short
 from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
@@ -31,6 +31,7 @@ from .net.head import RequestHead, forwarded, replaced
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
+from .net.tls import Tls
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
@@ -76,7 +77,7 @@ class Proxy:
             observe: hears each event of the sessions' lives, see `core.events`.
 
         Raises:
-            ValueError: an option is not valid, or both `config` and options are given.
+            ValueError: an option is not valid, a certificate cannot be used, or both `config` and options are given.
         """
         if config is not None and options:
             raise ValueError("give a Config or options, not both")
@@ -86,6 +87,8 @@ class Proxy:
         self.max_message = self.config.max_message
         # The upstreams; there from the start of the listener on.
         self.pool: Pool
+        # How TLS is spoken on either leg.
+        self.tls = Tls(self.config.tls_files)
         # No new sessions are made any more.
         self.draining = False
         self._observe = observe or _ignore
@@ -118,7 +121,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Where clients connect, with the port that was taken."""
-        return f"ws://{self._address}"
+        return f"{'ws' if self.tls.listener is None else 'wss'}://{self._address}"
 
     async def start(self) -> None:
         """Start listening. Raises OSError if the address cannot be had."""
@@ -161,6 +164,14 @@ class Proxy:
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
+
+    def reload_tls(self) -> None:
+        """Read the certificates anew; what will not do is left as it was. How it went is told by events.
+
+        Connections that are open, and handshakes that are under way, keep what they began with.
+        """
+        for event in self.tls.reload():
+            self._observe(event)
 
     def sessions(self) -> list[SessionInfo]:
         """Return what an operator may see of each session."""
@@ -256,7 +267,7 @@ class Proxy:
         if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
             named = new_id()
         seen = Session(named, as_seen(request)) if self._hooks.present else None
-        headers = forwarded(request.head, request.peer)
+        headers = forwarded(request.head, request.peer, "http" if self.tls.listener is None else "https")
         if seen is not None and asked:
             self._hooks.opening(seen)
             headers = replaced(headers, seen.upstream_headers)
@@ -266,6 +277,7 @@ class Proxy:
             request.head.subprotocols,
             self.max_message,
             self.legs,
+            self.tls,
         )
         policy = dataclasses.replace(self._policy, shared=shared)
         loop = asyncio.get_running_loop()
@@ -315,6 +327,10 @@ class Proxy:
     def refused(self, refusal: Refusal) -> None:
         """Take note of a refusal that is being sent."""
         self._observe(Refused(int(refusal.status), refusal.error, refusal.detail))
+
+    def tls_failed(self, peer: str, detail: str) -> None:
+        """Take note of a client that came to no TLS."""
+        self._observe(TlsHandshakeFailed(peer, detail))
 
 
 class Sender(Proxy):

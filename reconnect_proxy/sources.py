@@ -83,7 +83,9 @@ def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
             f"or {option} in the file of --config"
         )
     reason = first.get("ctx", {}).get("error", first["msg"])
-    return f"{given[option].origin}: {reason}"
+    # What is missing beside another option was not given anywhere.
+    origin = given[option].origin if option in given else flag_of(option)
+    return f"{origin}: {reason}"
 
 
 def _from_variables(variables: Mapping[str, str]) -> dict[str, Given]:

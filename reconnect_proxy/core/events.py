@@ -185,6 +185,29 @@ class Dialled:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class TlsHandshakeFailed:
+    """A client at `peer` (its IP address) came to no TLS, for the reason in `detail`."""
+
+    peer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReloaded:
+    """The certificates of a leg were read anew: handshakes from now on use them."""
+
+    leg: LegName
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReloadFailed:
+    """The certificates of a leg were to be read anew and will not do: those in force stay."""
+
+    leg: LegName
+    detail: str
+
+
 Event = (
     SessionOpened
     | LegLost
@@ -202,6 +225,9 @@ Event = (
     | UpstreamEjected
     | UpstreamReturned
     | Dialled
+    | TlsHandshakeFailed
+    | TlsReloaded
+    | TlsReloadFailed
 )
 
 Observe = Callable[[Event], None]

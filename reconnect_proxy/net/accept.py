@@ -1,6 +1,6 @@
 """The listener's side of a client: reads one HTTP head, has the session decide, then hands the socket over.
 
-    TCP accept -> Acceptor: head in (16 KiB and 5 s at most), reading paused
+    TCP accept -> Acceptor: TLS if it is asked for, head in (16 KiB and 5 s at most for both), reading paused
                -> Door.enter: which session? a new one dials its upstream first
                -> 101: IncomingWebSocket takes the socket, with whatever the client sent behind its head
                -> else: an HTTP answer, and the socket is shut
@@ -36,8 +36,10 @@ from ..core.wire import (
 from .head import HEAD_LIMIT, MalformedHead, RequestHead, check_handshake, encode_response, parse_request
 from .incoming import IncomingWebSocket
 from .leg import WebSocketLeg, feed, make_protocol
+from .tls import Tls
+from .tls_transport import TlsFailed, TlsTransport
 
-#: Seconds that a client may take to send its head.
+#: Seconds that a client may take to send its head, the TLS handshake before it included.
 HEAD_TIMEOUT = 5.0
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -58,12 +60,16 @@ class Door(Protocol):
 
     legs: set[WebSocketLeg]
     max_message: int
+    tls: Tls
 
     def enter(self, request: Request) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
 
     def refused(self, refusal: Refusal) -> None:
         """Take note of a refusal that is being sent."""
+
+    def tls_failed(self, peer: str, detail: str) -> None:
+        """Take note of a client that came to no TLS."""
 
 
 def read_claim(head: RequestHead) -> tuple[str, Claim]:
@@ -116,8 +122,11 @@ class Acceptor(asyncio.Protocol):
         self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the client some seconds for its head."""
+        """Give the client some seconds for its TLS handshake, if it is to make one, and its head."""
         self._transport = transport = cast(asyncio.Transport, transport)
+        self._peer = transport.get_extra_info("peername")[0]
+        if self._door.tls.listener is not None:
+            self._transport = TlsTransport(transport, self, self._door.tls.listener)
         self._waiting.add(self)
         peer = transport.get_extra_info("peername")
         if peer is None:
@@ -147,6 +156,8 @@ class Acceptor(asyncio.Protocol):
         """Take note of a client that left before it was served."""
         self._waiting.discard(self)
         self._stop_timer()
+        if isinstance(error, TlsFailed):
+            self._door.tls_failed(self._peer, str(error))
         if not self._over:
             self._over = True
             if self._context is not None:
@@ -234,6 +245,10 @@ class Acceptor(asyncio.Protocol):
         if not self._over and self._transport is not None:
             self._over = True
             self._stop_timer()
+            if isinstance(self._transport, TlsTransport) and not self._transport.established:
+                # Nothing can be said to it, but that it has taken too long.
+                self._transport.abort()
+                return
             self._transport.write(response)
             self._transport.close()
 

@@ -183,15 +183,16 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
     ]
 
 
-def forwarded(head: RequestHead, peer: str) -> list[tuple[str, str]]:
+def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[str, str]]:
     """Return the headers of a client's request as they go to the upstream, with X-Forwarded-* appended.
 
     Args:
         head: the client's request.
         peer: the client's IP address.
+        scheme: `https` where the client came by TLS.
     """
     passed = end_to_end(head.headers)
-    ours = {"X-Forwarded-For": peer, "X-Forwarded-Proto": "http", "X-Forwarded-Host": head.headers["Host"]}
+    ours = {"X-Forwarded-For": peer, "X-Forwarded-Proto": scheme, "X-Forwarded-Host": head.headers["Host"]}
     result = [(name, value) for name, value in passed if name.title() not in ours]
     for name, value in ours.items():
         result.append((name, ", ".join([*head.headers.getall(name, ()), value])))

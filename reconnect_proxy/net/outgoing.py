@@ -1,7 +1,8 @@
 """The upstream's leg: `OutgoingWebSocket` of the original design, and how it is dialled.
 
-    Upstream.dial -> TCP connect -> Handshake: request out, head in -> 101: OutgoingWebSocket takes the socket
-                                                                    -> else: Failure, with the answer's body
+    Upstream.dial -> TCP connect -> Handshake: TLS for wss://, request out, head in
+                                    -> 101: OutgoingWebSocket takes the socket
+                                    -> else: Failure, with the answer's body
 
 picows writes the request, but would read the answer too strictly for us: it knows one spelling of the Connection header
 and forgets the body of a refusal. So a small protocol of our own reads the head, and hands the socket over at once.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import MutableSet
 from typing import cast
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
 from .head import HEAD_LIMIT, MalformedHead, ResponseHead, accept_key, end_to_end, has_token, parse_response, tokens
 from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
+from .tls import Tls
+from .tls_transport import TlsFailed, TlsTransport
 
 _LOG = logging.getLogger("reconnect_proxy.net")
 
@@ -72,7 +76,7 @@ class OutgoingWebSocket(WebSocketLeg):
 class UpstreamDialler:
     """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
 
-    __slots__ = ("_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task")
+    __slots__ = ("_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task", "_tls")
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class UpstreamDialler:
         offers: list[str],
         max_message: int,
         legs: MutableSet[WebSocketLeg],
+        tls: Tls,
     ) -> None:
         """Make a dialler.
 
@@ -90,12 +95,14 @@ class UpstreamDialler:
             offers: the subprotocols that the client offers.
             max_message: bytes that a message may have.
             legs: the open legs of the proxy.
+            tls: knows how wss:// is dialled.
         """
         self._target = target
         self._headers = headers
         self._offers = offers
         self._max_message = max_message
         self._legs = legs
+        self._tls = tls
         # The dial under way: connecting, then shaking hands.
         self._task: asyncio.Task[None] | None = None
         self._handshake: Handshake | None = None
@@ -118,10 +125,11 @@ class UpstreamDialler:
     async def _connect(self, dial: Dial, upstream: Upstream) -> None:
         parts = urlsplit(dial.url)
         request = HandshakeRequest(parts.netloc, join_target(dial.url, self._target), self._request_headers(dial))
-        handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs)
+        context, port = (self._tls.upstream, 443) if parts.scheme == "wss" else (None, 80)
+        handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs, context)
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: handshake, parts.hostname or "", parts.port or 80
+                lambda: handshake, parts.hostname or "", parts.port or port
             )
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
@@ -156,13 +164,15 @@ class Handshake(asyncio.Protocol):
         request: HandshakeRequest,
         max_message: int,
         legs: MutableSet[WebSocketLeg],
+        context: ssl.SSLContext | None,
     ) -> None:
-        """Make the protocol object of one dial's socket."""
+        """Make the protocol object of one dial's socket; `context` is None where TLS is not spoken on it."""
         self._dial = dial
         self._upstream = upstream
         self._offers = tokens(CIMultiDict(request.headers), "Sec-WebSocket-Protocol")
         self._max_message = max_message
         self._legs = legs
+        self._context = context
         self._transport: asyncio.Transport | None = None
         self._picows = make_protocol(self._make_leg, max_message, request)
         self._answer = Answer()
@@ -181,12 +191,21 @@ class Handshake(asyncio.Protocol):
                 self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the request."""
+        """Send the request, behind the TLS handshake if there is to be one."""
         self._transport = transport = cast(asyncio.Transport, transport)
         if self._over:
             transport.abort()
+        elif self._context is None:
+            self._send_request()
         else:
-            self._picows.connection_made(transport)
+            host = urlsplit(self._dial.url).hostname or ""
+            try:
+                self._transport = TlsTransport(transport, self, self._context, host, self._send_request)
+            except ValueError as error:
+                self._fail(Failure(f"{host!r} is no name that a certificate could be for: {error}"))
+
+    def _send_request(self) -> None:
+        self._picows.connection_made(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Read the answer, as far as it has come."""
@@ -218,7 +237,10 @@ class Handshake(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take the end of a socket that was not handed over."""
-        self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}"))
+        if isinstance(error, TlsFailed):
+            self._fail(Failure(str(error)))
+        else:
+            self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}"))
 
     def _check(self, headers: CIMultiDict[str]) -> Answer:
         """Check a 101 (RFC 6455 section 4.1) and read what it says of the session."""

@@ -110,10 +110,13 @@ def get(url: str) -> tuple[int, str]:
         ([], "Missing command."),
         (["serv"], "No such command 'serv'"),
         (["serve"], "no upstream: give --upstream ws://HOST:PORT, RECONNECT_PROXY_UPSTREAM, or upstream in the file"),
-        (["serve", "--upstram", "ws://h:1"], "No such option '--upstram'. Did you mean '--upstream'?"),
+        (["serve", "--upstram", "ws://h:1"], "No such option '--upstram'. (Did you mean one of: '--upstream'"),
         (["serve", "--upstream"], "Option '--upstream' requires an argument."),
         (["serve", "--upstream", "ws://h:1", "more"], "Got unexpected extra argument (more)"),
-        (["serve", "--upstream", "wss://h:1"], "--upstream: 'wss://h:1' asks for TLS"),
+        (["serve", "--upstream", "http://h:1"], "--upstream: 'http://h:1' is not the URL"),
+        (["serve", "--upstream", "ws://h:1", "--tls-cert", "c"], "--tls-key: --tls-cert is given without --tls-key"),
+        (["serve", "--upstream", "ws://h:1", "--tls-cert", "/no", "--tls-key", "/no"], "--tls-key: /no cannot be read"),
+        (["serve", "--upstream", "ws://h:1", "--upstream-ca", "c"], "--upstream-ca: it is for wss:// upstreams"),
         (["serve", "--upstream", "ws://h:1", "--mode", "x"], "--mode: 'x' is not a choice: write duplex, sender or"),
         (["serve", "--upstream", "ws://h:1", "--grace", "x"], "--grace: 'x' is not a duration: write it as 400ms"),
         (["serve", "--upstream", "ws://h:1", "--grace", "a\nb"], r"--grace: 'a\nb' is not a duration"),
@@ -267,6 +270,6 @@ async def test_a_host_that_is_not_ours_is_one_line_and_exit_1(nobody: str) -> No
 
 async def test_a_bad_option_of_a_real_process_is_one_line_and_exit_2() -> None:
     """No traceback, nothing on stdout."""
-    code, stdout, stderr = await run("serve", "--upstream", "wss://h")
+    code, stdout, stderr = await run("serve", "--upstream", "http://h")
     assert (code, stdout) == (2, "")
     assert len(stderr.splitlines()) == 1

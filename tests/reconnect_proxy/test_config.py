@@ -50,6 +50,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_message": 16 * 1024 * 1024,
         "max_sessions": None,
         "bind": (),
+        "tls_cert": None,
+        "tls_key": None,
+        "upstream_ca": None,
+        "upstream_cert": None,
+        "upstream_key": None,
         "drain": 5.0,
         "admin": None,
         "hooks": None,
@@ -146,7 +151,8 @@ def test_gates(given: str, gate: Gate) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ws://h", "ws://h:1", "ws://h:1/", "ws://h:1/base/path", "ws://[::1]:9000/b", "ws://127.0.0.1:65535"]
+    "url",
+    ["ws://h", "ws://h:1", "ws://h:1/", "ws://h:1/base/path", "ws://[::1]:9000/b", "ws://127.0.0.1:65535", "wss://h/b"],
 )
 def test_upstreams_are_kept_as_they_were_written(url: str) -> None:
     """A host, a port, a base path: the URL is checked, not rewritten."""
@@ -173,7 +179,6 @@ def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Server)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"upstream": "wss://h:1"}, "'wss://h:1' asks for TLS, which the proxy cannot speak yet; it comes later"),
         ({"upstream": "http://h:1"}, "'http://h:1' is not the URL of a WebSocket server: write ws://HOST:PORT"),
         ({"upstream": "ws://:1"}, "'ws://:1' is not the URL"),
         ({"upstream": "ws://h:0"}, "'ws://h:0' is not the URL"),

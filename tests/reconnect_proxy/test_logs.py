@@ -27,6 +27,9 @@ from reconnect_proxy.core.events import (
     SessionOpened,
     SlowClientClosed,
     TakenOver,
+    TlsHandshakeFailed,
+    TlsReloaded,
+    TlsReloadFailed,
     UncertainDropped,
     UpstreamEjected,
     UpstreamReturned,
@@ -94,6 +97,12 @@ EVENTS: list[tuple[Event, str]] = [
         "DEBUG dialled upstream=ws://h:1 outcome=connected seconds=0.012",
     ),
     (Refused(503, "full", "too many"), 'WARNING refused status=503 error=full detail="too many"'),
+    (
+        TlsHandshakeFailed("127.0.0.1", "TLS failed: wrong version number"),
+        'INFO tls handshake failed peer=127.0.0.1 detail="TLS failed: wrong version number"',
+    ),
+    (TlsReloaded(LegName.UPSTREAM), "INFO tls reloaded leg=upstream"),
+    (TlsReloadFailed(LegName.CLIENT, "x is no key"), 'ERROR tls reload failed leg=client detail="x is no key"'),
 ]
 
 Log = typing.Callable[..., io.StringIO]

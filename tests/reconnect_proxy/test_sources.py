@@ -12,6 +12,7 @@ from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, 
 from reconnect_proxy.logs import LogFormat, LogLevel
 from reconnect_proxy.sources import ConfigError, flag_of, load, variable_of
 
+from ..certificates import Authority
 from .guard import GUARD
 
 UPSTREAM = {"RECONNECT_PROXY_UPSTREAM": "ws://h:1"}
@@ -45,6 +46,10 @@ OPTIONS: list[tuple[str, str, object]] = [
 ]
 
 
+#: Options that are valid together only, and with files that exist: they have a test of their own.
+FILES = ["tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key"]
+
+
 def from_flags(*arguments: str) -> Config:
     """Return the configuration that `reconnect-proxy serve` makes of `arguments`."""
     return cli.configure(**cli.serve_command.make_context("serve", list(arguments)).params)
@@ -71,7 +76,22 @@ def complaint(tmp_path: Path, text: str, **environ: str) -> str:
 
 def test_the_table_of_options_is_complete() -> None:
     """An option that is added is tested from every source, or this fails."""
-    assert [option for option, _, _ in OPTIONS] == list(Config.model_fields)
+    assert [option for option, _, _ in OPTIONS] == [option for option in Config.model_fields if option not in FILES]
+
+
+def test_the_files_of_tls_by_flag_variable_and_file(tmp_path: Path, authority: Authority) -> None:
+    """They are valid together, and come from any source."""
+    identity = authority.issue()
+    paths = [identity.cert, identity.key, authority.file, identity.cert, identity.key]
+    given = {"upstream": "wss://h", **dict(zip(FILES, map(str, paths), strict=True))}
+    flags = [part for option, text in given.items() for part in (flag_of(option), text)]
+    text = "\n".join(f"{option} = '{text}'" for option, text in given.items())
+    for config in (
+        from_flags(*flags),
+        load({}, {variable_of(option): text for option, text in given.items()}),
+        from_file(tmp_path, text),
+    ):
+        assert config.model_dump(include=set(FILES)) == {option: given[option] for option in FILES}
 
 
 @pytest.mark.parametrize(("option", "text", "value"), OPTIONS)
@@ -214,11 +234,11 @@ def test_a_mistake_in_a_variable_is_named_by_the_variable(variable: str, text: s
     assert sentence in str(caught.value)
 
 
-def test_a_server_with_tls_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
-    """`wss://` is understood, and the user is told that it comes later."""
-    assert complaint(tmp_path, "upstream = 'wss://h'").startswith("proxy.toml: upstream: 'wss://h' asks for TLS")
-    with pytest.raises(ConfigError, match=r"^--upstream: 'wss://h' asks for TLS"):
-        from_flags("--upstream", "ws://h:1", "--upstream", "wss://h")
+def test_a_url_of_another_kind_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
+    """An upstream is ws:// or wss://."""
+    assert complaint(tmp_path, "upstream = 'http://h'").startswith("proxy.toml: upstream: 'http://h' is not the URL")
+    with pytest.raises(ConfigError, match=r"^--upstream: 'http://h' is not the URL"):
+        from_flags("--upstream", "ws://h:1", "--upstream", "http://h")
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

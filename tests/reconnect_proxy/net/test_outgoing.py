@@ -10,6 +10,7 @@ import pytest
 
 from reconnect_proxy.core.upstream import Dial, Failure
 from reconnect_proxy.net.outgoing import UpstreamDialler, join_target
+from reconnect_proxy.net.tls import Tls, TlsFiles
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterato
 async def failure_of(url: str) -> Failure:
     """Dial `url` and return how that failed."""
     outcome = Outcome()
-    dialler = UpstreamDialler("/", [], [], 1024, set())
+    dialler = UpstreamDialler("/", [], [], 1024, set(), Tls(TlsFiles()))
     dialler.dial(Dial(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
     return await outcome.failed
 
