@@ -26,7 +26,8 @@ import h11
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from .config import Address
-from .proxy import Proxy, SessionInfo
+from .proxy import Proxy
+from .sessions import SessionInfo
 
 __all__ = ["Admin"]
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 import uvloop
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from pydantic.fields import FieldInfo
 
 from .admin import Admin
@@ -31,6 +31,7 @@ from .config import Address, Config
 from .core.events import Event
 from .core.policy import DUPLEX
 from .logs import log_event, logger, start_logging
+from .loop_lag import lag_of_loop
 from .metrics import Metrics
 from .proxy import Proxy
 from .sources import ConfigError, flag_of, load
@@ -148,6 +149,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, signals.put_nowait, None)
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
+    GCCollector(registry=metrics.registry)
 
     def observe(event: Event) -> None:
         log_event(event)
@@ -158,7 +160,8 @@ async def serve(config: Config) -> int:
             proxy = Proxy(config, observe=observe)
             loop.add_signal_handler(signal.SIGHUP, _reload, proxy)
             await _listen(stack, proxy, config.listen, "--listen")
-            metrics.watch(proxy.sessions)
+            metrics.watch(config.mode, lambda: proxy.contexts)
+            stack.enter_context(lag_of_loop(metrics.loop_lag.observe))
             metrics.watch_upstreams(proxy.upstreams)
             admin = Admin(config.admin, proxy, metrics.registry) if config.admin else None
             if admin and config.admin:

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import socket
 import time
+from collections.abc import Collection
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,7 @@ from multidict import CIMultiDict
 
 from .config import Address, Config, Dial
 from .core.context import Context, Opening
-from .core.events import Observe, Refused, TlsHandshakeFailed, cut_short
+from .core.events import Observe, Refused, TlsHandshakeFailed
 from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
@@ -32,6 +33,7 @@ from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
 from .net.tls import Tls
+from .sessions import SessionInfo, info_of
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
@@ -39,26 +41,6 @@ GOODBYE = 1.0
 RECENTLY = 10.0
 #: Connections that may wait to be accepted: after an outage clients come back all at once.
 BACKLOG = 4096
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session as an operator may see it: ages in seconds, sizes in bytes, the id cut short."""
-
-    id_short: str
-    mode: str
-    state: str
-    age: float
-    clients: int
-    client_connected: bool
-    upstream_connected: bool
-    upstream: str
-    c2u_messages: int
-    u2c_messages: int
-    c2u_queued: int
-    u2c_queued: int
-    c2u_bytes_held: int
-    u2c_bytes_held: int
 
 
 class Proxy:
@@ -97,8 +79,8 @@ class Proxy:
         # Each session as hooks see it, where there are any.
         self._seen: dict[Context, Session] = {}
         self._contexts: dict[str, Context] = {}
-        # All that have not ended: also those no client can come back to.
-        self._alive: set[Context] = set()
+        # All that have not ended, the oldest first: also those no client can come back to.
+        self._alive: dict[Context, None] = {}
         # The session of `receiver` clients that name none.
         self._shared: Context | None = None
         # For each session, the values of the headers in `bind` that its first request carried.
@@ -173,9 +155,10 @@ class Proxy:
         for event in self.tls.reload():
             self._observe(event)
 
-    def sessions(self) -> list[SessionInfo]:
-        """Return what an operator may see of each session."""
-        return [self._info(context) for context in self._alive]
+    @property
+    def contexts(self) -> Collection[Context]:
+        """All sessions that have not ended, the oldest first."""
+        return self._alive.keys()
 
     def upstreams(self) -> list[UpstreamInfo]:
         """Return what an operator may see of each upstream."""
@@ -195,24 +178,10 @@ class Proxy:
             return None
         return await reach([target.url for target in self.pool.targets], self.config.connect_timeout)
 
-    def _info(self, context: Context) -> SessionInfo:
-        link = context.upstream.link
-        return SessionInfo(
-            id_short=cut_short(context.session_id or ""),
-            mode=self.config.mode,
-            state=context.state.name.lower(),
-            age=asyncio.get_running_loop().time() - context.opened_at,
-            clients=len(context.incoming),
-            client_connected=bool(context.incoming),
-            upstream_connected=link is not None and link.open,
-            upstream=context.upstream.url,
-            c2u_messages=context.c2u.pushed,
-            u2c_messages=context.u2c.pushed,
-            c2u_queued=len(context.c2u),
-            u2c_queued=len(context.u2c),
-            c2u_bytes_held=context.c2u.bytes_held,
-            u2c_bytes_held=context.u2c.bytes_held,
-        )
+    def sessions(self) -> list[SessionInfo]:
+        """Return what an operator may see of each session, the oldest first."""
+        now = asyncio.get_running_loop().time()
+        return [info_of(context, self.config.mode, now) for context in self._alive]
 
     # Which session (net.accept.Door).
 
@@ -288,7 +257,7 @@ class Proxy:
         if seen is not None:
             seen.begin(context)
             self._seen[context] = seen
-        self._alive.add(context)
+        self._alive[context] = None
         if named is not None and not shared:
             self._contexts[named] = context
         elif not shared:
@@ -304,7 +273,7 @@ class Proxy:
             self._contexts[context.session_id] = context
 
     def _forget(self, context: Context) -> None:
-        self._alive.discard(context)
+        self._alive.pop(context, None)
         self._bound.pop(context, None)
         if self._shared is context:
             self._shared = None

@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
+from typing import NamedTuple
 
 from .clock import Clock, Timer
 from .events import (
@@ -67,6 +68,17 @@ class State(Enum):
     OPEN = auto()
     ENDING = auto()
     ENDED = auto()
+
+
+class Traffic(NamedTuple):
+    """What went in one direction: messages, and the bytes of their payloads."""
+
+    messages: int
+    bytes: int
+
+    def plus(self, messages: int, size: int) -> Traffic:
+        """Return this and some more messages of `size` bytes together."""
+        return Traffic(self.messages + messages, self.bytes + size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +121,14 @@ class Context:
         "dropped_c2u",
         "dropped_u2c",
         "incoming",
+        "late_c2u",
+        "late_u2c",
         "opened_at",
+        "resent_c2u",
+        "resent_u2c",
         "session_id",
         "state",
         "u2c",
-        "undelivered_c2u",
-        "undelivered_u2c",
         "upstream",
     )
 
@@ -149,9 +163,12 @@ class Context:
         self.incoming: list[Link] = []
         self.upstream = Upstream(pool, self, dialler, clock, policy, observe)
         self.opened_at = clock.time()
-        # Messages that came when there was nobody left to deliver them to.
-        self.undelivered_c2u = 0
-        self.undelivered_u2c = 0
+        # What came when there was nobody left to deliver it to.
+        self.late_c2u = Traffic(0, 0)
+        self.late_u2c = Traffic(0, 0)
+        # Messages that were sent again on a new link.
+        self.resent_c2u = 0
+        self.resent_u2c = 0
         # Messages that were received and are no part of the stream, and those of which the opposite is true: what the
         # embedding program takes out (see `filtered`) and puts in (`add`).
         self.dropped_c2u = self.dropped_u2c = 0
@@ -182,17 +199,42 @@ class Context:
     @property
     def received_from_client(self) -> int:
         """How many `c2u` messages were received so far, with those that went no further: they had their Pong."""
-        return self.c2u.pushed + self.undelivered_c2u + self.dropped_c2u - self.added_c2u
+        return self.c2u.pushed + self.late_c2u.messages + self.dropped_c2u - self.added_c2u
 
     @property
     def received_from_upstream(self) -> int:
         """How many `u2c` messages were received so far, with those that went no further: they had their Pong."""
-        return self.u2c.pushed + self.undelivered_u2c + self.dropped_u2c - self.added_u2c
+        return self.u2c.pushed + self.late_u2c.messages + self.dropped_u2c - self.added_u2c
 
     @property
     def ending(self) -> tuple[int, str]:
         """The close code and reason with which the session ends, or ended."""
         return self._ending_code, self._ending_reason
+
+    @property
+    def c2u_traffic(self) -> Traffic:
+        """All that was received from clients so far, as the embedding program's filter let it pass."""
+        return self.late_c2u.plus(self.c2u.pushed, self.c2u.pushed_bytes)
+
+    @property
+    def u2c_traffic(self) -> Traffic:
+        """The same from the upstream; with several clients a message still counts once."""
+        return self.late_u2c.plus(self.u2c.pushed, self.u2c.pushed_bytes)
+
+    @property
+    def undelivered_c2u(self) -> int:
+        """How many `c2u` messages were accepted and cannot be delivered any more."""
+        return self.late_c2u.messages + (len(self.c2u) if self.state is State.ENDED else 0)
+
+    @property
+    def undelivered_u2c(self) -> int:
+        """How many `u2c` messages were accepted and cannot be delivered any more."""
+        return self.late_u2c.messages + (len(self.u2c) if self.state is State.ENDED else 0)
+
+    @property
+    def client_away_since(self) -> float | None:
+        """When, by the session's clock, the last client left that has not come back; None while one is there."""
+        return None if self.incoming else self._away_since
 
     @property
     def resumable(self) -> bool:
@@ -285,7 +327,7 @@ class Context:
         """Make `leg` the client's socket. Its handshake is complete."""
         if not self._policy.shared:
             self._take_over()
-        outbox = Outbox(self._policy.max_queue, self.u2c.pushed) if self.incoming else self.u2c
+        outbox = self._another_outbox() if self.incoming else self.u2c
         link = Link(leg, outbox, self, self._from_client, self._clock, self._policy)
         link.wants_control = claim.wants_control
         away = self._clock.time() - self._away_since
@@ -304,6 +346,10 @@ class Context:
         link.pump()
         self.link_relieved(link)
         return link
+
+    def _another_outbox(self) -> Outbox:
+        """Return the outbox of one more client of a shared session: its stream begins now."""
+        return Outbox(self._policy.max_queue, self.u2c.pushed, self.u2c.pushed_bytes)
 
     def client_left(self, waiter: Callable[[Opening], None]) -> None:
         """Take note that a client which waited for the first dial (`when_opened`) went away before it could attach."""
@@ -354,7 +400,7 @@ class Context:
 
     def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:
         if self._owed_to is LegName.CLIENT:
-            self.undelivered_c2u += 1
+            self.late_c2u = self.late_c2u.plus(1, len(payload))
             return
         c2u = self.c2u
         c2u.push((opcode, payload))
@@ -366,7 +412,7 @@ class Context:
     def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
         """Take a data message of the upstream, to be delivered to each client, or to the first to come."""
         if self._owed_to is LegName.UPSTREAM:
-            self.undelivered_u2c += 1
+            self.late_u2c = self.late_u2c.plus(1, len(payload))
             return
         message = (opcode, payload)
         if not self.incoming:
@@ -579,11 +625,11 @@ class Context:
                 timer.cancel()
         self._deadline = self._slow = None
         age = self._clock.time() - self.opened_at
-        self.undelivered_c2u += len(self.c2u)
-        self.undelivered_u2c += len(self.u2c)
         if was_open:
             lost = self.undelivered_c2u, self.undelivered_u2c
-            self._tell(SessionEnded(self.session_id or "", code, reason, age, *lost))
+            self._tell(
+                SessionEnded(self.session_id or "", code, reason, age, *lost, *self.c2u_traffic, *self.u2c_traffic)
+            )
         self._on_ended(self)
 
     def _close_upstream(self, code: int, reason: str) -> None:
@@ -600,6 +646,10 @@ class Context:
         session_id = self.session_id or ""
         if resumption.dropped:
             self._tell(UncertainDropped(session_id, leg, resumption.dropped))
+        if leg is LegName.UPSTREAM:
+            self.resent_c2u += resumption.resent
+        else:
+            self.resent_u2c += resumption.resent
         if again:
             self._tell(Resumed(session_id, leg, resumption.resent, resumption.waiting, away, link.aware))
 

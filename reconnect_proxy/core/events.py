@@ -119,7 +119,8 @@ class SlowClientClosed:
 class SessionEnded:
     """The session is over, with the close code and reason its legs were given, after `age` seconds.
 
-    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and could not be delivered any more.
+    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and could not be delivered any more. The
+    rest is what was received in all: messages, and the bytes of their payloads.
     """
 
     session_id: str
@@ -128,6 +129,10 @@ class SessionEnded:
     age: float
     undelivered_c2u: int
     undelivered_u2c: int
+    c2u_messages: int
+    c2u_bytes: int
+    u2c_messages: int
+    u2c_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

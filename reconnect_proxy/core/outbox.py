@@ -49,6 +49,7 @@ class Outbox:
     """The messages of one stream that one peer has not confirmed, in order. Every operation is O(1) per message."""
 
     __slots__ = (
+        "_forgotten",
         "_pending",
         "_unconfirmed",
         "bytes_held",
@@ -59,12 +60,13 @@ class Outbox:
         "sent",
     )
 
-    def __init__(self, high_water: int, start: int = 0) -> None:
+    def __init__(self, high_water: int, start: int = 0, start_bytes: int = 0) -> None:
         """Make an empty outbox.
 
         Args:
             high_water: bytes held above which the outbox is `full`; it stops being full below half of that.
             start: the number of the last message before the first one pushed here.
+            start_bytes: the payload bytes of the messages up to that number.
         """
         # Sent on the present link, not confirmed yet.
         self._unconfirmed: deque[Message] = deque()
@@ -75,6 +77,9 @@ class Outbox:
         self.furthest = start
         # Payload bytes plus MESSAGE_COST for each message held.
         self.bytes_held = 0
+        # The same for the messages that are not held any more. So what was pushed in all can be told without counting
+        # at each push.
+        self._forgotten = start_bytes + start * MESSAGE_COST
         self.high_water = high_water
         # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
         self.full = False
@@ -87,6 +92,11 @@ class Outbox:
     def pushed(self) -> int:
         """The number of the last message pushed: how many messages of the stream were received from its source."""
         return self.sent + len(self._pending)
+
+    @property
+    def pushed_bytes(self) -> int:
+        """The payload bytes of the messages 1 to `pushed`."""
+        return self._forgotten + self.bytes_held - self.pushed * MESSAGE_COST
 
     @property
     def pending(self) -> int:
@@ -127,10 +137,12 @@ class Outbox:
         """
         if not self.confirmed <= n <= self.furthest:
             raise OutOfRange(n, self.confirmed, self.furthest)
+        before = self.bytes_held
         for _ in range(n - self.confirmed):
             # After a rewind the peer may confirm what this link has not sent again yet.
             message = (self._unconfirmed or self._pending).popleft()
             self.bytes_held -= len(message[1]) + MESSAGE_COST
+        self._forgotten += before - self.bytes_held
         self.confirmed = n
         if self.sent < n:
             self.sent = n

@@ -212,7 +212,7 @@ class Acceptor(asyncio.Protocol):
             headers.append(("Sec-WebSocket-Protocol", subprotocol))
         if self._created and opening.answer is not None:
             headers += opening.answer.headers
-        leg = IncomingWebSocket(context, request.claim, self._door.max_message, self._door.legs)
+        leg = IncomingWebSocket(context, request.claim, request.peer, self._door.max_message, self._door.legs)
 
         def respond(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), leg)

@@ -12,13 +12,16 @@ from .leg import WebSocketLeg
 class IncomingWebSocket(WebSocketLeg):
     """A client's socket. It attaches to its session as soon as the 101 is written."""
 
-    __slots__ = ("claim", "context")
+    __slots__ = ("claim", "context", "peer")
 
-    def __init__(self, context: Context, claim: Claim, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
-        """Make the leg of a client that was admitted to `context` with what its request claims."""
+    def __init__(
+        self, context: Context, claim: Claim, peer: str, max_message: int, legs: MutableSet[WebSocketLeg]
+    ) -> None:
+        """Make the leg of a client at the address `peer`, admitted to `context` with what its request claims."""
         super().__init__(max_message, legs)
         self.context = context
         self.claim = claim
+        self.peer = peer
 
     def on_connected(self) -> None:
         """Attach to the session."""

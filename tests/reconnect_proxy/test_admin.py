@@ -43,7 +43,7 @@ async def proxy_in_front_of(behave: Callable[[ServerConnection], Awaitable[None]
 async def admin_of(proxy: Proxy) -> AsyncIterator[Admin]:
     """The admin listener of `proxy`, with metrics that watch it."""
     metrics = Metrics(CollectorRegistry())
-    metrics.watch(proxy.sessions)
+    metrics.watch(proxy.config.mode, lambda: proxy.contexts)
     async with Admin(ANY_PORT, proxy, metrics.registry) as running:
         yield running
 
@@ -140,7 +140,7 @@ async def test_metrics_add_up_the_living_sessions(admin: Admin, proxy: Proxy) ->
     assert (status, headers["content-type"].partition(";")[0]) == (200, "text/plain")
     assert 'reconnect_proxy_legs_connected{leg="client"} 2.0' in lines
     assert 'reconnect_proxy_legs_connected{leg="upstream"} 2.0' in lines
-    assert 'reconnect_proxy_session_messages{direction="c2u"} 2.0' in lines
+    assert 'reconnect_proxy_messages_total{direction="c2u"} 2.0' in lines
     assert 'reconnect_proxy_messages_undelivered_total{direction="u2c"} 0.0' in lines
     assert any(line.startswith("reconnect_proxy_sessions{state=") and line.endswith(" 2.0") for line in lines)
 
@@ -166,8 +166,8 @@ async def test_metrics_count_what_a_client_that_is_away_is_owed() -> None:
         lines = (await ask(admin, "/metrics"))[2].decode().splitlines()
         held = float(proxy.sessions()[0].u2c_bytes_held)
     assert held >= 15
-    assert 'reconnect_proxy_queued_messages{direction="u2c"} 3.0' in lines
-    assert f'reconnect_proxy_held_bytes{{direction="u2c"}} {held}' in lines
+    assert 'reconnect_proxy_queue_messages{direction="u2c"} 3.0' in lines
+    assert f'reconnect_proxy_queue_bytes{{direction="u2c"}} {held}' in lines
     assert 'reconnect_proxy_legs_connected{leg="client"} 0.0' in lines
 
 

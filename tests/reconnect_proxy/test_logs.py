@@ -10,100 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_proxy.core.events import (
-    DialFailed,
-    Dialled,
-    DialOutcome,
-    Event,
-    HookFailed,
-    LegLost,
-    LegMute,
-    LegName,
-    MessagesDropped,
-    Redial,
-    Refused,
-    Resumed,
-    SessionEnded,
-    SessionOpened,
-    SlowClientClosed,
-    TakenOver,
-    TlsHandshakeFailed,
-    TlsReloaded,
-    TlsReloadFailed,
-    UncertainDropped,
-    UpstreamEjected,
-    UpstreamReturned,
-)
+from reconnect_proxy.core.events import Event, LegLost, LegMute, LegName, Resumed, TakenOver
 from reconnect_proxy.logs import LogFormat, LogLevel, log_event, start_logging
 
-ID = "abcdefSECRETSECRET"
-
-#: One of each event, with the text of its line behind the time.
-EVENTS: list[tuple[Event, str]] = [
-    (SessionOpened(ID, "ws://h:1", True), "INFO session opened session=abcdef… upstream=ws://h:1 connected=True"),
-    (SessionOpened(ID, "ws://h:1", False), "WARNING session opened session=abcdef… upstream=ws://h:1 connected=False"),
-    (
-        LegLost(ID, LegName.UPSTREAM, 1006, "", 12),
-        'INFO leg lost session=abcdef… leg=upstream code=1006 reason="" waiting=12',
-    ),
-    (
-        Redial(ID, "ws://h:1", 2, 0.123456),
-        "INFO redial session=abcdef… upstream=ws://h:1 attempt=2 delay=0.123",
-    ),
-    (
-        DialFailed(ID, "ws://h:1", "connection refused"),
-        'WARNING dial failed session=abcdef… upstream=ws://h:1 detail="connection refused"',
-    ),
-    (
-        Resumed(ID, LegName.CLIENT, 3, 7, 1.5, True),
-        "INFO resumed session=abcdef… leg=client resent=3 waiting=7 away=1.5 aware=True",
-    ),
-    (TakenOver(ID), "INFO taken over session=abcdef…"),
-    (LegMute(ID, LegName.CLIENT), "WARNING leg mute session=abcdef… leg=client"),
-    (UncertainDropped(ID, LegName.UPSTREAM, 4), "WARNING uncertain dropped session=abcdef… leg=upstream count=4"),
-    (SlowClientClosed(ID, 9), "WARNING slow client closed session=abcdef… waiting=9"),
-    (
-        SessionEnded(ID, 1000, "bye", 2.0, 0, 0),
-        "INFO session ended session=abcdef… code=1000 reason=bye age=2.0 undelivered_c2u=0 undelivered_u2c=0",
-    ),
-    (
-        SessionEnded(ID, 1006, "", 2.0, 0, 1),
-        'WARNING session ended session=abcdef… code=1006 reason="" age=2.0 undelivered_c2u=0 undelivered_u2c=1',
-    ),
-    (
-        SessionEnded(ID, 1014, "upstream unavailable", 2.0, 0, 0),
-        'WARNING session ended session=abcdef… code=1014 reason="upstream unavailable" age=2.0 '
-        "undelivered_c2u=0 undelivered_u2c=0",
-    ),
-    (MessagesDropped(ID, 3, 0), "INFO messages dropped session=abcdef… c2u=3 u2c=0"),
-    (
-        HookFailed(ID, "on_message", "KeyError: 'x'"),
-        "DEBUG hook failed session=abcdef… hook=on_message detail=\"KeyError: 'x'\"",
-    ),
-    (
-        Refused(410, "gone", "no such session"),
-        'INFO refused status=410 error=gone detail="no such session"',
-    ),
-    (
-        UpstreamEjected("ws://h:1", "connection refused"),
-        'WARNING upstream ejected upstream=ws://h:1 reason="connection refused"',
-    ),
-    (
-        UpstreamReturned("ws://h:1", "it answers again"),
-        'INFO upstream returned upstream=ws://h:1 reason="it answers again"',
-    ),
-    (
-        Dialled("ws://h:1", DialOutcome.CONNECTED, 0.0123),
-        "DEBUG dialled upstream=ws://h:1 outcome=connected seconds=0.012",
-    ),
-    (Refused(503, "full", "too many"), 'WARNING refused status=503 error=full detail="too many"'),
-    (
-        TlsHandshakeFailed("127.0.0.1", "TLS failed: wrong version number"),
-        'INFO tls handshake failed peer=127.0.0.1 detail="TLS failed: wrong version number"',
-    ),
-    (TlsReloaded(LegName.UPSTREAM), "INFO tls reloaded leg=upstream"),
-    (TlsReloadFailed(LegName.CLIENT, "x is no key"), 'ERROR tls reload failed leg=client detail="x is no key"'),
-]
+from .every_event import CASES, ID
 
 Log = typing.Callable[..., io.StringIO]
 
@@ -128,11 +38,11 @@ def log() -> Iterator[Log]:
 
 
 def test_every_event_has_a_line_here() -> None:
-    """An event that is added to the core gets a line in this table, or this fails."""
-    assert {type(event) for event, _ in EVENTS} == set(typing.get_args(Event))
+    """An event that is added to the core gets a place in the table, or this fails."""
+    assert {type(case.event) for case in CASES} == set(typing.get_args(Event))
 
 
-@pytest.mark.parametrize(("event", "line"), EVENTS)
+@pytest.mark.parametrize(("event", "line"), [(case.event, case.line) for case in CASES])
 def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> None:
     """Time, level, the event in words, its fields; the session's id is cut short."""
     stream = log(level=LogLevel.DEBUG)
@@ -143,7 +53,7 @@ def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> No
     assert time[19] == "."
 
 
-@pytest.mark.parametrize(("event", "line"), EVENTS)
+@pytest.mark.parametrize(("event", "line"), [(case.event, case.line) for case in CASES])
 def test_each_event_is_one_object_of_json(log: Log, event: Event, line: str) -> None:
     """The same as in text, with the types kept."""
     stream = log(LogFormat.JSON, LogLevel.DEBUG)

@@ -2,90 +2,24 @@
 
 from __future__ import annotations
 
-import typing
+import asyncio
+import re
+from collections.abc import Collection
+from importlib.metadata import version
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from reconnect_proxy.core.events import (
-    DialFailed,
-    Dialled,
-    DialOutcome,
-    Event,
-    HookFailed,
-    LegLost,
-    LegMute,
-    LegName,
-    MessagesDropped,
-    Redial,
-    Refused,
-    Resumed,
-    SessionEnded,
-    SessionOpened,
-    SlowClientClosed,
-    TakenOver,
-    TlsHandshakeFailed,
-    TlsReloaded,
-    TlsReloadFailed,
-    UncertainDropped,
-    UpstreamEjected,
-    UpstreamReturned,
-)
+from reconnect_proxy.census import SESSIONS_A_TURN
+from reconnect_proxy.core.context import Context, State
+from reconnect_proxy.core.events import Event, LegLost, Resumed, SessionEnded
+from reconnect_proxy.core.outbox import MESSAGE_COST
+from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.metrics import Metrics, code_label
 
-ID = "abcdefSECRETSECRET"
-CLIENT, UPSTREAM = LegName.CLIENT, LegName.UPSTREAM
-
-#: One of each event, with all that it adds to the metrics.
-EFFECTS: list[tuple[Event, dict[str, float]]] = [
-    (SessionOpened(ID, "ws://h:1", True), {'sessions_opened_total{connected="true"}': 1}),
-    (SessionOpened(ID, "ws://h:1", False), {'sessions_opened_total{connected="false"}': 1}),
-    (
-        SessionEnded(ID, 1014, "", 2.0, 3, 4),
-        {
-            'sessions_ended_total{code="1014"}': 1,
-            'messages_undelivered_total{direction="c2u"}': 3,
-            'messages_undelivered_total{direction="u2c"}': 4,
-        },
-    ),
-    (LegLost(ID, UPSTREAM, 1006, "", 12), {'legs_lost_total{code="1006",leg="upstream"}': 1}),
-    (
-        Resumed(ID, UPSTREAM, 5, 7, 0.3, True),
-        {
-            'legs_resumed_total{leg="upstream"}': 1,
-            'messages_resent_total{leg="upstream"}': 5,
-            'recovery_seconds_sum{leg="upstream"}': 0.3,
-            'recovery_seconds_count{leg="upstream"}': 1,
-        },
-    ),
-    (UncertainDropped(ID, CLIENT, 6), {'messages_uncertain_dropped_total{leg="client"}': 6}),
-    (
-        MessagesDropped(ID, 3, 4),
-        {
-            'messages_dropped_by_hook_total{direction="c2u"}': 3,
-            'messages_dropped_by_hook_total{direction="u2c"}': 4,
-        },
-    ),
-    (HookFailed(ID, "on_message", "KeyError: 'x'"), {'hook_errors_total{hook="on_message"}': 1}),
-    (LegMute(ID, CLIENT), {'legs_mute_total{leg="client"}': 1}),
-    (Refused(503, "full", "too many sessions"), {'refusals_total{error="full",status="503"}': 1}),
-    (TakenOver(ID), {"takeovers_total": 1}),
-    (TlsHandshakeFailed("127.0.0.1", "no"), {"tls_handshake_failures_total": 1}),
-    (TlsReloaded(CLIENT), {'tls_reloads_total{leg="client",outcome="ok"}': 1}),
-    (TlsReloadFailed(UPSTREAM, "no"), {'tls_reloads_total{leg="upstream",outcome="failed"}': 1}),
-    (SlowClientClosed(ID, 9), {"slow_clients_closed_total": 1}),
-    (Redial(ID, "ws://h:1", 1, 0.1), {"redials_total": 1}),
-    (DialFailed(ID, "ws://h:1", "refused"), {"dial_failures_total": 1}),
-    (
-        Dialled("ws://h:1", DialOutcome.FAILED, 0.25),
-        {
-            'dial_seconds_sum{outcome="failed",upstream="ws://h:1"}': 0.25,
-            'dial_seconds_count{outcome="failed",upstream="ws://h:1"}': 1,
-        },
-    ),
-    (UpstreamEjected("ws://h:1", "refused"), {'upstream_ejections_total{upstream="ws://h:1"}': 1}),
-    (UpstreamReturned("ws://h:1", "it answers"), {'upstream_returns_total{upstream="ws://h:1"}': 1}),
-]
+from .core.fakes import Stage
+from .every_event import CASES, CLIENT, ID
 
 
 def values(registry: CollectorRegistry) -> dict[str, float]:
@@ -100,12 +34,7 @@ def values(registry: CollectorRegistry) -> dict[str, float]:
     return found
 
 
-def test_every_event_has_an_effect_here() -> None:
-    """An event that is added to the core is counted, or this fails."""
-    assert {type(event) for event, _ in EFFECTS} == set(typing.get_args(Event))
-
-
-@pytest.mark.parametrize(("event", "effect"), EFFECTS)
+@pytest.mark.parametrize(("event", "effect"), [(case.event, case.effect) for case in CASES])
 def test_each_event_is_counted_and_nothing_else(event: Event, effect: dict[str, float]) -> None:
     """The event adds what it says to its series and leaves all others alone."""
     metrics = Metrics(CollectorRegistry())
@@ -142,3 +71,116 @@ def test_peers_cannot_make_series_without_end() -> None:
     assert [code_label(code) for code in (1000, 1014, 1016, 3000, 4000, 4001, 0)] == [
         "1000", "1014", "1xxx", "3xxx", "4000", "4xxx", "other",
     ]  # fmt: skip
+
+
+# The sessions that are alive.
+
+
+def living(count: int) -> list[Context]:
+    """Return open sessions that nobody has connected, each with three messages of ten bytes for its upstream."""
+    sessions = [Stage().context for _ in range(count)]
+    for context in sessions:
+        context.state = State.OPEN
+        for _ in range(3):
+            context.c2u.push((1, bytes(10)))
+    return sessions
+
+
+def watched(sessions: Collection[Context]) -> Metrics:
+    """Return metrics that watch these sessions."""
+    metrics = Metrics(CollectorRegistry())
+    metrics.watch(Mode.DUPLEX, lambda: sessions)
+    return metrics
+
+
+def ended(context: Context) -> SessionEnded:
+    """Return the end of a session, with its account."""
+    return SessionEnded(ID, 1000, "", 1.0, 0, 0, *context.c2u_traffic, *context.u2c_traffic)
+
+
+def test_the_sessions_of_the_moment_are_added_up() -> None:
+    """States, messages and bytes received, and what is queued of them, with its bookkeeping."""
+    found = values(watched(living(2)).registry)
+    del found[f'info{{mode="duplex",version="{version("reconnect-proxy")}"}}']
+    assert found == {
+        'sessions{state="open"}': 2,
+        'messages_total{direction="c2u"}': 6,
+        'message_bytes_total{direction="c2u"}': 60,
+        'queue_messages{direction="c2u"}': 6,
+        'queue_bytes{direction="c2u"}': 60 + 6 * MESSAGE_COST,
+    }
+
+
+async def test_what_a_session_received_stays_counted_when_it_ends() -> None:
+    """The counter does not fall: the session's account is taken over in the turn in which it leaves."""
+    sessions = living(2)
+    metrics = watched(sessions)
+    before = await metrics.scrape(generate_latest)
+    metrics.count(ended(sessions.pop()))
+    after = await metrics.scrape(generate_latest)
+    for text in (before, after):
+        assert b'reconnect_proxy_messages_total{direction="c2u"} 6.0' in text
+        assert b'reconnect_proxy_message_bytes_total{direction="c2u"} 60.0' in text
+    assert b'reconnect_proxy_sessions{state="open"} 1.0' in after
+
+
+async def test_a_session_that_ends_in_the_middle_of_a_scrape_counts_once() -> None:
+    """A scrape of many sessions takes several turns of the loop; one that ends meanwhile is not lost nor doubled."""
+    sessions = dict.fromkeys(living(4 * SESSIONS_A_TURN))
+    metrics = watched(sessions.keys())
+    scrape = asyncio.create_task(metrics.scrape(generate_latest))
+    await asyncio.sleep(0)
+    # One that was counted already, and one that was not.
+    for context in (next(iter(sessions)), next(reversed(sessions))):
+        del sessions[context]
+        context.state = State.ENDED
+        metrics.count(ended(context))
+    assert not scrape.done()
+    total = f'reconnect_proxy_messages_total{{direction="c2u"}} {4 * SESSIONS_A_TURN * 3:.1f}'.encode()
+    assert total in await scrape
+    assert total in await metrics.scrape(generate_latest)
+
+
+# What Prometheus, and whoever writes rules, expects of names.
+
+
+def exposed(metrics: Metrics) -> list[Metric]:
+    """Return the families as a scraper reads them from the text."""
+    return list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    """One prefix; counters end in _total and nothing else does; base units; help is a sentence; labels are few."""
+    for family in exposed(watched(living(1))):
+        name = family.name
+        assert re.fullmatch(r"reconnect_proxy_[a-z0-9]+(_[a-z0-9]+)*", name), name
+        assert not re.search(r"_(ms|millis\w*|seconds_total|kib|kb|percent|count|sum|bucket)$", name), name
+        assert family.documentation[0].isupper(), name
+        assert family.documentation.endswith("."), name
+        if family.type == "histogram":
+            assert name.endswith(("_seconds", "_bytes")), name
+        for sample in family.samples:
+            assert sample.name.endswith("_total") is (family.type == "counter"), sample
+            assert set(sample.labels) <= {
+                *(
+                    "leg",
+                    "direction",
+                    "state",
+                    "code",
+                    "outcome",
+                    "upstream",
+                    "hook",
+                    "connected",
+                    "status",
+                    "error",
+                    "le",
+                ),
+                *("error", "le", "version", "mode"),
+            }, sample
+
+
+def test_no_session_makes_a_series_of_its_own() -> None:
+    """Ten times the sessions are as many series, and no label tells of one."""
+    few, many = exposed(watched(living(1))), exposed(watched(living(10)))
+    assert [len(family.samples) for family in few] == [len(family.samples) for family in many]
+    assert not any(ID[:6] in str(sample.labels) for family in many for sample in family.samples)

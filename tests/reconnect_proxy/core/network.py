@@ -82,11 +82,17 @@ class Stream:
         counts = (outbox.pushed, outbox.confirmed, outbox.furthest, outbox.bytes_held)
         assert counts == (len(self.accepted), self.confirmed, self.furthest, self.held)
         assert len(outbox) == len(self.accepted) - self.confirmed
+        assert outbox.pushed_bytes == sum(map(len, self.accepted))
+
+    @property
+    def received(self) -> int:
+        """How many messages came to the proxy, with those that nobody was left for."""
+        return self.discarded + len(self.accepted)
 
     @property
     def undelivered(self) -> int:
         """How many messages nobody has confirmed."""
-        return self.discarded + len(self.accepted) - self.confirmed
+        return self.received - self.confirmed
 
 
 class SimLeg:

@@ -11,6 +11,7 @@ from reconnect_proxy.core.events import (
     LegMute,
     LegName,
 )
+from reconnect_proxy.core.link import PING_QUIET
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
 from reconnect_proxy.core.upstream import Answer
 
@@ -224,3 +225,22 @@ def test_a_peer_found_mute_at_the_end_is_closed_and_leaves_no_timer() -> None:
             say(client_link, b"x")
     assert client.closed == (1000, "bye")
     assert over(stage)
+
+
+# The account.
+
+
+def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None:
+    """Messages and bytes of both directions, whether they were confirmed, are still owed, or came to nobody."""
+    stage, client, client_link, upstream, upstream_link = started()
+    say(client_link, "1", "22")
+    stage.clock.advance(PING_QUIET)
+    confirm(upstream, upstream_link)
+    say(upstream_link, "333")
+    upstream_link.on_lost(1000, "enough")
+    say(client_link, "4444")
+    assert stage.context.c2u_traffic == (3, 7)
+    confirm(client, client_link)
+    ended = the_end(stage)
+    assert (ended.c2u_messages, ended.c2u_bytes, ended.undelivered_c2u) == (3, 7, 1)
+    assert (ended.u2c_messages, ended.u2c_bytes, ended.undelivered_u2c) == (1, 3, 0)

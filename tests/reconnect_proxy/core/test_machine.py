@@ -183,6 +183,8 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
         """Its client was away for the grace, its upstream for the budget, or something else has ended it."""
+        # Invariants are checked in no order that could be relied on.
+        self._believe_mute_peers()
         context, now = self.context, self.clock.now
         assert len(context.incoming) <= 1
         if context.incoming:
@@ -195,12 +197,16 @@ class SessionMachine(RuleBasedStateMachine):
             unavailable = now >= self.proven_at + self.policy.retry_for
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
             self.cause = True
-        ends = [(e.undelivered_c2u, e.undelivered_u2c) for e in self.events if isinstance(e, SessionEnded)]
+        ends = [
+            (e.undelivered_c2u, e.undelivered_u2c, e.c2u_messages, e.u2c_messages)
+            for e in self.events
+            if isinstance(e, SessionEnded)
+        ]
         drops = [(e.c2u, e.u2c) for e in self.events if isinstance(e, MessagesDropped)]
         dropped = (self.c2u.dropped, self.u2c.dropped)
         assert drops == ([dropped] if self.over and any(dropped) else [])
         if self.over:
-            assert ends == [(self.c2u.undelivered, self.u2c.undelivered)]
+            assert ends == [(self.c2u.undelivered, self.u2c.undelivered, self.c2u.received, self.u2c.received)]
             assert self.ended == 1
             assert self.clock.live == 0
             assert self.dialler.under_way is None

@@ -125,9 +125,11 @@ def test_confirming_the_same_count_twice_changes_nothing() -> None:
 
 def test_numbering_starts_behind_the_given_number() -> None:
     """A client that joins a stream later owes nothing for what came before."""
-    outbox = Outbox(1000, start=7)
+    outbox = Outbox(1000, start=7, start_bytes=70)
+    assert (outbox.bytes_held, outbox.pushed_bytes) == (0, 70)
     outbox.push(message(8))
     assert counts(outbox) == (7, 7, 7, 8)
+    assert outbox.pushed_bytes == 71
     assert outbox.uncertain == 0
     outbox.mark_sent()
     outbox.confirm(8)
@@ -185,5 +187,6 @@ def test_an_outbox_agrees_with_a_plain_list(steps: list[tuple[str, int]]) -> Non
         full = held > 500 or (full and held >= 250)
         assert counts(outbox) == (confirmed, sent, furthest, len(stream))
         assert (outbox.bytes_held, outbox.full) == (held, full)
+        assert outbox.pushed_bytes == sum(len(payload) for _, payload in stream)
         assert (len(outbox), outbox.pending) == (len(stream) - confirmed, len(stream) - sent)
         assert (outbox.unconfirmed, outbox.uncertain) == (sent - confirmed, furthest - confirmed)

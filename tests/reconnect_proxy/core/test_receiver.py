@@ -54,6 +54,20 @@ def test_receiver_each_client_gets_every_message_and_any_may_send() -> None:
     assert stage.seen(TakenOver) == []
 
 
+def test_receiver_a_message_to_several_clients_was_received_once() -> None:
+    """Whichever clients are there, and whoever of them leaves: the account is that of the upstream's stream."""
+    stage, [(_, a_link), (b, b_link)], _, upstream_link = shared(2)
+    say(upstream_link, "1", "22")
+    stage.client()
+    say(upstream_link, "333")
+    stage.clock.advance(0.2)
+    confirm(b, b_link)
+    a_link.on_lost(1000, "")
+    b_link.on_lost(1006, "")
+    say(upstream_link, "4444")
+    assert stage.context.u2c_traffic == (4, 10)
+
+
 def test_receiver_messages_with_no_client_wait_for_the_first_to_come() -> None:
     """One upstream connection throughout, and no end of the waiting."""
     stage, clients, upstream, upstream_link = shared(3)
