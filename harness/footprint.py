@@ -35,7 +35,7 @@ CALM = 4
 DURING_SECONDS = 0.25
 
 _ASK_SECONDS = 5.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
 
 
 class Footprint(NamedTuple):
@@ -140,12 +140,14 @@ def measure(systems: Sequence[tuple[int, str | None]], when: str) -> Footprint |
     tree: list[psutil.Process] = []
     sessions: list[int] = []
     try:
-        for pid, admin in systems:
+        for pid, _ in systems:
             first = psutil.Process(pid)
             tree += [first, *first.children(recursive=True)]
+        # Before the admin listeners are asked: the socket of an answer may live on for a moment, and is no leak.
+        counted = [_count(process) for process in tree]
+        for _, admin in systems:
             if admin is not None and (count := _sessions(admin)) is not None:
                 sessions.append(count)
-        counted = [_count(process) for process in tree]
     except psutil.Error:
         return None
     files, threads, memory = (sum(column) for column in zip(*counted, strict=True))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -151,17 +152,23 @@ class Recorder:
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
 
     def _message(self, name: str, event: str, direction: Direction, message: Reading) -> None:
-        # By hand: json.dumps of a dictionary costs four times as much, twice for every message of a run.
-        wrong = f',"wrong":{json.dumps(message.wrong)}' if message.wrong else ""
-        line = (
-            f'{{"t":{time.monotonic():.6f},"end":"{self._end}","name":"{name}","event":"{event}",'
-            f'"stream":{json.dumps(message.stream)},"direction":"{direction}","number":{message.number},'
-            f'"size":{message.size},"kind":"{message.kind}"{wrong}}}\n'
-        )
-        os.write(self._file, line.encode())
+        moment = time.monotonic()
+        seen = (self._end, name, event, message.stream, direction, message.number, message.size, message.kind)
+        os.write(self._file, f"{_line(MessageEvent(moment, *seen, message.wrong or None), moment)}\n".encode())
 
     def _write(self, fields: dict[str, Any]) -> None:
         os.write(self._file, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
+
+
+def _line(event: MessageEvent, moment: float) -> str:
+    """Return the line of a message, as seen at `moment`."""
+    # By hand: json.dumps of a dictionary costs four times as much, several times for every message of a run.
+    wrong = f',"wrong":{json.dumps(event.wrong)}' if event.wrong else ""
+    return (
+        f'{{"t":{moment:.6f},"end":"{event.end}","name":"{event.name}","event":"{event.event}",'
+        f'"stream":{json.dumps(event.stream)},"direction":"{event.direction}","number":{event.number},'
+        f'"size":{event.size},"kind":"{event.kind}"{wrong}}}'
+    )
 
 
 @dataclass(slots=True)
@@ -233,18 +240,19 @@ class History:
 
     def write(self, path: Path) -> None:
         """Write the whole history to one file, in order of time, times counted from `start`."""
-        rows: list[tuple[float, dict[str, Any]]] = [(event.t, event._asdict()) for event in self.messages]
-        rows += [(event.t, event._asdict()) for event in self.links]
-        rows += [(fault.asked, {"event": "fault", **fault._asdict()}) for fault in self.faults]
-        rows += [(found.t, {"event": "footprint", **found._asdict()}) for found in self.footprints]
-        rows.sort(key=lambda row: row[0])
+        start = self.start
+        rows = [(event.t, _line(event, event.t - start)) for event in self.messages]
+        others: list[tuple[float, dict[str, Any]]] = [(event.t, event._asdict()) for event in self.links]
+        others += [(fault.asked, {"event": "fault", **fault._asdict()}) for fault in self.faults]
+        others += [(found.t, {"event": "footprint", **found._asdict()}) for found in self.footprints]
+        for moment, fields in others:
+            for key in ("t", "asked", "took_hold", "cleared"):
+                if isinstance(fields.get(key), float):
+                    fields[key] = round(fields[key] - start, 6)
+            rows.append((moment, json.dumps(fields, separators=(",", ":"))))
+        rows.sort(key=itemgetter(0))
         with path.open("w") as file:
-            for _, fields in rows:
-                for key in ("t", "asked", "took_hold", "cleared"):
-                    if isinstance(fields.get(key), float):
-                        fields[key] = round(fields[key] - self.start, 6)
-                kept = {key: value for key, value in fields.items() if key != "wrong" or value}
-                file.write(json.dumps(kept, separators=(",", ":")) + "\n")
+            file.writelines(f"{line}\n" for _, line in rows)
 
     @classmethod
     def read(cls, path: Path, *, echoed: bool = False, shared: bool = False) -> Self:
