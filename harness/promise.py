@@ -48,6 +48,13 @@ class PromisingConnection(Connection):
         self._came += _ends_message(event)
         super().process_event(event)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the end of the connection."""
+        super().connection_lost(exc)
+        # websockets aborts the transport when somebody sends now. One of CPython's that was closed with data in its
+        # buffer, and is gone, raises AttributeError at that (agronholm/anyio#1250).
+        self.transport.abort = _do_nothing  # type: ignore[method-assign]
+
     def _hold(self, frame: Frame) -> None:
         """Send a frame, or keep it if it is a Pong whose time has not come."""
         # What came with the same read has been parsed, and not yet been processed.
@@ -75,6 +82,10 @@ class PromisingClient(PromisingConnection, ClientConnection):
 
 class PromisingServer(PromisingConnection, ServerConnection):
     """The connection of a server."""
+
+
+def _do_nothing() -> None:
+    """Stand for the end of what has ended."""
 
 
 def _ends_message(event: Event) -> bool:

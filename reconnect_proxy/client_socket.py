@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame
@@ -65,6 +66,7 @@ class LinkedConnection(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.transport = LostTransport(self.transport)
         self.lost = True
         self.readable.set()
         if self._hangup is not None:
@@ -76,6 +78,30 @@ class LinkedConnection(ClientConnection):
     def takes_frames(self) -> bool:
         """False once the connection is closing: what is written then is left to the next link."""
         return self.state is State.OPEN and not self.transport.is_closing()
+
+
+class LostTransport(asyncio.Transport):
+    """What is left of a transport whose connection is lost.
+
+    websockets aborts the transport of a lost connection when somebody sends on it, or closes it. One of CPython's that
+    was closed with data in its buffer, and is gone, raises AttributeError at that (agronholm/anyio#1250).
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return True
+
+    def abort(self) -> None:
+        """Do nothing: it is over."""
 
 
 class ConnectionLeg:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from harness.promise import PromisingClient, PromisingServer
 from tests.harness.waiting import until
@@ -41,12 +42,15 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
         connect(
             f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/",
             proxy=None,
+            compression=None,
             create_connection=PromisingClient if promising == "client" else None,
         ) as client,
     ):
         serving = await accepted.get()
-        yield Pair(client, serving) if promising == "client" else Pair(serving, client)
-        over.set()
+        try:
+            yield Pair(client, serving) if promising == "client" else Pair(serving, client)
+        finally:
+            over.set()
 
 
 async def _came(pair: Pair, count: int) -> None:
@@ -105,3 +109,18 @@ async def test_a_message_in_fragments_is_one(pair: Pair) -> None:
     asking = asyncio.create_task(pair.mine.recv())
     await behind
     asking.cancel()
+
+
+async def test_whoever_sends_after_the_end_is_told_that_it_is_over(pair: Pair) -> None:
+    """Also when the transport was closed while there was something in its buffer, which CPython does not expect."""
+    pair.other.transport.pause_reading()
+    # More than all buffers of the system take.
+    sending = asyncio.create_task(pair.mine.send(bytes(32 * 1024**2)))
+    await asyncio.wait([sending], timeout=0.1)
+    assert pair.mine.transport.get_write_buffer_size() > 0
+    pair.mine.transport.close()
+    pair.other.transport.resume_reading()
+    await pair.mine.wait_closed()
+    with pytest.raises(ConnectionClosed):
+        await pair.mine.send("too late")
+    await sending
