@@ -109,6 +109,8 @@ class SimulatedLeg:
 
     def __init__(self, end: End) -> None:
         self.writable = True
+        # Simulated messages are never compressed.
+        self.deflate = False
         # What the core makes of this socket; set as soon as it has made it.
         self.link: Link | None = None
         self._end = end

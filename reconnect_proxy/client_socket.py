@@ -109,6 +109,8 @@ class ConnectionLeg:
 
     def __init__(self, connection: LinkedConnection) -> None:
         self.writable = True
+        # websockets compresses and inflates by itself: here messages are plain.
+        self.deflate = False
         # Set by the session that takes the connection over.
         self.relieved = asyncio.Event()
         self._connection = connection
@@ -158,3 +160,9 @@ class ConnectionLeg:
 
     def link_mute(self, link: Link) -> None:
         logger.warning("the server answers no Ping: what is written to it counts as delivered from now on")
+
+    def link_stuck(self, link: Link, reason: str) -> None:
+        raise NotImplementedError("what the client sends can be sent")
+
+    def passes_compressed(self, link: Link) -> bool:
+        return False

@@ -23,7 +23,7 @@ from .logs import LogFormat, LogLevel
 from .net.tls import TlsFiles, listener_context, upstream_context
 from .units import parse_duration, parse_size
 
-__all__ = ["Address", "Config", "Dial"]
+__all__ = ["Address", "Compression", "Config", "Dial"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -36,6 +36,13 @@ class Dial(StrEnum):
 
     FIRST_CLIENT = "first-client"
     START = "start"
+
+
+class Compression(StrEnum):
+    """Whether clients and upstreams may compress their messages."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class Address(NamedTuple):
@@ -306,7 +313,13 @@ class Config(BaseModel):
         DUPLEX.max_queue, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
     )
     max_message: SomeBytes = _option(
-        16 * 1024**2, "SIZE", "The largest message; a larger one closes its sender with 1009."
+        16 * 1024**2, "SIZE", "The largest message, inflated; a larger one closes its sender with 1009."
+    )
+    compression: Annotated[Compression, _one_of(Compression)] = _option(
+        Compression.ON,
+        "|".join(Compression),
+        "Agree to permessage-deflate with clients that offer it and with their upstream, and pass on compressed "
+        "messages as they are. Of no effect with a gate, and in the session that receiver clients share.",
     )
     max_sessions: Annotated[int | None, BeforeValidator(_count)] = _option(
         None, "N", "Sessions at a time; further clients get a 503. Without it there is no limit."

@@ -83,9 +83,14 @@ class HookCalls:
 
     # Messages.
 
+    @property
+    def filtering(self) -> bool:
+        """Whether messages are shown to `on_message`."""
+        return "on_message" in self._overridden
+
     def filter_of(self, session: Session) -> Filter | None:
         """Return what the messages of a session pass through; None if nothing would look at them."""
-        return partial(self._filter, session) if "on_message" in self._overridden else None
+        return partial(self._filter, session) if self.filtering else None
 
     def _filter(self, session: Session, direction: Direction, message: CoreMessage) -> CoreMessage | None:
         if session.closing:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from multidict import CIMultiDict
 
-from .config import Address, Config, Dial
+from .config import Address, Compression, Config, Dial
 from .core.context import Context, Opening
 from .core.events import Observe, Refused, TlsHandshakeFailed
 from .core.filtered import FilteredContext
@@ -28,6 +28,7 @@ from .core.wire import Claim, Refusal, new_id
 from .hook_calls import HookCalls, as_seen
 from .hooks import Session
 from .net.accept import Acceptor, Request
+from .net.deflate import accept
 from .net.head import RequestHead, forwarded, replaced
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
@@ -74,8 +75,8 @@ class Proxy:
         # No new sessions are made any more.
         self.draining = False
         self._observe = observe or _ignore
-        self._policy = _policy_of(self.config)
         self._hooks = HookCalls(self.config.hooks, self._observe, self.max_message)
+        self._policy = _policy_of(self.config, self._hooks.filtering)
         # Each session as hooks see it, where there are any.
         self._seen: dict[Context, Session] = {}
         self._contexts: dict[str, Context] = {}
@@ -235,6 +236,7 @@ class Proxy:
         """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
         if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
             named = new_id()
+        policy = dataclasses.replace(self._policy, shared=shared)
         seen = Session(named, as_seen(request)) if self._hooks.present else None
         headers = forwarded(request.head, request.peer, "http" if self.tls.listener is None else "https")
         if seen is not None and asked:
@@ -244,11 +246,11 @@ class Proxy:
             request.target,
             headers,
             request.head.subprotocols,
+            policy.deflate and accept(request.head.headers) is not None,
             self.max_message,
             self.legs,
             self.tls,
         )
-        policy = dataclasses.replace(self._policy, shared=shared)
         loop = asyncio.get_running_loop()
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
         settings = named, self.pool, dialler, loop, policy, observe, self._forget
@@ -322,8 +324,8 @@ def _ignore(event: object) -> None:
     """Observe nothing."""
 
 
-def _policy_of(config: Config) -> Policy:
-    """Return the policy that a configuration asks for."""
+def _policy_of(config: Config, filtering: bool) -> Policy:
+    """Return the policy that a configuration asks for. Where hooks are `filtering` messages, those must come plain."""
     return dataclasses.replace(
         POLICIES[config.mode],
         grace=config.grace,
@@ -337,6 +339,7 @@ def _policy_of(config: Config) -> Policy:
         ping_interval=config.ping_interval,
         ping_timeout=config.ping_timeout,
         max_queue=config.max_queue,
+        compression=config.compression is Compression.ON and not filtering,
     )
 
 

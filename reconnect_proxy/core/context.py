@@ -241,6 +241,11 @@ class Context:
         """Whether a client may (still) attach: the session has not lost its client for good."""
         return self._policy.resumable and self.state is not State.ENDED and self._owed_to is not LegName.UPSTREAM
 
+    @property
+    def deflate(self) -> bool:
+        """Whether compressed messages may be agreed on with the peers of this session."""
+        return self._policy.deflate
+
     # Opening: the upstream is dialled first.
 
     def open(self) -> None:
@@ -485,6 +490,20 @@ class Context:
             elif not self.incoming:
                 # A shared session belongs to no single client, so none can end it.
                 self._client_absent(1009, reason)
+
+    def link_stuck(self, link: Link, reason: str) -> None:
+        """End the session: what a peer is owed is corrupt, which came out when it was to be inflated for this peer."""
+        self.close(1007, reason)
+
+    def passes_compressed(self, link: Link) -> bool:
+        """Tell whether compressed messages of `link` may stay so: nobody is at the other leg who could not read them.
+
+        Who comes later gets them inflated. But then it is too late to blame their sender for what cannot be.
+        """
+        upstream = self.upstream.link
+        if link is upstream:
+            return all(client.leg.deflate for client in self.incoming)
+        return upstream is None or upstream.leg.deflate
 
     # Backpressure.
 

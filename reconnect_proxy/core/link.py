@@ -34,6 +34,8 @@ class Leg(Protocol):
 
     #: False while the socket takes no more. The owner of the socket calls `Link.on_writable` when that changes.
     writable: bool
+    #: The peer has agreed to compressed messages (RFC 7692). To any other they are sent inflated.
+    deflate: bool
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write one whole data message."""
@@ -90,6 +92,12 @@ class Owner(Protocol):
 
     def link_mute(self, link: Link) -> None:
         """The peer answers no Ping; from now on it is served at most once."""
+
+    def link_stuck(self, link: Link, reason: str) -> None:
+        """The next message cannot be sent to this peer, however often it is tried."""
+
+    def passes_compressed(self, link: Link) -> bool:
+        """Tell whether compressed messages of this link's peer may stay so, for those who are to get them."""
 
 
 class Link:
@@ -260,6 +268,10 @@ class Link:
             self._on_quiet()
         self._owner.link_relieved(self)
 
+    def passes_compressed(self) -> bool:
+        """Tell whether `on_message` may be given compressed messages; asked for each that comes."""
+        return self._owner.passes_compressed(self)
+
     def on_heard(self) -> None:
         """Take any other sign of life: a Ping of the peer."""
         self.heard_at = self._clock.time()
@@ -281,6 +293,11 @@ class Link:
         if not self.dead:
             self.die()
             self._owner.link_too_big(self, reason)
+
+    def on_stuck(self, reason: str) -> None:
+        """Take a message that turned out to be one that cannot be sent to this peer, and must not be passed over."""
+        if not self.dead:
+            self._owner.link_stuck(self, reason)
 
     # Life and death.
 

@@ -24,7 +24,11 @@ class Opcode(IntEnum):
     BINARY = 2
 
 
-#: A whole data message: its kind (an `Opcode` or the same plain int) and its payload. Text is UTF-8, as on the wire.
+#: In a message's kind: its payload is compressed (RFC 7692). It is the bit RSV1, where a frame's first byte has it.
+COMPRESSED = 0x40
+
+#: A whole data message: its kind (an `Opcode` or the same plain int, perhaps with COMPRESSED) and its payload, both as
+#: on the wire: text is UTF-8.
 Message = tuple[int, bytes]
 
 #: What a held message costs beside its payload, in bytes: a tuple, the head of a bytes object, a place in a deque.

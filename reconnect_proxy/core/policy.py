@@ -89,6 +89,16 @@ class Policy:
     max_queue: int = 16 * 1024 * 1024
     #: What the sockets between two peers may hold in front of a Pong.
     slack: int = 16 * 1024 * 1024
+    compression: bool = True
+
+    @property
+    def deflate(self) -> bool:
+        """Whether permessage-deflate (RFC 7692) may be agreed on.
+
+        Not where the proxy reads messages itself, which is to find control messages; and not in a shared session, where
+        one client's corrupt message would cost all of them their upstream.
+        """
+        return self.compression and not self.shared and self.gate.kind is GateKind.OPEN
 
 
 SENDER = Policy(mode=Mode.SENDER, resumable=False, grace=0.0)

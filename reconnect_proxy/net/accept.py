@@ -33,6 +33,7 @@ from ..core.wire import (
     parse_id,
     split_query,
 )
+from .deflate import EXTENSIONS, accept
 from .head import HEAD_LIMIT, MalformedHead, RequestHead, check_handshake, encode_response, parse_request
 from .incoming import IncomingWebSocket
 from .leg import WebSocketLeg, feed, make_protocol
@@ -212,7 +213,12 @@ class Acceptor(asyncio.Protocol):
             headers.append(("Sec-WebSocket-Protocol", subprotocol))
         if self._created and opening.answer is not None:
             headers += opening.answer.headers
-        leg = IncomingWebSocket(context, request.claim, request.peer, self._door.max_message, self._door.legs)
+        extension = accept(request.head.headers) if context.deflate else None
+        if extension is not None:
+            headers.append((EXTENSIONS, extension))
+        leg = IncomingWebSocket(
+            context, request.claim, request.peer, extension is not None, self._door.max_message, self._door.legs
+        )
 
         def respond(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), leg)

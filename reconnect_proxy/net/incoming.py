@@ -15,10 +15,10 @@ class IncomingWebSocket(WebSocketLeg):
     __slots__ = ("claim", "context", "peer")
 
     def __init__(
-        self, context: Context, claim: Claim, peer: str, max_message: int, legs: MutableSet[WebSocketLeg]
+        self, context: Context, claim: Claim, peer: str, deflate: bool, max_message: int, legs: MutableSet[WebSocketLeg]
     ) -> None:
         """Make the leg of a client at the address `peer`, admitted to `context` with what its request claims."""
-        super().__init__(max_message, legs)
+        super().__init__(deflate, max_message, legs)
         self.context = context
         self.claim = claim
         self.peer = peer

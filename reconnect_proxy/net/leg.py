@@ -6,6 +6,7 @@
 picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What
 RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
 answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
+Compressed ones (RFC 7692) it hands on as they came, or inflates them; see `deflate`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgTy
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..core.link import Link
+from ..core.outbox import COMPRESSED
+from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 
 #: How long, in seconds, a socket that is being closed may take before it is dropped.
 CLOSE_TIMEOUT = 5.0
@@ -35,6 +38,7 @@ REASON_LIMIT = 123
 
 _NO_CODE = 1005
 _TEXT = 1
+_BINARY = 2
 _LOG = logging.getLogger("reconnect_proxy.net")
 
 
@@ -116,17 +120,20 @@ class WebSocketLeg(WSListener):
         "_max_message",
         "_opcode",
         "_size",
+        "_stuck",
+        "deflate",
         "link",
         "protocol",
         "transport",
         "writable",
     )
 
-    def __init__(self, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
+    def __init__(self, deflate: bool, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
         """Make a leg without a socket; picows brings it.
 
         Args:
-            max_message: bytes that a message may have.
+            deflate: whether permessage-deflate is agreed on.
+            max_message: bytes that a message may have, inflated.
             legs: the open legs of the proxy; this one is among them for as long as its socket lives.
         """
         self.link: Link | None = None
@@ -134,6 +141,9 @@ class WebSocketLeg(WSListener):
         self.transport: WSTransport = None  # type: ignore[assignment]
         # The socket's write buffer is below its high-water mark.
         self.writable = True
+        self.deflate = deflate
+        # What was to be sent last cannot be, and nothing may overtake it.
+        self._stuck = False
         self._max_message = max_message
         self._legs = legs
         # The message under way: its kind, its parts so far and their bytes.
@@ -170,10 +180,10 @@ class WebSocketLeg(WSListener):
                 transport.disconnect()
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._break_off(1002, "a reserved bit is set, and no extension was agreed")
+            self._on_reserved(kind, frame, link)
         elif (kind == WSMsgType.BINARY or kind == WSMsgType.TEXT) and frame.fin and not self._opcode:
             payload = frame.get_payload_as_bytes()
-            if kind == WSMsgType.TEXT and not payload.isascii() and not _is_utf8(payload):
+            if kind == WSMsgType.TEXT and not payload.isascii() and not is_utf8(payload):
                 self._break_off(1007, "text that is not UTF-8")
             elif len(payload) > self._max_message:
                 # picows has refused this frame already, and read on.
@@ -213,7 +223,7 @@ class WebSocketLeg(WSListener):
 
     def resume_writing(self) -> None:
         """Take note that the socket's write buffer has emptied."""
-        self.writable = True
+        self.writable = not self._stuck
         if self.link is not None:
             self.link.on_writable()
 
@@ -221,7 +231,9 @@ class WebSocketLeg(WSListener):
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Write a whole data message as one frame."""
-        if len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
+        if opcode > _BINARY:
+            self._send_compressed(opcode, payload)
+        elif len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
             self._send_large(opcode, payload)
         else:
             self.transport.send(opcode, payload)  # type: ignore[arg-type]
@@ -241,6 +253,28 @@ class WebSocketLeg(WSListener):
             else struct.pack("!BBQ", 0x80 | opcode, 127, size)
         )
         self.transport.underlying_transport.writelines((head, payload))
+
+    def _send_compressed(self, opcode: int, payload: bytes) -> None:
+        """Write a message that came compressed: as it is, or inflated for a peer that has not agreed to that."""
+        if self.deflate:
+            if len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
+                self._send_large(opcode, payload)
+            else:
+                self.transport.send(opcode & ~COMPRESSED, payload, True, True)  # type: ignore[arg-type]
+            return
+        try:
+            opcode, payload = open_message(opcode, payload, self._max_message)
+        except (TooBig, Corrupt) as error:
+            # It was not opened when it came, so its sender cannot be blamed. The core is told when it is ready.
+            self.writable = False
+            self._stuck = True
+            asyncio.get_running_loop().call_soon(self._report_stuck, str(error))
+        else:
+            self.send(opcode, payload)
+
+    def _report_stuck(self, reason: str) -> None:
+        if self.link is not None:
+            self.link.on_stuck(reason)
 
     def ping(self, payload: bytes) -> None:
         """Write a Ping."""
@@ -286,6 +320,37 @@ class WebSocketLeg(WSListener):
             return True
         return not any(unacknowledged)
 
+    # Compressed messages (RFC 7692).
+
+    def _on_reserved(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
+        """Take a frame with a reserved bit: RSV1 on the first frame of a message says that it is compressed."""
+        if frame.rsv2 or frame.rsv3 or not self.deflate:
+            self._break_off(1002, "a reserved bit is set, and no extension was agreed that uses it")
+        elif kind != WSMsgType.BINARY and kind != WSMsgType.TEXT:
+            self._break_off(1002, "RSV1 is set in a frame that does not begin a message")
+        elif frame.fin and not self._opcode:
+            self._on_compressed(COMPRESSED | kind, frame.get_payload_as_bytes(), link)  # type: ignore[operator]
+        else:
+            self._on_fragment(kind, frame, link)
+
+    def _on_compressed(self, opcode: int, payload: bytes, link: Link) -> None:
+        """Take a whole compressed message. It is opened only if its receivers ask for that, or its size is in doubt."""
+        if len(payload) > self._max_message:
+            # picows has refused this frame already, and read on.
+            self._too_big()
+            return
+        try:
+            if link.passes_compressed():
+                measure(payload, self._max_message)
+            else:
+                opcode, payload = open_message(opcode, payload, self._max_message)
+        except TooBig:
+            self._too_big()
+        except Corrupt as error:
+            self._break_off(1007, str(error))
+        else:
+            link.on_message(opcode, payload)
+
     # The rest of RFC 6455.
 
     def _on_fragment(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
@@ -294,7 +359,7 @@ class WebSocketLeg(WSListener):
             self._break_off(1002, "a frame that does not continue the message under way, or continues none")
             return
         if kind != WSMsgType.CONTINUATION:
-            self._opcode = kind  # type: ignore[assignment]
+            self._opcode = COMPRESSED | kind if frame.rsv1 else kind  # type: ignore[operator, assignment]
         self._size += frame.payload_size
         if self._size > self._max_message:
             self._too_big()
@@ -304,7 +369,9 @@ class WebSocketLeg(WSListener):
             opcode, payload = self._opcode, b"".join(self._fragments)
             self._opcode = self._size = 0
             self._fragments.clear()
-            if opcode == _TEXT and not _is_utf8(payload):
+            if opcode > _BINARY:
+                self._on_compressed(opcode, payload, link)
+            elif opcode == _TEXT and not is_utf8(payload):
                 self._break_off(1007, "text that is not UTF-8")
             else:
                 link.on_message(opcode, payload)
@@ -353,11 +420,3 @@ class WebSocketLeg(WSListener):
 def _may_be_sent(code: int) -> bool:
     """Tell whether a close frame may carry `code` (RFC 6455 section 7.4, and the codes registered since)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

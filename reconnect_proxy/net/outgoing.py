@@ -23,6 +23,7 @@ from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
+from .deflate import EXTENSIONS, OFFER, agreed
 from .head import HEAD_LIMIT, MalformedHead, ResponseHead, accept_key, end_to_end, has_token, parse_response, tokens
 from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
 from .tls import Tls
@@ -51,10 +52,16 @@ class OutgoingWebSocket(WebSocketLeg):
     __slots__ = ("_answer", "_dial", "_upstream")
 
     def __init__(
-        self, dial: Dial, upstream: Upstream, answer: Answer, max_message: int, legs: MutableSet[WebSocketLeg]
+        self,
+        dial: Dial,
+        upstream: Upstream,
+        answer: Answer,
+        deflate: bool,
+        max_message: int,
+        legs: MutableSet[WebSocketLeg],
     ) -> None:
         """Make the leg for a dial that was answered with `answer`."""
-        super().__init__(max_message, legs)
+        super().__init__(deflate, max_message, legs)
         self._dial = dial
         self._upstream = upstream
         self._answer = answer
@@ -76,13 +83,14 @@ class OutgoingWebSocket(WebSocketLeg):
 class UpstreamDialler:
     """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
 
-    __slots__ = ("_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task", "_tls")
+    __slots__ = ("_deflate", "_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task", "_tls")
 
     def __init__(
         self,
         target: str,
         headers: list[tuple[str, str]],
         offers: list[str],
+        deflate: bool,
         max_message: int,
         legs: MutableSet[WebSocketLeg],
         tls: Tls,
@@ -93,6 +101,7 @@ class UpstreamDialler:
             target: path and query of the client's request.
             headers: what of the client's request is passed on.
             offers: the subprotocols that the client offers.
+            deflate: whether to offer permessage-deflate.
             max_message: bytes that a message may have.
             legs: the open legs of the proxy.
             tls: knows how wss:// is dialled.
@@ -100,6 +109,7 @@ class UpstreamDialler:
         self._target = target
         self._headers = headers
         self._offers = offers
+        self._deflate = deflate
         self._max_message = max_message
         self._legs = legs
         self._tls = tls
@@ -140,6 +150,8 @@ class UpstreamDialler:
         offers = [dial.subprotocol] if dial.subprotocol is not None else self._offers
         if offers:
             headers.append(("Sec-WebSocket-Protocol", ", ".join(offers)))
+        if self._deflate:
+            headers.append((EXTENSIONS, OFFER))
         if dial.session_id is not None:
             headers.append((RECONNECT_ID if dial.redial else CONNECTION_ID, dial.session_id))
         if dial.redial:
@@ -169,7 +181,10 @@ class Handshake(asyncio.Protocol):
         """Make the protocol object of one dial's socket; `context` is None where TLS is not spoken on it."""
         self._dial = dial
         self._upstream = upstream
-        self._offers = tokens(CIMultiDict(request.headers), "Sec-WebSocket-Protocol")
+        headers = CIMultiDict(request.headers)
+        self._offers = tokens(headers, "Sec-WebSocket-Protocol")
+        # permessage-deflate: whether it was offered, then whether it is agreed on.
+        self._deflate = EXTENSIONS in headers
         self._max_message = max_message
         self._legs = legs
         self._context = context
@@ -249,8 +264,7 @@ class Handshake(asyncio.Protocol):
         key = self._picows.transport.request.headers["Sec-WebSocket-Key"]
         if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(key)]:
             raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
-        if "Sec-WebSocket-Extensions" in headers:
-            raise MalformedHead("it has chosen an extension, and none was offered")
+        self._deflate = agreed(headers, self._deflate)
         subprotocol = headers.get("Sec-WebSocket-Protocol")
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.
         if subprotocol is not None and subprotocol not in self._offers and self._dial.subprotocol is None:
@@ -270,7 +284,7 @@ class Handshake(asyncio.Protocol):
         feed(self._picows, "\r\n".join((*lines, f"Sec-WebSocket-Accept: {accept}", "", "")).encode() + rest)
 
     def _make_leg(self, request: WSUpgradeRequest, response: WSUpgradeResponse) -> OutgoingWebSocket:
-        leg = OutgoingWebSocket(self._dial, self._upstream, self._answer, self._max_message, self._legs)
+        leg = OutgoingWebSocket(self._dial, self._upstream, self._answer, self._deflate, self._max_message, self._legs)
         leg.protocol = self._picows
         return leg
 

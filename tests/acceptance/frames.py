@@ -32,13 +32,14 @@ class Frame:
     opcode: Opcode
     payload: bytes
     fin: bool = True
+    rsv1: bool = False
 
 
 def encode(frame: Frame, mask: bool) -> bytes:
     """Write a frame as bytes; a client's frames are masked."""
     length = len(frame.payload)
     bit = 0x80 if mask else 0
-    head = bytes([(0x80 if frame.fin else 0) | frame.opcode])
+    head = bytes([(0x80 if frame.fin else 0) | (0x40 if frame.rsv1 else 0) | frame.opcode])
     if length < 126:
         head += bytes([bit | length])
     elif length < 65536:
@@ -67,7 +68,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame:
     if key:
         spread = (key * (length // 4 + 1))[:length]
         payload = (int.from_bytes(payload, "big") ^ int.from_bytes(spread, "big")).to_bytes(length, "big")
-    return Frame(Opcode(first & 0x0F), payload, bool(first & 0x80))
+    return Frame(Opcode(first & 0x0F), payload, bool(first & 0x80), bool(first & 0x40))
 
 
 def token(number: int) -> bytes:

@@ -41,6 +41,8 @@ class RawSocket:
         self.pongs: list[bytes] = []
         # Every frame in the order of arrival: its opcode, and its payload (for data: its size).
         self.journal: list[tuple[Opcode, bytes | int]] = []
+        # Messages that came compressed (RFC 7692), as they came; what else is said of messages is not of these.
+        self.compressed: list[Frame] = []
         self.on_message: Callable[[Message], None] | None = None
         self.on_pong: Callable[[bytes], None] | None = None
         self.end: Closed | None = None
@@ -61,9 +63,9 @@ class RawSocket:
         self._write(b"".join(self._encoded(message) for message in messages))
         await self.writer.drain()
 
-    async def send_frame(self, opcode: Opcode, payload: bytes, fin: bool = True) -> None:
+    async def send_frame(self, opcode: Opcode, payload: bytes, fin: bool = True, rsv1: bool = False) -> None:
         """Send one frame of any kind."""
-        self._write(encode(Frame(opcode, payload, fin), self._client))
+        self._write(encode(Frame(opcode, payload, fin, rsv1), self._client))
         await self.writer.drain()
 
     async def fence(self) -> None:
@@ -204,8 +206,12 @@ class RawSocket:
         if not frame.fin:
             return
         payload = b"".join(part.payload for part in self._fragments)
-        text = self._fragments[0].opcode is Opcode.TEXT
+        first = self._fragments[0]
+        text = first.opcode is Opcode.TEXT
         self._fragments.clear()
+        if first.rsv1:
+            self.compressed.append(Frame(first.opcode, payload, rsv1=True))
+            return
         message: Message = payload.decode() if text else payload
         if self.on_message is not None:
             self.on_message(message)

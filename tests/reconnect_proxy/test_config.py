@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reconnect_proxy.config import Address, Config, Dial
+from reconnect_proxy.config import Address, Compression, Config, Dial
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import Server
 from reconnect_proxy.logs import LogFormat, LogLevel
@@ -48,6 +48,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "accept_when_down": True,
         "max_queue": 16 * 1024 * 1024,
         "max_message": 16 * 1024 * 1024,
+        "compression": Compression.ON,
         "max_sessions": None,
         "bind": (),
         "tls_cert": None,

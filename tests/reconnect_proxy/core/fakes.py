@@ -89,6 +89,7 @@ class FakeLeg:
     """A socket that writes down what it was asked to do; satisfies `Leg`."""
 
     writable: bool = True
+    deflate: bool = False
     sent: list[Message] = field(default_factory=list)
     pings: list[int] = field(default_factory=list)
     # Messages and pings together: ("data", payload) and ("ping", number), in the order they were written.

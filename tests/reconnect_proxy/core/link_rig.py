@@ -22,6 +22,8 @@ class Listener:
     lost: list[tuple[int, str]] = field(default_factory=list)
     too_big: list[str] = field(default_factory=list)
     mute: int = 0
+    stuck: list[str] = field(default_factory=list)
+    passes: bool = False
 
     def link_relieved(self, link: Link) -> None:
         """Count it."""
@@ -38,6 +40,14 @@ class Listener:
     def link_mute(self, link: Link) -> None:
         """Count it."""
         self.mute += 1
+
+    def link_stuck(self, link: Link, reason: str) -> None:
+        """Write it down."""
+        self.stuck.append(reason)
+
+    def passes_compressed(self, link: Link) -> bool:
+        """Say what the test says."""
+        return self.passes
 
 
 class Rig:

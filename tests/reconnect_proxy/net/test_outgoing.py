@@ -62,7 +62,7 @@ async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterato
 async def failure_of(url: str) -> Failure:
     """Dial `url` and return how that failed."""
     outcome = Outcome()
-    dialler = UpstreamDialler("/", [], [], 1024, set(), Tls(TlsFiles()))
+    dialler = UpstreamDialler("/", [], [], False, 1024, set(), Tls(TlsFiles()))
     dialler.dial(Dial(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
     return await outcome.failed
 
