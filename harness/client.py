@@ -66,6 +66,7 @@ class PlainClient:
         seed: makes the same messages again.
         ping: seconds of silence after which it pings, and then gives the link up; None leaves that to the library.
         takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
+        compress: whether it offers permessage-deflate.
 
     """
 
@@ -79,6 +80,7 @@ class PlainClient:
         *,
         ping: float | None = None,
         takes: float = 0.0,
+        compress: bool = False,
     ) -> None:
         self.name = name
         self.url = url
@@ -100,6 +102,7 @@ class PlainClient:
         self._load = load
         self._ping = ping
         self._takes = takes
+        self._compression = "deflate" if compress else None
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
         """Hold the whole conversation: connect, send, receive, close."""
@@ -116,8 +119,13 @@ class PlainClient:
         return socket
 
     def _options(self) -> dict[str, Any]:
-        # The environment may name a proxy, which is not the way to loopback; and the messages are random.
-        options = {"proxy": None, "compression": None, "max_size": None, "open_timeout": OPEN_SECONDS}
+        # The environment may name a proxy, which is not the way to loopback.
+        options: dict[str, Any] = {
+            "proxy": None,
+            "compression": self._compression,
+            "max_size": None,
+            "open_timeout": OPEN_SECONDS,
+        }
         if self._ping is not None:
             options |= {"ping_interval": self._ping, "ping_timeout": self._ping}
         return options

@@ -52,7 +52,8 @@ async def play(spec: dict[str, Any]) -> None:
     """Run the clients until stdin ends.
 
     `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
-    (None, or for the visiting kind stay and away), history (a path), seed.
+    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), history (a path),
+    seed.
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     load = Workload.from_spec(spec["load"])
@@ -67,6 +68,7 @@ async def play(spec: dict[str, Any]) -> None:
             spec["seed"],
             ping=spec.get("ping"),
             takes=slow["takes"] if index <= slow["count"] else 0.0,
+            compress=spec.get("compress", False),
             **_visits(spec, index),
             **({"absence": spec["absence"]} if spec["kind"] in ABSENT else {}),
         )

@@ -4,8 +4,8 @@
     group: links                                         # where it is listed; `other` if it is not said
     summary: The upstream link is cut five times while twenty clients keep talking.
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
-    upstream: {kind: aware, push: 100/s}                 # harness.upstreams; size, type as for clients
-    clients: {kind: aware, count: 20, send: 100/s, size: [16, 4KiB], type: mixed, for: 8s}
+    upstream: {kind: aware, push: 100/s}                 # harness.upstreams; size, type, compress as for clients
+    clients: {kind: aware, count: 20, send: 100/s, size: [16, 4KiB], type: mixed, compress: false, for: 8s}
     faults:                                              # harness.faults
       - {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
@@ -111,6 +111,7 @@ class UpstreamSpec(Section):
     push: Rate = 0.0
     size: Sizes = (16, 4096)
     type: MessageKind = MIXED
+    compress: bool = False
 
     @model_validator(mode="after")
     def _pushes(self) -> UpstreamSpec:
@@ -144,6 +145,7 @@ class UpstreamSpec(Section):
             "load": self.load.to_spec(),
             "rude": self.rude.model_dump(),
             "late": self.late,
+            "compress": self.compress,
         }
 
 
@@ -176,6 +178,7 @@ class ClientsSpec(Section):
     send: Rate = 0.0
     size: Sizes = (16, 4096)
     type: MessageKind = MIXED
+    compress: bool = False
     lasts: Seconds = Field(alias="for", gt=0)
     ping: Seconds | None = Field(None, gt=0)
     slow: SlowSpec | None = None

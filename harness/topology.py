@@ -209,6 +209,7 @@ class _Builder:
             "load": spec.load.to_spec(),
             "count": spec.count,
             "ping": spec.ping,
+            "compress": spec.compress,
             "slow": spec.slow.model_dump() if spec.slow else None,
             "absence": spec.absence.model_dump(),
             "visits": spec.visits.model_dump() if spec.visits else None,

@@ -108,7 +108,8 @@ async def play(spec: dict[str, Any]) -> None:
     """Serve one upstream until stdin ends, or SIGTERM comes.
 
     `spec`: kind, name, load, history (a path), seed; and where wanted gate, rude (`Manners`), late (seconds after the
-    traffic has begun until it listens; its port refuses connections before), warm (whether warming up comes first).
+    traffic has begun until it listens; its port refuses connections before), warm (whether warming up comes first),
+    compress (whether it accepts permessage-deflate).
     """
     recorder = Recorder(Path(spec["history"]), End.UPSTREAM)
     gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
@@ -146,8 +147,8 @@ async def play(spec: dict[str, Any]) -> None:
                 process_request=service.admit,
                 process_response=service.greet,
                 create_connection=UpstreamConnection,
-                # The messages are random, and a cut is to come in mid-frame where it says.
-                compression=None,
+                # Off unless a scenario is about it: cuts are to come where they say, and links to be as narrow.
+                compression="deflate" if spec.get("compress") else None,
                 max_size=None,
                 # An ordinary server's handler is as fast as it can; the default of 16 frames is for slow ones.
                 max_queue=256,

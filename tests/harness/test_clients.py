@@ -31,12 +31,15 @@ class Server:
         # Whether it reads nothing, and so answers no Ping.
         self.deaf = False
         self.ids: list[str | None] = []
+        # What extensions each connection offered.
+        self.offers: list[str | None] = []
         self.numbers: defaultdict[str, list[int]] = defaultdict(list)
 
     async def handle(self, connection: ServerConnection) -> None:
         """Serve one client."""
         assert connection.request is not None
         self.ids.append(connection.request.headers.get("X-Connection-Id"))
+        self.offers.append(connection.request.headers.get("Sec-WebSocket-Extensions"))
         count = 0
         if self.deaf:
             connection.transport.pause_reading()
@@ -114,6 +117,16 @@ async def test_clients_send_streams_of_their_own_and_say_goodbye(start: Start, s
     assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in server.numbers.values())
     goodbyes = [event for event in History.merge([tmp_path / "history"]).links if event.event == "disconnected"]
     assert [(event.asked, event.code) for event in goodbyes] == [(True, 1000)] * 3
+
+
+@pytest.mark.parametrize("kind", ["plain", "reconnecting"])
+@pytest.mark.parametrize("compress", [False, True])
+async def test_clients_offer_compression_where_they_are_told(
+    start: Start, server: Server, kind: str, compress: bool
+) -> None:
+    """Not by themselves, as `websockets` would: a link's faults are measured in bytes."""
+    await start(kind, server.url, compress=compress)
+    assert ["permessage-deflate" in (offer or "") for offer in server.offers] == [compress] * 3
 
 
 async def test_a_plain_client_does_not_come_back(start: Start, server: Server, tmp_path: Path) -> None:

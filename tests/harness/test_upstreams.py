@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -18,7 +19,7 @@ from harness.workload import Workload
 
 ID = "an-id-of-the-client-0123"
 
-Start = Callable[[str, float], Awaitable[tuple[Actor, str]]]
+Start = Callable[..., Awaitable[tuple[Actor, str]]]
 
 
 @pytest.fixture
@@ -27,8 +28,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
         warden = stack.enter_context(Warden())
 
-        async def launch(kind: str, rate: float) -> tuple[Actor, str]:
+        async def launch(kind: str, rate: float, **more: Any) -> tuple[Actor, str]:
             spec = {
+                **more,
                 "kind": kind,
                 "name": "u1",
                 "load": Workload(rate, 40, 400).to_spec(),
@@ -64,6 +66,18 @@ async def test_a_recording_upstream_records_what_it_gets(start: Start, tmp_path:
         ("c01", number, Kind.BINARY) for number in (1, 2, 2, 3)
     ]
     assert [(event.event, event.code) for event in found.links] == [("connected", None), ("disconnected", 1000)]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_an_upstream_accepts_compression_where_it_is_told(start: Start, compress: bool) -> None:
+    """What it then sends is the same."""
+    _, url = await start("echo", 0, compress=compress)
+    async with connect(url, proxy=None) as connection:
+        assert connection.response is not None
+        assert ("Sec-WebSocket-Extensions" in connection.response.headers) is compress
+        whole = encode("c01", "c2u", 1, 5000, Kind.TEXT)
+        await connection.send(whole)
+        assert await connection.recv() == whole
 
 
 async def test_an_echo_is_what_was_sent(start: Start) -> None:
