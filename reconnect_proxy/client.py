@@ -48,7 +48,7 @@ class connect:
         ping_timeout: further seconds of silence after which the link is lost; None waits forever.
         close_timeout: seconds that `close` may take, delivery of what is queued included; None waits forever.
         additional_headers: sent with every handshake.
-        options: all else that `websockets.connect` takes (`subprotocols`, `max_size`, `open_timeout`, `ssl`, …).
+        options: all else that `websockets.connect` takes (`subprotocols`, `compression`, `max_size`, `ssl`, …).
 
     Raises:
         ValueError: `connection_id` is no legal id, `max_queue` is below 1, or `additional_headers` has a header of the

@@ -16,7 +16,8 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def ordinary_server(handler: Handler, **options: Any) -> AsyncIterator[int]:
-    """Serve on a free port and give the port."""
+    """Serve on a free port and give the port. Without compression, so that sizes mean something on the way."""
+    options.setdefault("compression", None)
     options.setdefault("max_size", None)
     options.setdefault("close_timeout", 1)
     async with serve(handler, "127.0.0.1", 0, **options) as server:
@@ -35,6 +36,7 @@ def ordinary_client(url: str, **options: Any) -> connect:
     options.setdefault("max_size", None)
     options.setdefault("close_timeout", 2)
     options.setdefault("open_timeout", PATIENCE)
+    options.setdefault("compression", None)
     return connect(url, proxy=None, **options)
 
 

@@ -7,9 +7,13 @@ import pytest
 
 from .conftest import Serve
 from .frames import Closed, Frame, Headers, Opcode, Refused
+from .nemesis import flap
+from .ordinary import Talker, conversation, ordinary_server
 from .process import Serving
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
+from .relay import Relay
+from .waiting import numbered
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 EXTENSIONS = "Sec-WebSocket-Extensions"
@@ -325,3 +329,22 @@ async def test_a_sender_in_front_of_a_receiver_passes_it_through(serve: Serve, u
     for one, other in ((client, server), (server, client)):
         await one.send_frame(message.opcode, message.payload, rsv1=True)
         assert await compressed(other) == [message]
+
+
+async def test_a_bad_network_between_two_proxies_loses_nothing_that_is_compressed(serve: Serve) -> None:
+    """Ordinary programs that compress, at both ends of a network that flaps: complete, in order, exactly once."""
+    said = {way: numbered(way, 800, pad=400) for way in ("u2c", "c2u")}
+    server, client = Talker(said["u2c"], 500), Talker(said["c2u"], 500)
+    async with ordinary_server(server.converse, compression="deflate") as port:
+        receiver = await serve(f"ws://127.0.0.1:{port}", "--mode", "receiver")
+        async with Relay(int(receiver.url.rpartition(":")[2])) as network:
+            sender = await serve(network.url, "--mode", "sender")
+            async with conversation(sender.url, client, compression="deflate") as connection:
+                assert connection.response is not None
+                assert connection.response.headers[EXTENSIONS] == AGREED
+                await flap(network, times=3)
+                await server.heard.reaches(800)
+                await client.heard.reaches(800)
+    assert (server.connections, client.connections) == (1, 1)
+    assert server.heard.items == said["c2u"]
+    assert client.heard.items == said["u2c"]
