@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconnect_proxy import cli
-from reconnect_proxy.config import Address, Config, Dial
+from reconnect_proxy.config import Address, Compression, Config, Dial
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.logs import LogFormat, LogLevel
 from reconnect_proxy.sources import ConfigError, flag_of, load, variable_of
@@ -36,6 +36,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("accept_when_down", "false", False),
     ("max_queue", "64KiB", 65536),
     ("max_message", "1MB", 1_000_000),
+    ("compression", "off", Compression.OFF),
     ("max_sessions", "12", 12),
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
     ("drain", "1.5s", 1.5),
