@@ -100,7 +100,8 @@ async def test_echoes_are_complete_and_in_order_through_random_cuts(seed: int) -
                     relay.cut_after(Way.DOWN, dice.randrange(30_000))
 
     async with asyncio.timeout(2 * PATIENCE), topology("--grace-on", "abnormal") as (upstream, relay, _):
-        async with connect(f"ws://127.0.0.1:{relay.port}/chat", close_timeout=PATIENCE) as ws:
+        # Not compressed, so that there are as many bytes as the cuts are made for.
+        async with connect(f"ws://127.0.0.1:{relay.port}/chat", close_timeout=PATIENCE, compression=None) as ws:
             assert ws.resumable
             cutting = asyncio.create_task(cut_at_random(relay))
             received: list[Data] = []
