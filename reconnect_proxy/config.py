@@ -319,7 +319,8 @@ class Config(BaseModel):
         Compression.ON,
         "|".join(Compression),
         "Agree to permessage-deflate with clients that offer it and with their upstream, and pass on compressed "
-        "messages as they are. Of no effect with a gate, and in the session that receiver clients share.",
+        "messages as they are. Of no effect with a gate or an on_message hook, and in the session that receiver "
+        "clients share.",
     )
     max_sessions: Annotated[int | None, BeforeValidator(_count)] = _option(
         None, "N", "Sessions at a time; further clients get a 503. Without it there is no limit."

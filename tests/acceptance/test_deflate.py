@@ -13,7 +13,7 @@ from .process import Serving
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
 from .relay import Relay
-from .waiting import numbered
+from .waiting import eventually, numbered
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 EXTENSIONS = "Sec-WebSocket-Extensions"
@@ -277,6 +277,7 @@ async def test_corruption_that_is_found_too_late_ends_the_session(serve: Serve, 
         await client.recv()
     assert end.value.code == 1007
     assert (await server.ended()).code == 1007
+    await eventually(lambda: "session ended" in proxy.log, "the end of the session is logged")
     (line,) = [line for line in proxy.lines if "session ended" in line]
     assert " WARNING " in line
     assert re.search(r"code=1007 reason=\"a compressed message is .*undelivered_u2c=[23]$", line)

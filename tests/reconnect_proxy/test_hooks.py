@@ -382,6 +382,20 @@ async def test_what_cannot_be_sent_is_told_to_the_hook() -> None:
         _ = Message(direction="c2u", data=b"", is_text=False).text  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("reads", [False, True])
+async def test_on_message_sees_messages_as_they_were_before_they_were_compressed(reads: bool) -> None:
+    """With it no peer may compress; hooks that read no messages leave that to the peers."""
+    hooks = Diary() if reads else Hooks()
+    async with behind(hooks) as (proxy, upstream), connect(proxy.url) as client:
+        assert client.response is not None
+        assert ("Sec-WebSocket-Extensions" in client.response.headers) is not reads
+        assert (upstream.header("Sec-WebSocket-Extensions") is None) is reads
+        await client.send("hello " * 50)
+        assert await client.recv() == "hello " * 50
+    if isinstance(hooks, Diary):
+        assert ("c2u", b"hello " * 50, True) in hooks.lines
+
+
 async def test_without_on_message_the_sessions_have_no_filter() -> None:
     """The other hooks cost nothing on the path of a message: it is the same code as without any."""
 
