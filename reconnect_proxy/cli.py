@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any
+from typing import Any, get_origin
 
 import click
 import uvloop
@@ -81,8 +81,8 @@ def _flag(option: str, field: FieldInfo) -> click.Option:
     flag = flag_of(option)
     if field.annotation is bool:
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}"], default=None, help=text)
-    # The two that are lists may be given several times.
-    return click.Option([flag], metavar=metavar, multiple=option in ("upstream", "bind"), help=text)
+    # Those that are lists may be given several times.
+    return click.Option([flag], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text)
 
 
 def _default_text(option: str, field: FieldInfo, metavar: str) -> str:

@@ -20,6 +20,7 @@ from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, M
 from .core.target import Server
 from .hooks import Hooks, check_hooks, load_hooks
 from .logs import LogFormat, LogLevel
+from .net.allow import check_origin_pattern, check_path_pattern
 from .net.tls import TlsFiles, listener_context, upstream_context
 from .units import parse_duration, parse_size
 
@@ -226,6 +227,20 @@ def _hooks(given: object) -> Hooks | None:
     return load_hooks(given) if isinstance(given, str) else check_hooks(given)
 
 
+def _listed(given: object, check: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the items of a list, or of a text with commas between them, each checked."""
+    items = [part for item in _items(given) for part in (item.split(",") if isinstance(item, str) else [item])]
+    return tuple(dict.fromkeys(check(str(item).strip()) for item in items))
+
+
+def _allowed_origins(given: object) -> object:
+    return _listed(given, check_origin_pattern)
+
+
+def _allowed_paths(given: object) -> object:
+    return _listed(given, check_path_pattern)
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 SomeSeconds = Annotated[float, _above_zero(parse_duration)]
 SomeBytes = Annotated[int, _above_zero(parse_size)]
@@ -344,6 +359,30 @@ class Config(BaseModel):
     )
     upstream_key: File = _option(
         None, "FILE", "The private key of --upstream-cert, where that file does not hold it as well."
+    )
+    allow_origin: Annotated[tuple[str, ...], BeforeValidator(_allowed_origins)] = _option(
+        (),
+        "ORIGIN,ORIGIN",
+        "Origins whose pages may open WebSockets: https://app.example.com, https://*.example.com, null, *. "
+        "Without it any may; clients that send no Origin always may.",
+    )
+    allow_path: Annotated[tuple[str, ...], BeforeValidator(_allowed_paths)] = _option(
+        (), "PATH,PATH", "Paths that may be asked for: /chat, or /chat/* for all that begin so. Without it any may."
+    )
+    keep_host: Annotated[bool, BeforeValidator(_yes_or_no)] = _option(
+        False, "", "Send the client's Host header on to the upstream, instead of the upstream's own HOST:PORT."
+    )
+    http_timeout: SomeSeconds = _option(
+        60.0,
+        "DURATION",
+        "How long a plain HTTP request may wait for one side: for the answer to begin, for more of its body, "
+        "for a peer to read on.",
+    )
+    http_idle: SomeSeconds = _option(
+        60.0, "DURATION", "How long a plain HTTP connection is kept open for another request."
+    )
+    max_http: Annotated[int, BeforeValidator(_count)] = _option(
+        1000, "N", "Plain HTTP connections at a time; a request on a further one gets a 503."
     )
     drain: Seconds = _option(5.0, "DURATION", "How long a stop waits for what is still owed to peers.")
     admin: Annotated[Address | None, BeforeValidator(_address_or_off)] = _option(

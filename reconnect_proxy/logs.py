@@ -21,6 +21,8 @@ from .core.events import (
     Dialled,
     Event,
     HookFailed,
+    HttpFailed,
+    HttpRelayed,
     LegMute,
     Refused,
     SessionEnded,
@@ -75,7 +77,9 @@ def log_event(event: Event) -> None:
 def level_of(event: Event) -> int:
     """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
     match event:
-        case DialFailed() | LegMute() | UncertainDropped() | SlowClientClosed() | UpstreamEjected():
+        case HttpRelayed():
+            return logging.DEBUG
+        case DialFailed() | HttpFailed() | LegMute() | UncertainDropped() | SlowClientClosed() | UpstreamEjected():
             return logging.WARNING
         case Dialled():
             # The sessions have lines of their own for how that went.

@@ -27,6 +27,8 @@ and never falls.
 | `reconnect_proxy_refusals_total` | `status`, `error` |
 | `reconnect_proxy_tls_handshake_failures_total` | clients that came to no TLS |
 | `reconnect_proxy_tls_reloads_total` | `leg`, `outcome`: `ok`, or `failed` and left as it was |
+| `reconnect_proxy_http_requests_total` | `status`: of the upstream's answer, `2xx` |
+| `reconnect_proxy_http_failures_total` | `status`: `502`, `504`, `cut` where the answer had begun |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
 | `reconnect_proxy_upstream_healthy` (gauge) | `upstream`: 1, or 0 while it is ejected |
@@ -99,6 +101,8 @@ class Metrics:
         self._tls_reloads = counter(
             "tls_reloads", "Times that certificates were read anew, or failed to be.", "leg", "outcome"
         )
+        self._http = counter("http_requests", "Plain HTTP requests answered by an upstream.", "status")
+        self._http_failures = counter("http_failures", "Plain HTTP requests failed by an upstream.", "status")
         self._recovery = Histogram(
             "recovery_seconds",
             "Seconds from the loss of a leg until it was resumed.",
@@ -193,6 +197,10 @@ class Metrics:
                 self._tls_reloads.labels(leg, "ok").inc()
             case events.TlsReloadFailed(leg=leg):
                 self._tls_reloads.labels(leg, "failed").inc()
+            case events.HttpRelayed(status=status):
+                self._http.labels(f"{status // 100}xx").inc()
+            case events.HttpFailed(status=status):
+                self._http_failures.labels(str(status) if status else "cut").inc()
             case events.TakenOver():
                 self._taken_over.inc()
             case events.SlowClientClosed():

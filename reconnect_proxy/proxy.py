@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
+import hmac
 import socket
 import time
 from collections.abc import Collection
@@ -33,6 +35,7 @@ from .net.head import RequestHead, forwarded, replaced
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
+from .net.relay_http import HttpRelay, HttpSettings
 from .net.tls import Tls
 from .sessions import SessionInfo, info_of
 
@@ -72,9 +75,13 @@ class Proxy:
         self.pool: Pool
         # How TLS is spoken on either leg.
         self.tls = Tls(self.config.tls_files)
+        self.allow_origin = self.config.allow_origin
+        self.allow_path = self.config.allow_path
         # No new sessions are made any more.
         self.draining = False
         self._observe = observe or _ignore
+        # What is no WebSocket.
+        self.http = HttpRelay(_http_settings_of(self.config), lambda: self.pool, self.tls, self._observe, self.refused)
         self._hooks = HookCalls(self.config.hooks, self._observe, self.max_message)
         self._policy = _policy_of(self.config, self._hooks.filtering)
         # Each session as hooks see it, where there are any.
@@ -84,8 +91,8 @@ class Proxy:
         self._alive: dict[Context, None] = {}
         # The session of `receiver` clients that name none.
         self._shared: Context | None = None
-        # For each session, the values of the headers in `bind` that its first request carried.
-        self._bound: dict[Context, tuple[str, ...]] = {}
+        # For each session, a digest of what the headers in `bind` said in its first request.
+        self._bound: dict[Context, bytes] = {}
         self._waiting: set[Acceptor] = set()
         self._server: asyncio.Server | None = None
         self._address = self.config.listen
@@ -125,9 +132,12 @@ class Proxy:
         Clients may still come back to their sessions meanwhile. `stop` then ends those that are left.
         """
         self.draining = True
+        self.http.drain()
         deadline = time.monotonic() + seconds
         # An event instead would have to be set on the path of every message.
-        while time.monotonic() < deadline and any(context.c2u or context.u2c for context in self._alive):  # noqa: ASYNC110
+        while time.monotonic() < deadline and (  # noqa: ASYNC110
+            self.http.busy or any(context.c2u or context.u2c for context in self._alive)
+        ):
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
@@ -135,6 +145,7 @@ class Proxy:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        await self.http.stop()
         for context in list(self._alive):
             context.close(1012, "service restart")
         deadline = time.monotonic() + GOODBYE
@@ -214,6 +225,7 @@ class Proxy:
 
     def _enter_shared(self, request: Request) -> tuple[Context, bool]:
         if self._shared is not None and self._shared.resumable:
+            self._check_bound(self._shared, request)
             self._hooks.joining(self._seen.get(self._shared), request)
             return self._shared, False
         self._shared = self._open_new(request, shared=True)
@@ -228,7 +240,8 @@ class Proxy:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions", detail, retry_after=1)
         named = request.claim.session_id if self._policy.resumable and not shared else None
         context = self._new_context(request, named, shared, asked=True)
-        self._bound[context] = self._bound_values(request)
+        if self.config.bind:
+            self._bound[context] = self._credentials(request)
         context.open()
         return context
 
@@ -250,6 +263,7 @@ class Proxy:
             self.max_message,
             self.legs,
             self.tls,
+            request.head.headers.get("Host") if self.config.keep_host else None,
         )
         loop = asyncio.get_running_loop()
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
@@ -286,14 +300,18 @@ class Proxy:
             self._hooks.closed(seen, context)
 
     def _check_bound(self, context: Context, request: Request) -> None:
-        if self._bound.get(context, ()) != self._bound_values(request):
+        """Raise Refusal where a session was opened with other credentials. One that no client has opened has none."""
+        bound = self._bound.get(context)
+        if bound is not None and not hmac.compare_digest(bound, self._credentials(request)):
             names = ", ".join(self.config.bind)
             raise Refusal(
                 HTTPStatus.FORBIDDEN, "other-credentials", f"the session was opened with other values of: {names}"
             )
 
-    def _bound_values(self, request: Request) -> tuple[str, ...]:
-        return tuple("\n".join(request.head.headers.getall(name, ())) for name in self.config.bind)
+    def _credentials(self, request: Request) -> bytes:
+        """Return a digest of the headers in `bind`: how often each is there, in which order, and what it says."""
+        values = [request.head.headers.getall(name, ()) for name in self.config.bind]
+        return hashlib.sha256(repr(values).encode("utf-8", "surrogateescape")).digest()
 
     def refused(self, refusal: Refusal) -> None:
         """Take note of a refusal that is being sent."""
@@ -340,6 +358,16 @@ def _policy_of(config: Config, filtering: bool) -> Policy:
         ping_timeout=config.ping_timeout,
         max_queue=config.max_queue,
         compression=config.compression is Compression.ON and not filtering,
+    )
+
+
+def _http_settings_of(config: Config) -> HttpSettings:
+    return HttpSettings(
+        connect_timeout=config.connect_timeout,
+        timeout=config.http_timeout,
+        idle=config.http_idle,
+        limit=config.max_http,
+        keep_host=config.keep_host,
     )
 
 

@@ -213,6 +213,26 @@ class TlsReloadFailed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRelayed:
+    """A plain HTTP request was answered by an upstream, whole or not. `path` is without its query, maybe a secret."""
+
+    upstream: str
+    method: str
+    path: str
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFailed:
+    """An upstream failed a plain HTTP request. `status` is 502 or 504, and 0 where its answer had begun and was cut."""
+
+    upstream: str
+    status: int
+    detail: str
+
+
 Event = (
     SessionOpened
     | LegLost
@@ -233,6 +253,8 @@ Event = (
     | TlsHandshakeFailed
     | TlsReloaded
     | TlsReloadFailed
+    | HttpRelayed
+    | HttpFailed
 )
 
 Observe = Callable[[Event], None]

@@ -4,6 +4,7 @@
                -> Door.enter: which session? a new one dials its upstream first
                -> 101: IncomingWebSocket takes the socket, with whatever the client sent behind its head
                -> else: an HTTP answer, and the socket is shut
+               -> no handshake: HttpRelay has the socket for one request, and gives it back
 
 picows decides a handshake at once and we must dial first; that is why it gets the socket only now. It is fed a head in
 the one form that it knows; ours has been checked already.
@@ -12,7 +13,7 @@ the one form that it knows; ours has been checked already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableSet
+from collections.abc import Callable, MutableSet
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -33,10 +34,21 @@ from ..core.wire import (
     parse_id,
     split_query,
 )
+from .allow import check_origin, check_path
 from .deflate import EXTENSIONS, accept
-from .head import HEAD_LIMIT, MalformedHead, RequestHead, check_handshake, encode_response, parse_request
+from .head import (
+    HeadReader,
+    MalformedHead,
+    RequestHead,
+    check_handshake,
+    encode_response,
+    parse_request,
+    parse_request_line,
+)
+from .http_socket import LINGER
 from .incoming import IncomingWebSocket
-from .leg import WebSocketLeg, feed, make_protocol
+from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, make_protocol
+from .relay_http import HttpRelay, HttpRequest
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
@@ -62,6 +74,10 @@ class Door(Protocol):
     legs: set[WebSocketLeg]
     max_message: int
     tls: Tls
+    http: HttpRelay
+    #: Allow lists, see `net.allow`.
+    allow_origin: tuple[str, ...]
+    allow_path: tuple[str, ...]
 
     def enter(self, request: Request) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
@@ -112,7 +128,7 @@ class Acceptor(asyncio.Protocol):
         # The client's IP address.
         self._peer = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._received = b""
+        self._head = HeadReader(check_line=parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
         self._request: Request | None = None
@@ -125,10 +141,6 @@ class Acceptor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the client some seconds for its TLS handshake, if it is to make one, and its head."""
         self._transport = transport = cast(asyncio.Transport, transport)
-        self._peer = transport.get_extra_info("peername")[0]
-        if self._door.tls.listener is not None:
-            self._transport = TlsTransport(transport, self, self._door.tls.listener)
-        self._waiting.add(self)
         peer = transport.get_extra_info("peername")
         if peer is None:
             # It was reset before it was accepted.
@@ -136,26 +148,51 @@ class Acceptor(asyncio.Protocol):
             transport.abort()
             return
         self._peer = peer[0]
+        if self._door.tls.listener is not None:
+            self._transport = TlsTransport(transport, self, self._door.tls.listener)
+        self._await_head()
+
+    def _await_head(self) -> None:
+        self._waiting.add(self)
         late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {HEAD_TIMEOUT:g} s")
-        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self._refuse, late)
+        self._set_timer(HEAD_TIMEOUT, self._refuse, late)
 
     def data_received(self, data: bytes) -> None:
         """Read on until the head is whole."""
-        if self._over or self._request is not None:
+        if self._over:
+            # It has its answer, and what it goes on sending is not read any more.
+            return
+        if self._request is not None:
             self._rest += data
             return
-        self._received += data
-        head, end, self._rest = self._received.partition(b"\r\n\r\n")
-        if len(head) + len(end) > HEAD_LIMIT:
-            detail = f"the head is longer than {HEAD_LIMIT} bytes"
-            self._refuse(Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", detail))
-        elif end:
-            self._received = b""
+        if self in self._door.http.idle:
+            self._door.http.idle.discard(self)
+            self._await_head()
+        try:
+            found = self._head.feed(data)
+        except MalformedHead as error:
+            self._refuse(error.refusal)
+            return
+        if found is not None:
+            head, self._rest = found
             self._on_head(head)
+
+    def take_back(self, rest: bytes) -> None:
+        """Read the next request, of which `rest` was read already: plain HTTP has had its answer (`HttpRelay`)."""
+        assert self._transport is not None, "there was a request before"
+        self._head = HeadReader(check_line=parse_request_line)
+        self._rest = b""
+        self._transport.set_protocol(self)
+        self._door.http.idle.add(self)
+        self._set_timer(self._door.http.settings.idle, self.abort)
+        self._transport.resume_reading()
+        if rest:
+            self.data_received(rest)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note of a client that left before it was served."""
         self._waiting.discard(self)
+        self._door.http.forget(self)
         self._stop_timer()
         if isinstance(error, TlsFailed):
             self._door.tls_failed(self._peer, str(error))
@@ -175,16 +212,31 @@ class Acceptor(asyncio.Protocol):
         self._transport.pause_reading()
         try:
             head = parse_request(raw)
+            check_path(head, self._door.allow_path)
+            if not head.asks_for_websocket:
+                self._relay(head)
+                return
+            check_origin(head, self._door.allow_origin)
             check_handshake(head)
             target, claim = read_claim(head)
             self._request = Request(head, target, claim, self._peer)
             self._context, self._created = self._door.enter(self._request)
         except MalformedHead as error:
-            self._refuse(bad_request(str(error)))
+            self._refuse(error.refusal)
         except Refusal as refusal:
             self._refuse(refusal)
         else:
+            self._door.http.forget(self)
             self._context.when_opened(self._on_opening)
+
+    def _relay(self, head: RequestHead) -> None:
+        """Let plain HTTP have the socket until the request is answered. Raises Refusal if there is too much of it."""
+        assert self._transport is not None, "there was a head"
+        self._door.http.admit(self)
+        self._waiting.discard(self)
+        scheme = "https" if self._transport.get_extra_info("ssl_object") else "http"
+        request = HttpRequest(head, self._peer, scheme)
+        self._door.http.begin(self, self._transport, request, self._rest)
 
     def _on_opening(self, opening: Opening) -> None:
         """Answer the client: the first dial of its session is decided."""
@@ -247,16 +299,35 @@ class Acceptor(asyncio.Protocol):
         self._answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body))
 
     def _answer(self, response: bytes) -> None:
-        """Send an answer and shut the connection."""
+        """Send an answer and shut the connection.
+
+        A socket that is closed while its peer still sends is reset, and the answer with it. So only our half is closed
+        at first, and for a moment what comes is thrown away.
+        """
         if not self._over and self._transport is not None:
             self._over = True
-            self._stop_timer()
             if isinstance(self._transport, TlsTransport) and not self._transport.established:
                 # Nothing can be said to it, but that it has taken too long.
+                self._stop_timer()
                 self._transport.abort()
                 return
             self._transport.write(response)
-            self._transport.close()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+                self._set_timer(LINGER, self._leave)
+                self._transport.resume_reading()
+            else:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Close the connection; the client has some seconds to read what it has not read yet."""
+        assert self._transport is not None, "it was answered"
+        self._transport.close()
+        self._set_timer(CLOSE_TIMEOUT, self.abort)
+
+    def _set_timer(self, delay: float, callback: Callable[..., object], *arguments: object) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay, callback, *arguments)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -1,7 +1,8 @@
-"""HTTP/1.1 heads: parse them strictly, and tell which headers a proxy passes on.
+"""HTTP/1.1 heads: read and parse them strictly, and tell which headers a proxy passes on.
 
-Only what a WebSocket handshake needs (RFC 6455 section 4, RFC 9112). Whatever two programs could read in two ways is
-refused: bare line feeds, folded lines, other versions, bodies.
+What a WebSocket handshake and a plain request have in common (RFC 6455 section 4, RFC 9110, RFC 9112). Whatever two
+programs could read in two ways is refused, before anything of it reaches an upstream: bare line feeds, folded lines,
+two lengths, other forms of the target. So what is sent on, made anew from what was parsed, means the same to everybody.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -23,9 +24,16 @@ HEAD_LIMIT = 16 * 1024
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TARGET = re.compile(rb"/[!-~]*")
+#: No `#`: a fragment never leaves a client (RFC 9112 section 3.2).
+_TARGET = re.compile(rb"/[!\"$-~]*")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+#: Fifteen digits are a petabyte; more of them are an attempt at somebody's integers.
+_LENGTH = re.compile(r"[0-9]{1,15}")
+#: Line ends that some programs take for one and others do not, and control characters.
+_STRAY = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_END = b"\r\n\r\n"
 
 #: Of one connection only (RFC 9110 section 7.6.1), beside those that a Connection header names.
 _HOP_BY_HOP = frozenset(
@@ -37,7 +45,6 @@ _HOP_BY_HOP = frozenset(
         "proxy-authorization",
         "proxy-connection",
         "te",
-        "trailer",
         "transfer-encoding",
         "upgrade",
     }
@@ -56,31 +63,86 @@ _OF_THE_LEG = frozenset(
         CONNECTION_ID.lower(),
     }
 )
+#: What a server would act upon, were it to take trailers for headers, as some do.
+_OF_A_HEAD = (
+    "authorization",
+    "cache-control",
+    "content-",
+    "cookie",
+    "expect",
+    "forwarded",
+    "if-",
+    "location",
+    "max-forwards",
+    "origin",
+    "range",
+    "set-cookie",
+    "www-authenticate",
+    "x-forwarded-",
+)
 
 
 class MalformedHead(ValueError):
-    """A head that is not HTTP/1.1 as this proxy reads it; the message says what is wrong."""
+    """A head that this proxy does not take; the message says what is wrong, `status` is the answer to a client."""
+
+    def __init__(self, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(detail)
+        self.status = status
+
+    @property
+    def refusal(self) -> Refusal:
+        """What a client is answered."""
+        return Refusal(self.status, _ERRORS[self.status], str(self))
+
+
+#: The short names of what is wrong with a head, as the JSON body of a refusal has them.
+_ERRORS = {
+    HTTPStatus.BAD_REQUEST: "bad-request",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "uri-too-long",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "head-too-large",
+    HTTPStatus.NOT_IMPLEMENTED: "not-implemented",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "version-not-supported",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's first line and headers. `target` is in origin form, as it came: path and query."""
+    """A request's first line and headers.
+
+    `target` is as it came: path and query (origin form), or `*`. `version` is `1.1` or `1.0`.
+    """
 
     target: str
     headers: CIMultiDict[str]
+    method: str = "GET"
+    version: str = "1.1"
 
     @property
     def subprotocols(self) -> list[str]:
         """The subprotocols the client offers, in its order of preference."""
         return tokens(self.headers, "Sec-WebSocket-Protocol")
 
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Whether this is a handshake, well made or not: Upgrade counts only where Connection names it, and not in 1.0.
+
+        RFC 9110 section 7.8. All else is plain HTTP.
+        """
+        return (
+            self.version == "1.1"
+            and has_token(self.headers, "Upgrade", "websocket")
+            and has_token(self.headers, "Connection", "upgrade")
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A response's status and headers."""
+    """A response's first line and headers. `version` is `1.1` or `1.0`."""
 
     status: int
     headers: CIMultiDict[str]
+    version: str = "1.1"
+    reason: bytes = b""
 
 
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
@@ -93,43 +155,131 @@ def has_token(headers: CIMultiDict[str], name: str, token: str) -> bool:
     return any(part.lower() == token for part in tokens(headers, name))
 
 
+class HeadReader:
+    """Gathers one head from reads of any size, in time that is linear in its length.
+
+    What is wrong is found at once where it can be, so that nobody waits for the end of something that is no head.
+    """
+
+    __slots__ = ("_buffer", "_check_line", "_limit", "_seen", "_skipped")
+
+    def __init__(self, limit: int = HEAD_LIMIT, check_line: Callable[[bytes], object] | None = None) -> None:
+        """Make a reader of one head.
+
+        Args:
+            limit: bytes that it may have, its empty line included.
+            check_line: is given the first line as soon as it is there; raises MalformedHead where it is wrong. With it
+                one empty line may come before (RFC 9112 section 2.2).
+        """
+        self._limit = limit
+        self._check_line = check_line
+        self._buffer = bytearray()
+        # Bytes that were looked at before.
+        self._seen = 0
+        # The one empty line that may come before a request has come, or may not.
+        self._skipped = check_line is None
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Read on. Returns the head without its empty line, and what came behind it, once it is whole.
+
+        Raises:
+            MalformedHead: it is too long (414, 431), or can be no head any more.
+        """
+        buffer = self._buffer
+        buffer += data
+        if not self._skipped and not self._skip_empty_line():
+            return None
+        end = buffer.find(_END, max(0, self._seen - len(_END) + 1))
+        stop = end if end >= 0 else len(buffer)
+        if _STRAY.search(buffer, max(0, self._seen - 1), stop):
+            raise MalformedHead("there is a control character, or a line that does not end with CR LF")
+        if self._check_line is not None:
+            line = buffer.find(b"\r\n", max(0, self._seen - 1), stop + 2)
+            if 0 <= line <= self._limit:
+                self._check_line(bytes(buffer[:line]))
+                self._check_line = None
+        if (end + len(_END) if end >= 0 else len(buffer) + 1) > self._limit:
+            raise self._too_long()
+        self._seen = len(buffer)
+        return None if end < 0 else (bytes(buffer[:end]), bytes(buffer[end + len(_END) :]))
+
+    def _skip_empty_line(self) -> bool:
+        """Tell whether the head itself has begun."""
+        buffer = self._buffer
+        if not buffer or buffer == b"\r":
+            return False
+        self._skipped = True
+        if buffer.startswith(b"\r\n"):
+            del buffer[:2]
+        if buffer and not _TOKEN.match(buffer):
+            raise MalformedHead("it does not begin with a method")
+        return True
+
+    def _too_long(self) -> MalformedHead:
+        if b"\r\n" in self._buffer[: self._limit]:
+            detail, status = f"the head is longer than {self._limit} bytes", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        else:
+            detail, status = f"the first line is longer than {self._limit} bytes", HTTPStatus.REQUEST_URI_TOO_LONG
+        return MalformedHead(detail, status)
+
+
+def parse_request_line(line: bytes) -> tuple[str, str, str]:
+    """Return method, target and version (`1.1`) of a request's first line.
+
+    Raises:
+        MalformedHead: it is no request line, or one that this proxy does not serve (501, 505).
+    """
+    method, _, rest = line.partition(b" ")
+    target, _, version = rest.rpartition(b" ")
+    if not _TOKEN.fullmatch(method) or not re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) or b" " in target:
+        raise MalformedHead("the request line is not METHOD TARGET HTTP/1.1")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        spoken = version.decode("ascii")
+        raise MalformedHead(f"this is {spoken}; HTTP/1.1 is spoken here", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    if method in (b"CONNECT", b"TRACE"):
+        raise MalformedHead(f"{method.decode('ascii')} is not served here", HTTPStatus.NOT_IMPLEMENTED)
+    if not _TARGET.fullmatch(target) and (method, target) != (b"OPTIONS", b"*"):
+        raise MalformedHead("the request target is not a path that begins with /, without a fragment")
+    return method.decode("ascii"), target.decode("ascii"), version[-3:].decode("ascii")
+
+
 def parse_request(head: bytes) -> RequestHead:
     """Parse a request head, without the empty line that ends it.
 
     Raises:
-        MalformedHead: it is no head of a GET request of HTTP/1.1 in origin form.
+        MalformedHead: it is no head of an HTTP/1 request in origin form, or one whose body could begin or end in
+            two places.
     """
     first, *lines = head.split(b"\r\n")
-    method, _, rest = first.partition(b" ")
-    target, _, version = rest.partition(b" ")
-    if version != b"HTTP/1.1" or not _TOKEN.fullmatch(method):
-        raise MalformedHead("the request line is not METHOD TARGET HTTP/1.1")
-    if method != b"GET":
-        raise MalformedHead(f"the method is {method.decode('ascii')}; a WebSocket handshake is a GET")
-    if not _TARGET.fullmatch(target):
-        raise MalformedHead("the request target is not a path that begins with /")
+    method, target, version = parse_request_line(first)
     headers = _parse_fields(lines)
-    if len(headers.getall("Host", ())) != 1:
+    hosts = headers.getall("Host", ())
+    if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise MalformedHead("there must be one Host header")
-    if "Transfer-Encoding" in headers or headers.getall("Content-Length", ["0"]) != ["0"]:
-        raise MalformedHead("a WebSocket handshake has no body")
-    return RequestHead(target.decode("ascii"), headers)
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise MalformedHead("the Host header is not HOST or HOST:PORT")
+    _check_framing(headers, version)
+    return RequestHead(target, headers, method, version)
 
 
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a response head, without the empty line that ends it.
 
     Raises:
-        MalformedHead: it is no head of an HTTP/1.1 response.
+        MalformedHead: it is no head of an HTTP/1 response, or one whose body could end in two places.
     """
     first, *lines = head.split(b"\r\n")
     match = _STATUS_LINE.fullmatch(first)
-    if match is None:
+    if match is None or match[1] + match[2] == b"0101":
         raise MalformedHead("the status line is not HTTP/1.1 and a status")
-    return ResponseHead(int(match[1]), _parse_fields(lines))
+    headers = _parse_fields(lines)
+    version = "1." + match[1].decode("ascii")
+    _check_framing(headers, version)
+    return ResponseHead(int(match[2]), headers, version, match[3] or b"")
 
 
 def _parse_fields(lines: Iterable[bytes]) -> CIMultiDict[str]:
+    """Parse header lines. Values that are not UTF-8 keep their bytes, as `surrogateescape` does."""
     headers: CIMultiDict[str] = CIMultiDict()
     for line in lines:
         name, colon, value = line.partition(b":")
@@ -138,24 +288,40 @@ def _parse_fields(lines: Iterable[bytes]) -> CIMultiDict[str]:
             raise MalformedHead("a header line is not NAME: VALUE")
         if not _FIELD_VALUE.fullmatch(value):
             raise MalformedHead(f"the header {name.decode('ascii')} has a control character in its value")
-        try:
-            headers.add(name.decode("ascii"), value.decode())
-        except UnicodeDecodeError:
-            raise MalformedHead(f"the header {name.decode('ascii')} is not UTF-8") from None
+        headers.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
     return headers
 
 
+def _check_framing(headers: CIMultiDict[str], version: str) -> None:
+    """See to it that there is one way to tell where the body ends (RFC 9112 section 6.3)."""
+    codings = headers.getall("Transfer-Encoding", ())
+    lengths = headers.getall("Content-Length", ())
+    if codings:
+        if lengths:
+            raise MalformedHead("there are both Content-Length and Transfer-Encoding")
+        if version == "1.0":
+            raise MalformedHead("there is a Transfer-Encoding, which HTTP/1.0 does not have")
+        if len(codings) > 1 or codings[0].lower().count("chunked") > 1:
+            raise MalformedHead("there is more than one Transfer-Encoding")
+        if codings[0].lower() != "chunked":
+            raise MalformedHead("the only Transfer-Encoding served here is chunked", HTTPStatus.NOT_IMPLEMENTED)
+    if len(lengths) > 1:
+        raise MalformedHead("there is more than one Content-Length")
+    if lengths and not _LENGTH.fullmatch(lengths[0]):
+        raise MalformedHead("Content-Length is not a plain number of at most 15 digits")
+
+
 def check_handshake(head: RequestHead) -> None:
-    """Check that a request is a WebSocket handshake (RFC 6455 section 4.2.1).
+    """Check a request that asks for a WebSocket (RFC 6455 section 4.2.1).
 
     Raises:
-        Refusal: 426 where it asks for no WebSocket or another version, 400 where its key is malformed.
+        Refusal: 426 where it asks for another version, 400 where it is malformed.
     """
     headers = head.headers
-    if not (has_token(headers, "Upgrade", "websocket") and has_token(headers, "Connection", "upgrade")):
-        raise Refusal(
-            HTTPStatus.UPGRADE_REQUIRED, "upgrade-required", "this is a WebSocket proxy: ask with Upgrade: websocket"
-        )
+    if head.method != "GET":
+        raise bad_request(f"the method is {head.method}; a WebSocket handshake is a GET")
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
+        raise bad_request("a WebSocket handshake has no body")
     if headers.getall("Sec-WebSocket-Version", ()) not in (["13"], ["8"], ["7"]):
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade-required", "Sec-WebSocket-Version must be 13")
     keys = headers.getall("Sec-WebSocket-Key", ())
@@ -165,6 +331,20 @@ def check_handshake(head: RequestHead) -> None:
         valid = False
     if not valid:
         raise bad_request("Sec-WebSocket-Key must be 16 bytes in base64")
+    offers = head.subprotocols
+    if not all(offer.isascii() and _TOKEN.fullmatch(offer.encode()) for offer in offers):
+        raise bad_request("Sec-WebSocket-Protocol must be tokens, with commas between them")
+    not_utf8 = first_not_utf8(headers)
+    if not_utf8 is not None:
+        raise bad_request(f"the header {not_utf8} is not UTF-8")
+
+
+def first_not_utf8(headers: CIMultiDict[str]) -> str | None:
+    """Return the name of a header whose value is not UTF-8, which picows could not write; or None."""
+    for name, value in headers.items():
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            return name
+    return None
 
 
 def accept_key(key: str) -> str:
@@ -173,14 +353,27 @@ def accept_key(key: str) -> str:
 
 
 def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
-    """Return the headers that are passed on: not those of one connection, nor those that each leg makes anew."""
-    named = {token.lower() for token in tokens(headers, "Connection")}
+    """Return the headers that are passed on: not those of one connection, nor those that each leg makes anew.
+
+    `_` counts as `-` here: to many servers (CGI, WSGI) both are one, so that X_Reconnect_Id would be X-Reconnect-Id.
+    """
+    named = {_folded(token) for token in tokens(headers, "Connection")}
     dropped = _HOP_BY_HOP | _OF_THE_LEG | named
     return [
         (name, value)
         for name, value in headers.items()
-        if (lower := name.lower()) not in dropped and not lower.startswith(_RESERVED)
+        if (folded := _folded(name)) not in dropped and not folded.startswith(_RESERVED)
     ]
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the trailers that are passed on: none that says what only a head may say (RFC 9110 section 6.5.1)."""
+    headers = _parse_fields(name + b":" + value for name, value in trailers)
+    return encode_fields(item for item in end_to_end(headers) if not _folded(item[0]).startswith(_OF_A_HEAD))
 
 
 def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[str, str]]:
@@ -191,11 +384,11 @@ def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[
         peer: the client's IP address.
         scheme: `https` where the client came by TLS.
     """
-    passed = end_to_end(head.headers)
-    ours = {"X-Forwarded-For": peer, "X-Forwarded-Proto": scheme, "X-Forwarded-Host": head.headers["Host"]}
-    result = [(name, value) for name, value in passed if name.title() not in ours]
+    ours = {"x-forwarded-for": peer, "x-forwarded-proto": scheme, "x-forwarded-host": head.headers.get("Host")}
+    result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in ours]
     for name, value in ours.items():
-        result.append((name, ", ".join([*head.headers.getall(name, ()), value])))
+        if value is not None:
+            result.append((name.title(), ", ".join([*head.headers.getall(name, ()), value])))
     return result
 
 
@@ -209,9 +402,14 @@ def is_field(name: str, value: str) -> bool:
     return _TOKEN.fullmatch(name.encode()) is not None and _FIELD_VALUE.fullmatch(value.encode()) is not None
 
 
+def encode_fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as h11 takes them: the bytes that they were read from."""
+    return [(name.encode("ascii"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
+
+
 def encode_response(status: HTTPStatus | int, reason: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
     """Return a whole response that ends its connection."""
     lines = [f"HTTP/1.1 {int(status)} {reason}".rstrip()]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
-    return "\r\n".join(lines).encode() + body
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body

@@ -24,7 +24,18 @@ from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
 from .deflate import EXTENSIONS, OFFER, agreed
-from .head import HEAD_LIMIT, MalformedHead, ResponseHead, accept_key, end_to_end, has_token, parse_response, tokens
+from .head import (
+    HEAD_LIMIT,
+    HeadReader,
+    MalformedHead,
+    ResponseHead,
+    accept_key,
+    end_to_end,
+    first_not_utf8,
+    has_token,
+    parse_response,
+    tokens,
+)
 from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
@@ -33,6 +44,19 @@ _LOG = logging.getLogger("reconnect_proxy.net")
 
 #: Bytes of a refusal's body that are passed on; what is beyond is cut.
 BODY_LIMIT = 64 * 1024
+
+
+async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
+    """Open a TCP connection to an upstream, for `protocol`; TLS is that one's business.
+
+    Raises:
+        OSError: it cannot be had.
+        UnicodeError: the host cannot be a host's name.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, parts.hostname or "", port)
+    return transport
 
 
 def join_target(url: str, target: str) -> str:
@@ -83,7 +107,18 @@ class OutgoingWebSocket(WebSocketLeg):
 class UpstreamDialler:
     """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
 
-    __slots__ = ("_deflate", "_handshake", "_headers", "_legs", "_max_message", "_offers", "_target", "_task", "_tls")
+    __slots__ = (
+        "_deflate",
+        "_handshake",
+        "_headers",
+        "_host",
+        "_legs",
+        "_max_message",
+        "_offers",
+        "_target",
+        "_task",
+        "_tls",
+    )
 
     def __init__(
         self,
@@ -94,6 +129,7 @@ class UpstreamDialler:
         max_message: int,
         legs: MutableSet[WebSocketLeg],
         tls: Tls,
+        host: str | None = None,
     ) -> None:
         """Make a dialler.
 
@@ -105,7 +141,9 @@ class UpstreamDialler:
             max_message: bytes that a message may have.
             legs: the open legs of the proxy.
             tls: knows how wss:// is dialled.
+            host: the Host header; without it that of the upstream's URL.
         """
+        self._host = host
         self._target = target
         self._headers = headers
         self._offers = offers
@@ -134,13 +172,12 @@ class UpstreamDialler:
 
     async def _connect(self, dial: Dial, upstream: Upstream) -> None:
         parts = urlsplit(dial.url)
-        request = HandshakeRequest(parts.netloc, join_target(dial.url, self._target), self._request_headers(dial))
-        context, port = (self._tls.upstream, 443) if parts.scheme == "wss" else (None, 80)
+        authority = self._host or parts.netloc
+        request = HandshakeRequest(authority, join_target(dial.url, self._target), self._request_headers(dial))
+        context = self._tls.upstream if parts.scheme == "wss" else None
         handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs, context)
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: handshake, parts.hostname or "", parts.port or port
-            )
+            await connect(dial.url, handshake)
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
             upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
@@ -191,8 +228,8 @@ class Handshake(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._picows = make_protocol(self._make_leg, max_message, request)
         self._answer = Answer()
-        # What has been read of the head.
-        self._head = b""
+        # Reads the head.
+        self._head = HeadReader()
         # Reads the rest of an answer that is a refusal.
         self._refusal: _Refusal | None = None
         # The outcome was reported, or nobody wants it any more.
@@ -229,21 +266,22 @@ class Handshake(asyncio.Protocol):
         if self._refusal is not None:
             self._read_refusal(data)
             return
-        self._head += data
-        head, end, rest = self._head.partition(b"\r\n\r\n")
-        if len(head) > HEAD_LIMIT:
-            self._fail(Failure(f"the answer's head is longer than {HEAD_LIMIT} bytes"))
-        elif end:
-            try:
+        try:
+            while (found := self._head.feed(data)) is not None:
+                head, data = found
                 response = parse_response(head)
                 if response.status == 101:
                     self._answer = self._check(response.headers)
-                    self._hand_over(response.headers["Sec-WebSocket-Accept"], rest)
-                else:
+                    self._hand_over(response.headers["Sec-WebSocket-Accept"], data)
+                    return
+                if response.status >= 200:
                     self._refusal = _Refusal(response)
-                    self._read_refusal(self._head)
-            except (MalformedHead, Refusal) as error:
-                self._fail(Failure(f"the answer is no proper handshake: {error}"))
+                    self._read_refusal(head + b"\r\n\r\n" + data)
+                    return
+                # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
+                self._head = HeadReader()
+        except (MalformedHead, Refusal) as error:
+            self._fail(Failure(f"the answer is no proper handshake: {error}"))
 
     def eof_received(self) -> None:
         """Take the end of the stream: it may be what ends a refusal's body."""
@@ -264,6 +302,8 @@ class Handshake(asyncio.Protocol):
         key = self._picows.transport.request.headers["Sec-WebSocket-Key"]
         if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(key)]:
             raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
+        if (name := first_not_utf8(headers)) is not None:
+            raise MalformedHead(f"the header {name} is not UTF-8")
         self._deflate = agreed(headers, self._deflate)
         subprotocol = headers.get("Sec-WebSocket-Protocol")
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.

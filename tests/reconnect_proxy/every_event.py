@@ -13,6 +13,8 @@ from reconnect_proxy.core.events import (
     DialOutcome,
     Event,
     HookFailed,
+    HttpFailed,
+    HttpRelayed,
     LegLost,
     LegMute,
     LegName,
@@ -177,6 +179,21 @@ CASES = [
         TlsReloadFailed(CLIENT, "x is no key"),
         'ERROR tls reload failed leg=client detail="x is no key"',
         {'tls_reloads_total{leg="client",outcome="failed"}': 1},
+    ),
+    Case(
+        HttpRelayed("ws://h:1", "GET", "/json/version", 204, 0.00251),
+        "DEBUG http relayed upstream=ws://h:1 method=GET path=/json/version status=204 seconds=0.003",
+        {'http_requests_total{status="2xx"}': 1},
+    ),
+    Case(
+        HttpFailed("ws://h:1", 504, "it was late"),
+        'WARNING http failed upstream=ws://h:1 status=504 detail="it was late"',
+        {'http_failures_total{status="504"}': 1},
+    ),
+    Case(
+        HttpFailed("ws://h:1", 0, "it was reset"),
+        'WARNING http failed upstream=ws://h:1 status=0 detail="it was reset"',
+        {'http_failures_total{status="cut"}': 1},
     ),
     Case(
         Refused(410, "gone", "no such session"),

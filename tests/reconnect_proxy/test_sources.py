@@ -39,6 +39,12 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("compression", "off", Compression.OFF),
     ("max_sessions", "12", 12),
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
+    ("allow_origin", "https://A.example,null", ("https://a.example", "null")),
+    ("allow_path", "/chat,/chat/*", ("/chat", "/chat/*")),
+    ("keep_host", "true", True),
+    ("http_timeout", "5s", 5.0),
+    ("http_idle", "1m", 60.0),
+    ("max_http", "50", 50),
     ("drain", "1.5s", 1.5),
     ("admin", "127.0.0.1:9125", Address("127.0.0.1", 9125)),
     ("hooks", "tests.reconnect_proxy.guard:GUARD", GUARD),
@@ -99,8 +105,8 @@ def test_the_files_of_tls_by_flag_variable_and_file(tmp_path: Path, authority: A
 def test_each_option_by_flag(option: str, text: str, value: object) -> None:
     """`--retry-for 2m` sets `retry_for`; a yes-or-no option has a `--no-` form instead of a value."""
     flag = [flag_of(option), text]
-    if option == "accept_when_down":
-        flag = ["--no-accept-when-down"]
+    if isinstance(value, bool):
+        flag = [flag_of(option) if value else f"--no-{flag_of(option).removeprefix('--')}"]
     needed = [] if option == "upstream" else ["--upstream", "ws://h:1"]
     assert getattr(from_flags(*needed, *flag), option) == value
 

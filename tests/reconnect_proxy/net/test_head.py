@@ -9,13 +9,18 @@ from multidict import CIMultiDict
 
 from reconnect_proxy.core.wire import Refusal
 from reconnect_proxy.net.head import (
+    HEAD_LIMIT,
+    HeadReader,
     MalformedHead,
     accept_key,
     check_handshake,
+    encode_fields,
     encode_response,
     end_to_end,
+    end_to_end_trailers,
     forwarded,
     parse_request,
+    parse_request_line,
     parse_response,
 )
 
@@ -45,54 +50,198 @@ def test_the_accept_key_is_that_of_the_rfc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "status"),
     [
-        (b"HTTP/1.1", b"HTTP/1.0"),
-        (b"GET ", b"POST "),
-        (b"/chat?x=1", b"http://example.org/chat"),
-        (b"/chat?x=1", b"/chat x"),
-        (b"/chat?x=1", b"*"),
-        (b"Host: example.org\r\n", b""),
-        (b"Host: example.org", b"Host: a\r\nHost: b"),
-        (b"Host: example.org", b"Host : example.org"),
-        (b"Host: example.org", b"Host: example.org\r\n folded"),
-        (b"Host: example.org", b"Host: example.org\nX: y"),
-        (b"Host: example.org", b"Host: example.org\r\nX: \xff"),
-        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 5"),
-        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 0\r\nContent-Length: 0"),
-        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: chunked"),
-        (b"Host: example.org", b"Host: example.org\r\nno colon"),
-        (b"Host: example.org", b"Host: exam\x00ple.org"),
+        (b"GET /chat?x=1 HTTP/1.1", b"GET /chat?x=1", 400),
+        (b"GET /chat?x=1 HTTP/1.1", b"GET  /chat HTTP/1.1", 400),
+        (b"GET /chat?x=1 HTTP/1.1", b"GET /chat  HTTP/1.1", 400),
+        (b"GET /chat?x=1 HTTP/1.1", b"GET\t/chat HTTP/1.1", 400),
+        (b"GET ", b" GET ", 400),
+        (b"GET ", b"G(T ", 400),
+        (b"GET ", b"CONNECT ", 501),
+        (b"GET ", b"TRACE ", 501),
+        (b"GET /chat?x=1", b"CONNECT example.org:443", 501),
+        (b"HTTP/1.1", b"HTTP/2.0", 505),
+        (b"HTTP/1.1", b"HTTP/0.9", 505),
+        (b"HTTP/1.1", b"HTTP/1.2", 505),
+        (b"HTTP/1.1", b"http/1.1", 400),
+        (b"HTTP/1.1", b"HTTP/1.1x", 400),
+        (b"HTTP/1.1", b"HTTP/11", 400),
+        (b"HTTP/1.1", b"ICY/1.1", 400),
+        (b"/chat?x=1", b"http://example.org/chat", 400),
+        (b"/chat?x=1", b"example.org:80", 400),
+        (b"/chat?x=1", b"/chat x", 400),
+        (b"/chat?x=1", b"/chat#x", 400),
+        (b"/chat?x=1", b"/ch\xe4t", 400),
+        (b"/chat?x=1", b"*", 400),
+        (b"/chat?x=1", b"", 400),
+        (b"Host: example.org\r\n", b"", 400),
+        (b"Host: example.org", b"Host: a\r\nHost: b", 400),
+        (b"Host: example.org", b"Host: a\r\nHost: a", 400),
+        (b"Host: example.org", b"Host:", 400),
+        (b"Host: example.org", b"Host: a b", 400),
+        (b"Host: example.org", b"Host: a/b", 400),
+        (b"Host: example.org", b"Host: user@example.org", 400),
+        (b"Host: example.org", b"Host: example.org:80:80", 400),
+        (b"Host: example.org", b"Host: example.org:http", 400),
+        (b"Host: example.org", b"Host: [::1", 400),
+        (b"Host: example.org", b"Host: a,b;\xc3\xa4", 400),
+        (b"Host: example.org", b"Host : example.org", 400),
+        (b"Host: example.org", b" Host: example.org", 400),
+        (b"Host: example.org", b"Host: example.org\r\n folded", 400),
+        (b"Host: example.org", b"Host: example.org\r\n\tfolded", 400),
+        (b"Host: example.org", b"Host: example.org\nX: y", 400),
+        (b"Host: example.org", b"Host: example.org\rX: y", 400),
+        (b"Host: example.org", b"Host: example.org\r\nno colon", 400),
+        (b"Host: example.org", b"Host: example.org\r\n: no name", 400),
+        (b"Host: example.org", b"Host: exam\x00ple.org", 400),
+        (b"Host: example.org", b"Host: example.org\r\nX: \x0b", 400),
+        (b"Host: example.org", b"Host: example.org\r\nX: \x7f", 400),
+        (b"Host: example.org", b"Host: example.org\r\nX\x00Y: z", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 0\r\nContent-Length: 0", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 5\r\nContent-Length: 6", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 5, 5", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: +5", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: -1", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 0x5", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 1_0", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: \xd9\xa5", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length:", 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: " + b"9" * 30, 400),
+        (b"Host: example.org", b"Host: example.org\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: chunked, chunked", 400),
+        (b"Host: example.org", b"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+        (b"Host: example.org", b"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity", 400),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: xchunked", 501),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: gzip, chunked", 501),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: chunked;q=1", 501),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: 'chunked'", 501),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding:", 501),
+        (b"Host: example.org", b"Host: example.org\r\nTransfer-Encoding: \x0bchunked", 400),
+        (b"HTTP/1.1\r\n", b"HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
     ],
 )
-def test_a_head_that_could_be_read_in_two_ways_is_malformed(old: bytes, new: bytes) -> None:
-    """Other versions, methods, forms, bodies, bare line feeds, folds and control characters are refused."""
-    with pytest.raises(MalformedHead):
+def test_a_head_that_could_be_read_in_two_ways_is_malformed(old: bytes, new: bytes, status: int) -> None:
+    """Other versions and forms, two lengths, bare line ends, folds, control characters: each has its refusal."""
+    with pytest.raises(MalformedHead) as refused:
         parse_request(replaced(old, new))
+    assert refused.value.refusal.status == status
+
+
+@pytest.mark.parametrize(
+    ("first", "host", "method", "target", "version"),
+    [
+        (b"GET / HTTP/1.0", b"", "GET", "/", "1.0"),
+        (b"GET /a|b?{c}^ HTTP/1.0", b"Host: [::1]:9\r\n", "GET", "/a|b?{c}^", "1.0"),
+        (b"OPTIONS * HTTP/1.1", b"Host: 127.0.0.1:9124\r\n", "OPTIONS", "*", "1.1"),
+        (b"M-SEARCH //a HTTP/1.1", b"Host: my_host.\r\n", "M-SEARCH", "//a", "1.1"),
+    ],
+)
+def test_what_is_plain_http_is_parsed_too(first: bytes, host: bytes, method: str, target: str, version: str) -> None:
+    """HTTP/1.0 without a Host, any method, and an asterisk for OPTIONS."""
+    head = parse_request(first + b"\r\n" + host + b"Content-Length: 5\r\nX: \xff")
+    assert (head.method, head.target, head.version) == (method, target, version)
+    assert not head.asks_for_websocket
+    assert encode_fields([("X", head.headers["X"])]) == [(b"X", b"\xff")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Upgrade: WebSocket", b"Upgrade: h2c"),
+        (b"Connection: keep-alive, Upgrade", b"Connection: keep-alive"),
+        (b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+)
+def test_what_does_not_ask_for_a_websocket_is_plain_http(old: bytes, new: bytes) -> None:
+    """Another upgrade, one that Connection does not name, or one in HTTP/1.0 is none."""
+    assert parse_request(HANDSHAKE).asks_for_websocket
+    assert not parse_request(replaced(old, new)).asks_for_websocket
 
 
 @pytest.mark.parametrize(
     ("old", "new", "status"),
     [
-        (b"Upgrade: WebSocket", b"Upgrade: h2c", HTTPStatus.UPGRADE_REQUIRED),
-        (b"Connection: keep-alive, Upgrade", b"Connection: keep-alive", HTTPStatus.UPGRADE_REQUIRED),
+        (b"GET ", b"POST ", HTTPStatus.BAD_REQUEST),
         (b"Version: 13", b"Version: 12", HTTPStatus.UPGRADE_REQUIRED),
+        (b"Version: 13", b"Version: 13\r\nSec-WebSocket-Version: 13", HTTPStatus.UPGRADE_REQUIRED),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ=", HTTPStatus.BAD_REQUEST),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"not base64!", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Content-Length: 5\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Transfer-Encoding: chunked\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Sec-WebSocket-Protocol: a b\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Sec-WebSocket-Protocol: a, \xc3\xa4\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"X: \xff\r\nHost: ", HTTPStatus.BAD_REQUEST),
     ],
 )
-def test_a_request_that_is_no_handshake_is_refused(old: bytes, new: bytes, status: HTTPStatus) -> None:
-    """What asks for no WebSocket gets 426, what asks wrongly 400."""
+def test_a_bad_handshake_is_refused(old: bytes, new: bytes, status: HTTPStatus) -> None:
+    """What asks for another version gets 426; a body, a bad key and what picows could not write get 400."""
     with pytest.raises(Refusal) as refusal:
         check_handshake(parse_request(replaced(old, new)))
     assert refusal.value.status is status
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_head_is_gathered_from_reads_of_any_size(size: int) -> None:
+    """Where the reads end makes no difference, and what comes behind the head is kept as it is."""
+    stream = b"\r\n" + HANDSHAKE + b"\r\n\r\n\x81\x00\n\r\x00"
+    reader, found, rest = HeadReader(check_line=parse_request_line), None, b""
+    for start in range(0, len(stream), size):
+        piece = stream[start : start + size]
+        if found is None:
+            found = reader.feed(piece)
+            rest = found[1] if found else b""
+        else:
+            rest += piece
+    assert found is not None and found[0] == HANDSHAKE
+    assert rest == b"\x81\x00\n\r\x00"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [
+        (b"\r\n\r\n", 400),
+        (b"\n", 400),
+        (b" GET / HTTP/1.1", 400),
+        (b"\x16\x03\x01\x02", 400),
+        (b"\x00", 400),
+        (b"GET /\r\n", 400),
+        (b"GET / HTTP/1.1\n", 400),
+        (b"GET / HTTP/1.1\rX", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: \x00", 400),
+        (b"PRI * HTTP/2.0\r\n", 505),
+        (b"CONNECT a:1 HTTP/1.1\r\n", 501),
+        (b"GET /" + b"a" * HEAD_LIMIT, 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * HEAD_LIMIT, 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * HEAD_LIMIT + b"\r\n", 431),
+    ],
+)
+def test_what_can_be_no_head_any_more_is_refused_at_once(beginning: bytes, status: int) -> None:
+    """Nobody waits for the end of what is no head: HTTP/0.9, HTTP/2, TLS, bare line ends, too much of it."""
+    for size in (1, len(beginning)):
+        reader = HeadReader(check_line=parse_request_line)
+        with pytest.raises(MalformedHead) as refused:
+            for start in range(0, len(beginning), size):
+                assert reader.feed(beginning[start : start + size]) is None
+        assert refused.value.refusal.status == status
+
+
+def test_a_head_of_exactly_the_limit_is_taken() -> None:
+    """The empty line is counted, what is behind it is not; one byte more is too much."""
+    head = b"GET / HTTP/1.1\r\nX: "
+    fill = HEAD_LIMIT - len(head) - 4
+    found = HeadReader().feed(head + b"a" * fill + b"\r\n\r\n" + b"b" * 9)
+    assert found == (head + b"a" * fill, b"b" * 9)
+    with pytest.raises(MalformedHead):
+        HeadReader().feed(head + b"a" * (fill + 1) + b"\r\n\r\n")
 
 
 def test_only_end_to_end_headers_pass() -> None:
     """What Connection names, what belongs to the handshake, and what this protocol says stays behind."""
     headers = CIMultiDict(
         {
-            "Connection": "upgrade, X-Secret",
             "X-Secret": "1",
             "Cookie": "a=b",
             "Sec-WebSocket-Key": "k",
@@ -100,6 +249,9 @@ def test_only_end_to_end_headers_pass() -> None:
             "X-Connection-Id": "an-id-of-some-length",
             "Keep-Alive": "5",
             "X-Replay-Id": "mine",
+            "X_Reconnect_Id": "an-id-of-some-length",
+            "x-secret_": "2",
+            "Connection": "upgrade, X-Secret, x_secret-",
         }
     )
     assert end_to_end(headers) == [("Cookie", "a=b"), ("X-Replay-Id", "mine")]
@@ -115,7 +267,36 @@ def test_forwarded_headers_are_appended_to() -> None:
     }
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.0 101 x", b"HTTP/1.1 99 x", b"HTTP/1.1 101 x\nA: b", b"ICY 200 OK"])
+def test_forwarded_headers_cannot_be_spoofed_with_an_underscore() -> None:
+    """CGI and WSGI take X_Forwarded_For for X-Forwarded-For; a client's own does not pass beside ours."""
+    head = parse_request(b"GET / HTTP/1.0\r\nX_Forwarded_For: 6.6.6.6\r\nx-forwarded_host: evil")
+    assert forwarded(head, "127.0.0.1", "https") == [("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "https")]
+
+
+def test_trailers_that_belong_in_a_head_do_not_pass() -> None:
+    """A server that merges trailers into its headers is not told by them who asks, or what for."""
+    trailers = [(b"X-Sum", b"1"), (b"Authorization", b"a"), (b"Content-Length", b"5"), (b"X_Forwarded_For", b"6.6.6.6")]
+    assert end_to_end_trailers([*trailers, (b"X-Reconnect-Id", b"0123456789abcdef")]) == [(b"X-Sum", b"1")]
+    with pytest.raises(MalformedHead):
+        end_to_end_trailers([(b"X", b"\x01")])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 101 x",
+        b"HTTP/1.1 99 x",
+        b"HTTP/1.1 101 x\nA: b",
+        b"HTTP/1.1 200 OK\r\nA: b\rC: d",
+        b"HTTP/1.1 200 OK\r\nA: b\nC: d",
+        b"HTTP/1.1 200 OK\r\nA: b\x00",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n c",
+        b"HTTP/1.1 200 O\x00K",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        b"ICY 200 OK",
+    ],
+)
 def test_a_response_that_is_not_http_1_1_is_malformed(head: bytes) -> None:
     """An upstream that answers in something else is not understood by guessing."""
     with pytest.raises(MalformedHead):

@@ -1,0 +1,112 @@
+"""Who may ask for what: the origins whose pages may connect, and the paths that may be asked for.
+
+Both are allow lists; an empty one allows everything. Whatever they say, a path that could climb out of its upstream's
+base path is refused, in every spelling that some server resolves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import unquote_to_bytes
+
+from ..core.wire import Refusal, bad_request
+from .head import RequestHead
+
+#: scheme://host[:port], as RFC 6454 section 6.2 writes an origin; the host may begin with `*.`.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+#: What the bytes of a path mean depends on the server: encoded slashes and percent signs, backslashes, NUL.
+_AMBIGUOUS = re.compile(rb"%(2f|5c|25|00)|\\", re.IGNORECASE)
+#: A path that is encoded more often than this hides something, and costs time to decode.
+LAYERS = 3
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def check_origin_pattern(text: str) -> str:
+    """Return an allowed origin in lower case, as browsers write them.
+
+    Raises:
+        ValueError: it is neither an origin nor a pattern of some; the message is a sentence for the user.
+    """
+    pattern = text.lower()
+    if pattern in ("*", "null") or _ORIGIN.fullmatch(pattern):
+        return pattern
+    hint = "write https://app.example.com, https://*.example.com, null or *"
+    raise ValueError(f"{text!r} is not an origin (a scheme, a host and perhaps a port, without a path): {hint}")
+
+
+def check_path_pattern(text: str) -> str:
+    """Return an allowed path, or the beginning of some with `*` behind it.
+
+    Raises:
+        ValueError: it is none; the message is a sentence for the user.
+    """
+    hint = "write /chat for one path, or /chat/* for all that begin so"
+    path = text.removesuffix("*")
+    if text != "*" and (not re.fullmatch(r"/[!-~]*", path) or "*" in path or "?" in path or "#" in path):
+        raise ValueError(f"{text!r} is not a path: {hint}")
+    if _AMBIGUOUS.search(path.encode()) or _BAD_ESCAPE.search(path.encode()) or _has_dots(path.encode()):
+        raise ValueError(f"{text!r} has dot segments, or escapes that servers read in different ways: {hint}")
+    return text
+
+
+def check_origin(head: RequestHead, allowed: Sequence[str]) -> None:
+    """Check the origin of the page that a handshake comes from, where it comes from one (RFC 6455 section 10.2).
+
+    A request without Origin does not come from a browser's page, and whoever can send what they like could send an
+    allowed one: the check protects users of browsers, not the server from other programs.
+
+    Raises:
+        Refusal: 403, the origin is not allowed.
+    """
+    origins = head.headers.getall("Origin", ())
+    if allowed and origins and not (len(origins) == 1 and _origin_allowed(origins[0].lower(), allowed)):
+        detail = "pages of this origin may not connect here"
+        raise Refusal(HTTPStatus.FORBIDDEN, "origin-not-allowed", detail)
+
+
+def _origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
+    for pattern in allowed:
+        if pattern in ("*", origin):
+            return True
+        scheme, wild, domain = pattern.partition("*.")
+        # A host that only ends alike (evilexample.com) lacks the dot; one with a / or @ in it is no host.
+        if wild and origin.startswith(scheme) and origin.endswith(f".{domain}") and _ORIGIN.fullmatch(origin):
+            return True
+    return False
+
+
+def check_path(head: RequestHead, allowed: Sequence[str]) -> None:
+    """Check what a request asks for: no path that climbs, and only what is allowed where there is a list.
+
+    Raises:
+        Refusal: 400 where the path has dot segments or, with a list, could be read in two ways; 403 where it is not on
+            the list.
+    """
+    path = head.target.partition("?")[0].encode("ascii")
+    if _has_dots(path):
+        raise bad_request("the path has . or .. segments: a client resolves them before it asks")
+    if not allowed:
+        return
+    if _AMBIGUOUS.search(path) or _BAD_ESCAPE.search(path):
+        raise bad_request("the path has escapes or characters that servers read in different ways")
+    plain = unquote_to_bytes(path)
+    if not any(_path_allowed(plain, pattern) for pattern in allowed):
+        raise Refusal(HTTPStatus.FORBIDDEN, "path-not-allowed", "this path is not served here")
+
+
+def _path_allowed(path: bytes, pattern: str) -> bool:
+    plain = unquote_to_bytes(pattern.removesuffix("*"))
+    return path.startswith(plain) if pattern.endswith("*") else path == plain
+
+
+def _has_dots(path: bytes) -> bool:
+    """Tell whether a path has a segment . or .. for any server: one that decodes twice, knows \\ or cuts at `;`."""
+    layers = 0
+    while (decoded := unquote_to_bytes(path)) != path:
+        path = decoded
+        layers += 1
+        if layers > LAYERS:
+            return True
+    return any(segment.partition(b";")[0] in (b".", b"..") for segment in re.split(rb"[/\\]", path))

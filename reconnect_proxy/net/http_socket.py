@@ -1,0 +1,263 @@
+"""A connection that speaks HTTP/1.1, on either side of the proxy: read and written event by event, with backpressure.
+
+    bytes -> HttpSocket -> our parser: the head             read_response, begin_request
+                        -> h11: where the body ends         next_event
+    bytes <- HttpSocket <- h11 <- events                    send
+
+h11 reads heads more kindly than a proxy may (bare line feeds, folded lines). So heads are parsed by `head`, and h11 is
+told of each only what it needs to find the end of its body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from typing import cast
+
+import h11
+
+from .head import HEAD_LIMIT, HeadReader, MalformedHead, RequestHead, ResponseHead, has_token, parse_response
+from .tls_transport import TlsFailed, TlsTransport
+
+#: Bytes that may wait here to be read, and bytes that may wait to be written, before the other side is held up.
+READ_BUFFER = 64 * 1024
+WRITE_BUFFER = 64 * 1024
+#: Seconds in which a peer may still read its last answer, while what it goes on sending is thrown away.
+LINGER = 1.0
+
+#: SO_LINGER on, for 0 seconds: the connection ends with a reset.
+_RESET = struct.pack("ii", 1, 0)
+#: All that h11 has to know of a head: where its body ends.
+_FRAMING = ("Content-Length", "Transfer-Encoding")
+
+
+class Lost(ConnectionError):
+    """The connection is gone, or ended in the middle of a message."""
+
+
+class HttpSocket(asyncio.Protocol):
+    """The protocol object of one connection, until it ends or `detach` gives it up."""
+
+    def __init__(self, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+        """Make a socket in the `role` that the proxy plays on it."""
+        self.http = h11.Connection(role, max_incomplete_event_size=HEAD_LIMIT)
+        # The peer has said that it sends no more, or is gone.
+        self.ended = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        # Wakes `read`, and `_drained`.
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._eof = False
+        self._paused = False
+        # Why the connection is gone; None while it is there.
+        self._lost: str | None = None
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came until it is asked for, and stop reading when that is much."""
+        self._received += data
+        self._arrived.set()
+        if len(self._received) > READ_BUFFER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Take note that the peer sends no more. It may still read, but for TLS, which has no such thing."""
+        self._eof = True
+        self._arrived.set()
+        self.ended.set()
+        return self.transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Take note that the connection is gone."""
+        self._lost = str(error) if isinstance(error, TlsFailed) else f"the connection was lost{_why(error)}"
+        self._arrived.set()
+        self._writable.set()
+        self.ended.set()
+
+    def pause_writing(self) -> None:
+        """Take note that the peer reads less than it is sent."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Take note that the peer has caught up."""
+        self._writable.set()
+
+    async def start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS on a connection that was just made.
+
+        Raises:
+            ValueError: `host` is no name that a certificate could be for.
+            Lost: TLS could not be agreed upon.
+        """
+        established = asyncio.Event()
+        self._transport = TlsTransport(transport, self, context, host, established.set)
+        waits = [asyncio.ensure_future(event.wait()) for event in (established, self.ended)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not established.is_set():
+            raise Lost(self._lost or "the connection was lost in the TLS handshake")
+
+    # Reading.
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection."""
+        assert self._transport is not None, "the protocol of a connection that was made"
+        return self._transport
+
+    async def read(self) -> bytes:
+        """Return what has come, once something has; nothing at the end of the stream.
+
+        Raises:
+            Lost: the connection is gone, and did not end as it should.
+        """
+        while not self._received:
+            if self._eof:
+                return b""
+            if self._lost is not None:
+                raise Lost(self._lost)
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = bytes(self._received)
+        self._received.clear()
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+        return data
+
+    def begin_request(self, head: RequestHead, rest: bytes) -> None:
+        """Take the head of a client's request, which was read already, and what came behind it."""
+        close = ["Connection: close"] if has_token(head.headers, "Connection", "close") else []
+        self._begin([f"{head.method} / HTTP/{head.version}", "Host: proxy", *close], head)
+        self._received[:0] = rest
+
+    async def read_response(self) -> ResponseHead:
+        """Read the head of the next response, interim ones (1xx) included.
+
+        Raises:
+            MalformedHead: it is none.
+            Lost: the connection ended before it was whole.
+        """
+        reader = HeadReader()
+        found = None
+        while found is None:
+            data = await self.read()
+            if not data:
+                raise Lost("the connection ended before an answer had come")
+            found = reader.feed(data)
+        self._received[:0] = found[1]
+        head = parse_response(found[0])
+        if head.status == 101:
+            raise MalformedHead("it has changed the protocol, which nobody asked for")
+        if head.status >= 200:
+            self._begin([f"HTTP/1.1 {head.status} "], head)
+        return head
+
+    def _begin(self, lines: list[str], head: RequestHead | ResponseHead) -> None:
+        lines += [f"{name}: {value}" for name in _FRAMING for value in head.headers.getall(name, ())]
+        self.http.receive_data("\r\n".join([*lines, "", ""]).encode("ascii"))
+        event = self.http.next_event()
+        assert isinstance(event, (h11.Request, h11.Response)), "a head that was checked"
+
+    async def next_event(self) -> h11.Data | h11.EndOfMessage:
+        """Return the next part of a body, or its end.
+
+        Raises:
+            h11.RemoteProtocolError: it is malformed, or ends too soon.
+            Lost: the connection is gone.
+        """
+        while (event := self.http.next_event()) is h11.NEED_DATA:
+            self.http.receive_data(await self.read())
+        assert isinstance(event, (h11.Data, h11.EndOfMessage)), "nothing else comes behind a head"
+        return event
+
+    # Writing.
+
+    async def send(self, event: h11.Event, patience: float) -> None:
+        """Write an event, and wait while the peer has too much to read.
+
+        Raises:
+            Lost: the connection is gone.
+            TimeoutError: the peer has read nothing for `patience` seconds.
+        """
+        if self._lost is not None:
+            raise Lost(self._lost)
+        data = self.http.send(event)
+        if data:
+            self.transport.write(data)
+        await self._drained(patience)
+
+    async def _drained(self, patience: float) -> None:
+        while not self._writable.is_set():
+            waiting = self.transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._writable.wait()
+            except TimeoutError:
+                if self.transport.get_write_buffer_size() >= waiting:
+                    raise
+        if self._lost is not None:
+            raise Lost(self._lost)
+
+    # The end.
+
+    @property
+    def reusable(self) -> bool:
+        """Whether both messages have ended, and neither side has said that they were the last."""
+        states = self.http.states.values()
+        return all(state is h11.DONE for state in states) and self._lost is None and not self._eof
+
+    def detach(self) -> bytes:
+        """Stop reading for good, and return what was read and belongs to the next request."""
+        if not self._paused:
+            self.transport.pause_reading()
+        return self.http.trailing_data[0] + bytes(self._received)
+
+    async def finish(self, patience: float) -> None:
+        """End the connection behind what was sent.
+
+        A socket that is closed while the peer still sends is reset, and what the peer has not read by then is lost to
+        it: the answer. So first only our half is closed, and for a second what comes is thrown away.
+
+        Raises:
+            Lost: the connection is gone.
+            TimeoutError: the peer has read nothing for `patience` seconds.
+        """
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(high=0)
+        await self._drained(patience)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            try:
+                async with asyncio.timeout(LINGER):
+                    while await self.read():
+                        pass
+            except (Lost, TimeoutError):
+                pass
+        self.transport.close()
+
+    def cut(self) -> None:
+        """End the connection so that a message that has begun looks truncated, also where only its end would end it."""
+        if self._transport is not None and not self._transport.is_closing():
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+
+
+def _why(error: Exception | None) -> str:
+    return f" ({error})" if error else ""
