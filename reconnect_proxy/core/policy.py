@@ -95,8 +95,8 @@ class Policy:
     def deflate(self) -> bool:
         """Whether permessage-deflate (RFC 7692) may be agreed on.
 
-        Not where the proxy looks for control messages. Not where a hook reads messages: `compression` is False then. Not
-        in a shared session, where one client's corrupt message would cost all of them their upstream.
+        Not where the proxy looks for control messages. Not where a hook reads messages: `compression` is False then.
+        Not in a shared session, where one client's corrupt message would cost all of them their upstream.
         """
         return self.compression and not self.shared and self.gate.kind is GateKind.OPEN
 
