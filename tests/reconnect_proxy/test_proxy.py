@@ -267,3 +267,31 @@ async def test_no_more_than_max_dials_shake_hands_with_an_upstream_at_a_time() -
         async with Proxy(upstream=url, listen=ANY_PORT, max_dials=3) as proxy, AsyncExitStack() as stack:
             clients = await asyncio.gather(*(stack.enter_async_context(connect(proxy.url)) for _ in range(20)))
             assert (len(clients), peak) == (20, 3)
+
+
+async def test_clients_that_leave_while_their_upstream_is_dialled_leave_no_turn_behind() -> None:
+    """Whether their dial had begun or was waiting; the next client gets through at once."""
+    silent = asyncio.Event()
+
+    async def hold(connection: ServerConnection, request: object) -> None:
+        await silent.wait()
+
+    served = Upstream()
+    async with serve(served.handle, "127.0.0.1", 0, process_request=hold) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Proxy(upstream=url, listen=ANY_PORT, max_dials=2, grace=0) as proxy:
+            clients = [asyncio.create_task(connected(proxy.url)) for _ in range(6)]
+            await until(lambda: (proxy.upstreams()[0].dials_running, proxy.upstreams()[0].dials_waiting) == (2, 4))
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+            await until(lambda: not proxy.sessions())
+            assert (proxy.upstreams()[0].dials_running, proxy.upstreams()[0].dials_waiting) == (0, 0)
+            silent.set()
+            assert await echoed(proxy.url, "hello") == ["hello"]
+
+
+async def connected(url: str) -> None:
+    """Connect, and stay."""
+    async with connect(url):
+        await asyncio.get_running_loop().create_future()
