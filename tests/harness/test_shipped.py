@@ -26,10 +26,10 @@ def test_a_shipped_scenario_is_in_order(path: Path) -> None:
     assert f"[`{chosen.name}`](../scenarios/{path.name})" in DOCUMENT.read_text()
 
 
-def test_all_of_them_take_less_than_six_minutes() -> None:
+def test_all_of_them_take_less_than_seven_minutes() -> None:
     """By what they say; one after the other."""
     lasting = [storyboard.seconds(scenario.load(path)) + BESIDE for path in scenario.shipped().values()]
-    assert sum(lasting) < 6 * 60
+    assert sum(lasting) < 7 * 60
 
 
 def test_the_documents_know_every_key() -> None:
