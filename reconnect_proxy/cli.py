@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, get_origin
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from types import FrameType
+from typing import Any, NoReturn, get_origin
 
 import click
 import uvloop
@@ -108,12 +110,28 @@ def configure(config: str | None, **flags: object) -> Config:
 
 
 def _run(**flags: Any) -> int:
-    # Hooks may lie in the working directory; what is installed goes before it.
-    sys.path.append("")
-    settings = configure(**flags)
-    start_logging(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings))
+    with _leaving_at_a_signal():
+        # Hooks may lie in the working directory; what is installed goes before it.
+        sys.path.append("")
+        settings = configure(**flags)
+        start_logging(settings.log_format, settings.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings))
+
+
+@contextmanager
+def _leaving_at_a_signal() -> Iterator[None]:
+    """Exit with 0 at a stop signal for as long as there is nothing to stop: `serve` takes its own care of them."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 serve_command = click.Command(
@@ -173,6 +191,10 @@ async def serve(config: Config) -> int:
             await signals.get()
             logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.sessions())}})
             await _first_of(proxy.drain(config.drain), signals.get())
+            # Before the admin listener goes: it says to the end that this proxy is not ready.
+            stopped = await proxy.stop()
+            level = logging.WARNING if stopped.undelivered_c2u or stopped.undelivered_u2c else logging.INFO
+            logger.log(level, "stopped", extra={"fields": stopped._asdict()})
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)

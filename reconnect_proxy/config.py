@@ -384,7 +384,9 @@ class Config(BaseModel):
     max_http: Annotated[int, BeforeValidator(_count)] = _option(
         1000, "N", "Plain HTTP connections at a time; a request on a further one gets a 503."
     )
-    drain: Seconds = _option(5.0, "DURATION", "How long a stop waits for what is still owed to peers.")
+    drain: Seconds = _option(
+        5.0, "DURATION", "How long a stop waits for what is still owed to peers; closing takes up to 2 s more."
+    )
     admin: Annotated[Address | None, BeforeValidator(_address_or_off)] = _option(
         None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served."
     )

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import hmac
 import socket
-import time
 from collections.abc import Collection
 from http import HTTPStatus
 from types import TracebackType
@@ -38,11 +37,14 @@ from .net.reach import reach
 from .net.relay_http import HttpRelay, HttpSettings
 from .net.tls import Tls
 from .sessions import SessionInfo, info_of
+from .stopping import Backlog, Stopped, wait_until
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
 #: Seconds for which an upstream that has answered a handshake counts as there, though it carries no session any more.
 RECENTLY = 10.0
+#: Seconds before that in which peers may confirm what they were sent last.
+SETTLE = 1.0
 #: Connections that may wait to be accepted: after an outage clients come back all at once.
 BACKLOG = 4096
 
@@ -77,8 +79,9 @@ class Proxy:
         self.tls = Tls(self.config.tls_files)
         self.allow_origin = self.config.allow_origin
         self.allow_path = self.config.allow_path
-        # No new sessions are made any more.
+        # No new sessions are made any more; and those that there are take no more messages.
         self.draining = False
+        self._settling = False
         self._observe = observe or _ignore
         # What is no WebSocket.
         self.http = HttpRelay(_http_settings_of(self.config), lambda: self.pool, self.tls, self._observe, self.refused)
@@ -127,30 +130,35 @@ class Proxy:
             self._shared.open()
 
     async def drain(self, seconds: float) -> None:
-        """Make no new sessions, and wait until nothing is owed to any peer, or the time is over.
+        """Make no new sessions, and wait until all has arrived that was accepted so far, or the time is over.
 
-        Clients may still come back to their sessions meanwhile. `stop` then ends those that are left.
+        The sessions go on meanwhile, and clients may come back to them: the talk of peers that are there does not keep
+        this from ending, what is kept for one that is not does (see `Backlog`). In the end the sessions take no more
+        messages, and SETTLE seconds at the most go by until the last ones are confirmed. Then `stop` loses nothing.
         """
         self.draining = True
         self.http.drain()
-        deadline = time.monotonic() + seconds
-        # An event instead would have to be set on the path of every message.
-        while time.monotonic() < deadline and (  # noqa: ASYNC110
-            self.http.busy or any(context.c2u or context.u2c for context in self._alive)
-        ):
-            await asyncio.sleep(0.02)
+        backlog = Backlog(self._alive)
+        await wait_until(lambda: not self.http.busy and backlog.delivered(self._alive), seconds)
+        self._settling = True
+        for leg in list(self.legs):
+            leg.settle()
+        await wait_until(lambda: all(link.settled for context in self._alive for link in context.links), SETTLE)
 
-    async def stop(self) -> None:
-        """Close the listener and end all sessions: clients are closed with 1012 "service restart"."""
+    async def stop(self) -> Stopped:
+        """Close the listener and end all sessions: clients are closed with 1012 "service restart".
+
+        Returns what was not delivered. After a `drain` that is what could not be in its time; without one it is also
+        what was still on its way.
+        """
         self.draining = True
         if self._server is not None:
             self._server.close()
         await self.http.stop()
-        for context in list(self._alive):
+        ended = list(self._alive)
+        for context in ended:
             context.close(1012, "service restart")
-        deadline = time.monotonic() + GOODBYE
-        while (self.legs or self._waiting) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not self.legs and not self._waiting, GOODBYE)
         for leg in list(self.legs):
             leg.abort()
         for acceptor in list(self._waiting):
@@ -158,6 +166,9 @@ class Proxy:
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
+        return Stopped(
+            len(ended), sum(each.undelivered_c2u for each in ended), sum(each.undelivered_u2c for each in ended)
+        )
 
     def reload_tls(self) -> None:
         """Read the certificates anew; what will not do is left as it was. How it went is told by events.
@@ -203,6 +214,8 @@ class Proxy:
         Raises:
             Refusal: PROTOCOL.md section 3.
         """
+        if self._settling:
+            raise _stopping()
         claim = request.claim
         if self._policy.mode is Mode.RECEIVER:
             shared = self._shared
@@ -233,7 +246,7 @@ class Proxy:
 
     def _open_new(self, request: Request, shared: bool) -> Context:
         if self.draining:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
+            raise _stopping()
         limit = self.config.max_sessions
         if limit is not None and len(self._alive) >= limit:
             detail = f"there are {limit} sessions, and no more are allowed"
@@ -336,6 +349,10 @@ class Receiver(Proxy):
     def __init__(self, *, observe: Observe | None = None, **options: Any) -> None:
         """Make a receiver; `options` are those of `Config` but for the mode."""
         super().__init__(observe=observe, mode=Mode.RECEIVER, **options)
+
+
+def _stopping() -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
 
 
 def _ignore(event: object) -> None:

@@ -237,6 +237,16 @@ class Context:
         return None if self.incoming else self._away_since
 
     @property
+    def links(self) -> list[Link]:
+        """The links of both legs."""
+        return [*self.incoming] if self.upstream.link is None else [*self.incoming, self.upstream.link]
+
+    @property
+    def outboxes(self) -> list[Outbox]:
+        """All that is owed: one outbox for the upstream, and one for each client, or for the one that is to come."""
+        return [self.c2u, *([client.outbox for client in self.incoming] or [self.u2c])]
+
+    @property
     def resumable(self) -> bool:
         """Whether a client may (still) attach: the session has not lost its client for good."""
         return self._policy.resumable and self.state is not State.ENDED and self._owed_to is not LegName.UPSTREAM

@@ -127,6 +127,7 @@ class Link:
         "opened_at",
         "outbox",
         "paused",
+        "settling",
         "wants_control",
     )
 
@@ -152,6 +153,8 @@ class Link:
         self.dead = False
         # Not read, for backpressure; `regulate` decides.
         self.paused = False
+        # Gets no more messages: see `settle`.
+        self.settling = False
         # Breaks RFC 6455: sends data, answers no Ping.
         self.mute = False
         self.opened_at = clock.time()
@@ -303,7 +306,7 @@ class Link:
 
     def regulate(self, pause: bool) -> None:
         """Stop or resume reading the socket."""
-        if pause is not self.paused:
+        if pause is not self.paused and not self.settling:
             self.paused = pause
             now = self._clock.time()
             if pause:
@@ -314,6 +317,21 @@ class Link:
                 self._moved_at = now
                 self._tokens = [(n, at + now - max(at, self._paused_at)) for n, at in self._tokens]
                 self.leg.resume_reading()
+
+    def settle(self) -> None:
+        """Ask for the Pongs that confirm what was sent, and have the socket read for them, whatever is full.
+
+        Its owner gives the link no more messages, and answers no more Pings: that would be a promise.
+        """
+        if not self.dead:
+            self.regulate(False)
+            self.settling = True
+            self.ask()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be had from this link: all that it can carry is confirmed, or it is dead."""
+        return self.dead or not (self.outbox.unconfirmed or (self.open and self.outbox.pending))
 
     def die(self) -> None:
         """Make the link dead: what it had sent and not confirmed is pending again, and its timers are gone."""

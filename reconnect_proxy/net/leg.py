@@ -119,6 +119,7 @@ class WebSocketLeg(WSListener):
         "_legs",
         "_max_message",
         "_opcode",
+        "_settling",
         "_size",
         "_stuck",
         "deflate",
@@ -152,6 +153,8 @@ class WebSocketLeg(WSListener):
         self._size = 0
         # Drops the socket if the closing handshake takes too long.
         self._closing: asyncio.TimerHandle | None = None
+        # Not closed yet, but no messages are taken any more.
+        self._settling = False
 
     # What picows calls.
 
@@ -175,7 +178,9 @@ class WebSocketLeg(WSListener):
         kind = frame.msg_type
         link = self.link
         if link is None or self._closing is not None:
-            if kind == WSMsgType.CLOSE:
+            if self._settling and link is not None:
+                self._on_frame_settling(kind, frame, link)
+            elif kind == WSMsgType.CLOSE:
                 # The peer's half of the closing handshake that this side began.
                 transport.disconnect()
             return
@@ -282,7 +287,8 @@ class WebSocketLeg(WSListener):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; the socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
-        if self._closing is None:
+        if self._closing is None or self._settling:
+            self._settling = False
             self._await_end()
             self._send_close(code, reason)
             # The peer's answer must be read, whatever comes before it.
@@ -352,6 +358,24 @@ class WebSocketLeg(WSListener):
             link.on_message(opcode, payload)
 
     # The rest of RFC 6455.
+
+    def settle(self) -> None:
+        """Take no more messages, so that the last ones can be confirmed before the session is closed.
+
+        What the peer says from now on counts as not received: it gets no Pong, which would promise the opposite. A
+        socket that is not closed within CLOSE_TIMEOUT is dropped.
+        """
+        if self.link is not None and self._closing is None:
+            self._settling = True
+            self._await_end()
+            self.link.settle()
+
+    def _on_frame_settling(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
+        if kind == WSMsgType.PONG:
+            link.on_pong(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.CLOSE:
+            self._settling = False
+            self._on_close(frame)
 
     def _on_fragment(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
         """Put a fragmented message together (RFC 6455 section 5.4)."""

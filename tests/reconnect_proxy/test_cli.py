@@ -206,7 +206,10 @@ async def test_the_ready_line_and_a_clean_stop(nobody: str, number: signal.Signa
         proxy.process.send_signal(number)
         code, rest = await proxy.ends()
     assert code == 0
-    assert [line.split(" ", 2)[2] for line in rest.splitlines()] == ["INFO stopping drain=5.0 sessions=0"]
+    assert [line.split(" ", 2)[2] for line in rest.splitlines()] == [
+        "INFO stopping drain=5.0 sessions=0",
+        "INFO stopped sessions=0 undelivered_c2u=0 undelivered_u2c=0",
+    ]
 
 
 async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(nobody: str) -> None:
@@ -229,7 +232,7 @@ async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(nobody: s
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "service restart")
     assert code == 0
-    assert "undelivered_c2u=1" in rest
+    assert "WARNING stopped sessions=1 undelivered_c2u=1 undelivered_u2c=0" in rest
 
 
 async def test_events_are_logged_as_json_and_counted(nobody: str) -> None:

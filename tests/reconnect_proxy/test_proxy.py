@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -159,6 +160,47 @@ async def test_drain_waits_for_what_is_owed_and_admits_nobody_new() -> None:
         async with connect(f"{proxy.url}/?connection-id={ID}") as client:
             assert await client.recv() == "late"
             await draining
+
+
+async def test_talk_that_goes_on_does_not_keep_a_drain_from_ending() -> None:
+    """Of that something is always on its way; what is on its way in the end is confirmed before clients are closed."""
+    async with upstream() as served, Proxy(upstream=served.url, listen=ANY_PORT) as proxy, connect(proxy.url) as client:
+        heard: list[str | bytes] = []
+
+        async def talk() -> None:
+            for number in itertools.count():
+                await client.send(f"{number}")
+                await asyncio.sleep(0)
+
+        async def listen() -> None:
+            async for message in client:
+                heard.append(message)
+
+        talking, listening = asyncio.create_task(talk()), asyncio.create_task(listen())
+        await until(lambda: len(heard) > 100)
+        await proxy.drain(3600)
+        stopped = await proxy.stop()
+        with pytest.raises(ConnectionClosed):
+            await listening
+        with pytest.raises(ConnectionClosed):
+            await talking
+        assert stopped == (1, 0, 0)
+        assert client.close_code == 1012
+        assert heard == [f"{number}" for number in range(len(heard))]
+
+
+async def test_what_could_not_be_delivered_is_said_when_all_has_stopped() -> None:
+    """A stop waits no longer than it is told to for an upstream that is not there."""
+    async with Proxy(upstream="ws://127.0.0.1:1", listen=ANY_PORT) as proxy, connect(proxy.url) as client:
+        await client.send("a")
+        await client.send("b")
+        await (await client.ping())
+        await proxy.drain(0.1)
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{proxy.url}/?connection-id={ID}")
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers["Retry-After"] == "1"
+        assert await proxy.stop() == (1, 2, 0)
 
 
 async def test_stop_closes_clients_with_1012() -> None:

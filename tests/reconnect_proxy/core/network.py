@@ -103,6 +103,8 @@ class SimLeg:
         self.paused = False
         self.closing = False
         self.gone = False
+        # Takes no messages any more, and answers no Pings.
+        self.deaf = False
         self.controls: list[bytes] = []
         # The number of the message that must come next on this link; set when the link begins.
         self.next = 0

@@ -279,11 +279,13 @@ class SessionMachine(RuleBasedStateMachine):
         upstream.on_failed(dial, Failure("refused"))
 
     @precondition(lambda self: self.steps > 10)
-    @rule(who=names, how=st.sampled_from([1000, 4001, "too big", "stop"]))
+    @rule(who=names, how=st.sampled_from([1000, 4001, "too big", "stop", "settle"]))
     def finale(self, who: str, how: int | str) -> None:
         """Something happens that may end the session: a goodbye, a message above the limit, the proxy's own stop."""
         peer = self._named(who)
-        if how == "stop":
+        if how == "settle":
+            self._settle_and_stop()
+        elif how == "stop":
             self.cause = True
             self.context.close(1012, "service restart")
         elif peer.socket is not None and isinstance(how, int):
@@ -452,6 +454,22 @@ class SessionMachine(RuleBasedStateMachine):
         pushed = [self.last_control] if self.replay and self.last_control and not socket.link.dead else []
         assert socket.leg.controls[: len(pushed)] == pushed
 
+    def _settle_and_stop(self) -> None:
+        """The proxy is told to stop: first all that it has accepted is confirmed, where network and peer allow that."""
+        for socket in self.sockets:
+            if socket.link is not None and not socket.link.dead:
+                socket.leg.deaf = True
+                socket.link.settle()
+        self.flush()
+        for socket in self.sockets:
+            link = socket.link
+            carries = link is not None and not link.dead and not socket.silent and not socket.broken
+            if carries and socket.leg.writable and socket.peer.answers_pings:
+                assert link is not None
+                assert link.settled
+        self.cause = True
+        self.context.close(1012, "service restart")
+
     def _settle(self, socket: Socket, stated: int | None) -> None:
         """Say where a new link must begin: with what, by then, is not confirmed."""
         self._believe_mute_peers()
@@ -478,7 +496,7 @@ class SessionMachine(RuleBasedStateMachine):
             before = self._fingerprint()
             self._give(socket, link, frame)
             assert self._fingerprint() == before, f"a dead link's {frame} had an effect"
-        else:
+        elif not (socket.leg.deaf and frame.kind in (Kind.DATA, Kind.PING)):
             self._take_note(socket, link, frame)
             self._give(socket, link, frame)
             if frame.kind is Kind.PING:
