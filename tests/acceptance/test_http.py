@@ -230,7 +230,7 @@ async def test_heads_that_mean_harm_are_refused_and_harm_nobody(serve: Serve, up
         assert answer.count(b"\r\nContent-Length: ") == 1
         await bystander.send("a", b"b")
         assert await beyond.take(2) == ["a", b"b"]
-    assert [request.line for request in upstream.requests] == ["GET /base/ws HTTP/1.1"]
+    assert [request.first_line for request in upstream.requests] == ["GET /base/ws HTTP/1.1"]
     await no_more_descriptors(serving, before)
 
 
