@@ -102,9 +102,8 @@ class Pool:
         Its outcome is to be reported with `target_answered` or `target_failed`.
         """
         target = self.pick()
-        if not target.healthy:
-            # Others need not try it at the same time.
-            target.next_probe_at = max(target.next_probe_at, self._clock.time() + PROBE_PATIENCE)
+        # If it is out others need not try it at the same time.
+        target.tried_until = self._clock.time() + PROBE_PATIENCE
         return target
 
     def next_after(self, target: Target, without: Collection[Target] = ()) -> Target | None:
@@ -125,7 +124,7 @@ class Pool:
         if target.healthy:
             return True
         over = now >= target.out_since + target.out_for
-        return over and not target.dialling and now >= target.next_probe_at
+        return over and not target.dialling and now >= max(target.next_probe_at, target.tried_until)
 
     @staticmethod
     def _least_recently_failed(targets: Sequence[Target]) -> Target:
@@ -160,12 +159,12 @@ class Pool:
         place.failures_before = target.failures
         self._end_dial(place, PlaceState.CONNECTED, DialOutcome.CONNECTED)
         target.connected[place] = None
-        self.target_answered(target)
+        self._dial_answered(target)
 
     def rejected(self, place: Place) -> None:
         """Report that the upstream said no: an HTTP answer below 500, of a server that is there."""
         self._end_dial(place, PlaceState.OVER, DialOutcome.REJECTED)
-        self.target_answered(place.target)
+        self._dial_answered(place.target)
 
     def failed(self, place: Place, reason: str) -> None:
         """Report that a dial came to nothing: nobody answered, or it was an answer from 500 on, or too late."""
@@ -228,17 +227,17 @@ class Pool:
 
     def target_answered(self, target: Target) -> None:
         """Take note of a proof that `target` is there. Ends a series of failures."""
-        now = self._clock.time()
-        target.succeeded_at = now
+        target.succeeded_at = self._clock.time()
         target.failures = 0
-        if target.healthy:
-            self._give_turns(target)
-        elif not target.fragile:
+        if not target.healthy and not target.fragile:
             self._return(target, "it answers again")
-        else:
+
+    def _dial_answered(self, target: Target) -> None:
+        if target.fragile:
             # It has accepted before, and dropped. Others follow one by one until a link has held.
-            target.next_probe_at = now + PROVEN_AFTER
-            self._give_turns(target)
+            target.next_probe_at = self._clock.time() + PROVEN_AFTER
+        self.target_answered(target)
+        self._give_turns(target)
 
     def target_failed(self, target: Target, reason: str) -> None:
         """Take note of a failure of `target`: the third in a row ejects it, and a failed probe keeps it out."""

@@ -76,6 +76,7 @@ class Target:
         "succeeded_at",
         "timer",
         "timer_at",
+        "tried_until",
         "url",
         "weight",
     )
@@ -104,6 +105,8 @@ class Target:
         self.out_since = 0.0
         self.out_for = 0.0
         self.next_probe_at = 0.0
+        # While out: a request that has no place tries it, and until then need not be joined by another.
+        self.tried_until = 0.0
         # Runs while the queue waits for that, and until when.
         self.timer: Timer | None = None
         self.timer_at = 0.0

@@ -16,6 +16,7 @@ from reconnect_proxy.core.context import Context, State
 from reconnect_proxy.core.events import Event, LegLost, Resumed, SessionEnded
 from reconnect_proxy.core.outbox import MESSAGE_COST
 from reconnect_proxy.core.policy import Mode
+from reconnect_proxy.core.target import UpstreamInfo
 from reconnect_proxy.metrics import Metrics, code_label
 
 from .core.fakes import Stage
@@ -184,3 +185,20 @@ def test_no_session_makes_a_series_of_its_own() -> None:
     few, many = exposed(watched(living(1))), exposed(watched(living(10)))
     assert [len(family.samples) for family in few] == [len(family.samples) for family in many]
     assert not any(ID[:6] in str(sample.labels) for family in many for sample in family.samples)
+
+
+def test_a_scrape_asks_how_the_upstreams_are() -> None:
+    """Whether each is used, what it carries, and who dials it or waits for a turn."""
+    metrics = Metrics(CollectorRegistry())
+    up = UpstreamInfo("ws://h:1", 1, True, "", sessions=3, dials_running=2, dials_waiting=7)
+    down = UpstreamInfo("ws://h:2", 1, False, "refused", sessions=0, dials_running=1, dials_waiting=0)
+    metrics.watch_upstreams(lambda: [up, down])
+    assert values(metrics.registry) == {
+        'upstream_healthy{upstream="ws://h:1"}': 1,
+        'upstream_sessions{upstream="ws://h:1"}': 3,
+        'dials{state="running",upstream="ws://h:1"}': 2,
+        'dials{state="waiting",upstream="ws://h:1"}': 7,
+        'dials{state="running",upstream="ws://h:2"}': 1,
+    }
+    healthy = metrics.registry.get_sample_value("reconnect_proxy_upstream_healthy", {"upstream": "ws://h:2"})
+    assert healthy == 0

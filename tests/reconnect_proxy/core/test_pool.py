@@ -350,6 +350,25 @@ def test_a_request_without_a_place_may_be_the_probe() -> None:
     assert rig.health() == [True, True]
 
 
+@pytest.mark.parametrize("outcome", ["answered", "failed", "pending"])
+def test_requests_do_not_keep_sessions_from_probing(outcome: str) -> None:
+    """However many there are, and however they end: the queue has a pace of its own."""
+    rig = Rig()
+    for _ in range(EJECT_AFTER):
+        place = rig.session().turn()
+        rig.pool.connected(place)
+        rig.pool.lost(place, "it closed")
+    waiting = [rig.session() for _ in range(3)]
+    for _ in range(20):
+        target = rig.pool.pick_for_request()
+        rig.clock.advance(0.05)
+        if outcome == "answered":
+            rig.pool.target_answered(target)
+        elif outcome == "failed":
+            rig.pool.target_failed(target, "refused")
+    assert waiting[0].turns == 1
+
+
 def test_a_target_that_goes_out_again_soon_stays_out_longer() -> None:
     """One that comes and goes is avoided more and more; one that held for long begins anew."""
     rig = Rig(ONE, TWO)
