@@ -2,64 +2,77 @@
 
 | path | answer |
 | --- | --- |
-| `/healthz` | 200 while the process serves |
-| `/readyz` | 200, or 503 from the moment the proxy was told to stop |
-| `/metrics` | the metrics, in Prometheus' text format |
-| `/sessions` | the living sessions as JSON, their ids cut short: an id is a secret (PROTOCOL.md section 7) |
+| `GET /healthz` | 200 while the process serves |
+| `GET /readyz` | 200, or 503 with a reason: it is being stopped, or no upstream can be reached |
+| `GET /metrics` | the metrics, as Prometheus text or OpenMetrics |
+| `GET /sessions` | the sessions as JSON, the oldest first, a page at a time: `?limit=`, `?offset=`, `?state=` |
+| `DELETE /sessions/ID` | ends a session; ID is whole, or as `/sessions` shows it |
 
-A connection is for one request. Its head is bounded in size and the whole of it in time, so that a peer that
-stalls costs no more than a socket for a few seconds.
+With a token all but the first two want it (`Authorization: Bearer TOKEN`). Without one, whoever can connect may ask. On
+loopback those are this machine's users, and with the browser of one of them any web page: it could ask under a name of
+its own that it has pointed here (DNS rebinding), so only addresses and `localhost` are answered; and it could send a
+request whose answer it never sees, so whoever sends an `Origin` may do nothing but read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hmac
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from http import HTTPStatus
+from ipaddress import ip_address
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote
 
-import h11
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
 
+from .admin_http import AdminServer, Request, Response
 from .config import Address
-from .proxy import Proxy
-from .sessions import SessionInfo
+from .core.context import Context, State
+from .core.events import AdminRefused, Observe, cut_short
+from .metrics import Metrics
+from .proxy import END_CODE, END_REASON, Proxy
+from .sessions import SessionInfo, info_of
 
 __all__ = ["Admin"]
 
-#: Bytes of a request's head at the most.
-MAX_HEAD = 16 * 1024
-#: Seconds for a request to arrive, and again for its answer to leave.
-PATIENCE = 5.0
+#: Sessions on a page of `/sessions`: unless asked for more, and at the most.
+PAGE, LARGEST_PAGE = 100, 1000
+#: Sessions that are described in one turn of the loop: about a millisecond.
+SESSIONS_A_TURN = 50
 
-JSON = "application/json"
 SESSION_FIELDS = tuple(field.name for field in fields(SessionInfo))
+STATES = {state.name.lower(): state for state in (State.OPENING, State.OPEN, State.ENDING)}
 
 logger = logging.getLogger(__name__)
 
+#: Answers a request to a path; the argument is the part of the path behind its last `/`, where the path has one.
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+
+class Refusal(Exception):
+    """A request that is answered with an error: `status`, and a sentence that says what would be right."""
+
+    def __init__(self, status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = headers
+
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """An answer to a request. `allow` names the methods of a path that was asked with another one."""
+class Route:
+    """A path, what answers each of its methods (HEAD goes with GET), and whether that needs no token."""
 
-    status: HTTPStatus
-    body: bytes
-    content_type: str = JSON
-    allow: str = ""
-
-
-def refusal(status: HTTPStatus, detail: str, allow: str = "") -> Response:
-    """Return an error as JSON: its `error` in words, and a `detail` that says what would be right."""
-    return as_json({"error": status.phrase.lower(), "detail": detail}, status, allow)
-
-
-def as_json(value: object, status: HTTPStatus = HTTPStatus.OK, allow: str = "") -> Response:
-    """Return `value` as a JSON response."""
-    return Response(status, json.dumps(value).encode() + b"\n", allow=allow)
+    path: str
+    handlers: dict[str, Handler]
+    public: bool = False
 
 
 class Admin:
@@ -70,116 +83,198 @@ class Admin:
 
     """
 
-    def __init__(self, address: Address, proxy: Proxy, registry: CollectorRegistry) -> None:
-        self.address = address
+    def __init__(
+        self, address: Address, proxy: Proxy, metrics: Metrics, observe: Observe, token: str | None = None
+    ) -> None:
+        """Make a listener that is not there yet.
+
+        Args:
+            address: where to listen; port 0 takes any free one.
+            proxy: whose sessions are shown and ended.
+            metrics: what `/metrics` shows.
+            observe: hears of refusals.
+            token: what a request must bear; None: nothing.
+        """
+        self._server = AdminServer(address, self._answer, refusal)
         self._proxy = proxy
-        self._registry = registry
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
-        # The extension point: a path has a handler for each of its methods, and HEAD goes with GET.
-        self._routes: dict[str, dict[str, Callable[[], Response]]] = {
-            "/healthz": {"GET": self._health},
-            "/readyz": {"GET": self._readiness},
-            "/metrics": {"GET": self._metrics},
-            "/sessions": {"GET": self._sessions},
-        }
+        self._metrics = metrics
+        self._observe = observe
+        self._token = token
+        self._routes = (
+            Route("/healthz", {"GET": self._health}, public=True),
+            Route("/readyz", {"GET": self._readiness}, public=True),
+            Route("/metrics", {"GET": self._show_metrics}),
+            Route("/sessions", {"GET": self._list_sessions}),
+            Route("/sessions/", {"DELETE": self._end_session}),
+        )
 
     async def __aenter__(self) -> Self:
         """Start listening."""
-        self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
-        if self.address.port == 0:
-            self.address = Address(self.address.host, self._server.sockets[0].getsockname()[1])
+        await self._server.__aenter__()
+        if self._token is None and not self._server.loopback:
+            logger.warning("admin unprotected", extra={"fields": {"url": self.url, "remedy": "--admin-token-file"}})
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening, and drop the requests that are not answered yet."""
-        assert self._server is not None
-        self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        if self._connections:
-            await asyncio.wait(self._connections)
-        await self._server.wait_closed()
+        await self._server.__aexit__(kind, error, trace)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the port that was taken."""
+        return self._server.address
 
     @property
     def url(self) -> str:
         """Where it listens: `http://127.0.0.1:9125`."""
-        return f"http://{self.address}"
+        return self._server.url
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    # Which route, and who may take it.
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.target.partition("?")[0]
+        route, argument = self._route(path)
         try:
-            response, head_only = await self._read_and_answer(http, reader)
-            if response is not None:
-                async with asyncio.timeout(PATIENCE):
-                    writer.write(_encode(http, response, head_only))
-                    await writer.drain()
-        except (OSError, TimeoutError) as error:
-            logger.debug("admin connection lost: %s", error or "the peer does not read")
-        finally:
-            writer.close()
+            self._check(request, route)
+            return await self._handler(request, route, path)(request, argument)
+        except Refusal as error:
+            if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST):
+                # Not the path as it came: there may be a whole id in it.
+                self._observe(AdminRefused(error.status.value, route.path if route else "other", request.peer))
+            return refusal(error.status, str(error), *error.headers)
 
-    async def _read_and_answer(
-        self, http: h11.Connection, reader: asyncio.StreamReader
-    ) -> tuple[Response | None, bool]:
-        """Return the answer to the request, None if none arrives, and whether it goes without its body."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while (event := http.next_event()) is h11.NEED_DATA:
-                    http.receive_data(await reader.read(MAX_HEAD))
-        except TimeoutError:
-            detail = f"the request did not arrive within {PATIENCE:g} s"
-            return refusal(HTTPStatus.REQUEST_TIMEOUT, detail), False
-        except h11.RemoteProtocolError as error:
-            return refusal(HTTPStatus(error.error_status_hint), f"not a request that can be read: {error}"), False
-        if not isinstance(event, h11.Request):
-            return None, False
-        method = event.method.decode()
-        return self._answer(method, event.target.decode().partition("?")[0]), method == "HEAD"
-
-    def _answer(self, method: str, path: str) -> Response:
-        route = self._routes.get(path)
+    def _handler(self, request: Request, route: Route | None, path: str) -> Handler:
         if route is None:
-            return refusal(HTTPStatus.NOT_FOUND, f"there is no {path}; there are {', '.join(self._routes)}")
-        handler = route.get("GET" if method == "HEAD" else method)
+            paths = ", ".join(each.path for each in self._routes)
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no {path[:100]}; there are {paths}")
+        handler = route.handlers.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
-            allow = ", ".join([*route, "HEAD"])
-            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not for {path}: use {allow}", allow)
-        return handler()
+            allow = ", ".join([*route.handlers, *(["HEAD"] if "GET" in route.handlers else [])])
+            detail = f"{request.method[:20]} is not for {route.path}: use {allow}"
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, detail, ("Allow", allow))
+        return handler
 
-    def _health(self) -> Response:
+    def _route(self, path: str) -> tuple[Route | None, str]:
+        """Return the route of `path`, None if there is none, and its argument."""
+        start, _, argument = path.rpartition("/")
+        for route in self._routes:
+            if route.path == path and not route.path.endswith("/"):
+                return route, ""
+            if route.path == f"{start}/" and start and argument:
+                return route, unquote(argument)
+        return None, ""
+
+    def _check(self, request: Request, route: Route | None) -> None:
+        """Refuse a request that bears no token where one is needed, or that a web page may have caused."""
+        if route is not None and route.public:
+            return
+        if self._token is not None:
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            given = given.strip()
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token.encode()):
+                challenge = 'Bearer realm="reconnect-proxy"' + (', error="invalid_token"' if given else "")
+                detail = "this needs the admin token: send Authorization: Bearer TOKEN"
+                raise Refusal(HTTPStatus.UNAUTHORIZED, detail, ("WWW-Authenticate", challenge))
+        elif self._server.loopback and not is_local_name(request.headers.get("host", "")):
+            detail = "without a token this is answered to localhost or an address only, not to other names"
+            raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, detail)
+        if request.method not in ("GET", "HEAD") and "origin" in request.headers:
+            raise Refusal(HTTPStatus.FORBIDDEN, "a web page may not do this: send it without Origin")
+
+    # What it answers.
+
+    async def _health(self, request: Request, argument: str) -> Response:
         return as_json({"status": "ok"})
 
-    def _readiness(self) -> Response:
-        if self._proxy.draining:
-            return as_json({"status": "draining"}, HTTPStatus.SERVICE_UNAVAILABLE)
-        return as_json({"status": "ready"})
+    async def _readiness(self, request: Request, argument: str) -> Response:
+        reason = await self._proxy.ready()
+        if reason is None:
+            return as_json({"status": "ready"})
+        return as_json({"status": "not ready", "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _metrics(self) -> Response:
-        return Response(HTTPStatus.OK, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+    async def _show_metrics(self, request: Request, argument: str) -> Response:
+        try:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        except (ValueError, TypeError):
+            # A version that is no number: prometheus_client compares it all the same.
+            encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        body = await self._metrics.scrape(encode)
+        headers: tuple[tuple[str, str], ...] = (("Vary", "Accept, Accept-Encoding"),)
+        if gzip_accepted(request.headers.get("accept-encoding", "")):
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            headers += (("Content-Encoding", "gzip"),)
+        return Response(HTTPStatus.OK, body, content_type, headers)
 
-    def _sessions(self) -> Response:
-        # Not `dataclasses.asdict`, which copies deeply: with ten thousand sessions it would hold the loop for 150 ms.
-        sessions = self._proxy.sessions()
-        return as_json({"sessions": [{name: getattr(each, name) for name in SESSION_FIELDS} for each in sessions]})
+    async def _list_sessions(self, request: Request, argument: str) -> Response:
+        query = read_query(request)
+        limit = _whole(query, "limit", PAGE, LARGEST_PAGE)
+        offset = _whole(query, "offset", 0, 10**9)
+        chosen: list[Context] = list(self._proxy.contexts)
+        if (wanted := query.get("state")) is not None:
+            if wanted not in STATES:
+                raise Refusal(HTTPStatus.BAD_REQUEST, f"state is {wanted[:40]!r}; it can be {', '.join(STATES)}")
+            chosen = [context for context in chosen if context.state is STATES[wanted]]
+        total = len(chosen)
+        page = islice(chosen, offset, offset + limit)
+        parts: list[bytes] = []
+        while some := list(islice(page, SESSIONS_A_TURN)):
+            parts.append(json.dumps([self._describe(context) for context in some])[1:-1].encode())
+            await asyncio.sleep(0)
+        frame = {"total": total, "offset": offset, "limit": limit}
+        body = json.dumps(frame)[:-1].encode() + b', "sessions": [' + b", ".join(parts) + b"]}\n"
+        return Response(HTTPStatus.OK, body)
+
+    def _describe(self, context: Context) -> dict[str, Any]:
+        # Not `dataclasses.asdict`, which copies deeply and takes three times as long.
+        info = info_of(context, self._proxy.config.mode, asyncio.get_running_loop().time())
+        return {name: getattr(info, name) for name in SESSION_FIELDS}
+
+    async def _end_session(self, request: Request, name: str) -> Response:
+        found = self._proxy.find(name)
+        shown = name if name == cut_short(name) or len(name) < len(cut_short(name)) else cut_short(name)
+        if not found:
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no session {shown}")
+        if len(found) > 1:
+            raise Refusal(HTTPStatus.CONFLICT, f"{len(found)} sessions are shown as {shown}: name one by its whole id")
+        self._proxy.end(found[0], request.peer)
+        return as_json({"ended": cut_short(found[0].session_id or ""), "code": END_CODE, "reason": END_REASON})
 
 
-def _encode(http: h11.Connection, response: Response, head_only: bool) -> bytes:
-    """Return the bytes of `response`, with which the connection ends."""
-    headers = [
-        ("Content-Type", response.content_type),
-        ("Content-Length", str(len(response.body))),
-        ("Cache-Control", "no-store"),
-        ("Connection", "close"),
-    ]
-    if response.allow:
-        headers.append(("Allow", response.allow))
-    head = http.send(h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase))
-    body = b"" if head_only else http.send(h11.Data(data=response.body))
-    return (head or b"") + (body or b"")
+def refusal(status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> Response:
+    """Return an error as JSON: its `error` in words, and a `detail` that says what would be right."""
+    return as_json({"error": status.phrase.lower(), "detail": detail}, status, *headers)
+
+
+def as_json(value: object, status: HTTPStatus = HTTPStatus.OK, *headers: tuple[str, str]) -> Response:
+    """Return `value` as a JSON response."""
+    return Response(status, json.dumps(value).encode() + b"\n", headers=headers)
+
+
+def is_local_name(host: str) -> bool:
+    """Tell whether a Host header's name is one that no name server can have pointed here: an address, or localhost."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def read_query(request: Request) -> dict[str, str]:
+    """Return the parameters of a request's query; of one that is given twice, the last counts."""
+    try:
+        given = parse_qs(request.target.partition("?")[2], keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the query has more than 20 parameters") from None
+    return {name: values[-1] for name, values in given.items()}
+
+
+def _whole(query: dict[str, str], name: str, default: int, largest: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= largest):
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"{name} is {text[:40]!r}; it is a whole number up to {largest}")
+    return int(text)

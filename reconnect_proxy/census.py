@@ -116,7 +116,7 @@ class Census:
         yield family(gauge, "sessions", "Sessions alive, by state.", "state", states)
         yield family(gauge, "legs_connected", "Legs that have a link.", "leg", self._legs)
         yield by_direction(counter, "messages", "Messages received from peers.", self._messages)
-        yield by_direction(counter, "message_bytes", "Payload bytes of the messages received.", self._bytes)
+        yield by_direction(counter, "message_bytes", "Payload bytes of those messages, as they came.", self._bytes)
         yield by_direction(gauge, "queue_messages", "Messages owed to a peer and not confirmed.", self._queued)
         yield by_direction(gauge, "queue_bytes", "Bytes held for the messages owed to a peer.", self._held)
         yield by_direction(gauge, "queues_full", "Queues above their limit, whose feeder is not read.", self._full)

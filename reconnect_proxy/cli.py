@@ -115,6 +115,9 @@ def _run(**flags: Any) -> int:
         sys.path.append("")
         settings = configure(**flags)
         start_logging(settings.log_format, settings.log_level)
+        if flags.get("admin_token") is not None:
+            remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
+            logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
 
@@ -181,7 +184,7 @@ async def serve(config: Config) -> int:
             metrics.watch(config.mode, lambda: proxy.contexts)
             stack.enter_context(lag_of_loop(metrics.loop_lag.observe))
             metrics.watch_upstreams(proxy.upstreams)
-            admin = Admin(config.admin, proxy, metrics.registry) if config.admin else None
+            admin = Admin(config.admin, proxy, metrics, observe, config.bearer) if config.admin else None
             if admin and config.admin:
                 await _listen(stack, admin, config.admin, "--admin")
             upstreams = ", ".join(config.upstream)

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from .core.policy import DUPLEX, POLICIES, RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from .core.target import Server
@@ -30,6 +41,9 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 #: RFC 9110 section 5.1: a field name is a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: RFC 6750 section 2.1: a bearer token. Shorter ones are guessed too soon.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
 
 
 class Dial(StrEnum):
@@ -55,6 +69,18 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         """Return `HOST:PORT`, with brackets around an IPv6 address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """A file, and the token that was read from it."""
+
+    path: str
+    token: SecretStr
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return self.path
 
 
 def _items(given: object) -> list[object]:
@@ -140,6 +166,32 @@ def _address(given: object) -> object:
 
 def _address_or_off(given: object) -> object:
     return None if given is None or given == "off" else _address(given)
+
+
+def _token(given: object) -> object:
+    """Check a token of RFC 6750 section 2.1. What is wrong with it is said without showing it."""
+    if given is None:
+        return None
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+        raise ValueError("that is not a token: write at least 8 of A-Z a-z 0-9 . _ ~ + / - (it is not shown here)")
+    return SecretStr(text)
+
+
+def _token_file(given: object) -> object:
+    if given is None or isinstance(given, TokenFile):
+        return given
+    try:
+        text = Path(str(given)).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {str(given)!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{str(given)!r} is not UTF-8 text: write the token on its one line") from None
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(
+            f"{str(given)!r} does not hold a token: write one line with at least 8 of A-Z a-z 0-9 . _ ~ + / -"
+        )
+    return TokenFile(str(given), SecretStr(text))
 
 
 def _one_of(kind: type[Choice]) -> BeforeValidator:
@@ -261,7 +313,8 @@ class Config(BaseModel):
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What was given is in our own messages, where it is no secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     upstream: Annotated[tuple[str, ...], BeforeValidator(_upstreams)] = Field(
         description="The server behind the proxy. Several take new sessions in turn, by their weight (1), and a "
@@ -395,6 +448,15 @@ class Config(BaseModel):
         "MODULE:OBJECT",
         "Python hooks, docs/embedding.md: a subclass of reconnect_proxy.Hooks, or an instance of one.",
     )
+    admin_token: Annotated[SecretStr | None, BeforeValidator(_token)] = _option(
+        None,
+        "TOKEN",
+        "What a request to the admin listener must bear, but for /healthz and /readyz. Whoever may list this machine's "
+        "processes sees what is on a command line: better give it in a file, or in the environment.",
+    )
+    admin_token_file: Annotated[TokenFile | None, BeforeValidator(_token_file)] = _option(
+        None, "FILE", "A file with that token on its one line."
+    )
     log_format: Annotated[LogFormat, _one_of(LogFormat)] = _option(
         LogFormat.TEXT, "|".join(LogFormat), "How log lines on stderr are written."
     )
@@ -410,6 +472,19 @@ class Config(BaseModel):
     def servers(self) -> tuple[Server, ...]:
         """The upstreams as URLs and weights."""
         return tuple(server_of(text) for text in self.upstream)
+
+    @property
+    def bearer(self) -> str | None:
+        """The token of the admin listener, wherever it was given; None: it wants none."""
+        token = self.admin_token if self.admin_token_file is None else self.admin_token_file.token
+        return None if token is None else token.get_secret_value()
+
+    @field_validator("admin_token_file")
+    @classmethod
+    def _one_token(cls, file: TokenFile | None, info: ValidationInfo) -> TokenFile | None:
+        if file is not None and info.data.get("admin_token") is not None:
+            raise ValueError("there is an admin-token as well: keep one of the two")
+        return file
 
     @field_validator("grace", mode="before")
     @classmethod

@@ -155,8 +155,8 @@ class HookCalls:
             self._logged[hook] = logged_at, not_logged + 1
             return
         self._logged[hook] = now, 0
-        fields = {"session": cut_short(session.id), "not_logged": not_logged}
-        _LOG.error("hook %s failed", hook, exc_info=error, extra={"fields": fields})
+        fields = {"session": cut_short(session.id), "hook": hook, "not_logged": not_logged}
+        _LOG.error("hook failed", exc_info=error, extra={"fields": fields})
 
 
 def as_seen(request: Request) -> ClientRequest:

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import TextIO, get_args
 
 from .core.events import (
+    AdminRefused,
     DialFailed,
     Dialled,
     Event,
@@ -79,7 +80,9 @@ def level_of(event: Event) -> int:
     match event:
         case HttpRelayed():
             return logging.DEBUG
-        case DialFailed() | HttpFailed() | LegMute() | UncertainDropped() | SlowClientClosed() | UpstreamEjected():
+        case AdminRefused() | DialFailed() | HttpFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
+            return logging.WARNING
+        case UpstreamEjected():
             return logging.WARNING
         case Dialled():
             # The sessions have lines of their own for how that went.

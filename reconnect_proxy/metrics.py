@@ -29,6 +29,8 @@ and never falls.
 | `reconnect_proxy_tls_reloads_total` | `leg`, `outcome`: `ok`, or `failed` and left as it was |
 | `reconnect_proxy_http_requests_total` | `status`: of the upstream's answer, `2xx` |
 | `reconnect_proxy_http_failures_total` | `status`: `502`, `504`, `cut` where the answer had begun |
+| `reconnect_proxy_sessions_ended_by_operator_total` | |
+| `reconnect_proxy_admin_refusals_total` | `status`: 401, 403, 421 |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
 | `reconnect_proxy_upstream_healthy` (gauge) | `upstream`: 1, or 0 while it is ejected |
@@ -103,6 +105,8 @@ class Metrics:
         )
         self._http = counter("http_requests", "Plain HTTP requests answered by an upstream.", "status")
         self._http_failures = counter("http_failures", "Plain HTTP requests failed by an upstream.", "status")
+        self._ended_by_operator = counter("sessions_ended_by_operator", "Sessions ended through the admin listener.")
+        self._admin_refusals = counter("admin_refusals", "Requests that the admin listener refused.", "status")
         self._recovery = Histogram(
             "recovery_seconds",
             "Seconds from the loss of a leg until it was resumed.",
@@ -201,6 +205,10 @@ class Metrics:
                 self._http.labels(f"{status // 100}xx").inc()
             case events.HttpFailed(status=status):
                 self._http_failures.labels(str(status) if status else "cut").inc()
+            case events.EndedByOperator():
+                self._ended_by_operator.inc()
+            case events.AdminRefused(status=status):
+                self._admin_refusals.labels(status).inc()
             case events.TakenOver():
                 self._taken_over.inc()
             case events.SlowClientClosed():

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from .config import Address, Compression, Config, Dial
 from .core.context import Context, Opening
-from .core.events import Observe, Refused, TlsHandshakeFailed
+from .core.events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
 from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
@@ -45,6 +45,9 @@ GOODBYE = 1.0
 RECENTLY = 10.0
 #: Seconds before that in which peers may confirm what they were sent last.
 SETTLE = 1.0
+#: How a session ends that an operator has ended. RFC 6455 section 7.4.1 has no code for it but the general "policy";
+#: unlike 1001, which would be more polite, it says to clients and to proxies that coming back is of no use.
+END_CODE, END_REASON = 1008, "ended by operator"
 #: Connections that may wait to be accepted: after an outage clients come back all at once.
 BACKLOG = 4096
 
@@ -205,6 +208,22 @@ class Proxy:
         """Return what an operator may see of each session, the oldest first."""
         now = asyncio.get_running_loop().time()
         return [info_of(context, self.config.mode, now) for context in self._alive]
+
+    def find(self, name: str) -> list[Context]:
+        """Return the sessions that an operator may mean with `name`: a whole id, or one as it is shown, cut short."""
+        whole = self._contexts.get(name)
+        if whole is not None:
+            return [whole]
+        ids = ((context, context.session_id) for context in self._alive if context.session_id is not None)
+        return [context for context, id in ids if name in (id, cut_short(id), cut_short(id)[:-1])]
+
+    def end(self, context: Context, operator: str) -> None:
+        """End a session because an operator, at the address `operator`, wants it: both legs are closed with END_CODE.
+
+        What is still owed is given up, and counted as undelivered.
+        """
+        self._observe(EndedByOperator(context.session_id or "", operator))
+        context.close(END_CODE, END_REASON, "ended-by-operator")
 
     # Which session (net.accept.Door).
 

@@ -579,10 +579,13 @@ class Context:
         else:
             self._end(code, reason, owed_to=LegName.CLIENT)
 
-    def close(self, code: int, reason: str) -> None:
-        """End the session now, whatever is still owed: both legs are closed with this code."""
+    def close(self, code: int, reason: str, error: str = "stopping") -> None:
+        """End the session now, whatever is still owed: both legs are closed with this code.
+
+        Clients that wait for its first dial are refused, with `error` as the name of that refusal.
+        """
         if self.state is State.OPENING:
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", reason, retry_after=1)
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, reason, retry_after=1)
             self._decide(Opening(refusal=refusal))
         if self.state is not State.ENDED:
             self._end(code, reason, owed_to=None)

@@ -157,6 +157,23 @@ class HookFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedByOperator:
+    """Somebody at the address `operator` asked the admin listener to end the session; `SessionEnded` follows."""
+
+    session_id: str
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRefused:
+    """The admin listener answered 401 (no token, or a wrong one), 403 or 421 to a request that came from `address`."""
+
+    status: int
+    path: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A client's request was answered with an HTTP error: `error` is the short name sent in the body."""
 
@@ -246,6 +263,8 @@ Event = (
     | SessionEnded
     | MessagesDropped
     | HookFailed
+    | EndedByOperator
+    | AdminRefused
     | Refused
     | UpstreamEjected
     | UpstreamReturned

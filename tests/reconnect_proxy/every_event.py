@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from reconnect_proxy.core.events import (
+    AdminRefused,
     DialFailed,
     Dialled,
     DialOutcome,
+    EndedByOperator,
     Event,
     HookFailed,
     HttpFailed,
@@ -194,6 +196,16 @@ CASES = [
         HttpFailed("ws://h:1", 0, "it was reset"),
         'WARNING http failed upstream=ws://h:1 status=0 detail="it was reset"',
         {'http_failures_total{status="cut"}': 1},
+    ),
+    Case(
+        EndedByOperator(ID, "127.0.0.1"),
+        "INFO ended by operator session=abcdef… operator=127.0.0.1",
+        {"sessions_ended_by_operator_total": 1},
+    ),
+    Case(
+        AdminRefused(401, "/metrics", "192.0.2.7"),
+        "WARNING admin refused status=401 path=/metrics address=192.0.2.7",
+        {'admin_refusals_total{status="401"}': 1},
     ),
     Case(
         Refused(410, "gone", "no such session"),

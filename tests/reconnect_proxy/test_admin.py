@@ -1,106 +1,47 @@
-"""The admin listener over real HTTP, beside a real proxy."""
+"""The admin listener over real HTTP, beside a real proxy: what it answers."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
-import h11
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from reconnect_proxy import admin as admin_module
 from reconnect_proxy.admin import Admin
-from reconnect_proxy.config import Address, Config
-from reconnect_proxy.metrics import Metrics
+from reconnect_proxy.config import Config
+from reconnect_proxy.core.events import EndedByOperator, Event, SessionEnded
 from reconnect_proxy.proxy import Proxy
 
-ANY_PORT = Address("127.0.0.1", 0)
-ID = "abcdef-0123456789-0123456789"
-
-
-async def echo(connection: ServerConnection) -> None:
-    """Send everything back."""
-    async for message in connection:
-        await connection.send(message)
-
-
-@asynccontextmanager
-async def proxy_in_front_of(behave: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[Proxy]:
-    """A running proxy in front of a server that behaves so."""
-    async with serve(behave, "127.0.0.1", 0) as upstream:
-        port = next(iter(upstream.sockets)).getsockname()[1]
-        async with Proxy(Config(upstream=f"ws://127.0.0.1:{port}", listen="127.0.0.1:0")) as running:
-            yield running
-
-
-@asynccontextmanager
-async def admin_of(proxy: Proxy) -> AsyncIterator[Admin]:
-    """The admin listener of `proxy`, with metrics that watch it."""
-    metrics = Metrics(CollectorRegistry())
-    metrics.watch(proxy.config.mode, lambda: proxy.contexts)
-    async with Admin(ANY_PORT, proxy, metrics.registry) as running:
-        yield running
+from .admin_rig import ID, admin_of, ask, ask_json, echo, exchange, proxy_in_front_of, until
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
+def seen() -> list[Event]:
+    """The events that proxy and admin listener tell."""
+    return []
+
+
+@pytest.fixture
+async def proxy(seen: list[Event]) -> AsyncIterator[Proxy]:
     """A running proxy in front of an echoing server."""
-    async with proxy_in_front_of(echo) as running:
+    async with proxy_in_front_of(echo, seen.append) as running:
         yield running
 
 
 @pytest.fixture
-async def admin(proxy: Proxy) -> AsyncIterator[Admin]:
-    """The admin listener of that proxy."""
-    async with admin_of(proxy) as running:
+async def admin(proxy: Proxy, seen: list[Event]) -> AsyncIterator[Admin]:
+    """The admin listener of that proxy, which asks for no token."""
+    async with admin_of(proxy, seen) as running:
         yield running
-
-
-async def exchange(admin: Admin, request: bytes) -> bytes:
-    """Send raw bytes, and return all that comes back until the connection ends."""
-    reader, writer = await asyncio.open_connection(*admin.address)
-    try:
-        writer.write(request)
-        return await reader.read()
-    finally:
-        writer.close()
-        await writer.wait_closed()
-
-
-async def ask(admin: Admin, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """Return the status, headers and body of the answer to one request; the answer must be proper HTTP."""
-    http = h11.Connection(h11.CLIENT)
-    request = http.send(h11.Request(method=method, target=path, headers=[("Host", "admin")]))
-    end = http.send(h11.EndOfMessage())
-    assert request is not None
-    assert end is not None
-    http.receive_data(await exchange(admin, request + end))
-    response = http.next_event()
-    assert isinstance(response, h11.Response)
-    body = b""
-    while isinstance(event := http.next_event(), h11.Data):
-        body += event.data
-    assert isinstance(event, h11.EndOfMessage)
-    return response.status_code, {name.decode(): value.decode() for name, value in response.headers}, body
-
-
-async def ask_json(admin: Admin, path: str, method: str = "GET") -> tuple[int, Any]:
-    """Return the status of an answer and its body as JSON."""
-    status, headers, body = await ask(admin, path, method)
-    assert headers["content-type"] == "application/json"
-    return status, json.loads(body)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`; the test's own time limit bounds the wait."""
-    while not condition():  # noqa: ASYNC110  # a proxy announces nothing of this; it is looked at
-        await asyncio.sleep(0.005)
 
 
 async def test_a_serving_proxy_is_healthy_and_ready(admin: Admin) -> None:
@@ -112,13 +53,15 @@ async def test_a_serving_proxy_is_healthy_and_ready(admin: Admin) -> None:
 async def test_a_draining_proxy_is_healthy_but_not_ready(admin: Admin, proxy: Proxy) -> None:
     """A load balancer stops sending clients, and nobody restarts the process meanwhile."""
     await proxy.drain(0)
-    assert await ask_json(admin, "/readyz") == (503, {"status": "draining"})
+    reason = "the proxy is being stopped"
+    assert await ask_json(admin, "/readyz") == (503, {"status": "not ready", "reason": reason})
     assert await ask_json(admin, "/healthz") == (200, {"status": "ok"})
 
 
 async def test_sessions_are_listed_with_their_ids_cut_short(admin: Admin, proxy: Proxy) -> None:
     """An operator sees what a session holds and who is there, but not the secret that resumes it."""
-    assert await ask_json(admin, "/sessions") == (200, {"sessions": []})
+    nothing = {"total": 0, "offset": 0, "limit": 100, "sessions": []}
+    assert await ask_json(admin, "/sessions") == (200, nothing)
     async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}) as client:
         await client.send("hello")
         assert await client.recv() == "hello"
@@ -157,7 +100,7 @@ async def test_metrics_count_what_a_client_that_is_away_is_owed() -> None:
 
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(proxy_in_front_of(push))
-        admin = await stack.enter_async_context(admin_of(proxy))
+        admin = await stack.enter_async_context(admin_of(proxy, []))
         async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}) as client:
             client.transport.abort()
         await until(lambda: not proxy.sessions()[0].client_connected)
@@ -175,7 +118,7 @@ async def test_an_unknown_path_is_a_404_that_names_the_known_ones(admin: Admin) 
     """The answer is JSON with what would have been right."""
     status, body = await ask_json(admin, "/sesions")
     assert (status, body["error"]) == (404, "not found")
-    assert body["detail"] == "there is no /sesions; there are /healthz, /readyz, /metrics, /sessions"
+    assert body["detail"] == "there is no /sesions; there are /healthz, /readyz, /metrics, /sessions, /sessions/"
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
@@ -188,61 +131,212 @@ async def test_another_method_is_a_405_that_names_the_right_ones(admin: Admin, m
 
 async def test_head_is_get_without_the_body(admin: Admin) -> None:
     """The length is that of the body that GET would bring."""
-    http = await exchange(admin, b"HEAD /healthz HTTP/1.1\r\nHost: admin\r\n\r\n")
+    http = await exchange(admin, b"HEAD /healthz HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
     head, _, body = http.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Content-Length: 17" in head
     assert body == b""
 
 
+# Whether it is ready.
+
+
+async def test_a_proxy_whose_upstream_is_gone_is_healthy_but_not_ready() -> None:
+    """A new session would find nobody, and the answer says so."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(serve(echo, "127.0.0.1", 0))
+        port = next(iter(upstream.sockets)).getsockname()[1]
+        proxy = await stack.enter_async_context(Proxy(upstream=f"ws://127.0.0.1:{port}", listen="127.0.0.1:0"))
+        admin = await stack.enter_async_context(admin_of(proxy, []))
+        assert (await ask_json(admin, "/readyz"))[0] == 200
+        upstream.close()
+        await upstream.wait_closed()
+        status, body = await ask_json(admin, "/readyz")
+        assert (status, body["status"]) == (503, "not ready")
+        assert str(port) in body["reason"]
+        assert (await ask_json(admin, "/healthz"))[0] == 200
+
+
+# What a scraper negotiates.
+
+
+async def test_a_scraper_that_asks_for_openmetrics_gets_it(admin: Admin) -> None:
+    """Prometheus asks for that first; its own parser reads both answers, with the same families."""
+    _, headers, body = await ask(
+        admin, "/metrics", accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    )
+    assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    openmetrics = {family.name for family in parse_openmetrics(body.decode())}
+    _, _, body = await ask(admin, "/metrics")
+    text = {family.name for family in text_string_to_metric_families(body.decode())}
+    # The classic format lists the times of creation as metrics of their own.
+    assert openmetrics - {"reconnect_proxy"} == {name for name in text if not name.endswith(("_created", "_info"))}
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=x.y", "text/plain;version=99", "*/*", ";;,"])
+async def test_what_a_scraper_accepts_can_be_anything(admin: Admin, accept: str) -> None:
+    """It gets metrics all the same, as text that can be read."""
+    status, _, body = await ask(admin, "/metrics", accept=accept)
+    assert status == 200
+    assert b"reconnect_proxy_sessions{" in body
+
+
+async def test_metrics_are_compressed_for_those_who_accept_that(admin: Admin) -> None:
+    """The same text, in fewer bytes."""
+    _, headers, packed = await ask(admin, "/metrics", accept_encoding="gzip, deflate")
+    assert headers["content-encoding"] == "gzip"
+    assert b"reconnect_proxy_sessions{" in gzip.decompress(packed)
+    _, headers, _ = await ask(admin, "/metrics", accept_encoding="identity")
+    assert "content-encoding" not in headers
+
+
+# Pages of sessions.
+
+
+async def test_sessions_come_in_pages_the_oldest_first(
+    admin: Admin, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`total` tells how many there are, whatever a page shows of them."""
+    monkeypatch.setattr(admin_module, "SESSIONS_A_TURN", 2)
+    async with AsyncExitStack() as stack:
+        for number in range(5):
+            fields = {"X-Connection-Id": f"{number}bcdef-0123456789-0123456789"}
+            await stack.enter_async_context(connect(proxy.url, additional_headers=fields))
+        for query, shown in (("", "01234"), ("?limit=2", "01"), ("?limit=3&offset=2", "234"), ("?offset=9", "")):
+            status, body = await ask_json(admin, f"/sessions{query}")
+            assert (status, body["total"]) == (200, 5)
+            assert "".join(session["id_short"][0] for session in body["sessions"]) == shown
+
+
+async def test_sessions_can_be_chosen_by_their_state(admin: Admin, proxy: Proxy) -> None:
+    """`total` counts those of that state."""
+    async with connect(proxy.url):
+        assert (await ask_json(admin, "/sessions?state=open"))[1]["total"] == 1
+        assert (await ask_json(admin, "/sessions?state=ending"))[1] == {
+            "total": 0, "offset": 0, "limit": 100, "sessions": [],
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("request_bytes", "status"),
+    ("query", "detail"),
     [
-        (b"nonsense\r\n\r\n", b"400 Bad Request"),
-        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400 Bad Request"),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000, b"431 Request Header Fields Too Large"),
+        ("limit=x", "limit is 'x'; it is a whole number up to 1000"),
+        ("limit=1001", "limit is '1001'; it is a whole number up to 1000"),
+        ("offset=-1", "offset is '-1'; it is a whole number up to 1000000000"),
+        ("state=closed", "state is 'closed'; it can be opening, open, ending"),
+        ("&".join("a=1" for _ in range(21)), "the query has more than 20 parameters"),
     ],
 )
-async def test_what_is_no_request_is_refused(admin: Admin, request_bytes: bytes, status: bytes) -> None:
-    """Broken and oversized heads get an answer in JSON, and the next request is served as ever."""
-    assert (await exchange(admin, request_bytes)).startswith(b"HTTP/1.1 " + status)
-    assert await ask_json(admin, "/healthz") == (200, {"status": "ok"})
+async def test_a_page_that_cannot_be_is_a_400(admin: Admin, query: str, detail: str) -> None:
+    """The answer says what would be right."""
+    status, body = await ask_json(admin, f"/sessions?{query}")
+    assert (status, body["detail"]) == (400, detail)
 
 
-async def test_a_request_that_stalls_is_given_up(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that sends half a head and waits is answered 408 when its time is over."""
-    monkeypatch.setattr(admin_module, "PATIENCE", 0.05)
-    answer = await exchange(admin, b"GET /healthz HT")
-    assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    assert b"the request did not arrive within 0.05 s" in answer
+async def test_a_session_shows_its_account_and_who_is_there(admin: Admin, proxy: Proxy) -> None:
+    """Messages and bytes of both directions, the client's address, the age of its link; no id and no payload."""
+    url, fields = f"{proxy.url}/path?token=SECRET", {"X-Connection-Id": ID}
+    async with connect(url, additional_headers=fields, compression=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        _, _, body = await ask(admin, "/sessions")
+    (session,) = json.loads(body)["sessions"]
+    assert (session["client_address"], session["client_away"]) == ("127.0.0.1", None)
+    assert 0 <= session["client_link_age"] <= session["age"]
+    assert (session["c2u_bytes"], session["u2c_bytes"], session["c2u_resent"]) == (5, 5, 0)
+    assert not any(session[flag] for flag in session if flag.endswith(("_mute", "_paused", "_full", "_aware")))
+    assert b"SECRET" not in body
+    assert b"hello" not in body
 
 
-async def test_a_connection_without_a_request_is_simply_closed(admin: Admin) -> None:
-    """A port scan, or a TCP health check, is not an error."""
-    reader, writer = await asyncio.open_connection(*admin.address)
-    writer.write_eof()
-    assert await reader.read() == b""
-    writer.close()
-    await writer.wait_closed()
+# Ending one.
 
 
-async def test_stopping_drops_a_request_under_way(proxy: Proxy) -> None:
-    """The listener ends with its block, whoever is still connected."""
+@pytest.mark.parametrize("name", [ID, "abcdef…", "abcdef", "%61bcdef%E2%80%A6"])
+async def test_a_session_is_ended_by_its_id_whole_or_as_it_is_shown(
+    admin: Admin, proxy: Proxy, seen: list[Event], name: str
+) -> None:
+    """Both legs are told why, and that coming back is of no use; log and metrics hear of it."""
+    async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}) as client:
+        path = "/sessions/" + name.replace("…", "%E2%80%A6")
+        answer = {"ended": "abcdef…", "code": 1008, "reason": "ended by operator"}
+        assert await ask_json(admin, path, "DELETE") == (200, answer)
+        with pytest.raises(ConnectionClosedError) as closed:
+            await client.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "ended by operator")
+    assert not proxy.contexts
+    assert EndedByOperator(ID, "127.0.0.1") in seen
+    assert [event.code for event in seen if isinstance(event, SessionEnded)] == [1008]
+    assert (await ask_json(admin, path, "DELETE"))[0] == 404
+
+
+async def test_the_upstream_of_an_ended_session_is_told_too() -> None:
+    """With the same code and reason."""
+    closes: list[tuple[int | None, str | None]] = []
+
+    async def remember(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        closes.append((connection.close_code, connection.close_reason))
+
     async with AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(Admin(ANY_PORT, proxy, CollectorRegistry()))
-        reader, writer = await asyncio.open_connection(*admin.address)
-        writer.write(b"GET /healthz HT")
-        await ask(admin, "/healthz")
-        await stack.aclose()
-        assert await reader.read() == b""
+        proxy = await stack.enter_async_context(proxy_in_front_of(remember))
+        admin = await stack.enter_async_context(admin_of(proxy, []))
+        async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}):
+            assert (await ask_json(admin, f"/sessions/{ID}", "DELETE"))[0] == 200
+        await until(lambda: bool(closes))
+    assert closes == [(1008, "ended by operator")]
+
+
+async def test_an_id_that_several_sessions_are_shown_as_is_a_409(admin: Admin, proxy: Proxy) -> None:
+    """None of them ends; by its whole id one can be."""
+    async with (
+        connect(proxy.url, additional_headers={"X-Connection-Id": ID}),
+        connect(proxy.url, additional_headers={"X-Connection-Id": ID + "-2"}),
+    ):
+        status, body = await ask_json(admin, "/sessions/abcdef", "DELETE")
+        assert (status, body["detail"]) == (409, "2 sessions are shown as abcdef: name one by its whole id")
+        assert len(proxy.contexts) == 2
+        assert (await ask_json(admin, f"/sessions/{ID}", "DELETE"))[0] == 200
+        (left,) = proxy.contexts
+        assert left.session_id == ID + "-2"
+
+
+async def test_no_session_is_ended_by_a_part_of_its_id(admin: Admin, proxy: Proxy) -> None:
+    """Neither a longer start of it nor a shorter one will do, and the answer does not repeat what may be a secret."""
+    async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}):
+        for part in (ID[:-1], ID[:7], ID[:5], "%20", "abcdef%2F"):
+            status, body = await ask_json(admin, f"/sessions/{part}", "DELETE")
+            assert status == 404
+            assert ID[:7] not in body["detail"]
+        assert len(proxy.contexts) == 1
+
+
+async def reach(url: str) -> None:
+    """Connect, and leave at once."""
+    async with connect(url, additional_headers={"X-Connection-Id": ID}):
+        pass
+
+
+async def test_a_session_whose_first_dial_goes_on_can_be_ended(seen: list[Event]) -> None:
+    """Its client is refused with a reason of its own."""
+    asked = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
         writer.close()
-        await writer.wait_closed()
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*admin.address)
 
-
-async def test_an_address_in_use_is_an_oserror(admin: Admin, proxy: Proxy) -> None:
-    """Whoever starts it learns so at once."""
-    with pytest.raises(OSError, match="in use"):
-        async with Admin(admin.address, proxy, CollectorRegistry()):
-            pytest.fail("it cannot have started")
+    async with AsyncExitStack() as stack:
+        silent = await stack.enter_async_context(await asyncio.start_server(say_nothing, "127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        proxy = await stack.enter_async_context(Proxy(Config(upstream=url, listen="127.0.0.1:0"), seen.append))
+        admin = await stack.enter_async_context(admin_of(proxy, seen))
+        client = asyncio.ensure_future(connect(proxy.url, additional_headers={"X-Connection-Id": ID}).__aenter__())
+        await asked.wait()
+        assert (await ask_json(admin, "/sessions?state=opening"))[1]["total"] == 1
+        assert (await ask_json(admin, f"/sessions/{ID}", "DELETE"))[0] == 200
+        with pytest.raises(InvalidStatus) as refused:
+            await client
+    assert refused.value.response.status_code == 503
+    assert json.loads(refused.value.response.body or b"")["error"] == "ended-by-operator"

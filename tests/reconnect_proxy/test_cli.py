@@ -222,7 +222,8 @@ async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(nobody: s
             await (await client.ping())
             proxy.process.send_signal(signal.SIGTERM)
             await proxy.line_with("stopping")
-            assert await asyncio.to_thread(get, f"{admin}/readyz") == (503, '{"status": "draining"}\n')
+            status, body = await asyncio.to_thread(get, f"{admin}/readyz")
+            assert (status, json.loads(body)["reason"]) == (503, "the proxy is being stopped")
             assert (await asyncio.to_thread(get, f"{admin}/healthz"))[0] == 200
             assert proxy.process.returncode is None
             proxy.process.send_signal(signal.SIGTERM)

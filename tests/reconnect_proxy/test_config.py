@@ -65,6 +65,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "drain": 5.0,
         "admin": None,
         "hooks": None,
+        "admin_token": None,
+        "admin_token_file": None,
         "log_format": LogFormat.TEXT,
         "log_level": LogLevel.INFO,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from reconnect_proxy import cli
 from reconnect_proxy.config import Address, Compression, Config, Dial
@@ -48,6 +49,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("drain", "1.5s", 1.5),
     ("admin", "127.0.0.1:9125", Address("127.0.0.1", 9125)),
     ("hooks", "tests.reconnect_proxy.guard:GUARD", GUARD),
+    ("admin_token", "of~operators/==", SecretStr("of~operators/==")),
     ("log_format", "json", LogFormat.JSON),
     ("log_level", "warning", LogLevel.WARNING),
 ]
@@ -55,6 +57,8 @@ OPTIONS: list[tuple[str, str, object]] = [
 
 #: Options that are valid together only, and with files that exist: they have a test of their own.
 FILES = ["tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key"]
+#: These have a test of their own too: `test_admin_token`.
+SECRETS = ["admin_token_file"]
 
 
 def from_flags(*arguments: str) -> Config:
@@ -83,7 +87,9 @@ def complaint(tmp_path: Path, text: str, **environ: str) -> str:
 
 def test_the_table_of_options_is_complete() -> None:
     """An option that is added is tested from every source, or this fails."""
-    assert [option for option, _, _ in OPTIONS] == [option for option in Config.model_fields if option not in FILES]
+    assert [option for option, _, _ in OPTIONS] == [
+        option for option in Config.model_fields if option not in FILES + SECRETS
+    ]
 
 
 def test_the_files_of_tls_by_flag_variable_and_file(tmp_path: Path, authority: Authority) -> None:
