@@ -253,7 +253,7 @@ class StaleCountsClient(ClaimedClient):
 
 async def claim(client: PlainClient, label: str, headers: dict[str, str]) -> None:
     """Make one handshake with these headers beside those of a client, and record what comes of it."""
-    options: dict[str, Any] = {"proxy": None, "compression": None, "open_timeout": OLD_SECONDS}
+    options: dict[str, Any] = {**client.basics, "open_timeout": OLD_SECONDS}
     name = f"{client.name}.{label}"
     try:
         socket = await connect(client.url, additional_headers=headers, **options)

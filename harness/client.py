@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import Mapping
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Protocol
@@ -67,6 +68,7 @@ class PlainClient:
         ping: seconds of silence after which it pings, and then gives the link up; None leaves that to the library.
         takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
         compress: whether it offers permessage-deflate.
+        tls: what it connects with where the URL is wss://.
 
     """
 
@@ -81,6 +83,7 @@ class PlainClient:
         ping: float | None = None,
         takes: float = 0.0,
         compress: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self.url = url
@@ -100,9 +103,12 @@ class PlainClient:
         # Whether it is closing its connection, and may come back.
         self.is_going = False
         self._load = load
+        # What every connection needs. The environment may name a proxy, which is not the way to loopback.
+        self.basics: dict[str, Any] = {"proxy": None, "compression": "deflate" if compress else None}
+        if tls is not None:
+            self.basics["ssl"] = tls
         self._ping = ping
         self._takes = takes
-        self._compression = "deflate" if compress else None
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
         """Hold the whole conversation: connect, send, receive, close."""
@@ -119,13 +125,7 @@ class PlainClient:
         return socket
 
     def _options(self) -> dict[str, Any]:
-        # The environment may name a proxy, which is not the way to loopback.
-        options: dict[str, Any] = {
-            "proxy": None,
-            "compression": self._compression,
-            "max_size": None,
-            "open_timeout": OPEN_SECONDS,
-        }
+        options = {**self.basics, "max_size": None, "open_timeout": OPEN_SECONDS}
         if self._ping is not None:
             options |= {"ping_interval": self._ping, "ping_timeout": self._ping}
         return options

@@ -14,6 +14,7 @@ A kind is a class with `talk`, which ends when the client's conversation does; a
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,14 @@ async def play(spec: dict[str, Any]) -> None:
     """Run the clients until stdin ends.
 
     `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
-    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), history (a path),
-    seed.
+    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or
+    the path of what is trusted at a wss:// URL), history (a path), seed.
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     load = Workload.from_spec(spec["load"])
     width = max(2, len(str(spec["count"])))
     slow = spec.get("slow") or {"count": 0, "takes": 0.0}
+    tls = ssl.create_default_context(cafile=spec["ca"]) if spec.get("ca") else None
     clients = [
         KINDS[spec["kind"]](
             f"c{index:0{width}d}",
@@ -69,6 +71,7 @@ async def play(spec: dict[str, Any]) -> None:
             ping=spec.get("ping"),
             takes=slow["takes"] if index <= slow["count"] else 0.0,
             compress=spec.get("compress", False),
+            tls=tls,
             **_visits(spec, index),
             **({"absence": spec["absence"]} if spec["kind"] in ABSENT else {}),
         )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -88,9 +89,9 @@ class Watch:
         self.found: list[Footprint] = []
         self._systems = systems
 
-    async def before(self, url: str, in_use: Callable[[], Awaitable[int]]) -> None:
+    async def before(self, url: str, in_use: Callable[[], Awaitable[int]], tls: ssl.SSLContext | None = None) -> None:
         """Make a connection, close it, and measure when it has left the upstreams too: `in_use` counts theirs."""
-        await _come_and_go(url)
+        await _come_and_go(url, tls)
         deadline = time.monotonic() + REST_SECONDS
         # The upstreams are processes of their own: they are asked.
         while await in_use() and time.monotonic() < deadline:  # noqa: ASYNC110
@@ -155,13 +156,13 @@ def measure(systems: Sequence[tuple[int, str | None]], when: str) -> Footprint |
     return Footprint(time.monotonic(), when, files, threads, children, memory, sum(sessions) if sessions else None)
 
 
-async def _come_and_go(url: str) -> None:
+async def _come_and_go(url: str, tls: ssl.SSLContext | None) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
     # What is wrong with the system under test will show when the clients come.
     with contextlib.suppress(OSError, InvalidHandshake, ConnectionClosed, TimeoutError):
-        async with asyncio.timeout(REST_SECONDS), connect(url, proxy=None, compression=None) as connection:
+        async with asyncio.timeout(REST_SECONDS), connect(url, proxy=None, compression=None, ssl=tls) as connection:
             # There and back: a proxy may accept its client long before it has an upstream.
             await connection.send("warm")
             await connection.recv()

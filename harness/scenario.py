@@ -11,6 +11,7 @@
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
     settle: 5s                                           # how long nothing new may come before the run is over
 
+With `tls` (client, upstream, both) the ends speak TLS to the system under test: see `harness.certificates`.
 Instead of `proxy` there may be `chain`, the options of each of several in a row: [{mode: sender}, {mode: receiver}].
 With `count` upstreams a proxy gets them all; they and their links are then called upstream-1, upstream-2 …
 A moment or number of a fault may be a range, `1s..7s`, from which the seed draws. In `expect` each key bounds a checker
@@ -28,6 +29,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness import clients, given, upstreams
+from harness.certificates import Side
 from harness.checkers import Expectation
 from harness.expect import expectations
 from harness.fault_entry import fault
@@ -51,7 +53,10 @@ GROUPS = {
 }
 
 #: Options of the proxy that a run sets itself.
-_OURS = ("upstream", "listen", "admin", "log_format")
+_OURS = (
+    *("upstream", "listen", "admin", "log_format"),
+    *("tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key"),
+)
 
 
 class ScenarioError(Exception):
@@ -223,6 +228,7 @@ class Scenario(Section):
     group: Annotated[str, _known("group", GROUPS)] = "other"
     proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = {}
     chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = []
+    tls: Annotated[Side | None, _known("side for `tls`", Side)] = None
     upstream: UpstreamSpec
     clients: ClientsSpec
     faults: list[Annotated[Fault, BeforeValidator(fault)]] = []
@@ -253,6 +259,16 @@ class Scenario(Section):
             if done.target in self.proxy_names and FAULTS[done.do].extent is Extent.EITHER and done.lasts is not None:
                 raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
         return self
+
+    @property
+    def tls_client(self) -> bool:
+        """Whether clients speak TLS."""
+        return self.tls in (Side.CLIENT, Side.BOTH)
+
+    @property
+    def tls_upstream(self) -> bool:
+        """Whether upstreams speak TLS."""
+        return self.tls in (Side.UPSTREAM, Side.BOTH)
 
     @property
     def proxies(self) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def check(scenario: Scenario) -> None:
         (scenario.upstream.gate is not None or _policy(scenario).gate.kind is not GateKind.OPEN, "a gate"),
         (bool(scenario.upstream.deeds), "an upstream that is rude"),
         (scenario.clients.slow is not None, "slow clients"),
+        (scenario.tls is not None, "TLS"),
         (any(fault.target in ("proxy", "clients") for fault in scenario.faults), "a fault of a proxy or the clients"),
         (any(fault.toxicity != 1 for fault in scenario.faults), "toxicity"),
     ):

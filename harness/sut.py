@@ -7,6 +7,9 @@
 | `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
 | `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
 | `direct` | nothing at all: the clients talk to the upstream; what a run is worth without a proxy |
+
+For a scenario with `tls` a command needs `{tls_cert}` and `{tls_key}` (what to serve clients with), `{upstream_ca}`
+(what to trust at the upstream, which is then wss://), or all three. They become the paths of PEM files.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from harness.certificates import Encryption, Side
 from harness.given import close_to
 from harness.processes import Child, ProcessFailed, Warden
 from harness.scenario import Scenario, ScenarioError
@@ -39,6 +43,9 @@ DIRECT = "direct"
 _POLL_SECONDS = 0.01
 _START_ATTEMPTS = 3
 _PLACES = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
+#: Where a command takes what it needs for TLS towards its clients, and its upstreams.
+_CLIENT_TLS = ("{tls_cert}", "{tls_key}")
+_UPSTREAM_TLS = ("{upstream_ca}",)
 
 
 class NotInstalled(ScenarioError):
@@ -66,10 +73,17 @@ class SystemUnderTest(Protocol):
     def echoes(self) -> bool:
         """Whether it brings an upstream of its own, which sends back what the clients send."""
 
-    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
         """Start it in front of `upstreams` (HOST:PORT each) and return the URL that clients are to use.
 
-        Raises ProcessFailed if it does not come to listen.
+        `tls` says which of its legs speak TLS, if any. Raises ProcessFailed if it does not come to listen.
         """
 
     async def stop(self) -> None:
@@ -103,15 +117,22 @@ def system_under_test(option: str | None) -> SystemUnderTest:
     return Command(option)
 
 
+def without_tls(system: SystemUnderTest, scenario: Scenario) -> None:
+    """Raise ScenarioError for a scenario that speaks TLS, on behalf of a system that cannot be told to."""
+    if scenario.tls is not None:
+        raise ScenarioError(
+            f"scenario {scenario.name} needs a system under test that speaks TLS (`tls: {scenario.tls}`): {OWN}, or "
+            "a command with {tls_cert} and {tls_key} for the client side, {upstream_ca} for the upstream side; "
+            f"and not {system.describe()}"
+        )
+
+
 class _Unproxied:
     """A system under test without a process of ours."""
 
     process: Child | None = None
     admin: str | None = None
     echoes = False
-
-    def check(self, scenario: Scenario) -> None:
-        """Take any scenario."""
 
     async def stop(self) -> None:
         """Do nothing: there is nothing to stop."""
@@ -124,9 +145,24 @@ class Direct(_Unproxied):
         """Say that there is none."""
         return "none: clients talk to the upstream directly"
 
-    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+    def check(self, scenario: Scenario) -> None:
+        """Refuse scenarios in which one end speaks TLS and the other does not."""
+        if scenario.tls not in (None, Side.BOTH):
+            raise ScenarioError(
+                f"scenario {scenario.name} speaks TLS with the {scenario.tls} side only, so something has to be "
+                "between the two: it cannot be run with direct"
+            )
+
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
         """Return the URL of the upstream itself, of several the first."""
-        return f"ws://{upstreams[0]}/"
+        return f"{_scheme(tls is not None)}://{upstreams[0]}/"
 
 
 class GivenUrl(_Unproxied):
@@ -145,14 +181,22 @@ class GivenUrl(_Unproxied):
         return self.url
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios that need an upstream of ours behind the service."""
+        """Refuse scenarios that need an upstream of ours behind the service, or certificates of ours at it."""
+        without_tls(self, scenario)
         if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - {"client", "clients"}:
             raise ScenarioError(
                 f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
                 "the upstream must be of kind echo, and faults be done to clients and their link only"
             )
 
-    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
         """Return the URL."""
         return self.url
 
@@ -166,9 +210,6 @@ class _Started:
     def __init__(self) -> None:
         self.process: Child | None = None
 
-    def check(self, scenario: Scenario) -> None:
-        """Take any scenario."""
-
     async def stop(self) -> None:
         """Stop the process."""
         if self.process is not None:
@@ -178,25 +219,46 @@ class _Started:
 class OwnProxy(_Started):
     """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
 
-    _READY = re.compile(r"^listening on (ws://\S+)", re.MULTILINE)
+    _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
     _ADMIN = re.compile(r"admin listening url=(http://\S+)")
 
     def describe(self) -> str:
         """Say that it is this project's proxy."""
         return "reconnect-proxy serve"
 
-    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
-        """Start it with the options of the scenario."""
-        return await self.launch(upstreams, scenario.proxy, folder, warden)
+    def check(self, scenario: Scenario) -> None:
+        """Take any scenario."""
 
-    async def launch(self, upstreams: Sequence[str], options: Mapping[str, Any], folder: Path, warden: Warden) -> str:
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
+        """Start it with the options of the scenario."""
+        return await self.launch(upstreams, scenario.proxy, folder, warden, tls)
+
+    async def launch(
+        self,
+        upstreams: Sequence[str],
+        options: Mapping[str, Any],
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
         """Start it with these options; return its URL."""
         log = folder / "sut.log"
         command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
         command += ["--admin", "127.0.0.1:0"]
         for upstream in upstreams:
-            command += ["--upstream", f"ws://{upstream}"]
+            command += ["--upstream", f"{_scheme(tls is not None and tls.upstream)}://{upstream}"]
         command += flags(options)
+        if tls is not None and tls.client:
+            command += ["--tls-cert", str(tls.files.cert), "--tls-key", str(tls.files.key)]
+        if tls is not None and tls.upstream:
+            command += ["--upstream-ca", str(tls.files.ca)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -216,9 +278,16 @@ class OwnProxy(_Started):
 class Listening(_Started):
     """A system under test that is told where to listen: a port that is free, or was a moment ago."""
 
+    #: Which legs speak TLS in the run that it is started for, if any.
+    tls: Encryption | None = None
+
     def describe(self) -> str:
         """Return what it is, for the header of a run."""
         raise NotImplementedError
+
+    def check(self, scenario: Scenario) -> None:
+        """Refuse scenarios that speak TLS, if not overridden."""
+        without_tls(self, scenario)
 
     async def prepare(self, folder: Path, warden: Warden) -> None:
         """Do what has to be done once before a command is started; nothing, if not overridden."""
@@ -227,8 +296,16 @@ class Listening(_Started):
         """Return the command that listens and connects there (HOST:PORT each); `folder` is for what it has to read."""
         raise NotImplementedError
 
-    async def start(self, upstreams: Sequence[str], scenario: Scenario, folder: Path, warden: Warden) -> str:
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
         """Start the command on a free port and wait until it listens there."""
+        self.tls = tls
         await self.prepare(folder, warden)
         log = folder / "sut.log"
         for attempt in range(1, _START_ATTEMPTS + 1):
@@ -244,7 +321,7 @@ class Listening(_Started):
                 if attempt == _START_ATTEMPTS or not taken:
                     raise
             else:
-                return f"ws://{listen}/"
+                return f"{_scheme(tls is not None and tls.client)}://{listen}/"
         raise AssertionError("the last attempt returns or raises")
 
     async def _until_it_listens(self, process: Child, listen: str) -> None:
@@ -281,10 +358,20 @@ class Command(Listening):
         """Return the command."""
         return self._template
 
+    def check(self, scenario: Scenario) -> None:
+        """Refuse scenarios that speak TLS where the command has no place for what that takes."""
+        needed = (*(_CLIENT_TLS if scenario.tls_client else ()), *(_UPSTREAM_TLS if scenario.tls_upstream else ()))
+        if any(place not in self._template for place in needed):
+            without_tls(self, scenario)
+
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
         """Fill in the places of the command."""
-        values = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
-        return [_filled(part, dict(zip(_PLACES, values, strict=True))) for part in self._parts]
+        places = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
+        values = dict(zip(_PLACES, places, strict=True))
+        if self.tls is not None:
+            files = map(str, self.tls.files)
+            values |= dict(zip((*_CLIENT_TLS, *_UPSTREAM_TLS), files, strict=True))
+        return [_filled(part, values) for part in self._parts]
 
 
 async def _wait(process: Child, deadline: float) -> None:
@@ -306,6 +393,10 @@ def flags(options: Mapping[str, Any]) -> list[str]:
         else:
             found += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return found
+
+
+def _scheme(tls: bool) -> str:
+    return "wss" if tls else "ws"
 
 
 def _filled(part: str, values: Mapping[str, str]) -> str:

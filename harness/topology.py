@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from harness.certificates import Certificates, Encryption, certificates
 from harness.faults import Process, needs_resets
 from harness.footprint import Watch
 from harness.links import Link, ToxiproxyServer
@@ -129,27 +131,32 @@ async def build(
 
     """
     async with AsyncExitStack() as built:
-        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()))
+        files = built.enter_context(certificates()) if scenario.tls else None
+        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()), files)
         upstreams: dict[str, Role] = {}
         addresses = []
         for index, name in enumerate(scenario.upstream_names, 1):
             upstreams[name], address = await builder.upstream(name, f"u{index}")
             addresses.append(builder.link(name, address))
         systems: dict[str, SystemUnderTest] = {}
-        path = "/"
+        path, scheme = "/", "ws"
         betweens = scenario.link_names[: len(scenario.proxies)]
         for name, link, options in reversed(list(zip(scenario.proxy_names, betweens, scenario.proxies, strict=True))):
             systems[name] = copy.copy(system)
             url = urlsplit(await builder.system(systems[name], name, addresses, options))
             addresses, path = [builder.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
-        address = f"ws://{addresses[0]}{path}"
-        watch = await _warm_up(address, systems, upstreams) if scenario.watches else None
+            scheme = url.scheme
+        address = f"{scheme}://{addresses[0]}{path}"
+        trust = files.of_client() if files is not None and scenario.tls_client else None
+        watch = await _warm_up(address, systems, upstreams, trust) if scenario.watches else None
         clients = await builder.clients(address)
         named = dict(reversed(systems.items()))
         yield Topology(scenario, clients, upstreams, named, builder.links, builder.clock, watch)
 
 
-async def _warm_up(url: str, systems: Mapping[str, SystemUnderTest], upstreams: Mapping[str, Role]) -> Watch:
+async def _warm_up(
+    url: str, systems: Mapping[str, SystemUnderTest], upstreams: Mapping[str, Role], trust: ssl.SSLContext | None
+) -> Watch:
     """Use the systems under test once, and see what they hold then. The upstreams take no notice of it."""
     ours = [(system.process.pid, system.admin) for system in systems.values() if system.process is not None]
     watch = Watch(ours)
@@ -158,7 +165,7 @@ async def _warm_up(url: str, systems: Mapping[str, SystemUnderTest], upstreams: 
         async def in_use() -> int:
             return sum([(await upstream.ask("warm"))["connections"] for upstream in upstreams.values()])
 
-        await watch.before(url, in_use)
+        await watch.before(url, in_use, trust)
     for upstream in upstreams.values():
         await upstream.ask("warmed")
     return watch
@@ -174,13 +181,15 @@ class _Builder:
     folder: Path
     built: AsyncExitStack
     warden: Warden
+    files: Certificates | None = None
     clock: Clock = field(default_factory=Clock)
     links: dict[str, Link] = field(default_factory=dict)
 
     async def upstream(self, name: str, label: str) -> tuple[Role, str]:
         """Start an upstream that is called `label` in the history; return it, and its HOST:PORT."""
         port = self._reserved()
-        fields = {**self.scenario.upstream.actor_spec, "name": label, "port": port}
+        tls = list(map(str, self.files)) if self.files is not None and self.scenario.tls_upstream else None
+        fields = {**self.scenario.upstream.actor_spec, "name": label, "port": port, "tls": tls}
 
         async def launch() -> Actor:
             warm = self.scenario.watches and self.clock.start is None
@@ -199,7 +208,7 @@ class _Builder:
         folder = self.folder / name if self.scenario.chain else self.folder
         folder.mkdir(exist_ok=True)
         mine = self.scenario.model_copy(update={"proxy": options, "chain": []})
-        return await system.start(upstreams, mine, folder, self.warden)
+        return await system.start(upstreams, mine, folder, self.warden, self._encryption(name))
 
     async def clients(self, url: str) -> Role:
         """Start the clients, which connect to `url`."""
@@ -214,6 +223,7 @@ class _Builder:
             "absence": spec.absence.model_dump(),
             "visits": spec.visits.model_dump() if spec.visits else None,
             "url": url,
+            "ca": str(self.files.ca) if self.files is not None and self.scenario.tls_client else None,
         }
 
         async def launch() -> Actor:
@@ -227,6 +237,15 @@ class _Builder:
             return actor
 
         return await self._role(launch)
+
+    def _encryption(self, name: str) -> Encryption | None:
+        """Say which legs of a proxy speak TLS. In a chain the first meets the clients, and the last the upstreams."""
+        if self.files is None:
+            return None
+        first, last = self.scenario.proxy_names[0], self.scenario.proxy_names[-1]
+        client = self.scenario.tls_client and name == first
+        upstream = self.scenario.tls_upstream and name == last
+        return Encryption(self.files, client, upstream)
 
     def link(self, name: str, target: str) -> str:
         """Return where to connect to get to `target`: through Toxiproxy if a fault is done to this link."""

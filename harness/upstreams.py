@@ -28,6 +28,7 @@ from websockets.http11 import Request, Response
 
 from harness.actor import background, obey, run, say
 from harness.aware import AwareUpstream
+from harness.certificates import Certificates
 from harness.gate import GateUpstream
 from harness.history import End, Recorder
 from harness.ordinary import EchoUpstream, RecordUpstream
@@ -109,12 +110,13 @@ async def play(spec: dict[str, Any]) -> None:
 
     `spec`: kind, name, load, history (a path), seed; and where wanted gate, rude (`Manners`), late (seconds after the
     traffic has begun until it listens; its port refuses connections before), warm (whether warming up comes first),
-    compress (whether it accepts permessage-deflate).
+    compress (whether it accepts permessage-deflate), tls (the paths of `Certificates`, in their order).
     """
     recorder = Recorder(Path(spec["history"]), End.UPSTREAM)
     gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
     load = Workload.from_spec(spec["load"])
     upstream = KINDS[spec["kind"]](spec["name"], load, recorder, spec["seed"], **gate)
+    tls = Certificates(*map(Path, spec["tls"])).of_server() if spec.get("tls") else None
     service = Service(upstream, Manners.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
 
     async def count() -> dict[str, Any]:
@@ -144,6 +146,7 @@ async def play(spec: dict[str, Any]) -> None:
             serve(
                 service.serve,
                 sock=port,
+                ssl=tls,
                 process_request=service.admit,
                 process_response=service.greet,
                 create_connection=UpstreamConnection,

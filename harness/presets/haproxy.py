@@ -50,6 +50,7 @@ class Haproxy(Listening):
 
     def check(self, scenario: Scenario) -> None:
         """Raise NotInstalled where there is no HAProxy."""
+        super().check(scenario)
         self._program()
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:

@@ -65,6 +65,7 @@ class Nginx(Listening):
 
     def check(self, scenario: Scenario) -> None:
         """Raise NotInstalled where there is no nginx."""
+        super().check(scenario)
         self._program()
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:

@@ -109,6 +109,8 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
         ({"faults": "down"}, "mine.yaml: faults: 'down' will not do"),
         ({"expect": {"u2c": "report"}}, "mine.yaml: expect: nothing is asserted"),
         ({"expect": {"u2c": {"recovery_p99": 1}}}, "mine.yaml: expect: there is no checker of u2c 'recovery_p99'"),
+        ({"tls": "yes"}, "mine.yaml: tls: there is no side for `tls` 'yes'; There are both, client, upstream"),
+        ({"proxy__tls_cert": "c.pem"}, "mine.yaml: proxy: there is no option 'tls_cert'"),
         ({"clients__send": 0, "upstream__push": 0}, "mine.yaml: nobody says anything"),
     ],
 )

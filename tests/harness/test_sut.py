@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness import scenario, sut
+from harness.certificates import Certificates, Encryption
 from harness.processes import ProcessFailed, Warden
 from harness.scenario import Scenario, ScenarioError
 from harness.sut import Command, Direct, GivenUrl, OwnProxy, system_under_test
@@ -132,6 +133,48 @@ async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, wa
     finally:
         await system.stop()
     assert f"listening on {url.rstrip('/')} -> ws://127.0.0.1:77, ws://127.0.0.1:78 (mode receiver)" in log
+
+
+@pytest.mark.parametrize(
+    ("option", "side", "taken"),
+    [
+        (None, "both", True),
+        ("direct", "both", True),
+        ("direct", "upstream", False),
+        ("nginx", "both", False),
+        ("ws://127.0.0.1:9/path", "client", False),
+        ("proxy {listen} {upstream}", "client", False),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key}", "client", True),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key}", "both", False),
+        ("proxy {listen} {upstream} {upstream_ca}", "upstream", True),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key} {upstream_ca}", "both", True),
+    ],
+)
+def test_a_system_that_cannot_be_told_to_speak_tls_is_refused(option: str | None, side: str, taken: bool) -> None:
+    """A scenario over TLS is run with what can be given certificates, and a sentence says what is missing."""
+    system, chosen = system_under_test(option), _scenario(tls=side)
+    if taken:
+        system.check(chosen)
+    else:
+        with pytest.raises(ScenarioError, match=r"scenario mine (needs a system under test that )?speaks TLS"):
+            system.check(chosen)
+
+
+async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -> None:
+    """Where it has places for them; and clients are sent to wss:// only if it serves them so."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    places = "{listen_port} {upstream} {tls_cert} {tls_key} {upstream_ca}"
+    system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {places}")
+    files = Certificates(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"))
+    url = await system.start(
+        ["127.0.0.1:77"], _scenario(tls="client"), tmp_path, warden, Encryption(files, client=True, upstream=False)
+    )
+    try:
+        assert url.startswith("wss://127.0.0.1:")
+        assert system.process is not None
+        assert system.process.last_lines().strip() == "127.0.0.1:77 /c.pem /k.pem /ca.pem"
+    finally:
+        await system.stop()
 
 
 def test_options_become_flags() -> None:

@@ -49,6 +49,7 @@ class Fastify(Listening):
 
     def check(self, scenario: Scenario) -> None:
         """Raise NotInstalled where there is no Node, or nothing to install the plugin with."""
+        super().check(scenario)
         self._node()
         if not cached_modules().is_dir():
             self._npm()
