@@ -1,11 +1,17 @@
-"""What all tests of the proxy need: an environment that configures nothing."""
+"""What all tests of the proxy need, an environment that configures nothing; and what those of the client share."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
 
 import pytest
 
 from reconnect_proxy.config import Config
 from reconnect_proxy.sources import variable_of
+
+from .aware_server import AwareServer
+from .client_rig import Link
+from .cuttable_relay import CuttableRelay
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +19,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away the options that whoever runs the tests may have set for a proxy of their own."""
     for option in [*Config.model_fields, "config"]:
         monkeypatch.delenv(variable_of(option), raising=False)
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[Link]:
+    """An aware server that pushes nothing, the link to it, and the URL of that link."""
+    async with AwareServer() as server, CuttableRelay(server.port) as relay:
+        yield server, relay, f"ws://127.0.0.1:{relay.port}/some/path?and=query"
