@@ -35,6 +35,10 @@ SWIFT = (0.0005, 0.02)
 LINK_FAULTS = ("down", "reset", "silence", "latency", "bandwidth", "cut")
 
 
+#: Calls within one `advance` above which the timers are held to set each other without end.
+MAX_CALLS = 1_000_000
+
+
 class VirtualTimer:
     """A call that is still to be made; satisfies `reconnect_proxy.core.clock.Timer`."""
 
@@ -51,31 +55,35 @@ class VirtualTimer:
 class VirtualClock:
     """Seconds that pass when `advance` says so; satisfies `reconnect_proxy.core.clock.Clock`."""
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    def __init__(self, start: float = 0.0) -> None:
+        # The present time in seconds.
+        self.now = start
         self._due: list[tuple[float, int, VirtualTimer]] = []
         self._order = itertools.count()
 
     def time(self) -> float:
         """Return the present time in seconds."""
-        return self._now
+        return self.now
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> VirtualTimer:
         """Call `callback` once, when `delay` seconds have passed."""
         timer = VirtualTimer(callback)
-        heapq.heappush(self._due, (self._now + max(0.0, delay), next(self._order), timer))
+        heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._order), timer))
         return timer
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass, and make the calls that fall due, each at its time."""
-        until = self._now + seconds
+        until = self.now + seconds
+        calls = 0
         while self._due and self._due[0][0] <= until:
             due, _, timer = heapq.heappop(self._due)
             if timer.callback is not None:
-                self._now = due
+                self.now = due
                 callback, timer.callback = timer.callback, None
                 callback()
-        self._now = until
+                calls += 1
+                assert calls < MAX_CALLS, "the timers set each other without end"
+        self.now = until
 
 
 class FrameKind(Enum):

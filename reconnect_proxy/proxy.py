@@ -315,7 +315,8 @@ class Proxy:
     def _register(self, context: Context, opening: Opening) -> None:
         """Enter a session whose id came with its upstream's first message."""
         if opening.refusal is None and opening.failure is None:
-            if context.session_id is None or context.session_id in self._contexts:
+            assert context.session_id is not None, "a session that has opened has an id"
+            if context.session_id in self._contexts:
                 # An upstream gave one id twice. The session that has it already keeps it.
                 context.session_id = new_id()
             self._contexts[context.session_id] = context

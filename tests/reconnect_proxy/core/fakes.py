@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.simulated_network import VirtualClock, VirtualTimer
 from reconnect_proxy.core.context import Context, Opening, State
 from reconnect_proxy.core.events import Event, SessionEnded
 from reconnect_proxy.core.link import Leg, Link
@@ -26,62 +25,22 @@ SMALL = 1000
 SESSION_ID = "0123456789abcdefABCDEF"
 
 
-class FakeTimer:
-    """A call that `FakeClock` has still to make."""
-
-    def __init__(self, due: float, callback: Callable[[], None]) -> None:
-        self.due = due
-        self.callback = callback
-        self.live = True
-
-    def cancel(self) -> None:
-        """Take the call back."""
-        self.live = False
-
-
-class FakeClock:
-    """Time that stands still until `advance`; satisfies `Clock`."""
+class FakeClock(VirtualClock):
+    """Time that stands still until `advance`, and that knows whether a timer was left behind; satisfies `Clock`."""
 
     def __init__(self) -> None:
         # Not 0, so that a time that was never set is not taken for one that was.
-        self.now = 1000.0
-        self._heap: list[tuple[float, int, FakeTimer]] = []
-        self._order = itertools.count()
+        super().__init__(1000.0)
 
     @property
     def live(self) -> int:
         """How many timers are neither fired nor cancelled."""
-        return sum(timer.live for _, _, timer in self._heap)
+        return sum(timer.callback is not None for _, _, timer in self._due)
 
-    def time(self) -> float:
-        """Return the present time in seconds."""
-        return self.now
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> FakeTimer:
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> VirtualTimer:
         """Call `callback` once `advance` has gone `delay` seconds further."""
         assert delay >= 0, f"a timer was set {-delay} s into the past"
-        timer = FakeTimer(self.now + delay, callback)
-        heapq.heappush(self._heap, (timer.due, next(self._order), timer))
-        return timer
-
-    def next_due(self) -> float | None:
-        """Return the time of the next timer, None where there is none."""
-        while self._heap and not self._heap[0][2].live:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: make the calls that fall due, each at its time."""
-        until = self.now + seconds
-        fired = 0
-        while (due := self.next_due()) is not None and due <= until:
-            timer = heapq.heappop(self._heap)[2]
-            self.now = max(self.now, due)
-            timer.live = False
-            timer.callback()
-            fired += 1
-            assert fired < 100_000, "the timers set each other without end"
-        self.now = until
+        return super().call_later(delay, callback)
 
 
 @dataclass
