@@ -6,6 +6,7 @@ import pytest
 
 from .conftest import Serve
 from .frames import Opcode, token
+from .process import Serving
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
 from .relay import Relay
@@ -25,13 +26,24 @@ def runs_between_pings(peer: RawSocket) -> list[list[int]]:
     return runs
 
 
+async def conversation(
+    serve: Serve, upstream: RawServer, way: str, *options: str, mute: bool = False
+) -> tuple[Serving, RawSocket, RawSocket]:
+    """Connect a client through a proxy: returns the proxy, the end that speaks in this direction, and that which hears.
+
+    A `mute` hearer leaves Pings to the test.
+    """
+    proxy = await serve(upstream.url, *options)
+    upstream.answer = lambda _: Answer(answer_pings=way == "u2c" or not mute)
+    client = await dial(f"{proxy.url}/", answer_pings=way == "c2u" or not mute)
+    server = await upstream.accept()
+    return (proxy, client, server) if way == "c2u" else (proxy, server, client)
+
+
 @pytest.mark.parametrize("way", ["c2u", "u2c"])
 async def test_a_burst_is_pinged_every_64_messages(serve: Serve, upstream: RawServer, way: str) -> None:
     """Each Ping carries the number of the last message before it, and no more than 64 messages lie between two."""
-    proxy = await serve(upstream.url)
-    client = await dial(f"{proxy.url}/")
-    server = await upstream.accept()
-    speaker, hearer = (client, server) if way == "c2u" else (server, client)
+    _, speaker, hearer = await conversation(serve, upstream, way)
     for start in range(0, 640, 64):
         await speaker.send(*numbered(way, 64, start=start + 1))
         await hearer.until(lambda last=start + 64: last in hearer.tokens())  # type: ignore[misc]
@@ -50,10 +62,7 @@ async def test_a_burst_is_pinged_every_64_messages(serve: Serve, upstream: RawSe
 @pytest.mark.parametrize("way", ["c2u", "u2c"])
 async def test_large_messages_are_pinged_every_256_kib(serve: Serve, upstream: RawServer, way: str) -> None:
     """No more than 256 KiB, or the one message that goes past it, lie between two pings."""
-    proxy = await serve(upstream.url)
-    client = await dial(f"{proxy.url}/")
-    server = await upstream.accept()
-    speaker, hearer = (client, server) if way == "c2u" else (server, client)
+    _, speaker, hearer = await conversation(serve, upstream, way)
     await speaker.send(*[bytes([n]) * 65536 for n in range(16)])
     await hearer.take(16)
     await hearer.until(lambda: 16 in hearer.tokens())
@@ -63,10 +72,7 @@ async def test_large_messages_are_pinged_every_256_kib(serve: Serve, upstream: R
 @pytest.mark.parametrize("way", ["c2u", "u2c"])
 async def test_a_few_messages_are_pinged_soon(serve: Serve, upstream: RawServer, way: str) -> None:
     """After the last message of a small burst its number is asked for, and after the Pong there is silence."""
-    proxy = await serve(upstream.url)
-    client = await dial(f"{proxy.url}/")
-    server = await upstream.accept()
-    speaker, hearer = (client, server) if way == "c2u" else (server, client)
+    _, speaker, hearer = await conversation(serve, upstream, way)
     await speaker.send(*numbered(way, 3))
     await hearer.until(lambda: 3 in hearer.tokens())
     await hearer.fence()
@@ -77,23 +83,19 @@ async def test_a_few_messages_are_pinged_soon(serve: Serve, upstream: RawServer,
 
 
 @pytest.mark.parametrize("way", ["c2u", "u2c"])
-async def test_at_most_four_pings_are_in_flight(serve: Serve, way: str) -> None:
+async def test_at_most_four_pings_are_in_flight(serve: Serve, upstream: RawServer, way: str) -> None:
     """A peer that does not answer yet is not pinged a fifth time; its answer lets the next ones come."""
-    async with RawServer(lambda _: Answer(answer_pings=way == "u2c")) as upstream:
-        proxy = await serve(upstream.url)
-        client = await dial(f"{proxy.url}/", answer_pings=way == "c2u")
-        server = await upstream.accept()
-        speaker, hearer = (client, server) if way == "c2u" else (server, client)
-        for start in range(1, 1001, 50):
-            await speaker.send(*numbered(way, 50, start=start))
-        await hearer.take(1000)
-        await hearer.fence()
-        assert 1 <= len(hearer.tokens()) <= 4
-        pinged = list(hearer.pings)
-        hearer.answer_pings = True
-        for payload in pinged:
-            await hearer.send_frame(Opcode.PONG, payload)
-        await hearer.until(lambda: 1000 in hearer.tokens())
+    _, speaker, hearer = await conversation(serve, upstream, way, mute=True)
+    for start in range(1, 1001, 50):
+        await speaker.send(*numbered(way, 50, start=start))
+    await hearer.take(1000)
+    await hearer.fence()
+    assert 1 <= len(hearer.tokens()) <= 4
+    pinged = list(hearer.pings)
+    hearer.answer_pings = True
+    for payload in pinged:
+        await hearer.send_frame(Opcode.PONG, payload)
+    await hearer.until(lambda: 1000 in hearer.tokens())
 
 
 async def redialled(upstream: RawServer, server: RawSocket) -> RawSocket:
@@ -102,39 +104,33 @@ async def redialled(upstream: RawServer, server: RawSocket) -> RawSocket:
     return await upstream.accept()
 
 
-async def test_a_confirmed_message_is_not_sent_again(serve: Serve) -> None:
+async def test_a_confirmed_message_is_not_sent_again(serve: Serve, upstream: RawServer) -> None:
     """What the ordinary upstream's Pong confirmed is done with; the rest is uncertain and comes again."""
-    async with RawServer(lambda _: Answer(answer_pings=False)) as upstream:
-        proxy = await serve(upstream.url, "--uncertain", "resend")
-        client = await dial(f"{proxy.url}/")
-        server = await upstream.accept()
-        await client.send(*numbered("c2u", 5))
-        await server.until(lambda: 5 in server.tokens())
-        await server.send_frame(Opcode.PONG, token(5))
-        await client.send(*numbered("c2u", 5, start=6))
-        await server.take(10)
-        await server.fence()
-        again = await redialled(upstream, server)
-        assert await again.take(5) == numbered("c2u", 5, start=6)
-        await again.fence()
-        assert not again.left()
+    _, client, server = await conversation(serve, upstream, "c2u", "--uncertain", "resend", mute=True)
+    await client.send(*numbered("c2u", 5))
+    await server.until(lambda: 5 in server.tokens())
+    await server.send_frame(Opcode.PONG, token(5))
+    await client.send(*numbered("c2u", 5, start=6))
+    await server.take(10)
+    await server.fence()
+    again = await redialled(upstream, server)
+    assert await again.take(5) == numbered("c2u", 5, start=6)
+    await again.fence()
+    assert not again.left()
 
 
-async def test_a_forged_pong_confirms_nothing(serve: Serve) -> None:
+async def test_a_forged_pong_confirms_nothing(serve: Serve, upstream: RawServer) -> None:
     """Payloads that are no outstanding token of the link are ignored: everything is sent again."""
-    async with RawServer(lambda _: Answer(answer_pings=False)) as upstream:
-        proxy = await serve(upstream.url, "--uncertain", "resend")
-        client = await dial(f"{proxy.url}/")
-        server = await upstream.accept()
-        await client.send(*numbered("c2u", 10))
-        await server.until(lambda: 10 in server.tokens())
-        for forged in (token(9), token(11), token(2**63), b"", b"pong", b"\x00" * 7 + b"\x0a\x00", b"\xff" * 8):
-            if forged not in server.pings:
-                await server.send_frame(Opcode.PONG, forged)
-        await server.fence()
-        again = await redialled(upstream, server)
-        assert await again.take(10) == numbered("c2u", 10)
-        assert client.end is None
+    _, client, server = await conversation(serve, upstream, "c2u", "--uncertain", "resend", mute=True)
+    await client.send(*numbered("c2u", 10))
+    await server.until(lambda: 10 in server.tokens())
+    for forged in (token(9), token(11), token(2**63), b"", b"pong", b"\x00" * 7 + b"\x0a\x00", b"\xff" * 8):
+        if forged not in server.pings:
+            await server.send_frame(Opcode.PONG, forged)
+    await server.fence()
+    again = await redialled(upstream, server)
+    assert await again.take(10) == numbered("c2u", 10)
+    assert client.end is None
 
 
 async def test_a_pong_for_another_link_confirms_nothing(serve: Serve) -> None:
@@ -153,32 +149,26 @@ async def test_a_pong_for_another_link_confirms_nothing(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("way", ["c2u", "u2c"])
-async def test_a_mute_peer_is_served_and_fills_no_queue(serve: Serve, way: str) -> None:
+async def test_a_mute_peer_is_served_and_fills_no_queue(serve: Serve, upstream: RawServer, way: str) -> None:
     """A peer that talks and never answers a Ping gets many times the queue limit, after one warning."""
-    async with RawServer(lambda _: Answer(answer_pings=way == "u2c")) as upstream:
-        proxy = await serve(
-            upstream.url,
-            *("--max-queue", "64KiB", "--ping-interval", "300ms", "--ping-timeout", "300ms"),
-        )
-        client = await dial(f"{proxy.url}/", answer_pings=way == "c2u")
-        server = await upstream.accept()
-        speaker, hearer = (client, server) if way == "c2u" else (server, client)
-        count = 400
-        messages: list[Message] = [bytes([n % 256]) * 4096 for n in range(count)]
+    options = ("--max-queue", "64KiB", "--ping-interval", "300ms", "--ping-timeout", "300ms")
+    proxy, speaker, hearer = await conversation(serve, upstream, way, *options, mute=True)
+    count = 400
+    messages: list[Message] = [bytes([n % 256]) * 4096 for n in range(count)]
 
-        async def chatter() -> None:
-            while True:
-                await hearer.send("I am here")
-                await asyncio.sleep(0.05)
+    async def chatter() -> None:
+        while True:
+            await hearer.send("I am here")
+            await asyncio.sleep(0.05)
 
-        talk = asyncio.create_task(chatter())
-        speech = asyncio.create_task(speaker.send(*messages))
-        assert await hearer.take(count) == messages
-        await speech
-        talk.cancel()
-        await asyncio.wait([talk])
-        assert client.end is None and server.end is None
-        assert "mute" in proxy.log
+    talk = asyncio.create_task(chatter())
+    speech = asyncio.create_task(speaker.send(*messages))
+    assert await hearer.take(count) == messages
+    await speech
+    talk.cancel()
+    await asyncio.wait([talk])
+    assert speaker.end is None and hearer.end is None
+    assert "mute" in proxy.log
 
 
 @pytest.mark.parametrize("aware", [True, False])
@@ -219,23 +209,19 @@ async def test_a_silent_upstream_link_is_lost_and_redialled(serve: Serve, upstre
 
 async def test_a_silent_client_link_is_lost(serve: Serve, upstream: RawServer) -> None:
     """A client link that says nothing and answers nothing is given up, and its grace begins."""
-    async with RawServer() as server_side:
-        proxy = await serve(
-            server_side.url,
-            *("--ping-interval", "300ms", "--ping-timeout", "300ms", "--grace", "200ms"),
-        )
-        async with Relay(int(proxy.base.split(":")[1])) as relay:
-            await dial(f"{relay.url}/")
-            server = await server_side.accept()
-            relay.silence()
-            await server.ended(within=8)
+    options = ("--ping-interval", "300ms", "--ping-timeout", "300ms", "--grace", "200ms")
+    proxy = await serve(upstream.url, *options)
+    async with Relay(int(proxy.base.split(":")[1])) as relay:
+        await dial(f"{relay.url}/")
+        server = await upstream.accept()
+        relay.silence()
+        await server.ended(within=8)
 
 
 async def test_an_idle_link_that_answers_is_kept(serve: Serve, upstream: RawServer) -> None:
     """Pongs alone keep a link alive, many intervals long."""
-    proxy = await serve(upstream.url, "--ping-interval", "100ms", "--ping-timeout", "1s")
-    client = await dial(f"{proxy.url}/")
-    server = await upstream.accept()
+    options = ("--ping-interval", "100ms", "--ping-timeout", "1s")
+    _, client, server = await conversation(serve, upstream, "c2u", *options)
     await client.until(lambda: len(client.pings) >= 8)
     await server.until(lambda: len(server.pings) >= 8)
     await client.send("still")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.simulated_network import VirtualClock, VirtualTimer
 from reconnect_proxy.core.context import Context, Opening, State
-from reconnect_proxy.core.events import Event, SessionEnded
+from reconnect_proxy.core.events import Event, SessionEnded, SessionOpened
 from reconnect_proxy.core.link import Leg, Link
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import RECEIVER, Policy
@@ -221,6 +221,13 @@ def started(
     return stage, client_leg, client_link, upstream_leg, upstream_link
 
 
+def waiting(policy: Policy | None = None) -> Stage:
+    """Return a session whose first dial is under way, with one client waiting for its outcome."""
+    stage = Stage(policy)
+    stage.open()
+    return stage
+
+
 def say(link: Link, *payloads: bytes | str) -> None:
     """Let the peer of `link` send messages: text for str, binary for bytes."""
     for payload in payloads:
@@ -245,6 +252,11 @@ def over(stage: Stage) -> bool:
         assert stage.context.incoming == []
         assert stage.context.upstream.link is None
     return ended
+
+
+def never_was(stage: Stage) -> bool:
+    """Tell whether the session is over without having opened: nobody hears that it began, or ended."""
+    return over(stage) and stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
 
 
 def the_end(stage: Stage) -> SessionEnded:

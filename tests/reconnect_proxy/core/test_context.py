@@ -14,7 +14,6 @@ from reconnect_proxy.core.events import (
     LegLost,
     LegName,
     Resumed,
-    SessionEnded,
     SessionOpened,
 )
 from reconnect_proxy.core.policy import SENDER, GraceOn, Policy, RetryOn
@@ -27,11 +26,13 @@ from .fakes import (
     FakeLeg,
     Stage,
     confirm,
+    never_was,
     over,
     pong,
     say,
     started,
     the_end,
+    waiting,
 )
 
 # Section 6, row: new client.
@@ -39,8 +40,7 @@ from .fakes import (
 
 def test_new_client_waits_for_the_upstream_and_is_accepted_with_its_answer() -> None:
     """The upstream is dialled first; its subprotocol and headers are the client's."""
-    stage = Stage()
-    stage.open()
+    stage = waiting()
     assert stage.openings == []
     answer = Answer(subprotocol="chat", headers=(("Set-Cookie", "a=b"),))
     stage.connect(answer)
@@ -51,21 +51,18 @@ def test_new_client_waits_for_the_upstream_and_is_accepted_with_its_answer() -> 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 429])
 def test_new_client_gets_the_upstreams_http_error_below_500(status: int) -> None:
     """With its body; there is no session."""
-    stage = Stage()
-    stage.open()
+    stage = waiting()
     stage.dialler.fail("no", status, b"who are you?")
     [opening] = stage.openings
     assert opening.failure is not None
     assert (opening.failure.status, opening.failure.body) == (status, b"who are you?")
-    assert over(stage)
-    assert stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
+    assert never_was(stage)
 
 
 @pytest.mark.parametrize("status", [0, 500, 502, 503])
 def test_new_client_is_accepted_when_the_upstream_is_down_and_its_messages_wait(status: int) -> None:
     """They are delivered, in order, once it is up; a message that waited is not reported as sent twice."""
-    stage = Stage()
-    stage.open()
+    stage = waiting()
     stage.dialler.fail("down", status)
     [opening] = stage.openings
     assert (opening.answer, opening.failure, opening.refusal) == (None, None, None)
@@ -81,21 +78,18 @@ def test_new_client_is_accepted_when_the_upstream_is_down_and_its_messages_wait(
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_new_client_gets_503_when_the_upstream_is_down_and_it_is_not_to_be_accepted(status: int) -> None:
     """`accept_when_down = false`: 503 with Retry-After, and no session."""
-    stage = Stage(Policy(accept_when_down=False))
-    stage.open()
+    stage = waiting(Policy(accept_when_down=False))
     stage.dialler.fail("down", status)
     [opening] = stage.openings
     assert opening.refusal is not None
     assert opening.refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert opening.refusal.retry_after is not None
-    assert over(stage)
-    assert stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
+    assert never_was(stage)
 
 
 def test_new_client_an_upstream_that_does_not_answer_is_waited_for_up_to_the_connect_timeout() -> None:
     """Then the client is accepted all the same."""
-    stage = Stage(Policy(connect_timeout=5.0))
-    stage.open()
+    stage = waiting(Policy(connect_timeout=5.0))
     stage.clock.advance(4.9)
     assert stage.openings == []
     stage.clock.advance(0.2)
@@ -105,8 +99,7 @@ def test_new_client_an_upstream_that_does_not_answer_is_waited_for_up_to_the_con
 
 def test_new_client_several_that_wait_for_one_session_are_all_told() -> None:
     """And one that asks later is told at once."""
-    stage = Stage()
-    stage.open()
+    stage = waiting()
     stage.context.when_opened(stage.openings.append)
     stage.connect()
     stage.context.when_opened(stage.openings.append)
@@ -210,18 +203,15 @@ def test_client_link_lost_by_silence_runs_the_grace() -> None:
 
 def test_client_waiting_for_the_first_dial_goes_away_and_the_session_ends_after_its_grace() -> None:
     """It was never opened, so no end is reported, and the dial is given up."""
-    stage = Stage(Policy(grace=2.0, connect_timeout=5.0))
-    stage.open()
+    stage = waiting(Policy(grace=2.0, connect_timeout=5.0))
     stage.context.client_left(stage.openings.append)
     stage.clock.advance(2.1)
-    assert over(stage)
-    assert stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
+    assert never_was(stage)
 
 
 def test_client_that_comes_back_during_the_first_dial_is_waited_for_no_more() -> None:
     """The grace of the one that left does not end the session of the one that waits."""
-    stage = Stage(Policy(grace=2.0, connect_timeout=5.0))
-    stage.open()
+    stage = waiting(Policy(grace=2.0, connect_timeout=5.0))
     stage.context.client_left(stage.openings.append)
     stage.clock.advance(1.0)
     stage.context.when_opened(stage.openings.append)
@@ -264,8 +254,7 @@ def test_upstream_link_lost_budget_over_closes_the_client_with_1014() -> None:
 
 def test_upstream_that_never_comes_closes_the_client_with_1014_after_the_budget() -> None:
     """The budget runs from the first failed dial."""
-    stage = Stage(replace(CALM, retry_for=60.0))
-    stage.open()
+    stage = waiting(replace(CALM, retry_for=60.0))
     stage.dialler.fail()
     client, _ = stage.client()
     stage.clock.advance(59.9)
@@ -391,14 +380,12 @@ def test_proxy_told_to_stop_closes_the_client_with_1012() -> None:
 
 def test_proxy_told_to_stop_answers_a_client_that_still_waits_for_the_upstream() -> None:
     """503, for there is no WebSocket to close, and no session that could have ended."""
-    stage = Stage()
-    stage.open()
+    stage = waiting()
     stage.context.close(1012, "service restart")
     [opening] = stage.openings
     assert opening.refusal is not None
     assert opening.refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert over(stage)
-    assert stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
+    assert never_was(stage)
 
 
 @pytest.mark.parametrize("moment", ["client away", "upstream away", "ending", "ended"])
