@@ -192,7 +192,7 @@ async def serve(config: Config) -> int:
             if admin:
                 logger.info("admin listening", extra={"fields": {"url": admin.url}})
             await signals.get()
-            logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.sessions())}})
+            logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.contexts)}})
             await _first_of(proxy.drain(config.drain), signals.get())
             # Before the admin listener goes: it says to the end that this proxy is not ready.
             stopped = await proxy.stop()

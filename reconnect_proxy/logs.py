@@ -110,8 +110,28 @@ def line_of(event: Event) -> tuple[str, dict[str, object]]:
         if isinstance(value, float):
             values[key] = round(value, 3)
     if "session_id" in values:
-        return name, {"session": cut_short(values.pop("session_id")), **values}
+        return name, _without_id(values, values.pop("session_id"))
     return name, values
+
+
+def _without_id(values: dict[str, object], session_id: str) -> dict[str, object]:
+    """Return `values` with the id cut short, in front and wherever a peer may have repeated it: in a close reason."""
+    short = cut_short(session_id)
+    if session_id:
+        for key, value in values.items():
+            if isinstance(value, str) and session_id in value:
+                values[key] = value.replace(session_id, short)
+    return {"session": short, **values}
+
+
+def event_name(kind: type[Event]) -> str:
+    """Return what lines of this kind of event say they are: `leg lost`."""
+    return _SHAPES[kind][0]
+
+
+def field_names(kind: type[Event]) -> tuple[str, ...]:
+    """Return the names of the fields of such a line, in their order."""
+    return tuple("session" if name == "session_id" else name for name in _SHAPES[kind][1])
 
 
 class TextFormatter(logging.Formatter):

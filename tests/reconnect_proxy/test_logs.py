@@ -143,3 +143,12 @@ def test_an_exception_keeps_its_traceback(log: Log, style: LogFormat) -> None:
     else:
         assert first.endswith("ERROR it broke")
         assert others[-1] == "IndexError: list index out of range"
+
+
+@pytest.mark.parametrize("style", list(LogFormat))
+def test_an_id_that_a_peer_repeats_is_cut_short_too(log: Log, style: LogFormat) -> None:
+    """An upstream may name the session in its close reason; the log is no place for a secret."""
+    stream = log(style)
+    log_event(LegLost(ID, LegName.UPSTREAM, 4001, f"{ID} is over, {ID}!", 0))
+    assert ID not in stream.getvalue()
+    assert "abcdef… is over, abcdef…!" in stream.getvalue()
