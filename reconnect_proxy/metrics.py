@@ -145,6 +145,10 @@ class Metrics:
                 self._uncertain.labels(leg, outcome)
         for direction in DIRECTIONS:
             self._undelivered.labels(direction)
+        for connected in ("true", "false"):
+            self._opened.labels(connected)
+        for code in (1000, 1001, 1014):
+            self._ended.labels(code_label(code))
             self._hook_dropped.labels(direction)
 
     def watch(self, mode: Mode, living: Callable[[], Collection[Context]]) -> None:

@@ -158,7 +158,7 @@ class HookFailed:
 
 @dataclass(frozen=True, slots=True)
 class EndedByOperator:
-    """Somebody at the address `operator` asked the admin listener to end the session; `SessionEnded` follows."""
+    """Somebody at the address `operator` asked the admin listener to end the session, whose end follows."""
 
     session_id: str
     operator: str
