@@ -101,6 +101,7 @@ class Context:
         "_client_code",
         "_client_reason",
         "_clock",
+        "_confirmed_at",
         "_confirmed_before",
         "_deadline",
         "_ending_code",
@@ -191,7 +192,9 @@ class Context:
         self._ending_code = 1000
         self._ending_reason = ""
         self._deadline: Timer | None = None
+        # How much that side had confirmed when it was looked at last, and since when it has not confirmed more.
         self._last_confirmed = 0
+        self._confirmed_at = 0.0
         # With several clients: judges those past their mark, by what each had confirmed when that began.
         self._slow: Timer | None = None
         self._confirmed_before: dict[Link, int] = {}
@@ -630,16 +633,23 @@ class Context:
                 client.ask()
 
     def _watch_delivery(self) -> None:
-        """While ENDING, give a peer up that is connected and confirms nothing for as long as a silent one is given."""
-        outbox = self.c2u if self._owed_to is LegName.UPSTREAM else self.u2c
-        link = self.upstream.link if self._owed_to is LegName.UPSTREAM else next(iter(self.incoming), None)
+        """While ENDING, give a peer up that is connected and confirms nothing for as long as a silent one is given.
+
+        An upstream that is lost and reached again, over and over, is given that time and the retry budget in all.
+        """
+        to_upstream = self._owed_to is LegName.UPSTREAM
+        outbox = self.c2u if to_upstream else self.u2c
+        link = self.upstream.link if to_upstream else next(iter(self.incoming), None)
         patience = self._policy.ping_interval + self._policy.ping_timeout
+        now = self._clock.time()
+        if self._deadline is None or outbox.confirmed != self._last_confirmed:
+            self._last_confirmed, self._confirmed_at = outbox.confirmed, now
+        stuck = now - self._confirmed_at
         # A peer that has just come back has had no time yet.
-        judged = self._deadline is not None and link is not None and self._clock.time() >= link.opened_at + patience
-        if judged and outbox.confirmed == self._last_confirmed:
+        given_up = link is not None and stuck >= patience and now >= link.opened_at + patience
+        if given_up or (to_upstream and stuck >= patience + self._policy.retry_for):
             self._finish(self._ending_code, self._ending_reason)
             return
-        self._last_confirmed = outbox.confirmed
         self._deadline = self._clock.call_later(patience, self._watch_delivery)
 
     def _finish(self, code: int, reason: str) -> None:

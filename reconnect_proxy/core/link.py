@@ -358,6 +358,9 @@ class Link:
             # Bytes of an unfinished message are a sign of life; a socket that nobody reads shows none.
             self._last_progress = progress
             self._moved_at = now
+        if self.paused:
+            # Not judged; but a socket that nobody reads shows that it has died only when it is written to.
+            self._ping()
         quiet_since = max(self.heard_at, self._moved_at)
         if now >= quiet_since + interval + timeout:
             self.leg.abort()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import struct
 import termios
 from collections.abc import Callable, MutableSet
@@ -33,6 +34,9 @@ WRITE_BUFFER = 256 * 1024
 READ_BUFFER = 16 * 1024
 #: A server's frames above this size, in bytes, are written by picows in a way that is not safe here.
 PICOWS_LARGE = 8192
+#: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
+#: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
+EMPTY_FRAMES = 10_000
 #: A close reason has at most this many bytes (RFC 6455 section 5.5).
 REASON_LIMIT = 123
 
@@ -115,6 +119,8 @@ class WebSocketLeg(WSListener):
 
     __slots__ = (
         "_closing",
+        "_empty_frames",
+        "_empty_since",
         "_fragments",
         "_legs",
         "_max_message",
@@ -151,6 +157,9 @@ class WebSocketLeg(WSListener):
         self._opcode = 0
         self._fragments: list[bytes] = []
         self._size = 0
+        # Frames without data since `_empty_since`, up to EMPTY_FRAMES.
+        self._empty_frames = 0
+        self._empty_since = -math.inf
         # Drops the socket if the closing handshake takes too long.
         self._closing: asyncio.TimerHandle | None = None
         # Not closed yet, but no messages are taken any more.
@@ -197,9 +206,11 @@ class WebSocketLeg(WSListener):
                 link.on_message(kind, payload)  # type: ignore[arg-type]  # picows' enums are ints
         elif kind == WSMsgType.PONG:
             link.on_pong(frame.get_payload_as_bytes())
+            self._note_empty_frame()
         elif kind == WSMsgType.PING:
             link.on_heard()
             transport.send_pong(frame.get_payload_as_bytes())
+            self._note_empty_frame()
         elif kind == WSMsgType.CLOSE:
             self._on_close(frame)
         else:
@@ -389,6 +400,10 @@ class WebSocketLeg(WSListener):
             self._too_big()
             return
         self._fragments.append(frame.get_payload_as_bytes())
+        if not frame.payload_size and not frame.fin:
+            self._note_empty_frame()
+            if self._closing is not None:
+                return
         if frame.fin:
             opcode, payload = self._opcode, b"".join(self._fragments)
             self._opcode = self._size = 0
@@ -429,6 +444,16 @@ class WebSocketLeg(WSListener):
         self.transport.disconnect()
         if self.link is not None:
             self.link.on_lost(code, reason)
+
+    def _note_empty_frame(self) -> None:
+        """Count a frame that costs its sender nothing, and break off when they are a flood."""
+        self._empty_frames += 1
+        if self._empty_frames == EMPTY_FRAMES:
+            now = asyncio.get_running_loop().time()
+            flooded = now - self._empty_since < 1.0
+            self._empty_frames, self._empty_since = 0, now
+            if flooded and self._closing is None:
+                self._break_off(1008, f"more than {EMPTY_FRAMES} frames a second that carry no data")
 
     def _await_end(self) -> None:
         if self._closing is None:

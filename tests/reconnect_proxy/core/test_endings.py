@@ -126,6 +126,22 @@ def test_a_peer_that_is_owed_the_end_and_has_just_come_back_is_given_its_time() 
     assert the_end(stage).undelivered_c2u == 0
 
 
+def test_an_upstream_that_is_owed_the_end_and_only_comes_and_goes_is_given_up() -> None:
+    """One that accepts every dial and confirms nothing does not keep a session that has lost its client."""
+    policy = replace(SENDER, retry_for=30.0, ping_interval=3.0, ping_timeout=4.0)
+    stage, _, client_link, _, upstream_link = started(policy)
+    say(client_link, "1")
+    client_link.on_lost(1000, "bye")
+    for _ in range(6):
+        stage.clock.advance(6.0)
+        assert not over(stage)
+        upstream_link.on_lost(1006, "")
+        stage.clock.advance(0.5)
+        _, upstream_link = stage.connect()
+    stage.clock.advance(6.0)
+    assert over(stage)
+
+
 def test_at_the_end_a_full_u2c_does_not_keep_the_upstreams_pongs_from_being_read() -> None:
     """Nobody waits for those messages any more; they are counted."""
     stage, _, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, grace=5.0))

@@ -190,3 +190,12 @@ def test_forged_pongs_do_not_keep_a_peer_from_being_mute() -> None:
         rig.clock.advance(0.25)
         rig.link.on_pong(b"unsolicited")
     assert rig.owner.mute == 1
+
+
+def test_a_link_that_is_not_read_is_pinged_all_the_same_and_not_judged() -> None:
+    """A socket that nobody reads shows that it has died only when it is written to."""
+    rig = Rig()
+    rig.link.regulate(pause=True)
+    rig.clock.advance(100.0)
+    assert rig.leg.pings == [0, 0, 0, 0]
+    assert rig.owner.lost == []

@@ -1,0 +1,153 @@
+"""A real Chromium behind the proxy, driven over its DevTools protocol while links are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconnect_proxy import connect
+
+from .chromium import CHROMIUM, Driver, devtools
+from .conftest import Serve
+from .ordinary import ordinary_client
+from .relay import Cut, Relay
+from .waiting import eventually
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+#: Counting calls in a script.
+CALLS = 300
+PAGE = "data:text/html,<title>one</title><script>var n = 0</script>"
+
+
+@contextlib.asynccontextmanager
+async def cuts(relay: Relay, every: float) -> AsyncIterator[list[Cut]]:
+    """Cut all links of `relay` again and again, with RST and FIN by turns, each time when they are there again."""
+    made: list[Cut] = []
+
+    async def cut() -> None:
+        while True:
+            await asyncio.sleep(every)
+            made.append(Cut.FINISH if len(made) % 2 else Cut.RESET)
+            carried = relay.accepted
+            relay.cut(made[-1])
+            await relay.reaches(carried + 1)
+
+    cutting = asyncio.create_task(cut())
+    try:
+        yield made
+    finally:
+        cutting.cancel()
+        await asyncio.wait([cutting])
+
+
+async def browser_path(base: str) -> str:
+    """Ask /json/version, a plain HTTP endpoint, where the browser's DevTools are."""
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"http://{base}/json/version", timeout=30) as answer:
+            url: str = json.load(answer)["webSocketDebuggerUrl"]
+        return url
+
+    address = await asyncio.to_thread(ask)
+    return "/" + address.split("/", 3)[3]
+
+
+async def script(driver: Driver) -> None:
+    """Open a tab, count in it with a call for each step, navigate, and check that every step was made once."""
+    target = (await driver.call("Target.createTarget", url=PAGE))["targetId"]
+    session = (await driver.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
+    for domain in ("Page", "Runtime"):
+        await driver.call(f"{domain}.enable", session)
+    await eventually_true(driver, "typeof n === 'number'", session)
+    seen = [await driver.value("console.log(++n), n", session) for _ in range(CALLS)]
+    assert seen == list(range(1, CALLS + 1))
+    for number in range(10):
+        await driver.call("Page.navigate", session, url=f"data:text/html,<title>{number}</title>")
+        await eventually_true(driver, f"document.title === '{number}'", session)
+    await driver.call("Target.closeTarget", targetId=target)
+    await eventually(lambda: "Target.detachedFromTarget" in [each["method"] for each in driver.events], "detached")
+    assert driver.logged() == list(range(1, CALLS + 1))
+    assert driver.answers == sorted(set(driver.answers)), "an answer came twice, or out of order"
+
+
+async def eventually_true(driver: Driver, expression: str, session: str) -> None:
+    """Wait until an expression holds in a page."""
+    await driver.value(
+        f"new Promise(done => {{ const look = () => ({expression}) ? done(true) : setTimeout(look, 10); look() }})",
+        session,
+    )
+
+
+async def test_an_aware_client_drives_a_browser_through_cuts_of_its_link(serve: Serve, tmp_path: Path) -> None:
+    """Three hundred counted calls, their answers, and the events: each once and in order, over a dozen links."""
+    async with devtools(tmp_path) as address:
+        proxy = await serve(f"ws://{address}")
+        path = await browser_path(proxy.base)
+        async with (
+            Relay(int(proxy.base.rpartition(":")[2])) as relay,
+            connect(f"{relay.url}{path}", max_size=None) as ws,
+        ):
+            driver = Driver(ws)
+            async with cuts(relay, every=0.15) as made:
+                await script(driver)
+            await driver.stop()
+            assert len(made) >= 3
+            assert ws.resumes >= 3
+
+
+async def test_an_ordinary_client_outlives_cuts_of_the_browsers_link(serve: Serve, tmp_path: Path) -> None:
+    """It stays connected and the page lives on; a call is made at least once, and again if its answer is gone.
+
+    Chromium is an ordinary upstream: an answer that it wrote into a dying socket is lost, and it forgets with a
+    connection what was enabled and attached on it. So this script needs neither, and looks at the page itself.
+    """
+    async with devtools(tmp_path) as address, Relay(int(address.rpartition(":")[2])) as relay:
+        proxy = await serve(relay.url)
+        path = await page_path(proxy.base)
+        async with ordinary_client(f"{proxy.url}{path}") as ws:
+            driver = Driver(ws)
+            assert await driver.value("var made = []; made.length") == 0
+            async with cuts(relay, every=0.06) as cut:
+                for number in range(CALLS):
+                    await insist(driver, f"made.push({number})")
+            made = json.loads(await insist(driver, "JSON.stringify(made)"))
+            await driver.stop()
+            assert len(cut) >= 3
+    # In order, each once or more: with `--uncertain resend` a burst of calls may come again.
+    assert list(dict.fromkeys(made)) == list(range(CALLS))
+
+
+async def insist(driver: Driver, expression: str) -> Any:
+    """Evaluate an expression, and once more if no answer comes."""
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                return await driver.value(expression)
+    raise AssertionError(f"no answer ever came to {expression}")
+
+
+async def page_path(base: str) -> str:
+    """Ask /json/list where the DevTools of the browser's page are."""
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"http://{base}/json/list", timeout=30) as answer:
+            pages = [each for each in json.load(answer) if each["type"] == "page"]
+        return f"/devtools/page/{pages[0]['id']}"
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_plain_http_of_the_browser_passes(serve: Serve, tmp_path: Path) -> None:
+    """/json/list and /json/version are the browser's own."""
+    async with devtools(tmp_path) as address:
+        proxy = await serve(f"ws://{address}")
+        assert (await browser_path(proxy.base)).startswith("/devtools/browser/")
+        assert await browser_path(proxy.base) == await browser_path(address)
