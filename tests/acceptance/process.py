@@ -11,7 +11,7 @@ import psutil
 
 from .waiting import PATIENCE
 
-READY = re.compile(r"^listening on (ws://\S+) -> (.+) \(mode (\w+)\)$")
+READY = re.compile(r"^listening on (wss?://\S+) -> (.+) \(mode (\w+)\)$")
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed but it is pending", "Unhandled")
 
 
@@ -61,7 +61,7 @@ class Serving:
     @property
     def base(self) -> str:
         """The address as HOST:PORT."""
-        return self.url.removeprefix("ws://")
+        return self.url.partition("://")[2]
 
     @property
     def alive(self) -> bool:

@@ -252,7 +252,7 @@ def test_an_upstream_that_is_reset_or_silent_is_dialled_again(loop: Loop, author
             await echo(connection)
 
         async with (
-            relayed(authority, keep, observe=events.append, ping_interval=0.2, ping_timeout=0.3) as (proxy, relay),
+            relayed(authority, keep, observe=events.append, ping_interval=1, ping_timeout=1) as (proxy, relay),
             client(proxy, authority) as ws,
         ):
             await ws.send("one")
@@ -263,13 +263,13 @@ def test_an_upstream_that_is_reset_or_silent_is_dialled_again(loop: Loop, author
                 pass
             relay.hold()
             await ws.send("three")
-            await until(lambda: len([event for event in events if isinstance(event, LegLost)]) == 2)
+            await until(lambda: len([event for event in events if isinstance(event, LegLost)]) >= 2)
             relay.release()
             while await ws.recv() != "three":
                 pass
         lost = [event for event in events if isinstance(event, LegLost) and event.leg is LegName.UPSTREAM]
         assert [event.code for event in lost[:2]] == [1006, 1006]
-        assert "nothing was heard for 0.5 s" in lost[1].reason
+        assert "nothing was heard for 2 s" in lost[1].reason
 
     run_with(loop, test())
 
@@ -292,7 +292,7 @@ def test_what_waits_in_sockets_is_not_flushed(loop: Loop, authority: Authority) 
             await echo(connection)
 
         async with (
-            relayed(authority, deaf, observe=events.append, ping_interval=0.1, ping_timeout=0.1) as (proxy, _),
+            relayed(authority, deaf, observe=events.append, ping_interval=1, ping_timeout=1) as (proxy, _),
             client(proxy, authority) as ws,
         ):
             leg = next(leg for leg in proxy.legs if isinstance(leg, OutgoingWebSocket))
@@ -302,7 +302,8 @@ def test_what_waits_in_sockets_is_not_flushed(loop: Loop, authority: Authority) 
                 await ws.send(message)
             await until(lambda: not leg.flushed() and not leg.writable)
             ticks = 0
-            while ticks < 20:
+            # Some three seconds of them: it would have been judged after two.
+            while ticks < 150:
                 ticks += await ws.recv() == "tick"
             assert not leg.flushed()
             reading.set()
