@@ -15,6 +15,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,7 +33,7 @@ from .admin import Admin
 from .config import Address, Config
 from .core.events import Event
 from .core.policy import DUPLEX
-from .logs import log_event, logger, start_logging
+from .logs import EventLog, logger, start_logging
 from .loop_lag import lag_of_loop
 from .metrics import Metrics
 from .proxy import Proxy
@@ -91,12 +92,13 @@ def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
     # That of grace depends on the mode; its help tells about the others.
     value: Any = DUPLEX.grace if option == "grace" else field.default
     if value is None or value == ():
-        return "off" if option == "admin" else "none"
+        return "off" if metavar.endswith("|off") else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if metavar == "DURATION":
+    kind = metavar.removesuffix("|off")
+    if kind == "DURATION":
         return format_duration(value)
-    return format_size(value) if metavar == "SIZE" else str(value)
+    return format_size(value) if kind == "SIZE" else str(value)
 
 
 def configure(config: str | None, **flags: object) -> Config:
@@ -118,6 +120,7 @@ def _run(**flags: Any) -> int:
         if flags.get("admin_token") is not None:
             remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
             logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
+        _take_all_descriptors()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
 
@@ -135,6 +138,15 @@ def _leaving_at_a_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _take_all_descriptors() -> None:
+    """Raise the limit of file descriptors as far as this process may. A session takes two.
+
+    The lower limit that shells and systemd start programs with is for the sake of those that use select(2).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 serve_command = click.Command(
@@ -171,9 +183,10 @@ async def serve(config: Config) -> int:
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
     GCCollector(registry=metrics.registry)
+    log = EventLog(loop)
 
     def observe(event: Event) -> None:
-        log_event(event)
+        log(event)
         metrics.count(event)
 
     try:
@@ -199,6 +212,7 @@ async def serve(config: Config) -> int:
             level = logging.WARNING if stopped.undelivered_c2u or stopped.undelivered_u2c else logging.INFO
             logger.log(level, "stopped", extra={"fields": stopped._asdict()})
     finally:
+        log.close()
         for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
     return 0

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -213,14 +214,18 @@ def _log_level(given: object) -> object:
     return given.lower() if isinstance(given, str) else given
 
 
-def _above_zero(parse: Callable[[Any], float]) -> BeforeValidator:
+def _above_zero(parse: Callable[[Any], float]) -> Callable[[object], float]:
     def check(given: object) -> float:
         value = parse(given)
         if value <= 0:
             raise ValueError(f"{given!r} is too little: it must be more than 0")
         return value
 
-    return BeforeValidator(check)
+    return check
+
+
+def _or_off(check: Callable[[object], float]) -> BeforeValidator:
+    return BeforeValidator(lambda given: None if given is None or given == "off" else check(given))
 
 
 def _count(given: object) -> object:
@@ -293,9 +298,32 @@ def _allowed_paths(given: object) -> object:
     return _listed(given, check_path_pattern)
 
 
+def _networks(given: object) -> object:
+    networks: list[IPv4Network | IPv6Network] = []
+    for item in _items(given):
+        for text in item.split(",") if isinstance(item, str) else [item]:
+            try:
+                networks.append(ip_network(str(text).strip()))
+            except ValueError:
+                raise ValueError(
+                    f"{text!r} is not a network: write addresses or networks such as 10.0.0.0/8,fd00::/8"
+                ) from None
+    return tuple(dict.fromkeys(networks))
+
+
+def _rate(given: object) -> object:
+    if given is None or given == "off":
+        return None
+    text = given.removesuffix("/s") if isinstance(given, str) else given
+    try:
+        return _count(text)
+    except ValueError:
+        raise ValueError(f"{given!r} is not a rate: write a whole number of messages a second, such as 100/s") from None
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
-SomeSeconds = Annotated[float, _above_zero(parse_duration)]
-SomeBytes = Annotated[int, _above_zero(parse_size)]
+SomeSeconds = Annotated[float, BeforeValidator(_above_zero(parse_duration))]
+SomeBytes = Annotated[int, BeforeValidator(_above_zero(parse_size))]
 File = Annotated[str | None, BeforeValidator(_file)]
 
 
@@ -380,6 +408,12 @@ class Config(BaseModel):
     max_queue: SomeBytes = _option(
         DUPLEX.max_queue, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
     )
+    max_held: Annotated[int | None, _or_off(_above_zero(parse_size))] = _option(
+        1024**3,
+        "SIZE|off",
+        "Bytes held for all peers together before sessions that hold more than 64KiB for one are held back, and new "
+        "ones get a 503.",
+    )
     max_message: SomeBytes = _option(
         16 * 1024**2, "SIZE", "The largest message, inflated; a larger one closes its sender with 1009."
     )
@@ -390,9 +424,38 @@ class Config(BaseModel):
         "messages as they are. Of no effect with a gate or an on_message hook, and in the session that receiver "
         "clients share.",
     )
+    max_rate: Annotated[int | None, BeforeValidator(_rate)] = _option(
+        None, "N/s|off", "Messages a second of one client, and as many at once; a faster one is read more slowly."
+    )
+    idle_timeout: Annotated[float | None, _or_off(_above_zero(parse_duration))] = _option(
+        None,
+        "DURATION|off",
+        "How long no message may move over a session both legs of which are connected; then it ends with 1000.",
+    )
     max_sessions: Annotated[int | None, BeforeValidator(_count)] = _option(
         None, "N", "Sessions at a time; further clients get a 503. Without it there is no limit."
     )
+    max_sessions_per_address: Annotated[int | None, BeforeValidator(_count)] = _option(
+        None,
+        "N",
+        "Sessions at a time that one client address has opened (an IPv6 address counts as its /64); further ones get "
+        "a 503. Without it there is no limit.",
+    )
+    trust_forwarded_for: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = _option(
+        (),
+        "CIDR,CIDR",
+        "Peers, such as load balancers, whose X-Forwarded-For says which address a client has.",
+    )
+    max_handshakes: Annotated[int, BeforeValidator(_count)] = _option(
+        1000,
+        "N",
+        "Connections that may wait to be served. Past it the one that has waited longest for its head is shut, "
+        "or where all wait for an upstream the new one gets a 503.",
+    )
+    max_head: SomeBytes = _option(
+        16 * 1024, "SIZE", "The largest head of a request, its empty line included; a larger one gets a 431."
+    )
+    head_timeout: SomeSeconds = _option(5.0, "DURATION", "How long a request's head may take; then it gets a 408.")
     bind: Annotated[tuple[str, ...], BeforeValidator(_header_names)] = _option(
         (),
         "HEADER,HEADER",

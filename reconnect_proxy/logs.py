@@ -11,31 +11,36 @@ import json
 import logging
 import re
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO, get_args
 
+from .core.clock import Clock, Timer
 from .core.events import (
     AdminRefused,
     DialFailed,
     Dialled,
     Event,
+    HeldLimitReached,
     HookFailed,
     HttpFailed,
     HttpRelayed,
     LegMute,
+    LimitReached,
     Refused,
     SessionEnded,
     SessionOpened,
     SlowClientClosed,
+    TakenOver,
+    TlsHandshakeFailed,
     TlsReloadFailed,
     UncertainDropped,
     UpstreamEjected,
     cut_short,
 )
 
-__all__ = ["LogFormat", "LogLevel", "line_of", "log_event", "start_logging"]
+__all__ = ["EventLog", "LogFormat", "LogLevel", "line_of", "log_event", "start_logging"]
 
 logger = logging.getLogger("reconnect_proxy")
 
@@ -49,6 +54,15 @@ _SHAPES: dict[type[Event], tuple[str, tuple[str, ...]]] = {
     kind: (re.sub(r"(?<!^)([A-Z])", r" \1", kind.__name__).lower(), tuple(field.name for field in fields(kind)))
     for kind in get_args(Event)
 }
+
+
+#: Seconds for which lines are counted.
+PERIOD = 10.0
+#: What whoever can connect can bring about as fast as that.
+_ANYBODYS = (AdminRefused, LimitReached, Refused, TakenOver, TlsHandshakeFailed)
+#: Lines in that time of one kind, level and reason: of those, and of the rest.
+FEW_LINES = 10
+MANY_LINES = 500
 
 
 class LogFormat(StrEnum):
@@ -67,8 +81,68 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+@dataclass(slots=True)
+class _Burst:
+    """The events of one kind, level and reason within one period."""
+
+    timer: Timer
+    count: int = 0
+
+
+class EventLog:
+    """Writes the line of each event it is called with (an `Observe`), and sums up where there are too many."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Make a log that keeps time by `clock`, an event loop."""
+        self._clock = clock
+        # As many as there are kinds, levels and reasons: all words of our own.
+        self._bursts: dict[tuple[type[Event], int, str], _Burst] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Write the line of `event`, or count it among those that are summed up."""
+        level = level_of(event)
+        if not logger.isEnabledFor(level):
+            return
+        key = type(event), level, _reason_of(event)
+        burst = self._bursts.get(key)
+        if burst is None:
+            timer = self._clock.call_later(PERIOD, lambda: self._sum_up(key))
+            burst = self._bursts[key] = _Burst(timer)
+        burst.count += 1
+        if burst.count <= _lines_of(key[0]):
+            log_event(event)
+
+    def close(self) -> None:
+        """Sum up what there is."""
+        for key in list(self._bursts):
+            self._bursts[key].timer.cancel()
+            self._sum_up(key)
+
+    def _sum_up(self, key: tuple[type[Event], int, str]) -> None:
+        kind, level, reason = key
+        more = self._bursts.pop(key).count - _lines_of(kind)
+        if more > 0:
+            name, keys = _SHAPES[kind]
+            values: dict[str, object] = {word: reason for word in ("error", "limit") if word in keys}
+            logger.log(level, name, extra={"fields": {**values, "more": more, "seconds": PERIOD}})
+
+
+def _reason_of(event: Event) -> str:
+    match event:
+        case Refused(error=error):
+            return error
+        case LimitReached(limit=limit):
+            return limit
+        case _:
+            return ""
+
+
+def _lines_of(kind: type[Event]) -> int:
+    return FEW_LINES if kind in _ANYBODYS else MANY_LINES
+
+
 def log_event(event: Event) -> None:
-    """Write the line of `event`: an `Observe` for whoever owns sessions."""
+    """Write the line of `event`."""
     level = level_of(event)
     if logger.isEnabledFor(level):
         name, values = line_of(event)
@@ -83,6 +157,8 @@ def level_of(event: Event) -> int:
         case AdminRefused() | DialFailed() | HttpFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
             return logging.WARNING
         case UpstreamEjected():
+            return logging.WARNING
+        case LimitReached() | HeldLimitReached():
             return logging.WARNING
         case Dialled():
             # The sessions have lines of their own for how that went.

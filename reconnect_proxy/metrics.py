@@ -25,6 +25,7 @@ and never falls.
 | `reconnect_proxy_dial_seconds` (histogram) | `upstream`, `outcome`; from the dial's turn on |
 | `reconnect_proxy_upstream_ejections_total`, `_upstream_returns_total` | `upstream` |
 | `reconnect_proxy_refusals_total` | `status`, `error` |
+| `reconnect_proxy_limits_reached_total` | `limit`: one of a session, or `held` of all |
 | `reconnect_proxy_tls_handshake_failures_total` | clients that came to no TLS |
 | `reconnect_proxy_tls_reloads_total` | `leg`, `outcome`: `ok`, or `failed` and left as it was |
 | `reconnect_proxy_http_requests_total` | `status`: of the upstream's answer, `2xx` |
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
     from .core.target import UpstreamInfo
 
 __all__ = ["Metrics"]
+
+#: The label of the limit that no single session reaches.
+HELD = "held"
 
 #: Seconds. A redial starts within 100 ms and backs off to 3 s; a client may stay away for a grace of minutes.
 RECOVERY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
@@ -107,6 +111,7 @@ class Metrics:
         self._http_failures = counter("http_failures", "Plain HTTP requests failed by an upstream.", "status")
         self._ended_by_operator = counter("sessions_ended_by_operator", "Sessions ended through the admin listener.")
         self._admin_refusals = counter("admin_refusals", "Requests that the admin listener refused.", "status")
+        self._limits = counter("limits_reached", "Times that a limit was reached by sessions that are alive.", "limit")
         self._recovery = Histogram(
             "recovery_seconds",
             "Seconds from the loss of a leg until it was resumed.",
@@ -150,6 +155,8 @@ class Metrics:
         for code in (1000, 1001, 1014):
             self._ended.labels(code_label(code))
             self._hook_dropped.labels(direction)
+        for limit in (*events.Limit, HELD):
+            self._limits.labels(limit)
 
     def watch(self, mode: Mode, living: Callable[[], Collection[Context]]) -> None:
         """Report the sessions of a proxy in `mode` that `living` returns at every scrape: `Proxy.contexts`."""
@@ -213,6 +220,10 @@ class Metrics:
                 self._ended_by_operator.inc()
             case events.AdminRefused(status=status):
                 self._admin_refusals.labels(status).inc()
+            case events.LimitReached(limit=limit):
+                self._limits.labels(limit).inc()
+            case events.HeldLimitReached():
+                self._limits.labels(HELD).inc()
             case events.TakenOver():
                 self._taken_over.inc()
             case events.SlowClientClosed():

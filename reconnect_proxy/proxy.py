@@ -19,6 +19,7 @@ from typing import Any, Self
 from multidict import CIMultiDict
 
 from .config import Address, Compression, Config, Dial
+from .core.budget import Budget
 from .core.context import Context, Opening
 from .core.events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
 from .core.filtered import FilteredContext
@@ -29,9 +30,11 @@ from .core.wire import Claim, Refusal, new_id
 from .hook_calls import HookCalls, as_seen
 from .hooks import Session
 from .net.accept import Acceptor, Request
+from .net.address import SessionsByAddress, client_address, counted_as
 from .net.deflate import accept
 from .net.head import RequestHead, forwarded, replaced
 from .net.leg import WebSocketLeg
+from .net.lobby import Lobby, descriptors_for_clients
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
 from .net.relay_http import HttpRelay, HttpSettings
@@ -82,6 +85,12 @@ class Proxy:
         self.tls = Tls(self.config.tls_files)
         self.allow_origin = self.config.allow_origin
         self.allow_path = self.config.allow_path
+        self.max_head = self.config.max_head
+        self.head_timeout = self.config.head_timeout
+        # The connections that no session has taken yet.
+        self.lobby = Lobby(self.config.max_handshakes)
+        # What all sessions hold; made anew with the loop that keeps its time.
+        self._budget = Budget()
         # No new sessions are made any more; and those that there are take no more messages.
         self.draining = False
         self._settling = False
@@ -99,7 +108,9 @@ class Proxy:
         self._shared: Context | None = None
         # For each session, a digest of what the headers in `bind` said in its first request.
         self._bound: dict[Context, bytes] = {}
-        self._waiting: set[Acceptor] = set()
+        # What each session counts for.
+        self._addresses: dict[Context, str] = {}
+        self._by_address = SessionsByAddress(self.config.max_sessions_per_address)
         self._server: asyncio.Server | None = None
         self._address = self.config.listen
 
@@ -125,8 +136,10 @@ class Proxy:
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pool = Pool(self.config.servers, loop, self._observe, self.config.max_dials)
+        self.lobby = Lobby(self.config.max_handshakes, descriptors_for_clients())
+        self._budget = Budget(self.config.max_held, loop, self._observe)
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        self._server = await loop.create_server(lambda: Acceptor(self, self._waiting), sock=listener, backlog=BACKLOG)
+        self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
         self._address = Address(host, listener.getsockname()[1])
         if self.config.dial is Dial.START:
             self._shared = self._new_context(_no_request(str(self._address)), None, shared=True, asked=False)
@@ -161,11 +174,11 @@ class Proxy:
         ended = list(self._alive)
         for context in ended:
             context.close(1012, "service restart")
-        await wait_until(lambda: not self.legs and not self._waiting, GOODBYE)
+        await wait_until(lambda: not self.legs and not self.lobby, GOODBYE)
         for leg in list(self.legs):
             leg.abort()
-        for acceptor in list(self._waiting):
-            acceptor.abort()
+        for guest in list(self.lobby):
+            guest.abort()
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
@@ -270,12 +283,28 @@ class Proxy:
         if limit is not None and len(self._alive) >= limit:
             detail = f"there are {limit} sessions, and no more are allowed"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions", detail, retry_after=1)
+        if self._budget.exceeded:
+            detail = f"the sessions hold {self._budget.held} bytes, and no more than {self._budget.limit} are allowed"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-bytes-held", detail, retry_after=1)
+        address = self._counted_as(request)
+        if address is not None:
+            self._by_address.check(address)
         named = request.claim.session_id if self._policy.resumable and not shared else None
         context = self._new_context(request, named, shared, asked=True)
+        if address is not None:
+            self._addresses[context] = address
+            self._by_address.add(address)
         if self.config.bind:
             self._bound[context] = self._credentials(request)
         context.open()
         return context
+
+    def _counted_as(self, request: Request) -> str | None:
+        """Return the address that a session of `request` counts for, None where they are not counted."""
+        if self.config.max_sessions_per_address is None:
+            return None
+        forwarded_for = request.head.headers.getall("X-Forwarded-For", ())
+        return counted_as(client_address(request.peer, forwarded_for, self.config.trust_forwarded_for))
 
     def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
         """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
@@ -301,7 +330,9 @@ class Proxy:
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
         settings = named, self.pool, dialler, loop, policy, observe, self._forget
         passes = None if seen is None else self._hooks.filter_of(seen)
-        context = Context(*settings) if passes is None else FilteredContext(*settings, passes)
+        context = (
+            Context(*settings, self._budget) if passes is None else FilteredContext(*settings, passes, self._budget)
+        )
         if seen is not None:
             seen.begin(context)
             self._seen[context] = seen
@@ -324,6 +355,9 @@ class Proxy:
     def _forget(self, context: Context) -> None:
         self._alive.pop(context, None)
         self._bound.pop(context, None)
+        address = self._addresses.pop(context, None)
+        if address is not None:
+            self._by_address.remove(address)
         if self._shared is context:
             self._shared = None
         if context.session_id is not None and self._contexts.get(context.session_id) is context:
@@ -394,6 +428,8 @@ def _policy_of(config: Config, filtering: bool) -> Policy:
         ping_interval=config.ping_interval,
         ping_timeout=config.ping_timeout,
         max_queue=config.max_queue,
+        idle_timeout=config.idle_timeout,
+        max_rate=config.max_rate,
         compression=config.compression is Compression.ON and not filtering,
     )
 

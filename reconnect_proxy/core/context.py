@@ -28,18 +28,22 @@ same objects. While none is there, `u2c` waits for the first to come; the last o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import NamedTuple
 
+from .budget import Budget
 from .clock import Clock, Timer
 from .events import (
     Event,
     LegLost,
     LegMute,
     LegName,
+    Limit,
+    LimitReached,
     Observe,
     Resumed,
     SessionEnded,
@@ -48,10 +52,12 @@ from .events import (
     TakenOver,
     UncertainDropped,
 )
+from .idle import IdleWatch
 from .link import DeliveryUncertain, Leg, Link, Resumption
 from .outbox import Message, Outbox, OutOfRange
 from .policy import GraceOn, Policy
 from .pool import Pool
+from .throttle import Throttle
 from .upstream import Answer, Dialler, Failure, Upstream
 from .wire import Claim, Refusal, new_id
 
@@ -98,6 +104,7 @@ class Context:
 
     __slots__ = (
         "_away_since",
+        "_budget",
         "_client_code",
         "_client_reason",
         "_clock",
@@ -107,14 +114,18 @@ class Context:
         "_ending_code",
         "_ending_reason",
         "_grace",
+        "_held_at_first",
+        "_idle",
         "_last_confirmed",
         "_observe",
         "_on_ended",
         "_opening",
+        "_overtaken",
         "_owed_to",
         "_policy",
         "_seen_client",
         "_slow",
+        "_throttles",
         "_waiters",
         "added_c2u",
         "added_u2c",
@@ -142,6 +153,7 @@ class Context:
         policy: Policy,
         observe: Observe,
         on_ended: Callable[[Context], None],
+        budget: Budget | None = None,
     ) -> None:
         """Make a session that is not dialled yet; see `open`.
 
@@ -153,13 +165,16 @@ class Context:
             policy: the mode and the settings.
             observe: hears each event of the session's life.
             on_ended: called once, when the session has ended.
+            budget: what all sessions may hold together.
         """
         self.session_id = session_id
         self.state = State.OPENING
+        self._policy = policy
+        self._budget = budget or Budget()
         # Owed to the upstream.
-        self.c2u = Outbox(policy.max_queue)
+        self.c2u = self._outbox()
         # Owed to the client; with several, that of the longest attached one.
-        self.u2c = Outbox(policy.max_queue)
+        self.u2c = self._outbox()
         # The links of the client leg: at most one, but in a shared session.
         self.incoming: list[Link] = []
         self.upstream = Upstream(pool, self, dialler, clock, policy, observe)
@@ -175,7 +190,6 @@ class Context:
         self.dropped_c2u = self.dropped_u2c = 0
         self.added_c2u = self.added_u2c = 0
         self._clock = clock
-        self._policy = policy
         self._observe = observe
         self._on_ended = on_ended
         # Told how the first dial ends; `_opening` is that outcome once it is known.
@@ -198,6 +212,14 @@ class Context:
         # With several clients: judges those past their mark, by what each had confirmed when that began.
         self._slow: Timer | None = None
         self._confirmed_before: dict[Link, int] = {}
+        # The socket that was taken over last, if it has not closed yet.
+        self._overtaken: weakref.ref[Leg] | None = None
+        # What `c2u` held when the client began to be read for its Pongs alone; None while that is not so.
+        self._held_at_first: int | None = None
+        # Where there is a message rate: what keeps each client to it; None for one that has left, whose count stays.
+        self._throttles: dict[Link | None, Throttle] = {}
+        # Where there is an idle timeout, from the first opening on.
+        self._idle: IdleWatch | None = None
 
     @property
     def received_from_client(self) -> int:
@@ -310,6 +332,8 @@ class Context:
             self.session_id = new_id()
         self.state = State.OPEN
         self._tell(SessionOpened(self.session_id, self.upstream.url, connected))
+        if self._policy.idle_timeout is not None:
+            self._idle = IdleWatch(self._policy.idle_timeout, self._clock, self._moved, self._on_idle)
         self._decide(opening)
 
     # The client's leg.
@@ -346,7 +370,11 @@ class Context:
         if not self._policy.shared:
             self._take_over()
         outbox = self._another_outbox() if self.incoming else self.u2c
-        link = Link(leg, outbox, self, self._from_client, self._clock, self._policy)
+        throttle = self._throttle()
+        deliver = self._from_client if throttle is None else throttle.deliver
+        link = Link(leg, outbox, self, deliver, self._clock, self._policy)
+        if throttle is not None:
+            self._throttles[link] = throttle
         link.wants_control = claim.wants_control
         away = self._clock.time() - self._away_since
         self._cancel_grace()
@@ -367,7 +395,10 @@ class Context:
 
     def _another_outbox(self) -> Outbox:
         """Return the outbox of one more client of a shared session: its stream begins now."""
-        return Outbox(self._policy.max_queue, self.u2c.pushed, self.u2c.pushed_bytes)
+        return self._outbox(self.u2c.pushed, self.u2c.pushed_bytes)
+
+    def _outbox(self, start: int = 0, start_bytes: int = 0) -> Outbox:
+        return Outbox(self._policy.max_queue, start, start_bytes, self._budget, self._regulate)
 
     def client_left(self, waiter: Callable[[Opening], None]) -> None:
         """Take note that a client which waited for the first dial (`when_opened`) went away before it could attach."""
@@ -380,13 +411,28 @@ class Context:
         """Make way for a newer link of the same client."""
         while self.incoming:
             self._tell(TakenOver(self.session_id or ""))
-            self._detach(self.incoming[0]).close(4000, "taken over")
+            link = self._detach(self.incoming[0])
+            link.close(4000, "taken over")
+            # One socket of a session may take its time to close. A thousand resumes leave no thousand of them.
+            before = self._overtaken() if self._overtaken is not None else None
+            if before is not None:
+                before.abort()
+            self._overtaken = weakref.ref(link.leg)
             self._away_since = self._clock.time()
 
     def _detach(self, link: Link) -> Link:
         """Take `link` off the client leg. Of a shared session's outboxes that of the longest attached client stays."""
         self.incoming.remove(link)
-        self.u2c = self.incoming[0].outbox if self.incoming else link.outbox
+        if self.incoming:
+            self.u2c = self.incoming[0].outbox
+            link.outbox.release()
+        else:
+            self.u2c = link.outbox
+        throttle = self._throttles.pop(link, None)
+        if throttle is not None:
+            throttle.stop()
+            if not self._policy.shared:
+                self._throttles[None] = throttle
         return link
 
     def _client_absent(self, code: int, reason: str) -> None:
@@ -463,6 +509,19 @@ class Context:
             Context.upstream_message(self, None, *message)
         return True
 
+    def _throttle(self) -> Throttle | None:
+        """Return what keeps a new link to the message rate, if there is one; a client cannot shed it by coming back."""
+        if self._policy.max_rate is None:
+            return None
+        left = self._throttles.pop(None, None)
+        return left or Throttle(self._policy.max_rate, self._clock, self._from_client, self._on_throttle)
+
+    def _on_throttle(self, holding: bool) -> None:
+        if holding:
+            detail = f"more than {self._policy.max_rate} messages a second: the client is read more slowly"
+            self._tell(LimitReached(self.session_id or "", Limit.RATE, detail))
+        self._regulate()
+
     # What links report.
 
     def link_relieved(self, link: Link) -> None:
@@ -491,6 +550,7 @@ class Context:
 
     def link_too_big(self, link: Link, reason: str) -> None:
         """End the session: a peer sent a message above the limit. Its socket is being closed with 1009 already."""
+        self._tell(LimitReached(self.session_id or "", Limit.MESSAGE, reason))
         if link is self.upstream.link:
             self._tell(LegLost(self.session_id or "", LegName.UPSTREAM, 1009, reason, len(self.c2u)))
             self.upstream.terminate(1009, reason)
@@ -528,7 +588,8 @@ class Context:
 
         Exception to the rule: when both are full and the client has been sent all that it is owed, what empties its
         outbox are its Pongs; they arrive on the leg that a full `c2u` has stopped. So then the client is read all the
-        same, and `c2u` may pass its mark, up to HARD_LIMIT times, or by what sockets may hold in front of a Pong.
+        same, and `c2u` may pass its mark, up to HARD_LIMIT times, or by what sockets may hold in front of a Pong; and
+        where all sessions together hold too much, it may grow by what the budget allows.
         """
         if self._slow is None and len(self.incoming) > 1 and self._u2c_full():
             self._confirmed_before = {client: client.outbox.confirmed for client in self.incoming}
@@ -541,11 +602,23 @@ class Context:
         read_all_the_same = False
         for client in self.incoming:
             waits_for_pong = client.outbox.full and not client.outbox.pending
-            client.regulate(stop and not waits_for_pong)
+            too_fast = bool(self._throttles) and self._throttles[client].holding
+            client.regulate((stop and not waits_for_pong) or too_fast)
             read_all_the_same = read_all_the_same or (stop and waits_for_pong)
-        mark = self.c2u.high_water
-        beyond = self.c2u.bytes_held > max(HARD_LIMIT * mark, mark + self._policy.slack)
-        if read_all_the_same and beyond and self.state is State.OPEN:
+        if read_all_the_same:
+            self._read_for_pongs()
+        else:
+            self._held_at_first = None
+
+    def _read_for_pongs(self) -> None:
+        """End the session if `c2u` has grown too far since its client is read for its Pongs alone."""
+        held, mark, slack = self.c2u.bytes_held, self.c2u.high_water, self._policy.slack
+        if self._held_at_first is None:
+            self._held_at_first = held
+        too_much = held > max(HARD_LIMIT * mark, mark + slack)
+        if (too_much or held - self._held_at_first > self._budget.allowance(slack)) and self.state is State.OPEN:
+            detail = f"{held} bytes are held of a client that sends on and does not say what it has"
+            self._tell(LimitReached(self.session_id or "", Limit.QUEUE, detail))
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
 
     def _close_slow_clients(self) -> None:
@@ -564,6 +637,28 @@ class Context:
                 self._detach(link).close(1013, "too slow")
                 self._tell(SlowClientClosed(self.session_id or "", waiting))
         self._regulate()
+
+    # Idleness.
+
+    def _moved(self) -> int | None:
+        """Return a count that every message moves, when it comes and when it is confirmed.
+
+        Where a leg has no link it is None: then the grace or the retry budget decides how long to wait.
+        """
+        if not self.incoming or self.upstream.link is None:
+            return None
+        received = self.received_from_client + self.received_from_upstream
+        return received + self.c2u.confirmed + self.u2c.confirmed
+
+    def _on_idle(self) -> None:
+        """End a session over which nothing moves.
+
+        With 1000: an idle conversation has come to its end. A client that is told 1001, or a proxy in front of this
+        one, would dial again at once.
+        """
+        detail = f"no message moved for {self._policy.idle_timeout:g} s"
+        self._tell(LimitReached(self.session_id or "", Limit.IDLE, detail))
+        self.close(1000, "idle")
 
     # The end.
 
@@ -666,7 +761,11 @@ class Context:
             if timer is not None:
                 timer.cancel()
         self._deadline = self._slow = None
+        if self._idle is not None:
+            self._idle.stop()
         age = self._clock.time() - self.opened_at
+        self.c2u.release()
+        self.u2c.release()
         if was_open:
             lost = self.undelivered_c2u, self.undelivered_u2c
             self._tell(

@@ -135,6 +135,40 @@ class SessionEnded:
     u2c_bytes: int
 
 
+class Limit(StrEnum):
+    """What a session may not pass."""
+
+    MESSAGE = "message-size"
+    RATE = "message-rate"
+    IDLE = "idle-time"
+    QUEUE = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A session met `limit`, as `detail` says. But for the message rate, which slows its client down, that ends it."""
+
+    session_id: str
+    limit: Limit
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLimitReached:
+    """All sessions together hold `held` bytes, more than `limit`: none is made, and those with most are held back."""
+
+    held: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLimitRelieved:
+    """The sessions hold clearly less than the limit again, after `seconds`."""
+
+    held: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class MessagesDropped:
     """A session that ends has dropped so many messages because a hook said so, or failed (`on_message`)."""
@@ -265,6 +299,9 @@ Event = (
     | HookFailed
     | EndedByOperator
     | AdminRefused
+    | LimitReached
+    | HeldLimitReached
+    | HeldLimitRelieved
     | Refused
     | UpstreamEjected
     | UpstreamReturned

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+from .budget import Budget
 from .clock import Clock
 from .context import Context, State
 from .events import LegName, MessagesDropped, Observe
@@ -51,9 +52,10 @@ class FilteredContext(Context):
         observe: Observe,
         on_ended: Callable[[Context], None],
         message_filter: Filter,
+        budget: Budget | None = None,
     ) -> None:
         """Make a session as `Context` does; `message_filter` sees what it receives."""
-        super().__init__(session_id, pool, dialler, clock, policy, observe, on_ended)
+        super().__init__(session_id, pool, dialler, clock, policy, observe, on_ended, budget)
         self._filter = message_filter
 
     def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:

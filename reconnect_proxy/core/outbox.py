@@ -14,7 +14,10 @@ brought it. This is the only place in the proxy that counts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
+
+from .budget import Budget
 
 
 class Opcode(IntEnum):
@@ -53,7 +56,10 @@ class Outbox:
     """The messages of one stream that one peer has not confirmed, in order. Every operation is O(1) per message."""
 
     __slots__ = (
+        "_budget",
         "_forgotten",
+        "_mark",
+        "_on_relieved",
         "_pending",
         "_unconfirmed",
         "bytes_held",
@@ -64,13 +70,22 @@ class Outbox:
         "sent",
     )
 
-    def __init__(self, high_water: int, start: int = 0, start_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        high_water: int,
+        start: int = 0,
+        start_bytes: int = 0,
+        budget: Budget | None = None,
+        on_relieved: Callable[[], None] | None = None,
+    ) -> None:
         """Make an empty outbox.
 
         Args:
             high_water: bytes held above which the outbox is `full`; it stops being full below half of that.
             start: the number of the last message before the first one pushed here.
             start_bytes: the payload bytes of the messages up to that number.
+            budget: counts what is held here among all; while that is too much, the outbox is `full` above its floor.
+            on_relieved: called when the outbox is not `full` any more because the others hold less, at no other time.
         """
         # Sent on the present link, not confirmed yet.
         self._unconfirmed: deque[Message] = deque()
@@ -87,6 +102,10 @@ class Outbox:
         self.high_water = high_water
         # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
         self.full = False
+        self._budget = budget or Budget()
+        self._on_relieved = on_relieved
+        # Bytes held above which there is something to decide.
+        self._mark = min(high_water, self._budget.floor)
 
     def __len__(self) -> int:
         """Return the number of messages held."""
@@ -120,9 +139,31 @@ class Outbox:
     def push(self, message: Message) -> None:
         """Append a message to the stream."""
         self._pending.append(message)
-        self.bytes_held += len(message[1]) + MESSAGE_COST
+        cost = len(message[1]) + MESSAGE_COST
+        self._budget.held += cost
+        self.bytes_held += cost
+        if self.bytes_held > self._mark:
+            self._on_mark()
+
+    def _on_mark(self) -> None:
         if self.bytes_held > self.high_water:
             self.full = True
+        elif not self.full and self._budget.presses():
+            self.full = True
+            self._budget.squeezed[self] = None
+
+    def relieve(self) -> None:
+        """Stop being full for the sake of the budget, which has done with this outbox."""
+        if self.bytes_held <= self.high_water:
+            self.full = False
+            if self._on_relieved is not None:
+                self._on_relieved()
+
+    def release(self) -> None:
+        """Take what is held out of the budget for good: nobody will confirm it any more."""
+        budget, self._budget = self._budget, Budget()
+        budget.squeezed.pop(self, None)
+        budget.give_back(self.bytes_held)
 
     def mark_sent(self) -> Message:
         """Count the next pending message as sent and return it. Raises IndexError when nothing is pending."""
@@ -141,17 +182,22 @@ class Outbox:
         """
         if not self.confirmed <= n <= self.furthest:
             raise OutOfRange(n, self.confirmed, self.furthest)
-        before = self.bytes_held
+        freed = 0
         for _ in range(n - self.confirmed):
             # After a rewind the peer may confirm what this link has not sent again yet.
             message = (self._unconfirmed or self._pending).popleft()
-            self.bytes_held -= len(message[1]) + MESSAGE_COST
-        self._forgotten += before - self.bytes_held
+            freed += len(message[1]) + MESSAGE_COST
+        self.bytes_held -= freed
+        self._forgotten += freed
         self.confirmed = n
         if self.sent < n:
             self.sent = n
-        if self.full and self.bytes_held < self.high_water / 2:
-            self.full = False
+        if self.full:
+            squeezed = self in self._budget.squeezed
+            if self.bytes_held < (self._mark if squeezed else self.high_water) / 2:
+                self.full = False
+                self._budget.squeezed.pop(self, None)
+        self._budget.give_back(freed)
 
     def rewind(self, n: int) -> None:
         """Make every held message after number `n` pending again: the link they were sent on is gone.

@@ -87,6 +87,9 @@ class Policy:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     max_queue: int = 16 * 1024 * 1024
+    #: How long nothing may move while both legs are there, and messages a second of a client; None: as one likes.
+    idle_timeout: float | None = None
+    max_rate: int | None = None
     #: What the sockets between two peers may hold in front of a Pong.
     slack: int = 16 * 1024 * 1024
     compression: bool = True

@@ -13,7 +13,7 @@ the one form that it knows; ours has been checked already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableSet
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -48,12 +48,10 @@ from .head import (
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
 from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, make_protocol
+from .lobby import Lobby
 from .relay_http import HttpRelay, HttpRequest
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
-
-#: Seconds that a client may take to send its head, the TLS handshake before it included.
-HEAD_TIMEOUT = 5.0
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -72,7 +70,11 @@ class Door(Protocol):
     """Who knows the sessions: the `Proxy`."""
 
     legs: set[WebSocketLeg]
+    lobby: Lobby
     max_message: int
+    #: The largest head of a request, in bytes, and how long it may take, in seconds.
+    max_head: int
+    head_timeout: float
     tls: Tls
     http: HttpRelay
     #: Allow lists, see `net.allow`.
@@ -115,20 +117,14 @@ def read_claim(head: RequestHead) -> tuple[str, Claim]:
 class Acceptor(asyncio.Protocol):
     """A client's connection until its session takes the socket."""
 
-    def __init__(self, door: Door, waiting: MutableSet[Acceptor]) -> None:
-        """Make the protocol object of one connection.
-
-        Args:
-            door: knows the sessions.
-            waiting: the connections that no session has taken yet; this one is among them until then.
-        """
+    def __init__(self, door: Door) -> None:
+        """Make the protocol object of one connection, which is in the lobby of `door` until a session takes it."""
         self._door = door
-        self._waiting = waiting
         self._transport: asyncio.Transport | None = None
         # The client's IP address.
         self._peer = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._head = HeadReader(check_line=parse_request_line)
+        self._head = HeadReader(self._door.max_head, parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
         self._request: Request | None = None
@@ -153,9 +149,16 @@ class Acceptor(asyncio.Protocol):
         self._await_head()
 
     def _await_head(self) -> None:
-        self._waiting.add(self)
-        late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {HEAD_TIMEOUT:g} s")
-        self._set_timer(HEAD_TIMEOUT, self._refuse, late)
+        """Give the client some time for its head, if there is room for it."""
+        assert self._transport is not None, "it is made"
+        now, timeout = asyncio.get_running_loop().time(), self._door.head_timeout
+        try:
+            self._door.lobby.enter(self, now, self._transport.get_extra_info("socket").fileno())
+        except Refusal as refusal:
+            self.evict(refusal)
+        else:
+            late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {timeout:g} s")
+            self._set_timer(timeout, self._refuse, late)
 
     def data_received(self, data: bytes) -> None:
         """Read on until the head is whole."""
@@ -168,6 +171,8 @@ class Acceptor(asyncio.Protocol):
         if self in self._door.http.idle:
             self._door.http.idle.discard(self)
             self._await_head()
+            if self._over:
+                return
         try:
             found = self._head.feed(data)
         except MalformedHead as error:
@@ -180,7 +185,7 @@ class Acceptor(asyncio.Protocol):
     def take_back(self, rest: bytes) -> None:
         """Read the next request, of which `rest` was read already: plain HTTP has had its answer (`HttpRelay`)."""
         assert self._transport is not None, "there was a request before"
-        self._head = HeadReader(check_line=parse_request_line)
+        self._head = HeadReader(self._door.max_head, parse_request_line)
         self._rest = b""
         self._transport.set_protocol(self)
         self._door.http.idle.add(self)
@@ -191,7 +196,7 @@ class Acceptor(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note of a client that left before it was served."""
-        self._waiting.discard(self)
+        self._door.lobby.leave(self)
         self._door.http.forget(self)
         self._stop_timer()
         if isinstance(error, TlsFailed):
@@ -201,6 +206,10 @@ class Acceptor(asyncio.Protocol):
             if self._context is not None:
                 self._context.client_left(self._on_opening)
 
+    def evict(self, refusal: Refusal) -> None:
+        """Answer `refusal` and shut the connection: there is no place for it, nor time to see it off."""
+        self._refuse(refusal, linger=False)
+
     def abort(self) -> None:
         """Shut the connection at once."""
         if self._transport is not None:
@@ -209,6 +218,7 @@ class Acceptor(asyncio.Protocol):
     def _on_head(self, raw: bytes) -> None:
         assert self._transport is not None, "data came through it"
         self._stop_timer()
+        self._door.lobby.spoke(self)
         self._transport.pause_reading()
         try:
             head = parse_request(raw)
@@ -233,7 +243,7 @@ class Acceptor(asyncio.Protocol):
         """Let plain HTTP have the socket until the request is answered. Raises Refusal if there is too much of it."""
         assert self._transport is not None, "there was a head"
         self._door.http.admit(self)
-        self._waiting.discard(self)
+        self._door.lobby.leave(self)
         scheme = "https" if self._transport.get_extra_info("ssl_object") else "http"
         request = HttpRequest(head, self._peer, scheme)
         self._door.http.begin(self, self._transport, request, self._rest)
@@ -256,7 +266,7 @@ class Acceptor(asyncio.Protocol):
         assert context is not None and request is not None and transport is not None, "there was a head"
         received = context.admit(request.claim)
         self._over = True
-        self._waiting.discard(self)
+        self._door.lobby.leave(self)
         headers = [(CONNECTION_ID, context.session_id or "")]
         if received is not None:
             headers.append((RECEIVED, str(received)))
@@ -289,30 +299,31 @@ class Acceptor(asyncio.Protocol):
         reason = _PHRASES.get(failure.status, "")
         self._answer(encode_response(failure.status, reason, failure.headers, failure.body))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, linger: bool = True) -> None:
         self._door.refused(refusal)
         headers = [("Content-Type", "application/json"), *refusal.headers]
         if refusal.retry_after is not None:
             headers.append(("Retry-After", str(refusal.retry_after)))
         if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
             headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
-        self._answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body))
+        self._answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body), linger)
 
-    def _answer(self, response: bytes) -> None:
+    def _answer(self, response: bytes, linger: bool = True) -> None:
         """Send an answer and shut the connection.
 
         A socket that is closed while its peer still sends is reset, and the answer with it. So only our half is closed
-        at first, and for a moment what comes is thrown away.
+        at first, and for a moment what comes is thrown away; without `linger` it is closed at once.
         """
         if not self._over and self._transport is not None:
             self._over = True
+            self._door.lobby.answered(self)
             if isinstance(self._transport, TlsTransport) and not self._transport.established:
                 # Nothing can be said to it, but that it has taken too long.
                 self._stop_timer()
                 self._transport.abort()
                 return
             self._transport.write(response)
-            if self._transport.can_write_eof():
+            if linger and self._transport.can_write_eof():
                 self._transport.write_eof()
                 self._set_timer(LINGER, self._leave)
                 self._transport.resume_reading()

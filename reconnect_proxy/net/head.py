@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from ..core.wire import CONNECTION_ID, RECONNECT, Refusal, bad_request
 
-#: A head, its empty line included, is at most this many bytes.
+#: The head of an upstream's answer is at most this many bytes.
 HEAD_LIMIT = 16 * 1024
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

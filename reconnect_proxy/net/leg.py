@@ -7,6 +7,9 @@ picows parses and writes frames and calls back for each (its core API: no task, 
 RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
 answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
 Compressed ones (RFC 7692) it hands on as they came, or inflates them; see `deflate`.
+
+Nothing that a peer sends makes a leg grow: fragments are joined as they come, so that however small or empty they are
+they take no more than their bytes; and of the Pongs that a peer is owed which does not read, only the latest is kept.
 """
 
 from __future__ import annotations
@@ -121,12 +124,12 @@ class WebSocketLeg(WSListener):
         "_closing",
         "_empty_frames",
         "_empty_since",
-        "_fragments",
+        "_joined",
         "_legs",
         "_max_message",
         "_opcode",
+        "_pong",
         "_settling",
-        "_size",
         "_stuck",
         "deflate",
         "link",
@@ -153,10 +156,11 @@ class WebSocketLeg(WSListener):
         self._stuck = False
         self._max_message = max_message
         self._legs = legs
-        # The message under way: its kind, its parts so far and their bytes.
+        # The message under way: its kind, and what has come of it.
         self._opcode = 0
-        self._fragments: list[bytes] = []
-        self._size = 0
+        self._joined = bytearray()
+        # What the latest Ping asked for, while the socket takes no more.
+        self._pong: bytes | None = None
         # Frames without data since `_empty_since`, up to EMPTY_FRAMES.
         self._empty_frames = 0
         self._empty_since = -math.inf
@@ -209,7 +213,11 @@ class WebSocketLeg(WSListener):
             self._note_empty_frame()
         elif kind == WSMsgType.PING:
             link.on_heard()
-            transport.send_pong(frame.get_payload_as_bytes())
+            if self.writable:
+                transport.send_pong(frame.get_payload_as_bytes())
+            else:
+                # RFC 6455 section 5.5.3: a Pong for the latest of several Pings stands for all of them.
+                self._pong = frame.get_payload_as_bytes()
             self._note_empty_frame()
         elif kind == WSMsgType.CLOSE:
             self._on_close(frame)
@@ -240,6 +248,9 @@ class WebSocketLeg(WSListener):
     def resume_writing(self) -> None:
         """Take note that the socket's write buffer has emptied."""
         self.writable = not self._stuck
+        if self._pong is not None and self._closing is None:
+            pong, self._pong = self._pong, None
+            self.transport.send_pong(pong)
         if self.link is not None:
             self.link.on_writable()
 
@@ -395,19 +406,18 @@ class WebSocketLeg(WSListener):
             return
         if kind != WSMsgType.CONTINUATION:
             self._opcode = COMPRESSED | kind if frame.rsv1 else kind  # type: ignore[operator, assignment]
-        self._size += frame.payload_size
-        if self._size > self._max_message:
+        if len(self._joined) + frame.payload_size > self._max_message:
             self._too_big()
             return
-        self._fragments.append(frame.get_payload_as_bytes())
+        self._joined += frame.get_payload_as_memoryview()
         if not frame.payload_size and not frame.fin:
             self._note_empty_frame()
             if self._closing is not None:
                 return
         if frame.fin:
-            opcode, payload = self._opcode, b"".join(self._fragments)
-            self._opcode = self._size = 0
-            self._fragments.clear()
+            opcode, payload = self._opcode, bytes(self._joined)
+            self._opcode = 0
+            self._joined = bytearray()
             if opcode > _BINARY:
                 self._on_compressed(opcode, payload, link)
             elif opcode == _TEXT and not is_utf8(payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -47,9 +48,17 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "dial": Dial.FIRST_CLIENT,
         "accept_when_down": True,
         "max_queue": 16 * 1024 * 1024,
+        "max_held": 1024**3,
         "max_message": 16 * 1024 * 1024,
         "compression": Compression.ON,
+        "max_rate": None,
+        "idle_timeout": None,
         "max_sessions": None,
+        "max_sessions_per_address": None,
+        "trust_forwarded_for": (),
+        "max_handshakes": 1000,
+        "max_head": 16 * 1024,
+        "head_timeout": 5.0,
         "bind": (),
         "tls_cert": None,
         "tls_key": None,
@@ -85,6 +94,10 @@ def test_text_and_values_mean_the_same() -> None:
         accept_when_down="no",
         max_queue="1KiB",
         max_sessions="7",
+        max_held="off",
+        max_rate="100/s",
+        idle_timeout="1h",
+        trust_forwarded_for="10.0.0.0/8, ::1",
         bind="Cookie,authorization",
         admin="off",
         log_level="DEBUG",
@@ -100,6 +113,10 @@ def test_text_and_values_mean_the_same() -> None:
         accept_when_down=False,
         max_queue=1024,
         max_sessions=7,
+        max_held=None,
+        max_rate=100,
+        idle_timeout=3600.0,
+        trust_forwarded_for=[IPv4Network("10.0.0.0/8"), IPv6Network("::1/128")],
         bind=["cookie", "Authorization"],
         admin=None,
         log_level=LogLevel.DEBUG,
@@ -230,6 +247,13 @@ def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Server)
         ({"max_message": "16M"}, "'16M' is not a size: write it as 16MiB, 64KiB, 1MB or a plain number of bytes"),
         ({"max_sessions": 0}, "0 is not a limit: write a whole number, 1 or more"),
         ({"max_sessions": 1.5}, "1.5 is not a limit"),
+        ({"max_held": "0"}, "'0' is too little: it must be more than 0"),
+        ({"max_rate": "fast"}, "'fast' is not a rate: write a whole number of messages a second, such as 100/s"),
+        ({"max_rate": "0"}, "'0' is not a rate"),
+        ({"idle_timeout": "never"}, "'never' is not a duration"),
+        ({"max_handshakes": "off"}, "'off' is not a limit: write a whole number, 1 or more"),
+        ({"trust_forwarded_for": "10.0.0.0/8,lb"}, "'lb' is not a network: write addresses or networks such as"),
+        ({"trust_forwarded_for": "10.0.0.1/8"}, "'10.0.0.1/8' is not a network"),
         ({"retry_on": "1006,often"}, "'1006,often' does not say when to retry: write abnormal, any, or close codes"),
         ({"retry_on": [5000]}, "[5000] does not say when to retry"),
         ({"gate": "prefix:"}, "'prefix:' is not a gate: write open, first-message or prefix:TEXT"),

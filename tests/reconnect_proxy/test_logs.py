@@ -10,9 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_proxy.core.events import Event, LegLost, LegMute, LegName, Resumed, TakenOver
-from reconnect_proxy.logs import LogFormat, LogLevel, log_event, start_logging
+from reconnect_proxy.core.events import (
+    Event,
+    LegLost,
+    LegMute,
+    LegName,
+    Limit,
+    LimitReached,
+    Refused,
+    Resumed,
+    SessionEnded,
+    TakenOver,
+)
+from reconnect_proxy.logs import FEW_LINES, MANY_LINES, PERIOD, EventLog, LogFormat, LogLevel, log_event, start_logging
 
+from .core.fakes import FakeClock
 from .every_event import CASES, ID
 
 Log = typing.Callable[..., io.StringIO]
@@ -100,14 +112,79 @@ def test_what_a_peer_says_cannot_forge_a_line(log: Log, style: LogFormat, reason
     assert json.loads(text)["reason"] == reason
 
 
+def drained(stream: io.StringIO) -> list[str]:
+    """Take the lines written so far, without their times."""
+    lines = [line[24:] for line in stream.getvalue().splitlines()]
+    stream.seek(0)
+    stream.truncate()
+    return lines
+
+
+def test_refusals_without_end_are_a_few_lines_and_a_sum(log: Log) -> None:
+    """Each reason for itself, the first ones at once."""
+    stream, clock = log(), FakeClock()
+    write = EventLog(clock)
+    for n in range(1000):
+        write(Refused(503, "too-many-sessions", f"{n}"))
+    write(Refused(410, "session-gone", "x"))
+    lines = drained(stream)
+    assert len(lines) == FEW_LINES + 1
+    assert lines[-1] == "INFO refused status=410 error=session-gone detail=x"
+    clock.advance(PERIOD)
+    assert drained(stream) == [f"WARNING refused error=too-many-sessions more={1000 - FEW_LINES} seconds=10.0"]
+    write(Refused(503, "too-many-sessions", "again"))
+    assert drained(stream) == ["WARNING refused status=503 error=too-many-sessions detail=again"]
+
+
+def test_takeovers_and_limits_are_summed_up_as_well(log: Log) -> None:
+    """Whoever knows one id can bring them about as fast as it can connect."""
+    stream, clock = log(), FakeClock()
+    write = EventLog(clock)
+    for _ in range(FEW_LINES + 5):
+        write(TakenOver(ID))
+        write(LimitReached(ID, Limit.RATE, "too fast"))
+    drained(stream)
+    clock.advance(PERIOD)
+    assert drained(stream) == [
+        "INFO taken over more=5 seconds=10.0",
+        "WARNING limit reached limit=message-rate more=5 seconds=10.0",
+    ]
+
+
+def test_sessions_have_a_line_each_up_to_a_number_that_a_disk_can_bear(log: Log) -> None:
+    """Those that lost messages are not crowded out by those that did not."""
+    stream, clock = log(), FakeClock()
+    write = EventLog(clock)
+    for _ in range(MANY_LINES + 1):
+        write(SessionEnded(ID, 1000, "", 2.0, 0, 0, 0, 0, 0, 0))
+    write(SessionEnded(ID, 1000, "", 2.0, 0, 1, 0, 0, 1, 0))
+    lines = drained(stream)
+    assert len(lines) == MANY_LINES + 1
+    assert lines[-1].startswith("WARNING session ended")
+    clock.advance(PERIOD)
+    assert drained(stream) == ["INFO session ended more=1 seconds=10.0"]
+
+
+def test_a_log_that_is_closed_says_what_it_has_kept_back(log: Log) -> None:
+    """And leaves no timer."""
+    stream, clock = log(), FakeClock()
+    write = EventLog(clock)
+    for _ in range(FEW_LINES + 5):
+        write(TakenOver(ID))
+    drained(stream)
+    write.close()
+    assert drained(stream) == ["INFO taken over more=5 seconds=10.0"]
+    assert clock.live == 0
+
+
 def test_lines_below_the_level_are_not_written(log: Log) -> None:
     """`--log-level warning` leaves the ordinary life of sessions out."""
     stream = log(level=LogLevel.WARNING)
-    log_event(TakenOver(ID))
-    log_event(LegMute(ID, LegName.CLIENT))
-    assert [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()] == [
-        "WARNING leg mute session=abcdef… leg=client"
-    ]
+    write = EventLog(FakeClock())
+    for event in (TakenOver(ID), LegMute(ID, LegName.CLIENT)):
+        log_event(event)
+        write(event)
+    assert drained(stream) == 2 * ["WARNING leg mute session=abcdef… leg=client"]
 
 
 @pytest.mark.parametrize("name", ["asyncio", "picows"])

@@ -176,7 +176,7 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
                     "error",
                     "le",
                 ),
-                *("error", "le", "version", "mode"),
+                *("error", "le", "limit", "version", "mode"),
             }, sample
 
 

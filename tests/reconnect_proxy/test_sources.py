@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,17 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("dial", "first-client", Dial.FIRST_CLIENT),
     ("accept_when_down", "false", False),
     ("max_queue", "64KiB", 65536),
+    ("max_held", "64MiB", 64 * 1024**2),
     ("max_message", "1MB", 1_000_000),
     ("compression", "off", Compression.OFF),
+    ("max_rate", "50/s", 50),
+    ("idle_timeout", "10m", 600.0),
     ("max_sessions", "12", 12),
+    ("max_sessions_per_address", "3", 3),
+    ("trust_forwarded_for", "10.0.0.0/8,fd00::/8", (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"))),
+    ("max_handshakes", "20", 20),
+    ("max_head", "8KiB", 8192),
+    ("head_timeout", "2s", 2.0),
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
     ("allow_origin", "https://A.example,null", ("https://a.example", "null")),
     ("allow_path", "/chat,/chat/*", ("/chat", "/chat/*")),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.simulated_network import VirtualClock, VirtualTimer
+from reconnect_proxy.core.budget import Budget
 from reconnect_proxy.core.context import Context, Opening, State
 from reconnect_proxy.core.events import Event, SessionEnded, SessionOpened
 from reconnect_proxy.core.link import Leg, Link
@@ -157,6 +158,7 @@ class Stage:
         session_id: str | None = SESSION_ID,
         max_dials: int = 64,
         beside: Stage | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Make a session; `beside` another it has the same clock and the same upstreams."""
         self.clock = beside.clock if beside else FakeClock()
@@ -169,7 +171,7 @@ class Stage:
         servers = [Server(url) for url in urls]
         self.pool = beside.pool if beside else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
         self.context = Context(
-            session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended
+            session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended, budget
         )
 
     def _on_ended(self, context: Context) -> None:
@@ -212,9 +214,10 @@ def started(
     client_aware: bool = False,
     upstream_aware: bool = False,
     leg: FakeLeg | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
     """Return a session with both legs connected: the stage, the client's socket and link, the upstream's."""
-    stage = Stage(policy)
+    stage = Stage(policy, budget=budget)
     stage.open()
     upstream_leg, upstream_link = stage.connect(Answer(received=0 if upstream_aware else None))
     client_leg, client_link = stage.client(0 if client_aware else None, leg)

@@ -8,7 +8,8 @@ What is checked, after each step or at the moment it happens (`network` checks e
 - an aware peer's own messages are accepted in order and once, and the proxy keeps the promise of its Pongs;
 - what a filter drops or replaces, and what the embedding program adds, changes no peer's count of its own messages;
 - nothing that a dead link says changes anything;
-- the bytes held are those of the messages held, and stay within the limit;
+- the bytes held are those of the messages held, stay within the limit, and are all given back to the budget;
+- while others fill the budget everything still moves, and a message rate delays and loses nothing;
 - a session ends only for a cause, says how much it could not deliver, and leaves no timer.
 """
 
@@ -22,8 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconnect_proxy.core.backoff import CAP
+from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
+from reconnect_proxy.core.budget import RELIEF, Budget
 from reconnect_proxy.core.context import HARD_LIMIT, Context, Opening, State
-from reconnect_proxy.core.events import Event, LegName, MessagesDropped, SessionEnded
+from reconnect_proxy.core.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode
@@ -47,9 +50,10 @@ LARGEST = 320 + MESSAGE_COST
 MAX_DELAY = 4.0
 
 policies = st.builds(
-    lambda queue, gate, uncertain, grace_on, sender: replace(
+    lambda queue, gate, uncertain, grace_on, sender, rate: replace(
         POLICY,
         max_queue=queue,
+        max_rate=rate,
         gate=gate,
         uncertain=uncertain,
         grace_on=grace_on,
@@ -61,7 +65,10 @@ policies = st.builds(
     st.sampled_from([Uncertain.RESEND, Uncertain.RESEND, Uncertain.DROP, Uncertain.CLOSE]),
     st.sampled_from(GraceOn),
     st.sampled_from([False, False, False, False, True]),
+    st.sampled_from([None, None, None, 100]),
 )
+#: (bytes that all sessions may hold together, bytes that each outbox may hold in any case)
+budgets = st.sampled_from([(None, 0), (600, 200), (3000, 500), (3000, 1000)])
 #: (aware, answers Pings)
 peers = st.sampled_from([(True, True), (True, True), (False, True), (False, True), (False, False)])
 names = st.sampled_from(["client", "upstream"])
@@ -88,6 +95,7 @@ class SessionMachine(RuleBasedStateMachine):
         replay=st.booleans(),
         reachable=st.sampled_from([True, True, False]),
         filtered=st.booleans(),
+        limit_and_floor=budgets,
     )
     def begin(
         self,
@@ -97,12 +105,20 @@ class SessionMachine(RuleBasedStateMachine):
         replay: bool,
         reachable: bool,
         filtered: bool,
+        limit_and_floor: tuple[int | None, int],
     ) -> None:
         """Dial for the first time; the client attaches when it is told how that went."""
         self.policy = policy
         self.clock = FakeClock()
         self.dialler = SimDialler()
         self.events: list[Event] = []
+        # Its timer belongs to no session, so it has a clock of its own. And what other sessions hold.
+        limit, floor = limit_and_floor
+        self.budget_clock = FakeClock()
+        self.budget = Budget(limit, self.budget_clock, self.events.append, floor)
+        self.others = 0
+        # The least that `c2u` has held since both outboxes are full.
+        self.least_held = 0
         self.c2u, self.u2c = Stream(), Stream()
         self.client = self._peer(b"c", client, self.u2c)
         self.upstream = self._peer(b"u", upstream, self.c2u)
@@ -119,10 +135,12 @@ class SessionMachine(RuleBasedStateMachine):
         self.ended = 0
         self.attached_at = self.proven_at = self.clock.now
         pool = Pool([Server("ws://one"), Server("ws://two")], self.clock, lambda event: None)
-        around = (self.dialler, self.clock, policy, self.events.append, self._on_ended)
+        around = (self.dialler, self.clock, policy, self._observe, self._on_ended)
         self.filtered = filtered
         self.context = (
-            FilteredContext(SESSION_ID, pool, *around, self._filter) if filtered else Context(SESSION_ID, pool, *around)
+            FilteredContext(SESSION_ID, pool, *around, self._filter, self.budget)
+            if filtered
+            else Context(SESSION_ID, pool, *around, self.budget)
         )
         self.context.when_opened(self._on_opened)
         self.context.open()
@@ -172,13 +190,28 @@ class SessionMachine(RuleBasedStateMachine):
             assert self.context.received_from_upstream == len(self.u2c.heard)
         assert self.context.u2c.bytes_held <= self.policy.max_queue + LARGEST
         assert self.context.c2u.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
+        outboxes = () if self.over else (self.context.c2u, self.context.u2c)
+        assert self.budget.held == self.others + sum(outbox.bytes_held for outbox in outboxes)
+        assert set(self.budget.squeezed) <= set(outboxes)
+        assert all(outbox.full for outbox in self.budget.squeezed)
+        self._watch_growth()
+
+    def _watch_growth(self) -> None:
+        c2u = self.context.c2u
+        if not (c2u.full and self.context.u2c.full):
+            self.least_held = c2u.bytes_held
+        self.least_held = min(self.least_held, c2u.bytes_held)
 
     @invariant()
     def nothing_waits_without_a_reason(self) -> None:
-        """Where the socket takes more and the gate is open, all that is owed has been sent."""
+        """Where the socket takes more and the gate is open, all is sent; and who is not read feeds a full outbox."""
         for link in (*self.context.incoming, self.context.upstream.link):
             if link is not None and link.open and link.leg.writable:
                 assert link.outbox.pending == 0
+        upstream = self.context.upstream.link
+        assert upstream is None or not upstream.paused or self.context.u2c.full
+        if self.policy.max_rate is None:
+            assert not any(client.paused for client in self.context.incoming) or self.context.c2u.full
 
     @invariant()
     def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
@@ -328,6 +361,17 @@ class SessionMachine(RuleBasedStateMachine):
             if peer.socket is not None:
                 self._proxy_reads_on(peer.socket)
 
+    @precondition(lambda self: self.budget.limit is not None)
+    @rule(held=st.sampled_from([0, 500, 2900, 5000]))
+    def others_hold(self, held: int) -> None:
+        """The other sessions hold more, or less."""
+        difference, self.others = held - self.others, held
+        if difference > 0:
+            self.budget.held += difference
+        else:
+            self.budget.give_back(-difference)
+        self.budget_clock.advance(0.0)
+
     # What the network does.
 
     @rule(who=names, towards_proxy=st.booleans(), frames=st.sampled_from([1, 2, 5, 1000]))
@@ -416,6 +460,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _pass(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        self.budget_clock.advance(seconds)
         self.delay += seconds
         self._believe_mute_peers()
         self.a_session_ends_for_a_cause_and_leaves_nothing()
@@ -498,12 +543,26 @@ class SessionMachine(RuleBasedStateMachine):
             assert self._fingerprint() == before, f"a dead link's {frame} had an effect"
         elif not (socket.leg.deaf and frame.kind in (Kind.DATA, Kind.PING)):
             self._take_note(socket, link, frame)
+            self._watch_growth()
             self._give(socket, link, frame)
             if frame.kind is Kind.PING:
                 socket.put_to_peer(Frame(Kind.PONG, frame.payload))
-            flooded = self.context.c2u.bytes_held > HARD_LIMIT * self.policy.max_queue
-            if flooded and self.context.state is not State.OPEN:
-                self.cause = True
+
+    def _observe(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, LimitReached) and event.limit is Limit.QUEUE:
+            self.cause = True
+            assert self._has_grown_too_far()
+
+    def _has_grown_too_far(self) -> bool:
+        """Tell whether `c2u` has grown by more than may be while both outboxes were full."""
+        held, limit = self.context.c2u.bytes_held, self.budget.limit
+        if held > HARD_LIMIT * self.policy.max_queue:
+            return True
+        if limit is None or self.budget.held <= RELIEF * limit:
+            return False
+        left = max(0, HARD_LIMIT_OF_ALL * limit - self.budget.held)
+        return held - self.least_held > HARD_LIMIT_OF_ALL * self.budget.floor + left
 
     def _upstream_connected(self, socket: Socket, frame: Frame) -> None:
         assert socket.dial is not None

@@ -170,3 +170,12 @@ def test_a_count_that_an_earlier_link_brought_about_stays_true() -> None:
     back, _ = stage.client(received=3)
     assert back.sent == []
     assert len(stage.context.u2c) == 0
+
+
+def test_a_thousand_takeovers_leave_two_sockets() -> None:
+    """The one that carries the leg, and the last that was taken over, which may still say goodbye."""
+    stage, client, _, _, _ = started()
+    legs = [client, *(stage.client()[0] for _ in range(1000))]
+    assert [leg.closed for leg in legs] == [*[(4000, "taken over")] * 1000, None]
+    assert [leg.aborted for leg in legs] == [True] * 999 + [False] * 2
+    assert len(stage.context.incoming) == 1

@@ -16,7 +16,6 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from reconnect_proxy.core.events import DialFailed, Event, LegName, TlsHandshakeFailed, TlsReloaded, TlsReloadFailed
-from reconnect_proxy.net import accept
 from reconnect_proxy.net.tls import BadCertificate, Tls, TlsFiles, listener_context, upstream_context
 from reconnect_proxy.proxy import Proxy
 
@@ -255,14 +254,12 @@ async def test_an_upstream_that_never_shakes_hands_is_given_up(authority: Author
         await gone.wait()
 
 
-async def test_a_client_that_never_shakes_hands_is_shut_out(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_never_shakes_hands_is_shut_out(authority: Authority) -> None:
     """Its time for a head includes the handshake, and the listener knows of it meanwhile."""
-    monkeypatch.setattr(accept, "HEAD_TIMEOUT", 0.1)
     cert, key = authority.issue()
     events: list[Event] = []
-    async with Proxy(upstream=NOBODY, listen=ANY_PORT, tls_cert=cert, tls_key=key, observe=events.append) as proxy:
+    tls = {"tls_cert": cert, "tls_key": key}
+    async with Proxy(upstream=NOBODY, listen=ANY_PORT, head_timeout="100ms", observe=events.append, **tls) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         # The begin of a ClientHello that never ends.
         writer.write(b"\x16\x03\x01\x02\x00\x01")
