@@ -197,6 +197,7 @@ async def serve(config: Config) -> int:
             metrics.watch(config.mode, lambda: proxy.contexts)
             stack.enter_context(lag_of_loop(metrics.loop_lag.observe))
             metrics.watch_upstreams(proxy.upstreams)
+            metrics.watch_limits(proxy.usage)
             admin = Admin(config.admin, proxy, metrics, observe, config.bearer) if config.admin else None
             if admin and config.admin:
                 await _listen(stack, admin, config.admin, "--admin")

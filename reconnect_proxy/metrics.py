@@ -26,6 +26,7 @@ and never falls.
 | `reconnect_proxy_upstream_ejections_total`, `_upstream_returns_total` | `upstream` |
 | `reconnect_proxy_refusals_total` | `status`, `error` |
 | `reconnect_proxy_limits_reached_total` | `limit`: one of a session, or `held` of all |
+| `reconnect_proxy_limit_used`, `reconnect_proxy_limit` (gauges) | `limit`: `sessions`, `handshakes`, `held` |
 | `reconnect_proxy_tls_handshake_failures_total` | clients that came to no TLS |
 | `reconnect_proxy_tls_reloads_total` | `leg`, `outcome`: `ok`, or `failed` and left as it was |
 | `reconnect_proxy_http_requests_total` | `status`: of the upstream's answer, `2xx` |
@@ -56,6 +57,7 @@ from .core import events
 from .core.context import Context
 from .core.events import Event, LegName
 from .core.policy import Mode
+from .usage import LiveUsage, Usage
 
 if TYPE_CHECKING:
     from .core.target import UpstreamInfo
@@ -176,6 +178,10 @@ class Metrics:
     def watch_upstreams(self, upstreams: Callable[[], Iterable[UpstreamInfo]]) -> None:
         """Report the upstreams that `upstreams` lists, `Proxy.upstreams` for one, at every scrape."""
         self.registry.register(LiveUpstreams(upstreams))
+
+    def watch_limits(self, usage: Callable[[], Iterable[Usage]]) -> None:
+        """Report what `usage` says, `Proxy.usage` for one, at every scrape."""
+        self.registry.register(LiveUsage(usage))
 
     def count(self, event: Event) -> None:
         """Count `event`."""

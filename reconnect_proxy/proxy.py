@@ -41,6 +41,7 @@ from .net.relay_http import HttpRelay, HttpSettings
 from .net.tls import Tls
 from .sessions import SessionInfo, info_of
 from .stopping import Backlog, Stopped, wait_until
+from .usage import Usage
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0
@@ -237,6 +238,14 @@ class Proxy:
         """
         self._observe(EndedByOperator(context.session_id or "", operator))
         context.close(END_CODE, END_REASON, "ended-by-operator")
+
+    def usage(self) -> list[Usage]:
+        """Return how much of each limit of the whole proxy is used."""
+        return [
+            Usage("sessions", len(self._alive), self.config.max_sessions),
+            Usage("handshakes", len(self.lobby), self.config.max_handshakes),
+            Usage("held", self._budget.held, self._budget.limit),
+        ]
 
     # Which session (net.accept.Door).
 

@@ -1,6 +1,6 @@
 """Fixtures: proxies that are stopped, and looked over, at the end of each test."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest_asyncio
@@ -24,13 +24,15 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Start proxies: `await serve(url, "--grace", "1s", config="bind = …")`; each must end well."""
     running: list[Serving] = []
 
-    async def start(upstream: str, *options: str, config: str = "", drain: str = "300ms") -> Serving:
+    async def start(
+        upstream: str, *options: str, config: str = "", drain: str = "300ms", prefix: Sequence[str] = ()
+    ) -> Serving:
         extra: list[str] = []
         if config:
             file = tmp_path / f"proxy-{len(running)}.toml"
             file.write_text(config)
             extra = ["--config", str(file)]
-        serving = await Serving.started("--upstream", upstream, *extra, *options, drain=drain)
+        serving = await Serving.started("--upstream", upstream, *extra, *options, drain=drain, prefix=prefix)
         running.append(serving)
         return serving
 

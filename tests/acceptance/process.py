@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 
 import psutil
 
@@ -30,10 +31,10 @@ class Serving:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def started(cls, *options: str, drain: str) -> "Serving":
-        """Start a proxy on a free port and wait until it says that it listens."""
+    async def started(cls, *options: str, drain: str, prefix: Sequence[str] = ()) -> "Serving":
+        """Start a proxy on a free port, through the command `prefix`, and wait until it says that it listens."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0", *options),
+            *(*prefix, sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0", *options),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=PIPE,
             env=environment(drain),

@@ -18,6 +18,7 @@ from reconnect_proxy.core.outbox import MESSAGE_COST
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
 from reconnect_proxy.metrics import Metrics, code_label
+from reconnect_proxy.usage import Usage
 
 from .core.fakes import Stage
 from .every_event import CASES, CLIENT, ID
@@ -202,3 +203,15 @@ def test_a_scrape_asks_how_the_upstreams_are() -> None:
     }
     healthy = metrics.registry.get_sample_value("reconnect_proxy_upstream_healthy", {"upstream": "ws://h:2"})
     assert healthy == 0
+
+
+def test_what_is_used_of_a_limit_stands_beside_it() -> None:
+    """A limit that is not set has no series, so that nothing is divided by it."""
+    metrics = Metrics(CollectorRegistry())
+    metrics.watch_limits(lambda: [Usage("held", 5, 10), Usage("sessions", 3, None)])
+    found = values(metrics.registry)
+    assert {name: value for name, value in found.items() if name.startswith("limit{") or "limit_used" in name} == {
+        'limit_used{limit="held"}': 5,
+        'limit_used{limit="sessions"}': 3,
+        'limit{limit="held"}': 10,
+    }
