@@ -31,6 +31,11 @@ NOTICES = (
     LogLine("admin token visible", ("where", "remedy"), "Whoever lists this machine's processes can read the token."),
     LogLine("admin connection lost", ("reason",), "A peer of the admin listener left, or did not read its answer."),
     LogLine("stopping", ("drain", "sessions"), "A stop signal came: there are so many sessions, and as many seconds."),
+    LogLine(
+        "stopped",
+        ("sessions", "undelivered_c2u", "undelivered_u2c"),
+        "What the stop has ended; a warning if messages could not be delivered.",
+    ),
     LogLine("nothing to reload", ("reason",), "SIGHUP came, and there is nothing that could be read anew."),
     LogLine("hook failed", ("session", "hook", "not_logged"), "The error of a hook, with its traceback; one a second."),
     LogLine("a hook's own message came too late", ("session", "leg"), "Its session had ended: the message is dropped."),
