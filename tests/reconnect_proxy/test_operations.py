@@ -16,6 +16,7 @@ import yaml
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 import reconnect_proxy
+from reconnect_proxy.admin import SESSION_FIELDS
 from reconnect_proxy.cli import configure, serve_command
 from reconnect_proxy.core import events
 from reconnect_proxy.core.policy import Mode
@@ -186,6 +187,12 @@ def test_every_limit_is_there() -> None:
     column = " ".join(metric for *_, metric, _ in rows("limit", "option", "answer", "metric", "log event"))
     named = set(re.findall(r'limits_reached_total\{limit="([a-z-]+)"\}', column))
     assert named == {*events.Limit, "held"}
+
+
+def test_every_field_of_a_session_is_there() -> None:
+    """That `/sessions` shows."""
+    named = [name for cell, _ in rows("field of a session", "what it means") for name in quoted(cell)]
+    assert sorted(named) == sorted(SESSION_FIELDS)
 
 
 # The log.
