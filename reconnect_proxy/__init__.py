@@ -5,12 +5,18 @@
 
 `Proxy` runs any mode, `Sender` and `Receiver` fix it, `Config` holds every option. `connect` is a client that resumes
 its session through drops; it raises `SessionLost` when there is nothing left to resume.
+
+Each name is imported when it is first asked for: whoever only connects does not load a proxy, and the other way round.
 """
 
-from .client import SessionLost, connect
-from .config import Config
-from .hooks import ClientRequest, Hooks, Message, Refuse, Session
-from .proxy import Proxy, Receiver, Sender
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import SessionLost, connect
+    from .config import Config
+    from .hooks import ClientRequest, Hooks, Message, Refuse, Session
+    from .proxy import Proxy, Receiver, Sender
 
 __all__ = [
     "ClientRequest",
@@ -26,3 +32,17 @@ __all__ = [
     "connect",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "client": ("SessionLost", "connect"),
+    "config": ("Config",),
+    "hooks": ("ClientRequest", "Hooks", "Message", "Refuse", "Session"),
+    "proxy": ("Proxy", "Receiver", "Sender"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

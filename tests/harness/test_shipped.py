@@ -12,7 +12,7 @@ from harness.faults import FAULTS
 DOCUMENT = Path(__file__).parents[2] / "docs" / "scenarios.md"
 
 #: What a run takes beside its traffic and faults, in seconds: to start, to settle, to stop, to write its report.
-BESIDE = 2.0
+BESIDE = 1.5
 
 
 @pytest.mark.parametrize("path", scenario.shipped().values(), ids=lambda path: path.stem)
@@ -26,10 +26,10 @@ def test_a_shipped_scenario_is_in_order(path: Path) -> None:
     assert f"[`{chosen.name}`](../scenarios/{path.name})" in DOCUMENT.read_text()
 
 
-def test_all_of_them_take_less_than_seven_minutes() -> None:
+def test_all_of_them_take_less_than_six_minutes() -> None:
     """By what they say; one after the other."""
     lasting = [storyboard.seconds(scenario.load(path)) + BESIDE for path in scenario.shipped().values()]
-    assert sum(lasting) < 7 * 60
+    assert sum(lasting) < 6 * 60
 
 
 def test_the_documents_know_every_key() -> None:
