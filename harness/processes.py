@@ -164,8 +164,10 @@ class Child:
 
     async def wait(self, within: float = STOP_SECONDS) -> int | None:
         """Wait until it has ended; return its exit status, or None if it still runs after `within` seconds."""
+        # Not wait_for, which forgets that it was cancelled when the process ends at the same moment (Python 3.11).
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), within)
+            async with asyncio.timeout(within):
+                await self._process.wait()
         return self.returncode
 
 
@@ -193,7 +195,8 @@ class Actor(Child):
         """Return the next line that it says, or raise ProcessFailed after `within` seconds."""
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), within)
+            async with asyncio.timeout(within):
+                line = await self._process.stdout.readline()
         except TimeoutError:
             raise self.failure(f"has not answered for {within:g} s") from None
         if not line:

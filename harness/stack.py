@@ -217,9 +217,13 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, terminate)
         try:
-            return await work
+            result = await work
         finally:
             loop.remove_signal_handler(signal.SIGTERM)
+        if task.cancelling():
+            # It came at a moment when whatever was awaited was done anyway, and went unheard.
+            raise asyncio.CancelledError
+        return result
 
     try:
         return asyncio.run(guarded())

@@ -22,7 +22,7 @@ from harness.history import End
 from harness.links import ToxiproxyServer, ToxiproxyUnavailable, find_toxiproxy
 from harness.processes import Actor, ProcessFailed, Warden
 from harness.scenario import Scenario, ScenarioError
-from harness.stack import Run, Stack
+from harness.stack import Run, Stack, run_to_end
 from harness.sut import system_under_test
 from tests.harness.leftovers import descendants, survivors
 from tests.harness.waiting import wait_until
@@ -248,3 +248,19 @@ def test_nothing_is_left_when_the_test_itself_is_ended(
     os.kill(test.pid, number)
     test.wait()
     assert not survivors(started)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_that_goes_unheard_in_the_run_is_heard_behind_it(number: signal.Signals) -> None:
+    """Whatever the run was waiting for may be done at the very moment when it is told to end."""
+
+    async def deaf() -> str:
+        os.kill(os.getpid(), number)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "as if nothing had happened"
+        raise AssertionError("nobody told it to end")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(deaf())
