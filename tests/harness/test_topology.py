@@ -74,7 +74,7 @@ async def test_an_upstream_that_dies_of_itself_ends_the_run(tmp_path: Path, monk
 
 
 async def test_of_two_upstreams_one_is_enough(tmp_path: Path) -> None:
-    """Both are given to the proxy, which shares the sessions out; when the first goes, its own are taken to the second."""
+    """Both are given to the proxy, which shares sessions out; those of the first are taken to the second."""
     fault = {"at": "800ms", "process": "upstream-1", "do": "terminate"}
     done = await _run(tmp_path, upstream={"kind": "push", "push": "50/s", "count": 2}, faults=[fault])
     assert done.judgement.verdict is Verdict.VALID, _why(done)
