@@ -267,6 +267,9 @@ class Link:
         self.outbox.confirm(max(n, self.outbox.confirmed))
         if self._sent_since_ping >= PING_EVERY_MESSAGES or self._bytes_since_ping >= PING_EVERY_BYTES:
             self._ping()
+        elif self.settling:
+            # There may have been too many Pings in flight to ask for the rest when this began.
+            self.ask()
         elif self._quiet is None:
             self._on_quiet()
         self._owner.link_relieved(self)

@@ -511,9 +511,10 @@ class SessionMachine(RuleBasedStateMachine):
         late = any(socket.link is not None for socket in dialled)
         for socket in [] if late else self.sockets:
             link = socket.link
-            carries = link is not None and not link.dead and not socket.silent and not socket.broken
-            if carries and socket.leg.writable and socket.peer.answers_pings:
-                assert link is not None
+            # A link that came up only now was not told to settle.
+            if link is None or link.dead or not link.settling or socket.silent or socket.broken:
+                continue
+            if socket.leg.writable and socket.peer.answers_pings:
                 assert link.settled
         self.cause = True
         self.context.close(1012, "service restart")
