@@ -33,11 +33,12 @@ from .net.accept import Acceptor, Request
 from .net.address import SessionsByAddress, client_address, counted_as
 from .net.deflate import accept
 from .net.head import RequestHead, forwarded, replaced
+from .net.http_exchange import HttpSettings
 from .net.leg import WebSocketLeg
 from .net.lobby import Lobby, descriptors_for_clients
 from .net.outgoing import UpstreamDialler
 from .net.reach import reach
-from .net.relay_http import HttpRelay, HttpSettings
+from .net.relay_http import HttpRelay
 from .net.tls import Tls
 from .sessions import SessionInfo, info_of
 from .stopping import Backlog, Stopped, wait_until

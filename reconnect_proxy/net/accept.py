@@ -45,11 +45,12 @@ from .head import (
     parse_request,
     parse_request_line,
 )
+from .http_exchange import HttpRequest
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
 from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, make_protocol
 from .lobby import Lobby
-from .relay_http import HttpRelay, HttpRequest
+from .relay_http import HttpRelay
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 

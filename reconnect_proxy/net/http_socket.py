@@ -67,7 +67,12 @@ class HttpSocket(asyncio.Protocol):
         """Keep what came until it is asked for, and stop reading when that is much."""
         self._received += data
         self._arrived.set()
-        if len(self._received) > READ_BUFFER and not self._paused:
+        if len(self._received) > READ_BUFFER:
+            self._pause()
+
+    def _pause(self) -> None:
+        # A connection may have failed in a write, and not have said so yet.
+        if not self._paused and not self.transport.is_closing():
             self._paused = True
             self.transport.pause_reading()
 
@@ -219,12 +224,12 @@ class HttpSocket(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether both messages have ended, and neither side has said that they were the last."""
         states = self.http.states.values()
-        return all(state is h11.DONE for state in states) and self._lost is None and not self._eof
+        alive = not (self._eof or self._lost or self.transport.is_closing())
+        return alive and all(state is h11.DONE for state in states)
 
     def detach(self) -> bytes:
         """Stop reading for good, and return what was read and belongs to the next request."""
-        if not self._paused:
-            self.transport.pause_reading()
+        self._pause()
         return self.http.trailing_data[0] + bytes(self._received)
 
     async def finish(self, patience: float) -> None:

@@ -128,14 +128,16 @@ async def test_a_sender_resumes_for_nobody() -> None:
 @pytest.mark.parametrize("mode", ["duplex", "receiver"])
 async def test_who_comes_while_the_first_dial_is_pending_is_checked_too(mode: str) -> None:
     """The session exists from its first request on; a thief does not get in before its owner."""
-    async with bound(mode=mode) as (upstream, proxy):
+    async with bound(mode=mode, connect_timeout="60s") as (upstream, proxy):
         upstream.go.clear()
         url = f"{proxy.url}/?connection-id={ID}"
-        owner = asyncio.create_task(connect(url, additional_headers=MINE).__aenter__())
+        owner = asyncio.create_task(connect(url, additional_headers=MINE, open_timeout=None).__aenter__())
         await upstream.dialled.wait()
-        for headers in OTHERS:
-            assert await refused(url, headers) == HTTPStatus.FORBIDDEN
-        upstream.go.set()
+        try:
+            statuses = [await refused(url, headers) for headers in OTHERS]
+        finally:
+            upstream.go.set()
+        assert statuses == [HTTPStatus.FORBIDDEN] * len(OTHERS)
         client = await owner
         assert await echoes(client)
         await client.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -533,6 +535,25 @@ async def test_the_upstream_is_left_when_the_client_leaves() -> None:
         await left.wait()
 
 
+async def test_a_client_that_resets_is_forgotten() -> None:
+    """Its place among the connections is free again, whenever the reset comes."""
+    go = asyncio.Event()
+
+    async def answer(request: Conversation) -> None:
+        await go.wait()
+        await request.send(HELLO)
+
+    async with relayed(answer, http_timeout="30s") as rig:
+        client = await rig.ask(get())
+        await rig.until(lambda: bool(rig.upstream.requests))
+        sock = client.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.writer.transport.abort()
+        await rig.until(lambda: not rig.proxy.http.busy)
+        assert not rig.proxy.http.connections
+        go.set()
+
+
 async def test_a_client_that_closes_its_half_still_gets_its_answer() -> None:
     """As a script does that pipes a request into a socket."""
     async with relayed(hello) as rig:
@@ -573,7 +594,7 @@ async def test_while_draining_idle_connections_end_and_answers_are_the_last() ->
     async with relayed(answer) as rig:
         idle, _ = await rig.answered(get())
         busy = await rig.ask(get("/slow"))
-        await rig.until(lambda: rig.proxy.http.busy == 1)
+        await rig.until(lambda: len(rig.upstream.requests) == 2 and rig.proxy.http.busy == 1)
         draining = asyncio.create_task(rig.proxy.drain(30))
         assert await idle.ended() == b""
         assert not draining.done()

@@ -1,0 +1,331 @@
+"""One plain HTTP request and its answer: from a client's connection to one of an upstream, and back.
+
+    client ── HttpSocket ── _pass_request ──► HttpSocket ── upstream
+                        ◄── _pass_answer ────
+
+Both directions run at once, and either may be the first to end. What ends an exchange:
+
+| who | what | the client gets |
+| --- | --- | --- |
+| upstream | cannot be reached, or says what is no answer | 502, or a cut where its answer had begun |
+| upstream | takes too long to connect, to read, to begin its answer | 504, or a cut |
+| client | stops in the middle of its request; sends what is none | 408; 400 |
+| client | leaves, or does not read | nothing; the upstream's connection is ended |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import h11
+
+from ..core.events import HttpFailed, HttpRelayed, Observe
+from ..core.pool import Pool
+from ..core.target import Target
+from ..core.wire import Refusal, bad_request
+from .head import (
+    MalformedHead,
+    RequestHead,
+    ResponseHead,
+    encode_fields,
+    end_to_end,
+    end_to_end_trailers,
+    forwarded,
+)
+from .http_socket import HttpSocket, Lost
+from .outgoing import connect, join_target
+from .tls import Tls
+
+#: Seconds that a client which has closed its half of the connection, or all of it, is still served.
+HALF_CLOSED = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How plain HTTP is relayed. Times in seconds.
+
+    `timeout` bounds every wait for one side: for the answer's head, for more of a request, for a peer to read on.
+    `idle` is how long a connection without a request is kept, `limit` how many connections there may be.
+    """
+
+    connect_timeout: float
+    timeout: float
+    idle: float
+    limit: int
+    keep_host: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request's head, and who sent it: the client's address, and `http` or `https`."""
+
+    head: RequestHead
+    peer: str
+    scheme: str
+
+
+class ClientGone(Exception):
+    """The client is not there any more, so nobody is to be answered."""
+
+
+class Relay(Protocol):
+    """What an exchange asks of the `HttpRelay` that it belongs to."""
+
+    settings: HttpSettings
+    tls: Tls
+    observe: Observe
+    #: Answers are the last of their connections.
+    draining: bool
+
+    def pool(self) -> Pool:
+        """Return the upstreams."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Take note of an answer that the proxy gives itself."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, relay: Relay, client: HttpSocket, request: HttpRequest) -> None:
+        """Make an exchange of a `client` whose request's head was read."""
+        self._relay = relay
+        self._client = client
+        self._request = request
+        self._patience = relay.settings.timeout
+        self._upstream = HttpSocket(h11.CLIENT)
+        # Where the connection goes to.
+        self._target: Target | None = None
+        # The answer's status, once its head was passed on: from then on a failure can only be shown by cutting it.
+        self._status = 0
+        # Runs out where the answer's head does not come; set once the request was sent.
+        self._deadline: asyncio.Timeout | None = None
+
+    async def run(self) -> None:
+        """Relay. Returns once the client has its whole answer, be it an error of the proxy's own.
+
+        Raises:
+            ClientGone: there is nobody to answer, or the answer cannot be completed; the connection is to be cut.
+        """
+        began = time.monotonic()
+        try:
+            await self._connect()
+            await self._relay_both_ways()
+            # It was asked to close behind its answer.
+            self._upstream.transport.abort()
+        except Refusal as refusal:
+            await self._fail(refusal)
+        finally:
+            self._upstream.cut()
+            if self._status:
+                head = self._request.head
+                path = head.target.partition("?")[0]
+                took = time.monotonic() - began
+                self._relay.observe(HttpRelayed(self._url, head.method, path, self._status, took))
+
+    @property
+    def _url(self) -> str:
+        return self._target.url if self._target is not None else ""
+
+    async def _connect(self) -> None:
+        """Open a connection to the upstream whose turn it is, or to the next that takes one."""
+        settings, pool = self._relay.settings, self._relay.pool()
+        tried: list[Target] = []
+        target: Target | None = pool.pick_for_request()
+        while target is not None:
+            url = target.url
+            upstream = self._upstream = HttpSocket(h11.CLIENT)
+            try:
+                async with asyncio.timeout(settings.connect_timeout):
+                    await self._open(url, upstream)
+            except TimeoutError:
+                failure = _late(f"the upstream did not take the connection within {settings.connect_timeout:g} s")
+            except (OSError, ValueError) as error:
+                # ValueError: a host name that cannot be one, or none that a certificate could be for.
+                failure = _bad_gateway("the upstream cannot be reached", error)
+            else:
+                self._target = target
+                return
+            upstream.cut()
+            self._relay.observe(HttpFailed(url, int(failure.status), _in_full(failure)))
+            pool.target_failed(target, _in_full(failure))
+            tried.append(target)
+            target = pool.next_after(target, tried)
+        raise failure
+
+    async def _open(self, url: str, upstream: HttpSocket) -> None:
+        transport = await connect(url, upstream)
+        parts, context = urlsplit(url), self._relay.tls.upstream
+        if parts.scheme == "wss" and context is not None:
+            await upstream.start_tls(transport, context, parts.hostname or "")
+
+    async def _relay_both_ways(self) -> None:
+        """Pass request and answer on until the answer has ended, which may be before the request has."""
+        # The answer's comes first: it must wait by the time that the request's has ended.
+        answer = asyncio.create_task(self._pass_answer())
+        others = {asyncio.create_task(self._pass_request()), asyncio.create_task(self._client_gone())}
+        try:
+            while not answer.done():
+                done, _ = await asyncio.wait({answer, *others}, return_when=asyncio.FIRST_COMPLETED)
+                if answer not in done:
+                    for task in done:
+                        task.result()
+                    others -= done
+            answer.result()
+        finally:
+            for task in (answer, *others):
+                task.cancel()
+            # Of several ends the first one counts.
+            await asyncio.gather(answer, *others, return_exceptions=True)
+
+    # The request.
+
+    async def _pass_request(self) -> None:
+        upstream, patience = self._upstream, self._patience
+        try:
+            await upstream.send(self._request_head(), patience)
+            ended = False
+            while not ended:
+                event = await self._next_of_request()
+                await upstream.send(event, patience)
+                ended = isinstance(event, h11.EndOfMessage)
+        except Lost:
+            # What it has said before, if anything, is for the other direction to find.
+            return
+        except TimeoutError:
+            raise _late(f"the upstream read nothing of the request for {patience:g} s") from None
+        self._start_deadline()
+
+    def _request_head(self) -> h11.Request:
+        request, url = self._request, self._url
+        head = request.head
+        host = urlsplit(url).netloc
+        if self._relay.settings.keep_host:
+            host = head.headers.get("Host", host)
+        target = "*" if head.target == "*" else join_target(url, head.target)
+        headers = [("Host", host), *forwarded(head, request.peer, request.scheme), *_framing(head)]
+        headers.append(("Connection", "close"))
+        return h11.Request(method=head.method, target=target, headers=encode_fields(headers))
+
+    async def _next_of_request(self) -> h11.Data | h11.EndOfMessage:
+        try:
+            async with asyncio.timeout(self._patience):
+                event = await self._client.next_event()
+            return _end_of(event) if isinstance(event, h11.EndOfMessage) else h11.Data(data=event.data)
+        except (h11.RemoteProtocolError, MalformedHead) as error:
+            raise bad_request(f"the body of the request is malformed: {error}") from None
+        except Lost as error:
+            raise ClientGone from error
+        except TimeoutError:
+            detail = f"nothing of the request came for {self._patience:g} s"
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail) from None
+
+    async def _client_gone(self) -> None:
+        """Wait until the client has left. One that closed only its half may have its answer yet, if that is quick."""
+        await self._client.ended.wait()
+        await asyncio.sleep(HALF_CLOSED)
+        raise ClientGone
+
+    # The answer.
+
+    def _start_deadline(self) -> None:
+        """Give the upstream its time to answer, now that it has the whole request."""
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    async def _pass_answer(self) -> None:
+        try:
+            head = await self._read_head()
+            if self._target is not None:
+                # The opposite is not said: a request may fail for reasons of its own, and must not eject an upstream.
+                self._relay.pool().target_answered(self._target)
+            await self._to_client(self._response(head))
+            while not isinstance(event := await self._upstream.next_event(), h11.EndOfMessage):
+                await self._to_client(h11.Data(data=event.data))
+            end = _end_of(event) if self._request.head.version == "1.1" else h11.EndOfMessage()
+        except (Lost, MalformedHead, h11.RemoteProtocolError) as error:
+            raise _bad_gateway("the upstream's answer is malformed, or was cut off", error) from None
+        await self._to_client(end)
+
+    async def _read_head(self) -> ResponseHead:
+        """Read the head of the answer, and pass on what comes before it (RFC 9110 section 15.2)."""
+        try:
+            async with asyncio.timeout(None) as deadline:
+                self._deadline = deadline
+                while (head := await self._upstream.read_response()).status < 200:
+                    if self._request.head.version == "1.1":
+                        fields = encode_fields(end_to_end(head.headers))
+                        await self._to_client(h11.InformationalResponse(status_code=head.status, headers=fields))
+                return head
+        except TimeoutError:
+            raise _late(f"the upstream did not answer within {self._patience:g} s") from None
+        finally:
+            self._deadline = None
+
+    def _response(self, head: ResponseHead) -> h11.Response:
+        """Return the head of the answer; a length that is not said is h11's business."""
+        headers = end_to_end(head.headers)
+        if head.status != HTTPStatus.NO_CONTENT:
+            headers += [(name, value) for name, value in _framing(head) if name == "Content-Length"]
+        if self._relay.draining or self._client.http.their_state is not h11.DONE:
+            # A request that was not read to its end cannot be followed by another.
+            headers.append(("Connection", "close"))
+        self._status = head.status
+        return h11.Response(status_code=head.status, reason=head.reason, headers=encode_fields(headers))
+
+    async def _to_client(self, event: h11.Event) -> None:
+        try:
+            await self._client.send(event, self._patience)
+        except (Lost, TimeoutError) as error:
+            raise ClientGone from error
+
+    async def _fail(self, refusal: Refusal) -> None:
+        """Answer with an error of the proxy's own where there is no answer yet, else cut what has begun."""
+        gateway = refusal.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+        if gateway and self._target is not None:
+            self._relay.observe(HttpFailed(self._url, 0 if self._status else int(refusal.status), _in_full(refusal)))
+        if self._status:
+            raise ClientGone
+        self._relay.refused(refusal)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(refusal.body)))]
+        if refusal.retry_after is not None:
+            headers.append(("Retry-After", str(refusal.retry_after)))
+        if self._relay.draining or self._client.http.their_state is not h11.DONE:
+            headers.append(("Connection", "close"))
+        status = refusal.status
+        response = h11.Response(status_code=status, reason=status.phrase, headers=encode_fields(headers))
+        await self._to_client(response)
+        if self._request.head.method != "HEAD":
+            await self._to_client(h11.Data(data=refusal.body))
+        await self._to_client(h11.EndOfMessage())
+
+
+def _late(detail: str) -> Refusal:
+    return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "gateway-timeout", detail)
+
+
+def _bad_gateway(detail: str, cause: Exception | None = None) -> Refusal:
+    """Make a 502. What the cause says (addresses, for one) is for the log, not for the client."""
+    refusal = Refusal(HTTPStatus.BAD_GATEWAY, "bad-gateway", detail)
+    refusal.__cause__ = cause
+    return refusal
+
+
+def _in_full(refusal: Refusal) -> str:
+    cause = refusal.__cause__
+    return f"{refusal.detail}: {cause}" if cause is not None else refusal.detail
+
+
+def _framing(head: RequestHead | ResponseHead) -> list[tuple[str, str]]:
+    """Return how the body's end is told."""
+    return [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
+
+
+def _end_of(event: h11.EndOfMessage) -> h11.EndOfMessage:
+    """Return the end of a body as it is passed on: its trailers are checked as headers are. Raises MalformedHead."""
+    return h11.EndOfMessage(headers=end_to_end_trailers(event.headers.raw_items()))
