@@ -162,6 +162,16 @@ def test_all_that_judges_a_head_refuses_cleanly(raw: bytes) -> None:
             assert refusal.status in (400, 403, 426)
 
 
+@pytest.mark.parametrize("cut", range(41))
+def test_a_bare_cr_at_the_end_is_refused_wherever_reads_end(cut: int) -> None:
+    """Found by the fuzzer: it was refused only where the read ended behind the CR after it."""
+    stream = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax: 1\r\r\n\r\n"
+    reader = HeadReader(check_line=parse_request_line)
+    with pytest.raises(MalformedHead):
+        for piece in (stream[:cut], stream[cut:]):
+            reader.feed(piece)
+
+
 @FUZZ
 @given(st.one_of(mutated(), st.binary(max_size=300)), st.data())
 def test_where_reads_end_makes_no_difference(raw: bytes, data: st.DataObject) -> None:
