@@ -191,7 +191,7 @@ class HeadReader:
             return None
         end = buffer.find(_END, max(0, self._seen - len(_END) + 1))
         stop = end if end >= 0 else len(buffer)
-        # With the CR of the end itself, so that a CR in front of it can be told from one that ends what has come so far.
+        # With the CR of the end itself, so that a CR in front of it differs from one that ends what has come.
         if _STRAY.search(buffer, max(0, self._seen - 1), stop + (end >= 0)):
             raise MalformedHead("there is a control character, or a line that does not end with CR LF")
         if self._check_line is not None:
