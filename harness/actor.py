@@ -27,13 +27,18 @@ def say(fields: Mapping[str, Any]) -> None:
 
 async def obey(commands: Mapping[str, Command]) -> None:
     """Answer commands until stdin ends, or SIGTERM comes."""
+    await converse(lambda line: commands[line]())
+
+
+async def converse(answer: Callable[[str], Awaitable[Mapping[str, Any]]]) -> None:
+    """Answer lines, without their ends, until stdin ends, or SIGTERM comes."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
     try:
         while line := await reader.readline():
-            say(await commands[line.decode().strip()]())
+            say(await answer(line.decode().strip()))
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
         transport.close()
@@ -60,12 +65,16 @@ def _give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     os._exit(1)
 
 
-def run(play: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """Run an actor's coroutine with the spec of the command line."""
+def run(
+    play: Callable[[dict[str, Any]], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run an actor's coroutine with the spec of the command line, on a loop of asyncio if none is given."""
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(_give_up)
         await play(json.loads(sys.argv[1]))
 
     logging.basicConfig()
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())

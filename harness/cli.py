@@ -1,9 +1,10 @@
-"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, make their reports again.
+"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, measure, make reports again.
 
 | exit code | when |
 | --- | --- |
 | 0 | every scenario is valid; `compare`: all were run, whatever came of it; `fuzz`: nothing was found |
 | 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run; `fuzz`: one was found |
+| | `bench --check`: a budget is exceeded, or could not be measured |
 | 2 | what was asked for is not there, or is wrong |
 """
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from harness import report_html, scenario, storyboard
+from harness.bench.cli import bench
 from harness.campaign import DEFAULT_OUT, Campaign
 from harness.checkers import Verdict
 from harness.compare import SYSTEMS, Comparer
@@ -254,6 +256,7 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> in
 
 
 commands.add_command(serve_toxiproxy, "toxiproxy")
+commands.add_command(bench)
 
 
 if __name__ == "__main__":

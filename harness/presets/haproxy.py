@@ -1,8 +1,8 @@
 """HAProxy in front of the upstream, in HTTP mode, where an upgraded connection becomes a tunnel.
 
 As its manual advises for long-lived connections: `timeout tunnel` far above the length of a run, and
-`timeout client-fin` beside it. Everything else is its default, among it that a refused connection is tried again after
-a second, three times.
+`timeout client-fin` beside it. Everything else is its default, among it that there may be as many connections as its
+descriptors allow, and that a refused connection is tried again after a second, three times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from harness.sut import Listening
 _CONFIG = """\
 global
     log stderr format raw local0 notice
-    maxconn 4096
 
 defaults
     mode http
