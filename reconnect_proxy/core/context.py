@@ -772,6 +772,9 @@ class Context:
                 SessionEnded(self.session_id or "", code, reason, age, *lost, *self.c2u_traffic, *self.u2c_traffic)
             )
         self._on_ended(self)
+        # What ends here refers to itself in circles, which may take long to be collected; the messages must not.
+        self.c2u.let_go()
+        self.u2c.let_go()
 
     def _close_upstream(self, code: int, reason: str) -> None:
         # A restart, an overload or a bad gateway is what a server reports; towards the upstream the proxy is a client.

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
+from itertools import repeat
 
 from .budget import Budget
 
@@ -37,6 +38,9 @@ Message = tuple[int, bytes]
 #: What a held message costs beside its payload, in bytes: a tuple, the head of a bytes object, a place in a deque.
 #: Counted, so that a flood of empty messages meets the same limit as one of large messages.
 MESSAGE_COST = 100
+
+#: Stands for each message that was let go of.
+_LET_GO: Message = (Opcode.BINARY, b"")
 
 
 class OutOfRange(ValueError):
@@ -210,3 +214,10 @@ class Outbox:
         for _ in range(self.sent - n):
             self._pending.appendleft(self._unconfirmed.pop())
         self.sent = n
+
+    def let_go(self) -> None:
+        """Let go of the payloads; the counts stay. For a session that is over, and may be collected much later."""
+        for held in (self._unconfirmed, self._pending):
+            count = len(held)
+            held.clear()
+            held.extend(repeat(_LET_GO, count))

@@ -227,6 +227,8 @@ class WebSocketLeg(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Take the end of the socket."""
         self._legs.discard(self)
+        # The two refer to each other, and the other one holds a read buffer that has grown with what was read.
+        self.protocol = None
         if self._closing is not None:
             self._closing.cancel()
         link = self.link

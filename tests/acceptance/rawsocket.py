@@ -85,7 +85,8 @@ class RawSocket:
     def reset(self) -> None:
         """End the TCP connection with RST."""
         sock = self.writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        # uvloop has none any more once the transport is closed.
+        with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 

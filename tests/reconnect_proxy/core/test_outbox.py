@@ -190,3 +190,14 @@ def test_an_outbox_agrees_with_a_plain_list(steps: list[tuple[str, int]]) -> Non
         assert outbox.pushed_bytes == sum(len(payload) for _, payload in stream)
         assert (len(outbox), outbox.pending) == (len(stream) - confirmed, len(stream) - sent)
         assert (outbox.unconfirmed, outbox.uncertain) == (sent - confirmed, furthest - confirmed)
+
+
+def test_an_outbox_that_lets_go_keeps_its_counts_and_no_payload() -> None:
+    """What was received stays received, and what is owed stays owed."""
+    outbox = Outbox(10)
+    for payload in (b"one", b"two", b"three"):
+        outbox.push((1, payload))
+    outbox.mark_sent()
+    outbox.let_go()
+    assert (outbox.unconfirmed, outbox.pending, outbox.sent, outbox.pushed) == (1, 2, 1, 3)
+    assert outbox.mark_sent() == (2, b"")

@@ -1,0 +1,1 @@
+"""Attacks from raw sockets, while two hundred bystanders talk through the same proxy."""

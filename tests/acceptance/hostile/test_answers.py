@@ -1,0 +1,74 @@
+"""Upstreams that are hostile: to the proxy, to its clients, or to the sessions of others."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import pytest
+
+from ..frames import Refused
+from ..rawsocket import dial
+from .evil import BAD_FRAMES, BAD_HEADS, REFUSALS
+from .siege import Siege
+
+
+async def test_heads_that_are_none_are_failed_dials(siege: Siege) -> None:
+    """Whatever an upstream answers, its client is kept waiting, then told 1014; no byte of that head reaches it."""
+
+    async def suffer(name: str) -> tuple[str, str]:
+        try:
+            link = await dial(f"{siege.url}/head/{name}")
+        except Refused as refused:
+            return name, f"{refused.status} {refused.head.headers}"
+        end = await link.ended()
+        return name, f"{end.code} {link.response.headers}"
+
+    outcomes = dict(await asyncio.gather(*map(suffer, BAD_HEADS)))
+    assert {name: said for name, said in outcomes.items() if "stolen" in said or "evil" in said} == {}
+    assert {name: said[:3] for name, said in outcomes.items() if said[:4] != "1014"} == {}
+
+
+async def test_refusals_are_passed_on_within_bounds(siege: Siege) -> None:
+    """The client gets the upstream's status at the end of whatever interim answers, and 64 KiB of body at the most."""
+
+    async def ask(name: str) -> tuple[int, int]:
+        try:
+            link = await dial(f"{siege.url}/refusal/{name}")
+        except Refused as refused:
+            return refused.status, len(refused.body)
+        return 101, (await link.ended()).code
+
+    found = dict(zip(REFUSALS, await asyncio.gather(*map(ask, REFUSALS)), strict=True))
+    assert {name: status for name, (status, _) in found.items()} == {name: code for name, (code, _) in REFUSALS.items()}
+    assert {name: size for name, (_, size) in found.items() if size > 64 * 1024} == {}
+
+
+async def test_frames_that_break_the_rules_end_the_session(siege: Siege) -> None:
+    """The client is closed with the code for what its upstream did, and hears nothing of it."""
+
+    async def suffer(name: str) -> tuple[int, int]:
+        link = await dial(f"{siege.url}/frames/{name}")
+        return (await link.ended()).code, len(link.left())
+
+    found = dict(zip(BAD_FRAMES, await asyncio.gather(*map(suffer, BAD_FRAMES)), strict=True))
+    assert found == {name: (code, 0) for name, (code, _) in BAD_FRAMES.items()}
+
+
+async def test_an_upstream_cannot_name_the_session_of_another(siege: Siege) -> None:
+    """The ids in an upstream's answer are not passed on, and open nobody's session."""
+    theirs = await dial(f"{siege.url}/echo", [("X-Connection-Id", "s" * 20)])
+    link = await dial(f"{siege.url}/stolen-id")
+    assert link.response.all("x-connection-id") not in (["s" * 20], [])
+    assert len(link.response.all("x-connection-id")) == 1
+    assert [name for name, _ in link.response.headers if name.startswith("x-reconnect")] == []
+    await theirs.send("mine")
+    assert await theirs.recv() == "mine"
+    await asyncio.gather(theirs.close(), link.close())
+
+
+async def test_a_count_of_the_future_loses_the_upstream_its_session(siege: Siege) -> None:
+    """An upstream that has received what was never sent is not served."""
+    with pytest.raises(Refused) as refused:
+        await dial(f"{siege.url}/count-of-the-future", [("X-Connection-Id", secrets.token_urlsafe(16))])
+    assert refused.value.status == 502
