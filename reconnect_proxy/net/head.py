@@ -22,6 +22,9 @@ from ..core.wire import CONNECTION_ID, RECONNECT, Refusal, bad_request
 #: The head of an upstream's answer is at most this many bytes.
 HEAD_LIMIT = 16 * 1024
 
+#: Interim answers (1xx) that may come before the real one.
+INTERIM_LIMIT = 16
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: No `#`: a fragment never leaves a client (RFC 9112 section 3.2).

@@ -29,6 +29,7 @@ from ..core.pool import Pool
 from ..core.target import Target
 from ..core.wire import Refusal, bad_request
 from .head import (
+    INTERIM_LIMIT,
     MalformedHead,
     RequestHead,
     ResponseHead,
@@ -257,7 +258,11 @@ class Exchange:
         try:
             async with asyncio.timeout(None) as deadline:
                 self._deadline = deadline
+                interim = 0
                 while (head := await self._upstream.read_response()).status < 200:
+                    interim += 1
+                    if interim > INTERIM_LIMIT:
+                        raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
                     if self._request.head.version == "1.1":
                         fields = encode_fields(end_to_end(head.headers))
                         await self._to_client(h11.InformationalResponse(status_code=head.status, headers=fields))

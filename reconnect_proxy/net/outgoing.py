@@ -26,6 +26,7 @@ from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusa
 from .deflate import EXTENSIONS, OFFER, agreed
 from .head import (
     HEAD_LIMIT,
+    INTERIM_LIMIT,
     HeadReader,
     MalformedHead,
     ResponseHead,
@@ -228,8 +229,9 @@ class Handshake(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._picows = make_protocol(self._make_leg, max_message, request)
         self._answer = Answer()
-        # Reads the head.
+        # Reads the head, and how many interim ones came before it.
         self._head = HeadReader()
+        self._interim = 0
         # Reads the rest of an answer that is a refusal.
         self._refusal: _Refusal | None = None
         # The outcome was reported, or nobody wants it any more.
@@ -279,9 +281,16 @@ class Handshake(asyncio.Protocol):
                     self._read_refusal(head + b"\r\n\r\n" + data)
                     return
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
-                self._head = HeadReader()
+                self._pass_over_interim()
         except (MalformedHead, Refusal) as error:
             self._fail(Failure(f"the answer is no proper handshake: {error}"))
+
+    def _pass_over_interim(self) -> None:
+        """Read on for the real answer. Raises MalformedHead when there have been too many others."""
+        self._interim += 1
+        if self._interim > INTERIM_LIMIT:
+            raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
+        self._head = HeadReader()
 
     def eof_received(self) -> None:
         """Take the end of the stream: it may be what ends a refusal's body."""
