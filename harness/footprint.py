@@ -177,5 +177,5 @@ def _sessions(admin: str) -> int | None:
     # A handler without proxies: the environment may name one, which is not the way to loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError), opener.open(f"{admin}/sessions", timeout=_ASK_SECONDS) as answer:
-        return len(json.load(answer)["sessions"])
+        return int(json.load(answer)["total"])
     return None
