@@ -166,10 +166,17 @@ class Pool:
         self._end_dial(place, PlaceState.OVER, DialOutcome.REJECTED)
         self._dial_answered(place.target)
 
-    def failed(self, place: Place, reason: str) -> None:
-        """Report that a dial came to nothing: nobody answered, or it was an answer from 500 on, or too late."""
+    def failed(self, place: Place, reason: str, taken: bool = False) -> None:
+        """Report that a dial came to nothing: nobody answered, or it was an answer from 500 on, or too late.
+
+        Where the connection was `taken` it is no failure of a target that carries a link which has held: a server that
+        serves others is not down, whatever it makes of this request. Else one client could keep all others out.
+        """
         self._end_dial(place, PlaceState.OVER, DialOutcome.FAILED)
-        self.target_failed(place.target, reason)
+        if taken and self._holds(place.target, self._clock.time()):
+            self._give_turns(place.target)
+        else:
+            self.target_failed(place.target, reason)
 
     def lost(self, place: Place, reason: str) -> None:
         """Report that a link was lost which had not held.

@@ -69,6 +69,8 @@ class Failure:
     status: int = 0
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
+    # Somebody took the connection, whatever became of it then.
+    taken: bool = False
 
     @property
     def rejected(self) -> bool:
@@ -334,7 +336,7 @@ class Upstream:
         if failure.rejected:
             self._pool.rejected(place)
         else:
-            self._pool.failed(place, failure.detail)
+            self._pool.failed(place, failure.detail, failure.taken)
 
     def _on_connect_timeout(self) -> None:
         self._timer = None
@@ -347,7 +349,8 @@ class Upstream:
             return
         dial = self._dial
         assert dial is not None, "the connect timer runs only while a dial or its gate is open, or the first one waits"
-        what = "its gate did not open" if self.state is State.GATED else "it did not answer"
+        gated = self.state is State.GATED
+        what = "its gate did not open" if gated else "it did not answer"
         self._drop_link(1001, "connect timeout")
         self._dialler.cancel()
         if self._tried is not None:
@@ -357,7 +360,7 @@ class Upstream:
             if self._clock.time() < self._place.since + self._policy.connect_timeout / 2:
                 # Its turn came late: that is no failure of this upstream.
                 self._leave_place()
-        self.on_failed(dial, Failure(f"{what} {timeout}"))
+        self.on_failed(dial, Failure(f"{what} {timeout}", taken=gated))
 
     # The gate, PROTOCOL.md section 5.
 
@@ -422,7 +425,7 @@ class Upstream:
         if self.state is State.GATED:
             dial = self._dial
             assert dial is not None, "a gated link belongs to the present dial"
-            self.on_failed(dial, Failure(f"it closed ({code}) before its gate opened"))
+            self.on_failed(dial, Failure(f"it closed ({code}) before its gate opened", taken=True))
             return
         self._dial = None
         lived = now - link.opened_at >= PROVEN_AFTER

@@ -283,7 +283,7 @@ class Handshake(asyncio.Protocol):
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
         except (MalformedHead, Refusal) as error:
-            self._fail(Failure(f"the answer is no proper handshake: {error}"))
+            self._fail(Failure(f"the answer is no proper handshake: {error}", taken=True))
 
     def _pass_over_interim(self) -> None:
         """Read on for the real answer. Raises MalformedHead when there have been too many others."""
@@ -302,7 +302,7 @@ class Handshake(asyncio.Protocol):
         if isinstance(error, TlsFailed):
             self._fail(Failure(str(error)))
         else:
-            self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}"))
+            self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}", taken=True))
 
     def _check(self, headers: CIMultiDict[str]) -> Answer:
         """Check a 101 (RFC 6455 section 4.1) and read what it says of the session."""
@@ -377,4 +377,4 @@ class _Refusal:
 
     def _failure(self) -> Failure:
         status, headers = self._head.status, end_to_end(self._head.headers)
-        return Failure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT])
+        return Failure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT], taken=True)

@@ -383,6 +383,26 @@ def test_a_target_that_goes_out_again_soon_stays_out_longer() -> None:
     assert one.out_for == SHORTEST_EJECTION
 
 
+def test_a_server_that_serves_others_is_there_whatever_it_answers() -> None:
+    """One client whose requests it cannot answer does not keep the others out; a connection that it refuses counts."""
+    rig = Rig()
+    rig.pool.connected(rig.session().turn())
+    rig.clock.advance(PROVEN_AFTER)
+    for _ in range(2 * EJECT_AFTER):
+        rig.pool.failed(rig.session().turn(), "it answered 500", taken=True)
+    assert rig.health() == [True]
+    rig.fail(rig.one)
+    assert rig.health() == [False]
+
+
+def test_bad_answers_of_a_server_that_serves_nobody_eject_it() -> None:
+    """There is nothing that says that it is well."""
+    rig = Rig()
+    for _ in range(EJECT_AFTER):
+        rig.pool.failed(rig.session().turn(), "it answered 500", taken=True)
+    assert rig.health() == [False]
+
+
 def test_while_all_are_out_few_probe_and_apart() -> None:
     """Ten thousand sessions that wait dial no more often than ten."""
     rig = Rig(max_dials=64)
