@@ -112,7 +112,7 @@ def configure(config: str | None, **flags: object) -> Config:
 
 
 def _run(**flags: Any) -> int:
-    with _leaving_at_a_signal():
+    with _ready_for_signals():
         # Hooks may lie in the working directory; what is installed goes before it.
         sys.path.append("")
         settings = configure(**flags)
@@ -126,13 +126,20 @@ def _run(**flags: Any) -> int:
 
 
 @contextmanager
-def _leaving_at_a_signal() -> Iterator[None]:
-    """Exit with 0 at a stop signal for as long as there is nothing to stop: `serve` takes its own care of them."""
+def _ready_for_signals() -> Iterator[None]:
+    """Exit with 0 at a stop signal for as long as there is nothing to stop: `serve` takes its own care of them.
+
+    SIGHUP does nothing: what it would have read anew is not read yet. By default it would end the process.
+    """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)
 
+    def go_on(number: int, frame: FrameType | None) -> None:
+        pass
+
     before = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, go_on)
     try:
         yield
     finally:

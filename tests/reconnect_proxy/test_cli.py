@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -251,6 +252,19 @@ async def test_events_are_logged_as_json_and_counted(nobody: str) -> None:
     assert (ended["level"], ended["session"], ended["code"]) == ("warning", "abcdef…", 1014)
     assert 'reconnect_proxy_sessions_ended_total{code="1014"} 1.0' in metrics.splitlines()
     assert "process_resident_memory_bytes" in metrics
+    assert code == 0
+
+
+async def test_a_sighup_while_it_starts_does_not_end_it(
+    nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would have read anew is not read yet. systemd takes an end by SIGHUP for a wanted one, and lets it lie."""
+    lines = "import os, signal", "import reconnect_proxy", "os.kill(os.getpid(), signal.SIGHUP)"
+    (tmp_path / "hasty.py").write_text("\n".join((*lines, "class Nothing(reconnect_proxy.Hooks): ...", "")))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    async with serving("--upstream", nobody, "--hooks", "hasty:Nothing") as proxy:
+        proxy.process.terminate()
+        code, _ = await proxy.ends()
     assert code == 0
 
 
