@@ -558,6 +558,7 @@ class Context:
         else:
             self._tell(LegLost(self.session_id or "", LegName.CLIENT, 1009, reason, len(link.outbox)))
             self._detach(link)
+            self._regulate()
             if not self._policy.shared:
                 self._end(1009, reason, owed_to=LegName.UPSTREAM)
             elif not self.incoming:

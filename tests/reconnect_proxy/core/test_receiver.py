@@ -233,3 +233,14 @@ def test_receiver_a_message_above_the_limit_costs_its_sender_the_link_and_nobody
     say(upstream_link, "2")
     c, _ = stage.client()
     assert c.payloads[-1] == b"2"
+
+
+def test_receiver_an_upstream_held_back_for_a_client_is_read_on_when_that_one_goes_for_its_message() -> None:
+    """At once: the others have all they are owed, and nothing of theirs would set it going again."""
+    stage, [(a, a_link), (b, b_link)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    a.writable = False
+    say(upstream_link, *[bytes(10)] * 40)
+    confirm_all(stage, b, b_link)
+    assert upstream.paused
+    a_link.on_too_big("a message above the limit")
+    assert not upstream.paused
