@@ -152,11 +152,11 @@ class Metrics:
                 self._uncertain.labels(leg, outcome)
         for direction in DIRECTIONS:
             self._undelivered.labels(direction)
+            self._hook_dropped.labels(direction)
         for connected in ("true", "false"):
             self._opened.labels(connected)
         for code in (1000, 1001, 1014):
             self._ended.labels(code_label(code))
-            self._hook_dropped.labels(direction)
         for limit in (*events.Limit, HELD):
             self._limits.labels(limit)
 

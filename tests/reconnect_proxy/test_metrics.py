@@ -62,6 +62,9 @@ def test_series_without_an_event_yet_are_there() -> None:
     registry = Metrics(CollectorRegistry()).registry
     assert registry.get_sample_value("reconnect_proxy_messages_undelivered_total", {"direction": "u2c"}) == 0
     assert registry.get_sample_value("reconnect_proxy_legs_resumed_total", {"leg": "client"}) == 0
+    for direction in ("c2u", "u2c"):
+        name = "reconnect_proxy_messages_dropped_by_hook_total"
+        assert registry.get_sample_value(name, {"direction": direction}) == 0
 
 
 def test_peers_cannot_make_series_without_end() -> None:
