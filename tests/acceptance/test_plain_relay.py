@@ -186,13 +186,14 @@ async def test_reconnect_headers_of_a_client_do_not_pass(serve: Serve, upstream:
     assert request.get("x-connection-id") == client.response.get("x-connection-id")
 
 
-async def test_compression_is_not_negotiated(serve: Serve) -> None:
-    """A client and a server that both offer permessage-deflate talk without it, and understand each other."""
-    async with ordinary_server(echo) as port:
-        proxy = await serve(f"ws://127.0.0.1:{port}")
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_who_wants_to_compress_is_understood_either_way(serve: Serve, setting: str) -> None:
+    """A client and a server that both offer permessage-deflate talk with it, or without where it is off."""
+    async with ordinary_server(echo, compression="deflate") as port:
+        proxy = await serve(f"ws://127.0.0.1:{port}", "--compression", setting)
         async with ordinary_client(proxy.url, compression="deflate") as client:
             assert client.response is not None
-            assert "Sec-WebSocket-Extensions" not in client.response.headers
+            assert ("Sec-WebSocket-Extensions" in client.response.headers) is (setting == "on")
             await client.send("a" * 5000)
             assert await client.recv() == "a" * 5000
 
