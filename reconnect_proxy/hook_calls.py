@@ -58,9 +58,10 @@ class HookCalls:
     def opening(self, session: Session) -> None:
         """Ask whether a session may be opened. Raises Refusal if not."""
         self._admit("on_session", session)
-        for name, value in session.upstream_headers.items():
-            if not is_field(name, value) or not end_to_end(CIMultiDict({name: value})):
-                self._fail("on_session", session, ValueError(f"{name!r} is no header that can be set for the upstream"))
+        try:
+            _check_upstream_headers(session)
+        except Exception as error:  # noqa: BLE001 - what is set need not even be headers
+            self._fail("on_session", session, error)
 
     def joining(self, session: Session | None, request: Request) -> None:
         """Ask whether a client may attach to a session that is there. Raises Refusal if not."""
@@ -157,6 +158,12 @@ class HookCalls:
         self._logged[hook] = now, 0
         fields = {"session": cut_short(session.id), "hook": hook, "not_logged": not_logged}
         _LOG.error("hook failed", exc_info=error, extra={"fields": fields})
+
+
+def _check_upstream_headers(session: Session) -> None:
+    for name, value in session.upstream_headers.items():
+        if not is_field(name, value) or not end_to_end(CIMultiDict({name: value})):
+            raise ValueError(f"{name!r} is no header that can be set for the upstream, or {value!r} no value for it")
 
 
 def as_seen(request: Request) -> ClientRequest:

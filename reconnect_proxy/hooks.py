@@ -33,6 +33,7 @@ from multidict import CIMultiDict
 from .core.events import LegName, cut_short
 from .core.filtered import Direction
 from .core.outbox import Opcode
+from .net.head import is_field
 
 if TYPE_CHECKING:
     from .core.context import Context
@@ -41,6 +42,8 @@ __all__ = ["ClientRequest", "Direction", "Hooks", "LegName", "Message", "Refuse"
 
 #: Close codes that an endpoint may send: RFC 6455 section 7.4, and 1012 to 1014 of IANA's registry.
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
+#: What the proxy itself says of the answer to a client that is refused.
+_OF_THE_ANSWER = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
 #: Bytes of a close reason at the most (RFC 6455 section 5.5).
 _REASON_LIMIT = 123
 
@@ -59,11 +62,18 @@ class Refuse(Exception):
             headers: further headers of the answer, such as the `WWW-Authenticate` that goes with a 401.
 
         Raises:
-            ValueError: the status is no HTTP error.
+            TypeError: the detail is no `str`.
+            ValueError: the status is no HTTP error, or a header cannot be set: it would end its line, or say where the
+                answer ends or what it is.
         """
         super().__init__(detail)
         if status not in [each.value for each in HTTPStatus] or not 400 <= status <= 599:
             raise ValueError(f"{status!r} does not refuse a client: give the status of an HTTP error, 400 to 599")
+        if not isinstance(detail, str):
+            raise TypeError(f"the detail is a {type(detail).__name__}; give a str, which the client reads")
+        for name, value in (headers or {}).items():
+            if not is_field(name, value) or name.lower() in _OF_THE_ANSWER:
+                raise ValueError(f"{name!r} is no header that can be set, or {value!r} is no value that one can have")
         self.status = HTTPStatus(status)
         self.detail = detail
         self.headers = dict(headers or {})

@@ -397,13 +397,23 @@ def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[
 
 
 def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> list[tuple[str, str]]:
-    """Return `headers` with `others` behind them, each in place of those of the same name."""
-    return [*((name, value) for name, value in headers if name not in others), *others.items()]
+    """Return `headers` with `others` behind them, each in place of those of the same name.
+
+    `_` counts as `-`, as in `end_to_end`: else a client's X_User would stand beside our X-User, and for many servers
+    in its place.
+    """
+    taken = {_folded(name) for name in others}
+    return [*((name, value) for name, value in headers if _folded(name) not in taken), *others.items()]
 
 
-def is_field(name: str, value: str) -> bool:
-    """Tell whether a header may have this name and value."""
-    return _TOKEN.fullmatch(name.encode()) is not None and _FIELD_VALUE.fullmatch(value.encode()) is not None
+def is_field(name: object, value: object) -> bool:
+    """Tell whether a header may have this name and value: text that UTF-8 has bytes for, and that stays on its line."""
+    if not (isinstance(name, str) and isinstance(value, str) and name.isascii()):
+        return False
+    try:
+        return bool(_TOKEN.fullmatch(name.encode()) and _FIELD_VALUE.fullmatch(value.encode()))
+    except UnicodeEncodeError:
+        return False
 
 
 def encode_fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

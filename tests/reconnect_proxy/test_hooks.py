@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -243,8 +244,10 @@ async def test_headers_for_the_upstream_replace_those_of_the_client() -> None:
         def on_session(self, session: Session) -> None:
             session.upstream_headers["X-User"] = "alice"
 
-    async with behind(User()) as (proxy, upstream), connect(proxy.url, additional_headers={"x-user": "root"}):
+    pretended = {"x-user": "root", "X_User": "root"}
+    async with behind(User()) as (proxy, upstream), connect(proxy.url, additional_headers=pretended):
         assert upstream.header("X-User") == "alice"
+        assert upstream.header("X_User") is None, "to WSGI and CGI servers it is the same header"
         upstream.connections[0].transport.abort()
         await until(lambda: len(upstream.connections) == 2)
         assert upstream.header("X-User") == "alice"
@@ -259,18 +262,47 @@ async def test_headers_for_the_upstream_replace_those_of_the_client() -> None:
         ("Host", "h"),
         ("Connection", "close"),
         ("X-A", "\0"),
+        ("X-A", "\udcff"),
+        ("X-A", 42),
     ],
 )
-async def test_a_header_that_cannot_be_set_fails_the_hook(name: str, value: str) -> None:
+async def test_a_header_that_cannot_be_set_fails_the_hook(name: str, value: Any) -> None:
     """Neither the handshake nor the protocol's own headers can be changed, nor can a header be smuggled in."""
 
     class Wrong(Hooks):
         def on_session(self, session: Session) -> None:
             session.upstream_headers[name] = value
 
-    async with behind(Wrong()) as (proxy, upstream):
+    events: list[Event] = []
+    async with behind(Wrong(), observe=events.append) as (proxy, upstream):
         assert (await refused(proxy.url))[0] == 500
     assert upstream.connections == []
+    assert [event.hook for event in events if isinstance(event, HookFailed)] == ["on_session"]
+
+
+@pytest.mark.parametrize(
+    ("detail", "headers"),
+    [
+        (ValueError("no"), {}),
+        ("", {"Location": "/a\r\n\r\nan answer of somebody else's"}),
+        ("", {"X A": "b"}),
+        ("", {"X-A": 42}),
+        ("", {"X-A": "\udcff"}),
+        ("", {"content-length": "0"}),
+    ],
+)
+async def test_a_refusal_that_cannot_be_sent_fails_the_hook(detail: Any, headers: dict[str, Any]) -> None:
+    """What a hook takes from a request into its answer splits no answer, and whoever is refused gets one."""
+
+    class Wrong(Hooks):
+        def on_session(self, session: Session) -> None:
+            raise Refuse(401, detail, headers)
+
+    events: list[Event] = []
+    async with behind(Wrong(), observe=events.append) as (proxy, _):
+        status, body, _headers = await refused(proxy.url)
+        assert (status, json.loads(body)["error"]) == (500, "hook-failed")
+    assert [event.hook for event in events if isinstance(event, HookFailed)] == ["on_session"]
 
 
 # Messages.
