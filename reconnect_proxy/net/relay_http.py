@@ -101,7 +101,15 @@ class HttpRelay:
             transport.resume_reading()
         task = asyncio.get_running_loop().create_task(self._serve(connection, client, request))
         self._exchanges.add(task)
-        task.add_done_callback(self._exchanges.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._exchanges.discard(task)
+            if task.cancelled():
+                # Maybe before its first step, so that nothing in it has seen to the socket.
+                self.forget(connection)
+                client.cut()
+
+        task.add_done_callback(ended)
 
     def drain(self) -> None:
         """End idle connections now, and the others behind their answers."""

@@ -618,6 +618,24 @@ async def test_a_stop_ends_what_is_under_way() -> None:
             await client.ended()
 
 
+async def test_a_stop_cuts_what_has_not_taken_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that was read in the turn of the loop in which the proxy stops leaves no socket behind."""
+    async with relayed(hello) as rig:
+        relay = rig.proxy.http
+        begin, stopping = relay.begin, []
+
+        def begin_while_stopping(*arguments: Any) -> None:
+            # Tasks take their first steps in the order in which they were made.
+            stopping.append(asyncio.create_task(relay.stop()))
+            begin(*arguments)
+
+        monkeypatch.setattr(relay, "begin", begin_while_stopping)
+        client = await rig.ask(get("/"))
+        await client.left()
+        await asyncio.gather(*stopping)
+        assert not relay.connections
+
+
 # TLS.
 
 
