@@ -26,7 +26,7 @@ from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
 from .core.target import UpstreamInfo
-from .core.wire import Claim, Refusal, new_id
+from .core.wire import Claim, Refusal, new_id, stopping
 from .hook_calls import HookCalls, as_seen
 from .hooks import Session
 from .net.accept import Acceptor, Request
@@ -257,7 +257,7 @@ class Proxy:
             Refusal: PROTOCOL.md section 3.
         """
         if self._settling:
-            raise _stopping()
+            raise stopping()
         claim = request.claim
         if self._policy.mode is Mode.RECEIVER:
             shared = self._shared
@@ -288,7 +288,7 @@ class Proxy:
 
     def _open_new(self, request: Request, shared: bool) -> Context:
         if self.draining:
-            raise _stopping()
+            raise stopping()
         limit = self.config.max_sessions
         if limit is not None and len(self._alive) >= limit:
             detail = f"there are {limit} sessions, and no more are allowed"
@@ -413,10 +413,6 @@ class Receiver(Proxy):
     def __init__(self, *, observe: Observe | None = None, **options: Any) -> None:
         """Make a receiver; `options` are those of `Config` but for the mode."""
         super().__init__(observe=observe, mode=Mode.RECEIVER, **options)
-
-
-def _stopping() -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
 
 
 def _ignore(event: object) -> None:

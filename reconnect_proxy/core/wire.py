@@ -57,6 +57,11 @@ def bad_request(detail: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, "bad-request", detail)
 
 
+def stopping() -> Refusal:
+    """Make the refusal of what is new to a proxy that is being stopped."""
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a client's request says about its session: the ids it names and, where it is aware, its count."""

@@ -23,7 +23,7 @@ import h11
 
 from ..core.events import Observe
 from ..core.pool import Pool
-from ..core.wire import Refusal
+from ..core.wire import Refusal, stopping
 from .http_exchange import ClientGone, Exchange, HttpRequest, HttpSettings
 from .http_socket import HttpSocket, Lost
 from .tls import Tls
@@ -66,7 +66,7 @@ class HttpRelay:
         self.tls = tls
         self.observe = observe
         self.refused = refused
-        # Answers are the last of their connections from now on.
+        # No request is taken any more, and answers are the last of their connections.
         self.draining = False
         # The connections that have sent a plain request, and those of them that wait for another.
         self.connections: set[Connection] = set()
@@ -79,7 +79,10 @@ class HttpRelay:
         return len(self._exchanges)
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection among those of plain HTTP. Raises Refusal where there are too many."""
+        """Count a connection among those of plain HTTP. Raises Refusal: there are too many, or the proxy stops."""
+        if self.draining:
+            # Else requests that keep coming would hold the stop up, and one that comes at its end would outlive it.
+            raise stopping()
         limit = self.settings.limit
         if connection not in self.connections and len(self.connections) >= limit:
             detail = f"there are {limit} plain HTTP connections, and no more are allowed"

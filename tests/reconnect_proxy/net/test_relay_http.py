@@ -604,6 +604,33 @@ async def test_while_draining_idle_connections_end_and_answers_are_the_last() ->
         await draining
 
 
+async def test_a_proxy_that_is_being_stopped_takes_no_more_requests() -> None:
+    """Neither in the drain, which those that keep coming would hold up, nor at the end: none outlives the proxy."""
+    go = asyncio.Event()
+
+    async def answer(request: Conversation) -> None:
+        await go.wait()
+        await request.send(HELLO)
+
+    async with relayed(answer) as rig:
+        busy = await rig.ask(get())
+        late = await rig.ask(b"GET / HT")
+        await rig.until(lambda: rig.proxy.http.busy == 1 and len(rig.proxy.lobby) == 1)
+        draining = asyncio.create_task(rig.proxy.drain(30))
+        await rig.until(lambda: rig.proxy.draining)
+        client, body = await rig.answered(get())
+        assert (client.first, error_of(body)) == ("HTTP/1.1 503 Service Unavailable", "stopping")
+        go.set()
+        await busy.head()
+        await draining
+        stopping = asyncio.create_task(rig.proxy.stop())
+        await late.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        assert (await late.head()).first == "HTTP/1.1 503 Service Unavailable"
+        await stopping
+        assert not rig.proxy.http.busy and not rig.proxy.http.connections
+        assert len(rig.upstream.requests) == 1
+
+
 async def test_a_stop_ends_what_is_under_way() -> None:
     """A stream without an end is cut, and nothing of it is left."""
 
