@@ -313,7 +313,8 @@ class Acceptor(asyncio.Protocol):
         """Send an answer and shut the connection.
 
         A socket that is closed while its peer still sends is reset, and the answer with it. So only our half is closed
-        at first, and for a moment what comes is thrown away; without `linger` it is closed at once.
+        at first, and for a moment what comes is thrown away; without `linger` it is closed at once. TLS cannot end one
+        half: there the peer is to see from the answer that nothing follows, unless it had nothing more to say.
         """
         if not self._over and self._transport is not None:
             self._over = True
@@ -324,8 +325,11 @@ class Acceptor(asyncio.Protocol):
                 self._transport.abort()
                 return
             self._transport.write(response)
-            if linger and self._transport.can_write_eof():
-                self._transport.write_eof()
+            halves = self._transport.can_write_eof()
+            # A handshake that was read has nothing behind it.
+            if linger and (halves or self._request is None):
+                if halves:
+                    self._transport.write_eof()
                 self._set_timer(LINGER, self._leave)
                 self._transport.resume_reading()
             else:

@@ -236,7 +236,8 @@ class HttpSocket(asyncio.Protocol):
         """End the connection behind what was sent.
 
         A socket that is closed while the peer still sends is reset, and what the peer has not read by then is lost to
-        it: the answer. So first only our half is closed, and for a second what comes is thrown away.
+        it: the answer. So first only our half is closed, and for a second what comes is thrown away. TLS cannot end one
+        half; there the peer has that second if it had not sent all of its message.
 
         Raises:
             Lost: the connection is gone.
@@ -245,8 +246,10 @@ class HttpSocket(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits(high=0)
         await self._drained(patience)
-        if self.transport.can_write_eof():
+        halves = self.transport.can_write_eof()
+        if halves:
             self.transport.write_eof()
+        if halves or self.http.their_state in (h11.SEND_BODY, h11.ERROR):
             try:
                 async with asyncio.timeout(LINGER):
                     while await self.read():

@@ -691,6 +691,28 @@ async def test_requests_pass_over_tls_on_both_sides(authority: Authority) -> Non
             await sending
 
 
+async def test_over_tls_an_answer_survives_a_client_that_goes_on_sending(authority: Authority) -> None:
+    """What the proxy says to a head that does not end, or an upstream to a body that it does not read, gets through."""
+
+    async def answer(request: Conversation) -> None:
+        await request.send(b"HTTP/1.1 413 Too Much\r\nContent-Length: 0\r\n\r\n")
+        await request.left()
+
+    cert, key = authority.issue()
+    async with relayed(answer, tls_cert=str(cert), tls_key=str(key)) as rig:
+        endless = b"x" * 1024**2
+        for request, status in [
+            (get()[:-2] + b"X: " + endless, "HTTP/1.1 431 Request Header Fields Too Large"),
+            (get("/", f"Content-Length: {len(endless)}", method="BREW?") + endless, "HTTP/1.1 400 Bad Request"),
+            (get("/", "Content-Length: 1000000000", method="POST") + endless, "HTTP/1.1 413 Too Much"),
+        ]:
+            client = await ask(rig.proxy.url, b"", authority.client())
+            rig.clients.append(client)
+            client.writer.write(request)
+            assert (await client.head()).first == status
+            client.close()
+
+
 async def test_an_upstream_whose_certificate_is_not_trusted_is_a_502(authority: Authority, stranger: Authority) -> None:
     """Nothing is sent to it."""
     async with (
