@@ -258,7 +258,7 @@ async def test_events_are_logged_as_json_and_counted(nobody: str) -> None:
 async def test_a_sighup_while_it_starts_does_not_end_it(
     nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it would have read anew is not read yet. systemd takes an end by SIGHUP for a wanted one, and lets it lie."""
+    """What it would have read anew is not read yet. systemd takes an end by SIGHUP for wanted, and lets it lie."""
     lines = "import os, signal", "import reconnect_proxy", "os.kill(os.getpid(), signal.SIGHUP)"
     (tmp_path / "hasty.py").write_text("\n".join((*lines, "class Nothing(reconnect_proxy.Hooks): ...", "")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
