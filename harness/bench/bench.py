@@ -139,8 +139,8 @@ class Bench:
         plan = self._plan
         return [
             self._cores.describe(),
-            f"{plan.rounds} rounds ({plan.session_rounds} where many sessions are opened) of {plan.seconds:g} s each, "
-            "all contenders in turn",
+            f"{plan.rounds} rounds of {plan.seconds:g} s, all contenders in turn ({plan.session_rounds} where sessions "
+            "are opened by the hundred, large crowds once)",
             f"`{OWN}` runs with {' '.join(flags(OPTIONS))}, its guarantee on",
         ]
 

@@ -54,6 +54,17 @@ class Budget:
     at_most: float | None = None
     at_least: float | None = None
 
+    @property
+    def unit(self) -> str:
+        """What stands behind its numbers."""
+        return " x" if self.against else ""
+
+    @property
+    def bound(self) -> str:
+        """Say what is allowed."""
+        word, value = ("at most", self.at_most) if self.at_most is not None else ("at least", self.at_least)
+        return f"{word} {_number(value or 0.0)}{self.unit}"
+
 
 def _cpu(size: int, contender: str = OWN) -> Term:
     return Term(Figure.CPU, Shape.PIPELINED, contender, size, 16)
@@ -135,11 +146,12 @@ class Verdict:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        bound = self.budget.at_most if self.budget.at_most is not None else self.budget.at_least
-        word = "at most" if self.budget.at_most is not None else "at least"
-        unit = " x" if self.budget.against else ""
-        shown = self.reason if self.value is None else f"{_number(self.value)}{unit}"
-        return f"{self.outcome}: {self.budget.what}: {shown} ({word} {_number(bound or 0.0)}{unit})"
+        return f"{self.outcome}: {self.budget.what}: {self.measured} ({self.budget.bound})"
+
+    @property
+    def measured(self) -> str:
+        """What was measured, or why nothing was."""
+        return self.reason if self.value is None else f"{_number(self.value)}{self.budget.unit}"
 
 
 def judge(cases: Sequence[Case], results: Results, budgets: Sequence[Budget] = BUDGETS) -> list[Verdict]:

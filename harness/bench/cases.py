@@ -145,9 +145,9 @@ def product(shapes: Sequence[Shape], sizes: Sequence[int], counts: Sequence[int]
 def within_descriptors(cases: Iterable[Case], limit: int) -> tuple[list[Case], list[str]]:
     """Return the cases with as many sessions as a process with `limit` descriptors can have, and what to say of that.
 
-    A proxy needs two for each session.
+    A proxy needs two for each session, and keeps some: this project's a sixteenth, for the sessions that it has.
     """
-    most = (limit - 200) // 200 * 100
+    most = max(10, (limit - limit // 16 - 100) // 200 * 100)
     fit: dict[str, Case] = {}
     notes = []
     for case in cases:
@@ -156,7 +156,7 @@ def within_descriptors(cases: Iterable[Case], limit: int) -> tuple[list[Case], l
             made = Case(case.shape, case.size, most)
             notes.append(
                 f"{case.name}: {most:,} instead, since a process may have {limit:,} descriptors (ulimit -n), and a "
-                "proxy needs two for each session"
+                "proxy needs two for each session and some to spare"
             )
         fit.setdefault(made.name, made)
     return list(fit.values()), notes

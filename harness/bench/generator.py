@@ -51,8 +51,12 @@ class Generator:
         asked = json.loads(line)
         try:
             return await self._do(asked) or {}
-        except (LoadFailed, picows.WSError, OSError, TimeoutError) as failure:
-            return {"problem": str(failure) or "took too long"}
+        except LoadFailed as failure:
+            return {"problem": str(failure)}
+        except (picows.WSError, OSError) as failure:
+            return {"problem": f"could not be connected to: {failure}"}
+        except TimeoutError:
+            return {"problem": "took too long"}
 
     async def _do(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
         case = Case(Shape(asked["shape"]), asked["size"], asked["count"]) if "shape" in asked else None

@@ -168,13 +168,16 @@ class Load:
         return time.monotonic() - begin
 
     async def _connect(self, connection: Connection, url: str) -> None:
-        await picows.ws_connect(
+        transport, _ = await picows.ws_connect(
             lambda: connection,
             url,
             websocket_handshake_timeout=PATIENCE,
             max_frame_size=LARGEST,
             use_aiofastnet=False,
         )
+        # picows takes a socket that is closed during the handshake for one that was opened.
+        if transport.is_disconnected:
+            raise LoadFailed("has dropped a client during its handshake")
         self._open.add(connection)
 
     def tell(self, word: Word) -> None:

@@ -16,7 +16,7 @@ CONTENDERS = (DIRECT, OWN, "nginx", "haproxy", "websockets", "fastify")
 SLOW = ("websockets", "fastify")
 
 #: How long a trial takes beyond the time for which it is measured, in seconds; and how long shapes without one take.
-_AROUND = 0.3
+_AROUND = 0.35
 _TAKES: Mapping[Shape, float] = {Shape.RECOVER: 4.0, Shape.BURST: 1.5, Shape.DRAIN: 2.0}
 #: Sessions that are opened in a second, more or less.
 _A_SECOND = 1000
@@ -30,9 +30,10 @@ class Plan:
 
     Attributes:
         cases: what.
-        rounds: how often. Shapes in which many sessions are opened are measured `session_rounds` times.
+        rounds: how often; `session_rounds` times where sessions are opened by the hundred.
         seconds: for how long each time, after a warm-up.
-        slow: the most sessions with which the contenders that are slow at opening them are measured.
+        slow: the largest crowd of which contenders that are slow at opening sessions take part. From that size on
+            crowds are measured once.
 
     """
 
@@ -40,7 +41,7 @@ class Plan:
     rounds: int
     seconds: float
     session_rounds: int = 1
-    slow: int = 2000
+    slow: int = 1000
 
     def trials(self, contenders: Sequence[str]) -> Iterator[tuple[int, Case, str]]:
         """Yield round, case and contender of each trial, in the order in which they are made.
@@ -49,19 +50,24 @@ class Plan:
         """
         for number in range(1, self.rounds + 1):
             for case in self.cases:
-                if number > 1 and number > self.session_rounds and case.shape in _HEAVY:
+                if number > self._rounds(case):
                     continue
                 turn = number % len(contenders)
                 for name in [*contenders[turn:], *contenders[:turn]]:
                     if self.takes_part(name, case):
                         yield number, case, name
 
+    def _rounds(self, case: Case) -> int:
+        if case.shape not in _HEAVY:
+            return self.rounds
+        return 1 if case.shape is Shape.CROWD and case.count >= self.slow else self.session_rounds
+
     def takes_part(self, name: str, case: Case) -> bool:
         """Return whether a contender is measured in a case."""
         if case.shape in KEEPING:
             # Of the others it is known that they do not outlive their upstream; a command may be anything.
             return name not in PRESETS and name != DIRECT
-        return name not in SLOW or case.shape not in _HEAVY or case.count <= self.slow
+        return name not in SLOW or case.shape is not Shape.CROWD or case.count <= self.slow
 
     def estimate(self, contenders: Sequence[str]) -> float:
         """Return how long it will take, in seconds, more or less."""
@@ -70,7 +76,7 @@ class Plan:
     def _takes(self, case: Case) -> float:
         if case.shape in _TAKES:
             return _TAKES[case.shape]
-        opening = case.count / _A_SECOND if case.shape in _HEAVY else 0.0
+        opening = case.count / _A_SECOND
         return _AROUND + opening + (0.0 if case.shape is Shape.OPEN else self.seconds)
 
 
@@ -106,14 +112,14 @@ STANDARD = Plan(
         Case(Shape.PACED, count=100),
         Case(Shape.REQUEST_REPLY, count=100),
         *(Case(Shape.PIPELINED, size) for size in (64, 128, _KIB, 64 * _KIB, _KIB**2)),
-        Case(Shape.PIPELINED, count=1000),
         Case(Shape.UP),
         Case(Shape.DOWN),
         Case(Shape.FAN_OUT, count=100),
         *_of_sessions(2000, 50_000, 100, 1000, 10_000),
     ],
     rounds=3,
-    seconds=0.4,
+    seconds=0.3,
+    session_rounds=2,
 )
 
 FULL = Plan(
@@ -132,5 +138,5 @@ FULL = Plan(
     rounds=5,
     seconds=1.0,
     session_rounds=3,
-    slow=10_000,
+    slow=10_001,
 )

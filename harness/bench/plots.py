@@ -59,6 +59,7 @@ def _cpu(report: Report, picture: Any) -> bool:
     picture.set_size_inches(9, 1.2 + 0.2 * len(cases) * len(names))
     axes = picture.subplots()
     _bars(axes, report, cases, names, Figure.CPU)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(names), frameon=False)
     axes.set_xlabel("CPU time of the proxy for each round trip or message, µs (median; line: all rounds)")
     return True
 
@@ -71,8 +72,9 @@ def _latency(report: Report, picture: Any) -> bool:
         return False
     picture.set_size_inches(9, 1.4 + 0.2 * len(cases) * len(names))
     for axes, figure in zip(picture.subplots(1, len(QUANTILES), sharey=True), QUANTILES, strict=True):
-        _bars(axes, report, cases, names, figure, legend=figure is Figure.P50)
-        axes.set_xlabel(f"{figure.removesuffix('_us')}, µs")
+        _bars(axes, report, cases, names, figure)
+        axes.set_xlabel(f"p{100 * QUANTILES[figure]:g}, µs")
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(names), frameon=False)
     return True
 
 
@@ -90,22 +92,20 @@ def _sessions(report: Report, picture: Any) -> bool:
         ("KiB of memory for each session", "CPU time for each round trip, µs"),
         strict=True,
     ):
-        for name, colour in _coloured(names):
+        for name, colour in _coloured(report, names):
             points = [(case.count, report.results.median(case.name, name, figure)) for case in cases]
             known = [(count, value / scale) for count, value in points if value is not None]
             axes.plot(*zip(*known, strict=True), marker="o", label=name, color=colour)
         axes.set(xscale="log", xlabel="sessions", title=title, ylim=(0, None))
         axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(names), frameon=False)
     return True
 
 
-def _bars(
-    axes: Any, report: Report, cases: Sequence[Case], names: Sequence[str], figure: Figure, *, legend: bool = True
-) -> None:
+def _bars(axes: Any, report: Report, cases: Sequence[Case], names: Sequence[str], figure: Figure) -> None:
     height = _BAR / len(names)
-    for index, (name, colour) in enumerate(_coloured(names)):
-        label = name if legend else None
+    for index, (name, colour) in enumerate(_coloured(report, names)):
+        label: str | None = name
         for row, case in enumerate(cases):
             spread = report.results.spread(case.name, name, figure)
             if spread is not None:
@@ -117,18 +117,13 @@ def _bars(
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    if legend:
-        axes.legend(frameon=False, fontsize=8)
 
 
-def _coloured(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    others = 0
+def _coloured(report: Report, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with its colour, which is the same in all pictures of a run."""
+    others = [name for name in report.contenders if name != OWN]
     for name in names:
-        if name == OWN:
-            yield name, _OWN_COLOUR
-        else:
-            yield name, _COLOURS[others % len(_COLOURS)]
-            others += 1
+        yield name, _OWN_COLOUR if name == OWN else _COLOURS[others.index(name) % len(_COLOURS)]
 
 
 def _has(report: Report, case: Case, name: str, figure: Figure) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.table import Table
 from harness.bench.bench import Report
 from harness.bench.budgets import Outcome, Verdict
 from harness.bench.cases import Case, Shape
-from harness.bench.figures import Figure, Limit
+from harness.bench.figures import QUANTILES, Figure, Limit
 from harness.sut import DIRECT, OWN
 
 #: What stands in a cell that has nothing to say.
@@ -81,10 +80,7 @@ def _times(report: Report, case: Case, name: str) -> str:
 _CPU = Column("CPU µs each, median (min .. max)", _spread(Figure.CPU))
 _TIMES = Column("of ours", _times)
 _EACH = Column("per second", _rate)
-_LATENCIES = [
-    Column(f"{figure.removesuffix('_us')} µs", _spread(figure, digits=0))
-    for figure in (Figure.P50, Figure.P99, Figure.P999)
-]
+_LATENCIES = [Column(f"p{100 * share:g} µs", _spread(figure, digits=0)) for figure, share in QUANTILES.items()]
 
 #: The tables of a run.
 PARTS = (
@@ -178,11 +174,8 @@ def markdown(report: Report, verdicts: Sequence[Verdict]) -> str:
 
 
 def _budget(verdict: Verdict) -> list[str]:
-    what, *_ = str(verdict).partition(": ")[2].rpartition(": ")
-    found = re.search(r"\((at .*)\)$", str(verdict))
-    measured = verdict.reason if verdict.value is None else str(verdict).rpartition(": ")[2].partition(" (")[0]
-    mark = {Outcome.KEPT: "kept", Outcome.EXCEEDED: "**exceeded**"}.get(verdict.outcome, str(verdict.outcome))
-    return [what, found[1] if found else "", measured, mark]
+    mark = f"**{verdict.outcome}**" if verdict.outcome is Outcome.EXCEEDED else str(verdict.outcome)
+    return [verdict.budget.what, verdict.budget.bound, verdict.measured, mark]
 
 
 def write(text: str, path: Path) -> None:

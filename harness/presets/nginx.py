@@ -6,16 +6,12 @@ Timeouts are far above the length of a run. An upgraded connection is a tunnel, 
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from pathlib import Path
 
 from harness.presets import installed
 from harness.scenario import Scenario
 from harness.sut import Listening
-
-#: Memory for each connection that there may be is taken at once.
-_CONNECTIONS = 20_000
 
 _CONFIG = """\
 daemon off;
@@ -24,7 +20,7 @@ pid nginx.pid;
 error_log stderr warn;
 
 events {{
-    worker_connections {connections};
+    worker_connections 32768;
 }}
 
 http {{
@@ -60,14 +56,10 @@ http {{
 def config(listen: str, upstream: str) -> str:
     """Return an `nginx.conf` that proxies `listen` to `upstream` (HOST:PORT each); its paths are relative.
 
-    There is a worker for each core that it may use (`auto` counts those that it may not use as well), and in each there
-    may be as many connections as a process may have descriptors.
+    There is a worker for each core that it may use (`auto` counts those that it may not use as well).
     """
     workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else "auto"
-    connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if not 0 < connections <= _CONNECTIONS:
-        connections = _CONNECTIONS
-    return _CONFIG.format(listen=listen, upstream=upstream, workers=workers, connections=connections)
+    return _CONFIG.format(listen=listen, upstream=upstream, workers=workers)
 
 
 class Nginx(Listening):

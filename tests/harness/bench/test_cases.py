@@ -65,9 +65,9 @@ def test_one_option_is_enough() -> None:
 def test_sessions_are_as_many_as_there_may_be_descriptors() -> None:
     """A proxy needs two for each; that there are fewer than asked for is said, and why."""
     cases, notes = within_descriptors([Case(Shape.CROWD, count=count) for count in (100, 10_000, 12_000)], 20_000)
-    assert [case.count for case in cases] == [100, 9900]
+    assert [case.count for case in cases] == [100, 9300]
     assert len(notes) == 2
-    assert notes[0].startswith("crowd, 10,000 sessions: 9,900 instead")
+    assert notes[0].startswith("crowd, 10,000 sessions: 9,300 instead")
     assert "20,000 descriptors" in notes[0]
 
 
@@ -101,7 +101,7 @@ def test_only_what_may_outlive_its_upstream_is_asked_to() -> None:
     ]
 
 
-@pytest.mark.parametrize(("plan", "minutes"), [(plans.QUICK, 1.0), (plans.STANDARD, 4.0), (plans.FULL, 90.0)])
+@pytest.mark.parametrize(("plan", "minutes"), [(plans.QUICK, 1.0), (plans.STANDARD, 5.0), (plans.FULL, 120.0)])
 def test_plans_take_about_as_long_as_is_said_of_them(plan: Plan, minutes: float) -> None:
     """By their own estimate."""
     assert minutes / 3 < plan.estimate(CONTENDERS) / 60 < minutes
