@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .certificates import Authority
+
+# A run says the same twice: what Hypothesis draws follows from the test. With HYPOTHESIS_PROFILE=fuzz it searches on.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("fuzz", derandomize=False)
+settings.load_profile("fuzz" if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else "same")
 
 
 @pytest.fixture(scope="session")

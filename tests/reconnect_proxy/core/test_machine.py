@@ -715,7 +715,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
-# Drawn anew at each run; a failure prints the `@reproduce_failure` that brings it back.
+# With HYPOTHESIS_PROFILE=fuzz drawn anew at each run; a failure prints the `@reproduce_failure` that brings it back.
 TestSessionMachine.settings = settings(
     max_examples=2000,
     stateful_step_count=40,
