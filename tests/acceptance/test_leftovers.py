@@ -19,7 +19,8 @@ async def test_descriptors_return_to_where_they_were(serve: Serve, upstream: Raw
     before = proxy.descriptors()
     clients = [await dial(f"{proxy.url}/") for _ in range(20)]
     servers = [await upstream.accept() for _ in range(21)][1:]
-    assert proxy.descriptors() >= before + 40
+    # A socket of the first session may have been counted, and be gone by now.
+    assert proxy.descriptors() >= before + 39
     for number, client in enumerate(clients):
         await client.send("x")
         match number % 4:
