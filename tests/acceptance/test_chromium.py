@@ -9,12 +9,14 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from reconnect_proxy import connect
 
-from .chromium import CHROMIUM, Driver, devtools
+from ..chromium import CHROMIUM, devtools
+from .chromium import Driver
 from .conftest import Serve
 from .ordinary import ordinary_client
 from .relay import Cut, Relay
@@ -88,7 +90,8 @@ async def eventually_true(driver: Driver, expression: str, session: str) -> None
 
 async def test_an_aware_client_drives_a_browser_through_cuts_of_its_link(serve: Serve, tmp_path: Path) -> None:
     """Three hundred counted calls, their answers, and the events: each once and in order, over a dozen links."""
-    async with devtools(tmp_path) as address:
+    async with devtools(tmp_path) as endpoint:
+        address = urlsplit(endpoint).netloc
         proxy = await serve(f"ws://{address}")
         path = await browser_path(proxy.base)
         async with (
@@ -109,7 +112,7 @@ async def test_an_ordinary_client_outlives_cuts_of_the_browsers_link(serve: Serv
     Chromium is an ordinary upstream: an answer that it wrote into a dying socket is lost, and it forgets with a
     connection what was enabled and attached on it. So this script needs neither, and looks at the page itself.
     """
-    async with devtools(tmp_path) as address, Relay(int(address.rpartition(":")[2])) as relay:
+    async with devtools(tmp_path) as endpoint, Relay(urlsplit(endpoint).port or 0) as relay:
         proxy = await serve(relay.url)
         path = await page_path(proxy.base)
         async with ordinary_client(f"{proxy.url}{path}") as ws:
@@ -147,7 +150,8 @@ async def page_path(base: str) -> str:
 
 async def test_plain_http_of_the_browser_passes(serve: Serve, tmp_path: Path) -> None:
     """/json/list and /json/version are the browser's own."""
-    async with devtools(tmp_path) as address:
+    async with devtools(tmp_path) as endpoint:
+        address = urlsplit(endpoint).netloc
         proxy = await serve(f"ws://{address}")
         assert (await browser_path(proxy.base)).startswith("/devtools/browser/")
         assert await browser_path(proxy.base) == await browser_path(address)

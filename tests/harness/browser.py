@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import os
-import shutil
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-#: Its names on the systems that we know, the first that there is.
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--remote-debugging-port=0",
-    "--window-size=1280,900",
-)
+from tests.chromium import devtools
 
 
 class Tab:
@@ -88,35 +71,10 @@ class Tab:
 @contextlib.asynccontextmanager
 async def tab(profile: Path) -> AsyncIterator[Tab]:
     """Start a browser with a profile of its own, give its tab, and stop it."""
-    assert CHROMIUM is not None
-    browser = await asyncio.create_subprocess_exec(
-        CHROMIUM,
-        *_FLAGS,
-        f"--user-data-dir={profile}",
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert browser.stderr is not None
-    reading: asyncio.Task[bytes] | None = None
-    try:
-        async with asyncio.timeout(60):
-            while b"DevTools listening on " not in (line := await browser.stderr.readline()):
-                assert line, "the browser ended before it was ready"
-        # What it says after that is read, so that it never waits for us to do so.
-        reading = asyncio.create_task(browser.stderr.read())
-        address = line.split(b"DevTools listening on ")[1].decode().strip()
+    async with devtools(profile, "--hide-scrollbars", "--window-size=1280,900") as address:
         async with connect(address, max_size=None, proxy=None) as root:
             targets = await Tab(root).call("Target.getTargets")
             page = next(target for target in targets["targetInfos"] if target["type"] == "page")
         base = address.partition("/devtools/")[0]
         async with connect(f"{base}/devtools/page/{page['targetId']}", max_size=None, proxy=None) as socket:
             yield Tab(socket)
-    finally:
-        # The whole of it: a browser is many processes.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(browser.pid, signal.SIGKILL)
-        await browser.wait()
-        if reading is not None:
-            await reading

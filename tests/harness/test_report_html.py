@@ -19,7 +19,8 @@ from harness.cli import main
 from harness.history import End, History, LinkEvent
 from harness.message import Direction
 from harness.stack import Run
-from tests.harness.browser import CHROMIUM, tab
+from tests.chromium import CHROMIUM
+from tests.harness.browser import tab
 from tests.harness.histories import conversation, fault, history, message
 from tests.harness.test_plugin import MINE
 from tests.harness.test_stack import RELAY
