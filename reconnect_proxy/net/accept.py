@@ -35,6 +35,7 @@ from ..core.wire import (
     split_query,
 )
 from .allow import check_origin, check_path
+from .burst import BurstTransport
 from .deflate import EXTENSIONS, accept
 from .head import (
     HeadReader,
@@ -287,7 +288,7 @@ class Acceptor(asyncio.Protocol):
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), leg)
 
         leg.protocol = make_protocol(respond, self._door.max_message)
-        leg.protocol.connection_made(transport)
+        leg.protocol.connection_made(BurstTransport(transport))
         transport.set_protocol(leg.protocol)
         feed(leg.protocol, _canonical(request.head) + self._rest)
         if leg.link is None:

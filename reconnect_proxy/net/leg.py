@@ -21,13 +21,14 @@ import math
 import struct
 import termios
 from collections.abc import Callable, MutableSet
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..core.link import Link
 from ..core.outbox import COMPRESSED
+from .burst import BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 
 #: How long, in seconds, a socket that is being closed may take before it is dropped.
@@ -35,14 +36,13 @@ CLOSE_TIMEOUT = 5.0
 #: Bytes in a socket's write buffer above which no more is sent, and bytes of read buffer that picows starts with.
 WRITE_BUFFER = 256 * 1024
 READ_BUFFER = 16 * 1024
-#: A server's frames above this size, in bytes, are written by picows in a way that is not safe here.
-PICOWS_LARGE = 8192
 #: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
 #: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
 EMPTY_FRAMES = 10_000
 #: A close reason has at most this many bytes (RFC 6455 section 5.5).
 REASON_LIMIT = 123
 
+_SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 _NO_CODE = 1005
 _TEXT = 1
 _BINARY = 2
@@ -128,6 +128,7 @@ class WebSocketLeg(WSListener):
         "_legs",
         "_max_message",
         "_opcode",
+        "_out",
         "_pong",
         "_settling",
         "_stuck",
@@ -149,6 +150,8 @@ class WebSocketLeg(WSListener):
         self.link: Link | None = None
         self.protocol: WSProtocol | None = None
         self.transport: WSTransport = None  # type: ignore[assignment]
+        # What picows writes to.
+        self._out: BurstTransport = None  # type: ignore[assignment]
         # The socket's write buffer is below its high-water mark.
         self.writable = True
         self.deflate = deflate
@@ -174,8 +177,9 @@ class WebSocketLeg(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Take the socket: its handshake is complete."""
         self.transport = transport
+        self._out = cast(BurstTransport, transport.underlying_transport)
         self._legs.add(self)
-        transport.underlying_transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._out.set_write_buffer_limits(high=WRITE_BUFFER)
         try:
             self.on_connected()
         except Exception:  # noqa: BLE001 - picows would log it without its traceback
@@ -262,34 +266,28 @@ class WebSocketLeg(WSListener):
         """Write a whole data message as one frame."""
         if opcode > _BINARY:
             self._send_compressed(opcode, payload)
-        elif len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
-            self._send_large(opcode, payload)
-        else:
+        elif self.transport.is_client_side:
+            # It has to be masked, which picows is good at.
             self.transport.send(opcode, payload)  # type: ignore[arg-type]
+        else:
+            self._send_unmasked(opcode, payload)
 
-    def _send_large(self, opcode: int, payload: bytes) -> None:
-        """Write a large unmasked frame without picows, and without copying the payload.
+    def _send_unmasked(self, opcode: int, payload: bytes) -> None:
+        """Write a frame without picows, and without copying a large payload; `opcode` may have RSV1 as in a frame.
 
-        picows would write the frame's head from memory that it uses again at once. uvloop keeps a view of what it
-        cannot send yet, so heads that wait in the write buffer would be overwritten by later ones.
+        picows would write the head of a large frame from memory that it uses again at once. uvloop keeps a view of
+        what it cannot send yet, so heads that wait in the write buffer would be overwritten by later ones.
         """
-        if self.transport.is_close_frame_sent or self.transport.is_disconnected:
-            return
-        size = len(payload)
-        head = (
-            struct.pack("!BBH", 0x80 | opcode, 126, size)
-            if size < 2**16
-            else struct.pack("!BBQ", 0x80 | opcode, 127, size)
-        )
-        self.transport.underlying_transport.writelines((head, payload))
+        if not self.transport.is_close_frame_sent and not self.transport.is_disconnected:
+            self._out.write_frame(_frame_head(0x80 | opcode, len(payload)), payload)
 
     def _send_compressed(self, opcode: int, payload: bytes) -> None:
         """Write a message that came compressed: as it is, or inflated for a peer that has not agreed to that."""
         if self.deflate:
-            if len(payload) > PICOWS_LARGE and not self.transport.is_client_side:
-                self._send_large(opcode, payload)
-            else:
+            if self.transport.is_client_side:
                 self.transport.send(opcode & ~COMPRESSED, payload, True, True)  # type: ignore[arg-type]
+            else:
+                self._send_unmasked(opcode, payload)
             return
         try:
             opcode, payload = open_message(opcode, payload, self._max_message)
@@ -324,16 +322,14 @@ class WebSocketLeg(WSListener):
 
     def pause_reading(self) -> None:
         """Stop reading."""
-        transport = self.transport.underlying_transport
         # A socket may have failed in a write, and not have said so yet.
-        if not transport.is_closing():
-            transport.pause_reading()
+        if not self._out.is_closing():
+            self._out.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        transport = self.transport.underlying_transport
-        if not transport.is_closing():
-            transport.resume_reading()
+        if not self._out.is_closing():
+            self._out.resume_reading()
 
     def progress(self) -> int:
         """Return the room that is left in the read buffer: it changes with every byte of an unfinished frame."""
@@ -341,11 +337,10 @@ class WebSocketLeg(WSListener):
 
     def flushed(self) -> bool:
         """Tell whether the write buffer is empty, and where the system can say so (Linux) the kernel's as well."""
-        transport = self.transport.underlying_transport
-        if transport.is_closing() or transport.get_write_buffer_size():
+        if self._out.is_closing() or self._out.waiting:
             return False
         try:
-            unacknowledged = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            unacknowledged = fcntl.ioctl(self._out.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
         except OSError:
             return True
         return not any(unacknowledged)
@@ -476,6 +471,15 @@ class WebSocketLeg(WSListener):
             self.transport.send(WSMsgType.CLOSE, b"")
         else:
             self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
+
+
+def _frame_head(first: int, size: int) -> bytes:
+    """Return the head of an unmasked frame (RFC 6455 section 5.2): its first byte, and the length of its payload."""
+    if size < 126:
+        return _SHORT.pack(first, size)
+    if size < 2**16:
+        return _MEDIUM.pack(first, 126, size)
+    return _LONG.pack(first, 127, size)
 
 
 def _may_be_sent(code: int) -> bool:

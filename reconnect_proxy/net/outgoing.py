@@ -23,6 +23,7 @@ from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
+from .burst import BurstTransport
 from .deflate import EXTENSIONS, OFFER, agreed
 from .head import (
     HEAD_LIMIT,
@@ -259,7 +260,8 @@ class Handshake(asyncio.Protocol):
                 self._fail(Failure(f"{host!r} is no name that a certificate could be for: {error}"))
 
     def _send_request(self) -> None:
-        self._picows.connection_made(self._transport)
+        assert self._transport is not None, "it is open"
+        self._picows.connection_made(BurstTransport(self._transport))
 
     def data_received(self, data: bytes) -> None:
         """Read the answer, as far as it has come."""

@@ -1,0 +1,147 @@
+"""What is written in one turn of the event loop leaves in one system call.
+
+    socket -> picows -> WebSocketLeg -> core ...
+    socket <- transport <- BurstTransport <- picows, WebSocketLeg <- core ...
+                               collects; flushes at the loop's next turn
+
+A read may bring thirty small frames. Written as they come they take thirty system calls, and under TLS thirty records;
+that costs more than all else that is done for them. So a leg writes to a `BurstTransport`, which collects. The event
+loop flushes it when it has handled what all sockets have brought by now, so those who wait for these bytes are woken up
+together; that makes a difference even where each of them is sent one frame.
+
+Nothing depends on what is collected: it is bounded (COLLECTED), it is in order with all else that is written to the
+socket, since there is no other way to it, and `close` writes it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+#: Bytes that a transport collects at the most. They come on top of its write buffer's high-water mark.
+COLLECTED = 64 * 1024
+#: Bytes from which on a payload is not copied to be joined with what is around it.
+LARGE = 16 * 1024
+
+Data = bytes | bytearray | memoryview
+
+
+class BurstTransport(asyncio.Transport):
+    """Collects what is written to the transport below. All else is that one's business."""
+
+    __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        """Stand in front of `transport`."""
+        super().__init__()
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._collected: list[Data] = []
+        # Bytes collected.
+        self._size = 0
+        # The event loop is going to flush.
+        self._scheduled = False
+
+    # Writing.
+
+    def write(self, data: Data) -> None:
+        """Collect `data`, or write it at once if it is large."""
+        size = len(data)
+        if size >= LARGE:
+            self._write_through(data)
+            return
+        self._collected.append(data)
+        self._size += size
+        if self._size >= COLLECTED:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._on_turn)
+
+    def write_frame(self, head: bytes, payload: bytes) -> None:
+        """Write a frame that consists of these; a large payload is not copied."""
+        size = len(payload)
+        if size >= LARGE:
+            self._write_through(head, payload)
+            return
+        self._collected.append(head)
+        self._collected.append(payload)
+        self._size += size + len(head)
+        if self._size >= COLLECTED:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._on_turn)
+
+    def writelines(self, list_of_data: Iterable[Data]) -> None:
+        """Collect all of it."""
+        self.write(b"".join(list_of_data))
+
+    def _on_turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected; to a connection that is lost, nothing."""
+        if self._collected:
+            data = self._take()
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+    def _write_through(self, *parts: Data) -> None:
+        """Write what was collected, and `parts` behind it."""
+        if self._collected:
+            parts = (self._take(), *parts)
+        if not self._transport.is_closing():
+            self._transport.writelines(parts)
+
+    def _take(self) -> Data:
+        collected, self._collected = self._collected, []
+        self._size = 0
+        return collected[0] if len(collected) == 1 else b"".join(collected)
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait for the socket, those collected among them.
+
+        It is 1 at least: picows writes around a transport that has nothing waiting.
+        """
+        return self.waiting or 1
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the socket, those collected among them."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Write what was collected and close the connection behind it."""
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once, with all that waits to be written."""
+        self._collected.clear()
+        self._size = 0
+        self._transport.abort()
+
+    # The rest of asyncio.Transport, as far as picows and the legs use it.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the connection."""
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is closing, or closed."""
+        return self._transport.is_closing()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Say from how many bytes in the write buffer below on the protocol is told to pause."""
+        self._transport.set_write_buffer_limits(high, low)
+
+    def pause_reading(self) -> None:
+        """Read no more."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
