@@ -66,6 +66,9 @@ HARD_LIMIT = 2
 #: How long, in seconds, the others wait for one of several clients that is past its high-water mark.
 SLOW_AFTER = 1.0
 
+# Asked for with each message, and to look a member of an enum up takes as long as to queue the message.
+_CLIENT, _UPSTREAM = LegName.CLIENT, LegName.UPSTREAM
+
 
 class State(Enum):
     """Where a session is in its life; see the picture above."""
@@ -463,28 +466,32 @@ class Context:
     # Messages. Nothing here waits, and nothing is sent but by `Link.pump`.
 
     def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:
-        if self._owed_to is LegName.CLIENT:
+        if self._owed_to is _CLIENT:
             self.late_c2u = self.late_c2u.plus(1, len(payload))
             return
         c2u = self.c2u
         c2u.push((opcode, payload))
-        if self.upstream.link is not None:
-            self.upstream.link.pump()
+        upstream = self.upstream.link
+        if upstream is not None:
+            upstream.pump()
         if c2u.full:
             self._regulate()
 
     def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
         """Take a data message of the upstream, to be delivered to each client, or to the first to come."""
-        if self._owed_to is LegName.UPSTREAM:
+        if self._owed_to is _UPSTREAM:
             self.late_u2c = self.late_u2c.plus(1, len(payload))
             return
         message = (opcode, payload)
+        full = False
         if not self.incoming:
             self.u2c.push(message)
+            full = self.u2c.full
         for client in self.incoming:
             client.outbox.push(message)
             client.pump()
-        if self._u2c_full():
+            full = full or client.outbox.full
+        if full:
             self._regulate()
 
     def upstream_control(self, message: Message) -> None:

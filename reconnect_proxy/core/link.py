@@ -205,9 +205,11 @@ class Link:
         """Send what is pending, as far as the socket takes it and the gate is open."""
         outbox = self.outbox
         leg = self.leg
-        if not outbox.pending or not self.open or self.dead:
+        pending = outbox.pending
+        if not pending or not self.open or self.dead:
             return
-        while outbox.pending and leg.writable:
+        while pending and leg.writable:
+            pending -= 1
             opcode, payload = outbox.mark_sent()
             leg.send(opcode, payload)
             self._sent_since_ping += 1

@@ -102,11 +102,11 @@ class BurstTransport(asyncio.Transport):
         return collected[0] if len(collected) == 1 else b"".join(collected)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait for the socket, those collected among them.
+        """Return how many bytes are collected; if none are, how many wait for the socket; and if none do, 1.
 
-        It is 1 at least: picows writes around a transport that has nothing waiting.
+        picows, which asks before each frame, writes around a transport that has nothing waiting. See `waiting`.
         """
-        return self.waiting or 1
+        return self._size or self._transport.get_write_buffer_size() or 1
 
     @property
     def waiting(self) -> int:

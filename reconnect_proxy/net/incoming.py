@@ -12,6 +12,8 @@ from .leg import WebSocketLeg
 class IncomingWebSocket(WebSocketLeg):
     """A client's socket. It attaches to its session as soon as the 101 is written."""
 
+    masked = False
+
     __slots__ = ("claim", "context", "peer")
 
     def __init__(

@@ -21,7 +21,7 @@ import math
 import struct
 import termios
 from collections.abc import Callable, MutableSet
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
@@ -46,6 +46,9 @@ _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Str
 _NO_CODE = 1005
 _TEXT = 1
 _BINARY = 2
+#: The kinds of a frame that is a data message, and those as which the core knows them: plain ints, which unlike members
+#: of an enum cost nothing to compare and combine.
+_OPCODES = {WSMsgType.TEXT: _TEXT, WSMsgType.BINARY: _BINARY}
 _LOG = logging.getLogger("reconnect_proxy.net")
 
 
@@ -119,6 +122,9 @@ def feed(protocol: WSProtocol, data: bytes) -> None:
 
 class WebSocketLeg(WSListener):
     """A socket that carries a leg. `IncomingWebSocket` and `OutgoingWebSocket` add how it comes about."""
+
+    #: Frames are sent masked, as those of a client (RFC 6455 section 5.1).
+    masked: ClassVar[bool]
 
     __slots__ = (
         "_closing",
@@ -203,15 +209,15 @@ class WebSocketLeg(WSListener):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._on_reserved(kind, frame, link)
-        elif (kind == WSMsgType.BINARY or kind == WSMsgType.TEXT) and frame.fin and not self._opcode:
+        elif (opcode := _OPCODES.get(kind)) is not None and frame.fin and not self._opcode:
             payload = frame.get_payload_as_bytes()
-            if kind == WSMsgType.TEXT and not payload.isascii() and not is_utf8(payload):
+            if opcode == _TEXT and not payload.isascii() and not is_utf8(payload):
                 self._break_off(1007, "text that is not UTF-8")
             elif len(payload) > self._max_message:
                 # picows has refused this frame already, and read on.
                 self._too_big()
             else:
-                link.on_message(kind, payload)  # type: ignore[arg-type]  # picows' enums are ints
+                link.on_message(opcode, payload)
         elif kind == WSMsgType.PONG:
             link.on_pong(frame.get_payload_as_bytes())
             self._note_empty_frame()
@@ -266,8 +272,8 @@ class WebSocketLeg(WSListener):
         """Write a whole data message as one frame."""
         if opcode > _BINARY:
             self._send_compressed(opcode, payload)
-        elif self.transport.is_client_side:
-            # It has to be masked, which picows is good at.
+        elif self.masked:
+            # picows is good at that.
             self.transport.send(opcode, payload)  # type: ignore[arg-type]
         else:
             self._send_unmasked(opcode, payload)
@@ -278,13 +284,13 @@ class WebSocketLeg(WSListener):
         picows would write the head of a large frame from memory that it uses again at once. uvloop keeps a view of
         what it cannot send yet, so heads that wait in the write buffer would be overwritten by later ones.
         """
-        if not self.transport.is_close_frame_sent and not self.transport.is_disconnected:
+        if not self.transport.is_close_frame_sent:
             self._out.write_frame(_frame_head(0x80 | opcode, len(payload)), payload)
 
     def _send_compressed(self, opcode: int, payload: bytes) -> None:
         """Write a message that came compressed: as it is, or inflated for a peer that has not agreed to that."""
         if self.deflate:
-            if self.transport.is_client_side:
+            if self.masked:
                 self.transport.send(opcode & ~COMPRESSED, payload, True, True)  # type: ignore[arg-type]
             else:
                 self._send_unmasked(opcode, payload)
@@ -351,10 +357,10 @@ class WebSocketLeg(WSListener):
         """Take a frame with a reserved bit: RSV1 on the first frame of a message says that it is compressed."""
         if frame.rsv2 or frame.rsv3 or not self.deflate:
             self._break_off(1002, "a reserved bit is set, and no extension was agreed that uses it")
-        elif kind != WSMsgType.BINARY and kind != WSMsgType.TEXT:
+        elif kind not in _OPCODES:
             self._break_off(1002, "RSV1 is set in a frame that does not begin a message")
         elif frame.fin and not self._opcode:
-            self._on_compressed(COMPRESSED | kind, frame.get_payload_as_bytes(), link)  # type: ignore[operator]
+            self._on_compressed(COMPRESSED | _OPCODES[kind], frame.get_payload_as_bytes(), link)
         else:
             self._on_fragment(kind, frame, link)
 
@@ -402,7 +408,7 @@ class WebSocketLeg(WSListener):
             self._break_off(1002, "a frame that does not continue the message under way, or continues none")
             return
         if kind != WSMsgType.CONTINUATION:
-            self._opcode = COMPRESSED | kind if frame.rsv1 else kind  # type: ignore[operator, assignment]
+            self._opcode = COMPRESSED | _OPCODES[kind] if frame.rsv1 else _OPCODES[kind]
         if len(self._joined) + frame.payload_size > self._max_message:
             self._too_big()
             return

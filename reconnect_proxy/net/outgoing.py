@@ -75,6 +75,8 @@ def join_target(url: str, target: str) -> str:
 class OutgoingWebSocket(WebSocketLeg):
     """A socket to an upstream. It is handed to the dial that opened it as soon as the 101 is read."""
 
+    masked = True
+
     __slots__ = ("_answer", "_dial", "_upstream")
 
     def __init__(
