@@ -49,7 +49,7 @@ from .head import (
 from .http_exchange import HttpRequest
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
-from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, make_protocol
+from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, hand_over, make_protocol
 from .lobby import Lobby
 from .relay_http import HttpRelay
 from .tls import Tls
@@ -289,7 +289,7 @@ class Acceptor(asyncio.Protocol):
 
         leg.protocol = make_protocol(respond, self._door.max_message)
         leg.protocol.connection_made(BurstTransport(transport))
-        transport.set_protocol(leg.protocol)
+        hand_over(transport, leg.protocol)
         feed(leg.protocol, _canonical(request.head) + self._rest)
         if leg.link is None:
             context.client_left(self._on_opening)

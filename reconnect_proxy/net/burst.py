@@ -30,7 +30,7 @@ Data = bytes | bytearray | memoryview
 class BurstTransport(asyncio.Transport):
     """Collects what is written to the transport below. All else is that one's business."""
 
-    __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
+    __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport", "exact")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         """Stand in front of `transport`."""
@@ -42,6 +42,8 @@ class BurstTransport(asyncio.Transport):
         self._size = 0
         # The event loop is going to flush.
         self._scheduled = False
+        # `get_write_buffer_size` says 0 if nothing waits.
+        self.exact = False
 
     # Writing.
 
@@ -104,8 +106,10 @@ class BurstTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Return how many bytes are collected; if none are, how many wait for the socket; and if none do, 1.
 
-        picows, which asks before each frame, writes around a transport that has nothing waiting. See `waiting`.
+        picows, which asks before each frame, writes around a transport that has nothing waiting: it may while `exact`.
         """
+        if self.exact:
+            return self.waiting
         return self._size or self._transport.get_write_buffer_size() or 1
 
     @property

@@ -23,19 +23,22 @@ import termios
 from collections.abc import Callable, MutableSet
 from typing import Any, ClassVar, NamedTuple, cast
 
+from multidict import CIMultiDict
 from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..core.link import Link
 from ..core.outbox import COMPRESSED
-from .burst import BurstTransport
+from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 
 #: How long, in seconds, a socket that is being closed may take before it is dropped.
 CLOSE_TIMEOUT = 5.0
-#: Bytes in a socket's write buffer above which no more is sent, and bytes of read buffer that picows starts with.
+#: Bytes in a socket's write buffer above which no more is sent.
 WRITE_BUFFER = 256 * 1024
-READ_BUFFER = 16 * 1024
+#: Bytes of read buffer that picows starts with: the least that it takes. It doubles whenever a read fills it, and
+#: does not shrink; so an idle session takes little, and one that is sent much has what it needs after a few reads.
+READ_BUFFER = 2 * 1024
 #: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
 #: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
 EMPTY_FRAMES = 10_000
@@ -43,6 +46,7 @@ EMPTY_FRAMES = 10_000
 REASON_LIMIT = 123
 
 _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
+_NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
 _TEXT = 1
 _BINARY = 2
@@ -69,6 +73,8 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 
 PICOWS_LOG = _Quiet(_LOG, {})
+#: Reads nothing, and keeps nothing alive.
+_NOBODY = asyncio.Protocol()
 
 
 class HandshakeRequest(NamedTuple):
@@ -107,6 +113,13 @@ def make_protocol(
         headers,
         READ_BUFFER,
     )
+
+
+def hand_over(transport: asyncio.Transport, protocol: WSProtocol) -> None:
+    """Let `protocol` read from `transport`, and who has read from it so far be forgotten."""
+    # Of a protocol of the other kind, which has no buffer of its own, uvloop keeps what it called last.
+    transport.set_protocol(_NOBODY)
+    transport.set_protocol(protocol)
 
 
 def feed(protocol: WSProtocol, data: bytes) -> None:
@@ -186,6 +199,8 @@ class WebSocketLeg(WSListener):
         self._out = cast(BurstTransport, transport.underlying_transport)
         self._legs.add(self)
         self._out.set_write_buffer_limits(high=WRITE_BUFFER)
+        # picows keeps both for as long as the socket lives; what they say has been read.
+        transport.request.headers = transport.response.headers = _NO_HEADERS
         try:
             self.on_connected()
         except Exception:  # noqa: BLE001 - picows would log it without its traceback
@@ -273,10 +288,20 @@ class WebSocketLeg(WSListener):
         if opcode > _BINARY:
             self._send_compressed(opcode, payload)
         elif self.masked:
-            # picows is good at that.
-            self.transport.send(opcode, payload)  # type: ignore[arg-type]
+            self._send_masked(opcode, payload)
         else:
             self._send_unmasked(opcode, payload)
+
+    def _send_masked(self, opcode: int, payload: bytes, rsv1: bool = False) -> None:
+        """Write a frame with picows, which masks it in no time."""
+        if len(payload) < LARGE:
+            self.transport.send(opcode, payload, True, rsv1)  # type: ignore[arg-type]
+            return
+        # It is in picows' memory then, and can be written from there if nothing waits: that saves a copy.
+        self._out.flush()
+        self._out.exact = True
+        self.transport.send(opcode, payload, True, rsv1)  # type: ignore[arg-type]
+        self._out.exact = False
 
     def _send_unmasked(self, opcode: int, payload: bytes) -> None:
         """Write a frame without picows, and without copying a large payload; `opcode` may have RSV1 as in a frame.
@@ -291,7 +316,7 @@ class WebSocketLeg(WSListener):
         """Write a message that came compressed: as it is, or inflated for a peer that has not agreed to that."""
         if self.deflate:
             if self.masked:
-                self.transport.send(opcode & ~COMPRESSED, payload, True, True)  # type: ignore[arg-type]
+                self._send_masked(opcode & ~COMPRESSED, payload, True)
             else:
                 self._send_unmasked(opcode, payload)
             return

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import weakref
 from collections.abc import MutableSet
 from typing import cast
 from urllib.parse import urlsplit
@@ -38,7 +39,7 @@ from .head import (
     parse_response,
     tokens,
 )
-from .leg import HandshakeRequest, WebSocketLeg, feed, make_protocol
+from .leg import HandshakeRequest, WebSocketLeg, feed, hand_over, make_protocol
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
@@ -155,31 +156,40 @@ class UpstreamDialler:
         self._max_message = max_message
         self._legs = legs
         self._tls = tls
-        # The dial under way: connecting, then shaking hands.
+        # The dial under way: connecting, then shaking hands, for which its socket keeps the object alive.
         self._task: asyncio.Task[None] | None = None
-        self._handshake: Handshake | None = None
+        self._handshake: weakref.ref[Handshake] | None = None
 
     def dial(self, dial: Dial, upstream: Upstream) -> None:
         """Start a dial."""
         self.cancel()
         self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream))
-        self._task.add_done_callback(_report_fault)
+        self._task.add_done_callback(self._on_task_done)
 
     def cancel(self) -> None:
         """Give the dial under way up."""
         task, self._task = self._task, None
-        handshake, self._handshake = self._handshake, None
+        handshake = self._handshake() if self._handshake is not None else None
+        self._handshake = None
         if task is not None:
             task.cancel()
         if handshake is not None:
             handshake.give_up()
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task is self._task:
+            self._task = None
+        # Failed dials are reported; only a fault of this program ends here.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("a dial died of a fault of this program", exc_info=error)
 
     async def _connect(self, dial: Dial, upstream: Upstream) -> None:
         parts = urlsplit(dial.url)
         authority = self._host or parts.netloc
         request = HandshakeRequest(authority, join_target(dial.url, self._target), self._request_headers(dial))
         context = self._tls.upstream if parts.scheme == "wss" else None
-        handshake = self._handshake = Handshake(dial, upstream, request, self._max_message, self._legs, context)
+        handshake = Handshake(dial, upstream, request, self._max_message, self._legs, context)
+        self._handshake = weakref.ref(handshake)
         try:
             await connect(dial.url, handshake)
         except (OSError, UnicodeError) as error:
@@ -199,12 +209,6 @@ class UpstreamDialler:
             headers.append((RECONNECT, "true"))
         headers.append((RECEIVED, str(dial.received)))
         return headers
-
-
-def _report_fault(task: asyncio.Task[None]) -> None:
-    """Log what a dial's task died of. Failed dials are reported; only a fault of this program ends here."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _LOG.error("a dial died of a fault of this program", exc_info=error)
 
 
 class Handshake(asyncio.Protocol):
@@ -332,7 +336,7 @@ class Handshake(asyncio.Protocol):
         """Let picows have the socket. What was checked is told to it in the one form that it understands."""
         assert self._transport is not None, "data came through it"
         self._over = True
-        self._transport.set_protocol(self._picows)
+        hand_over(self._transport, self._picows)
         lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade")
         feed(self._picows, "\r\n".join((*lines, f"Sec-WebSocket-Accept: {accept}", "", "")).encode() + rest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from reconnect_proxy.net.accept import Acceptor
+from reconnect_proxy.net.outgoing import Handshake
 from reconnect_proxy.proxy import Proxy
 
 
@@ -43,3 +46,30 @@ def test_large_frames_for_a_slow_reader_stay_whole(loop: type[asyncio.AbstractEv
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(relay()) == messages
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_open_session_keeps_nothing_of_its_handshakes(loop: type[asyncio.AbstractEventLoop]) -> None:
+    """Who has read the heads is gone once they are read, and so are the heads."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async def open_one() -> None:
+        async with (
+            serve(echo, "127.0.0.1", 0) as server,
+            Proxy(upstream=f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", listen="127.0.0.1:0") as proxy,
+            connect(proxy.url) as client,
+        ):
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            gc.collect()
+            assert [each for each in gc.get_objects() if isinstance(each, (Acceptor, Handshake))] == []
+            for leg in proxy.legs:
+                assert not leg.transport.request.headers
+                assert not leg.transport.response.headers
+
+    gc.collect()
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(open_one())
