@@ -10,7 +10,7 @@ loop flushes it when it has handled what all sockets have brought by now, so tho
 together; that makes a difference even where each of them is sent one frame.
 
 Nothing depends on what is collected: it is bounded (COLLECTED), it is in order with all else that is written to the
-socket, since there is no other way to it, and `close` writes it first.
+socket, since there is no other way to it, and `close` and `abort` write it first.
 """
 
 from __future__ import annotations
@@ -123,9 +123,12 @@ class BurstTransport(asyncio.Transport):
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once, with all that waits to be written."""
-        self._collected.clear()
-        self._size = 0
+        """Drop the connection at once, with all that the socket does not take at once.
+
+        What was collected is written first, as it would have left already without being collected: it may be a 101 and
+        the close frame that tells its reader why it goes.
+        """
+        self.flush()
         self._transport.abort()
 
     # The rest of asyncio.Transport, as far as picows and the legs use it.

@@ -36,9 +36,10 @@ from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 CLOSE_TIMEOUT = 5.0
 #: Bytes in a socket's write buffer above which no more is sent.
 WRITE_BUFFER = 256 * 1024
-#: Bytes of read buffer that picows starts with: the least that it takes. It doubles whenever a read fills it, and
-#: does not shrink; so an idle session takes little, and one that is sent much has what it needs after a few reads.
-READ_BUFFER = 2 * 1024
+#: Bytes of read buffer that picows starts with, 256 of which it does not read into: about the least that it takes. It
+#: doubles whenever a read fills it, and does not shrink; so an idle session takes little, and one that is sent much has
+#: what it needs after a few reads.
+READ_BUFFER = 2 * 1024 + 256
 #: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
 #: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
 EMPTY_FRAMES = 10_000

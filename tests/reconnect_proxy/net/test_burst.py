@@ -155,17 +155,32 @@ def test_a_close_comes_behind_what_was_written(loop: Callable[[], asyncio.Abstra
 
 
 @both_loops
-def test_an_abort_drops_what_was_written(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """What was collected is not sent any more, and nothing trips over it later."""
+def test_an_abort_comes_behind_what_the_socket_takes(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """What was written just before, such as the 101 of a client that is taken over at once, still leaves."""
 
     async def work() -> None:
         async with connected() as (writer, peer):
-            writer.transport.write(b"x")
+            writer.transport.write(b"goodbye")
             writer.transport.abort()
             writer.transport.write(b"too late")
             await writer.lost
             assert writer.transport.is_closing()
-            assert await read(peer, 1) == b""
+            assert await read(peer, 100) == b"goodbye"
+
+
+@both_loops
+def test_an_abort_drops_what_the_socket_does_not_take(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A reader that stalls does not keep the connection, nor what waits for it."""
+
+    async def work() -> None:
+        async with connected() as (writer, peer):
+            written = 0
+            while writer.writable:
+                writer.transport.write(bytes(10_000))
+                written += 10_000
+            writer.transport.abort()
+            await writer.lost
+            assert len(await read(peer, written)) < written
 
     run(loop, work())
 
