@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -121,6 +122,7 @@ def _run(**flags: Any) -> int:
             remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
             logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
         _take_all_descriptors()
+        _collect_less_often()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
 
@@ -154,6 +156,16 @@ def _take_all_descriptors() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_less_often() -> None:
+    """Have the collector of cyclic garbage look at new objects by the ten thousand, and at what was imported never.
+
+    A session is some sixty objects that stay. By default they are looked at a dozen times while a few thousand sessions
+    are opened, which is a fifth of what that takes, and everything imported with them.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 serve_command = click.Command(

@@ -56,6 +56,25 @@ _SHAPES: dict[type[Event], tuple[str, tuple[str, ...]]] = {
 }
 
 
+#: The levels of events that have always the same one, other than INFO.
+_LEVELS: dict[type[Event], int] = {
+    # The sessions have lines of their own for how that went.
+    Dialled: logging.DEBUG,
+    # Its error is logged with the traceback, and not each time: see `hook_calls`.
+    HookFailed: logging.DEBUG,
+    HttpRelayed: logging.DEBUG,
+    AdminRefused: logging.WARNING,
+    DialFailed: logging.WARNING,
+    HeldLimitReached: logging.WARNING,
+    HttpFailed: logging.WARNING,
+    LegMute: logging.WARNING,
+    LimitReached: logging.WARNING,
+    SlowClientClosed: logging.WARNING,
+    UncertainDropped: logging.WARNING,
+    UpstreamEjected: logging.WARNING,
+    TlsReloadFailed: logging.ERROR,
+}
+
 #: Seconds for which lines are counted.
 PERIOD = 10.0
 #: What whoever can connect can bring about as fast as that.
@@ -152,30 +171,14 @@ def log_event(event: Event) -> None:
 def level_of(event: Event) -> int:
     """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
     match event:
-        case HttpRelayed():
-            return logging.DEBUG
-        case AdminRefused() | DialFailed() | HttpFailed() | LegMute() | UncertainDropped() | SlowClientClosed():
-            return logging.WARNING
-        case UpstreamEjected():
-            return logging.WARNING
-        case LimitReached() | HeldLimitReached():
-            return logging.WARNING
-        case Dialled():
-            # The sessions have lines of their own for how that went.
-            return logging.DEBUG
         case SessionOpened(connected=connected):
             return logging.INFO if connected else logging.WARNING
         case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c):
             return logging.WARNING if c2u or u2c or code == 1014 else logging.INFO
-        case HookFailed():
-            # Its error is logged with the traceback, and not each time: see `hook_calls`.
-            return logging.DEBUG
-        case TlsReloadFailed():
-            return logging.ERROR
         case Refused(status=status):
             return logging.WARNING if status >= 500 else logging.INFO
         case _:
-            return logging.INFO
+            return _LEVELS.get(type(event), logging.INFO)
 
 
 def line_of(event: Event) -> tuple[str, dict[str, object]]:

@@ -46,10 +46,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from .census import DIRECTIONS, NAMESPACE, Sessions
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics"]
 
+M = TypeVar("M", bound=MetricWrapperBase)
+
 #: The label of the limit that no single session reaches.
 HELD = "held"
 
@@ -76,62 +79,89 @@ LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 DIAL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+class _Series(Generic[M]):
+    """The series of one metric with labels, each looked up in the metric once: that takes longer than to count.
+
+    All labels are words of our own, so there are no more series than there are such words.
+    """
+
+    __slots__ = ("_metric", "_series")
+
+    def __init__(self, metric: M) -> None:
+        self._metric = metric
+        self._series: dict[tuple[str | int, ...], M] = {}
+
+    def labels(self, *labels: str | int) -> M:
+        """Return the series with these labels."""
+        found = self._series.get(labels)
+        if found is None:
+            found = self._series[labels] = self._metric.labels(*labels)
+        return found
+
+
 class Metrics:
     """The counters of one proxy, registered with `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+        def counter(name: str, text: str) -> Counter:
+            return Counter(name, text, namespace=NAMESPACE, registry=registry)
 
-        self._opened = counter("sessions_opened", "Sessions opened, by whether the upstream was there.", "connected")
-        self._ended = counter("sessions_ended", "Sessions ended, by close code.", "code")
-        self._lost = counter("legs_lost", "Links lost, by leg and close code.", "leg", "code")
-        self._resumed = counter("legs_resumed", "Legs that got a link again.", "leg")
-        self._resent = counter("messages_resent", "Messages sent again on a new link.", "leg")
-        self._uncertain = counter(
+        def counters(name: str, text: str, *labels: str) -> _Series[Counter]:
+            return _Series(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
+
+        self._opened = counters("sessions_opened", "Sessions opened, by whether the upstream was there.", "connected")
+        self._ended = counters("sessions_ended", "Sessions ended, by close code.", "code")
+        self._lost = counters("legs_lost", "Links lost, by leg and close code.", "leg", "code")
+        self._resumed = counters("legs_resumed", "Legs that got a link again.", "leg")
+        self._resent = counters("messages_resent", "Messages sent again on a new link.", "leg")
+        self._uncertain = counters(
             "messages_uncertain",
             "Messages whose arrival a lost peer could not tell: resent, and may have come twice, or dropped.",
             "leg",
             "outcome",
         )
-        self._undelivered = counter("messages_undelivered", "Messages lost with their session.", "direction")
-        self._hook_dropped = counter("messages_dropped_by_hook", "Messages dropped by on_message.", "direction")
-        self._hook_errors = counter("hook_errors", "Failures of the embedding program's hooks.", "hook")
-        self._mute = counter("legs_mute", "Legs whose peer answers no Ping.", "leg")
+        self._undelivered = counters("messages_undelivered", "Messages lost with their session.", "direction")
+        self._hook_dropped = counters("messages_dropped_by_hook", "Messages dropped by on_message.", "direction")
+        self._hook_errors = counters("hook_errors", "Failures of the embedding program's hooks.", "hook")
+        self._mute = counters("legs_mute", "Legs whose peer answers no Ping.", "leg")
         self._taken_over = counter("takeovers", "Clients that came back before their old link was lost.")
         self._slow = counter("slow_clients_closed", "Receiver clients closed for being too slow.")
         self._redials = counter("redials", "Attempts to reach a lost upstream again.")
         self._dial_failures = counter("dial_failures", "Dials that came to nothing.")
-        self._refusals = counter("refusals", "Clients answered with an HTTP error.", "status", "error")
+        self._refusals = counters("refusals", "Clients answered with an HTTP error.", "status", "error")
         self._tls_failures = counter("tls_handshake_failures", "Clients that came to no TLS.")
-        self._tls_reloads = counter(
+        self._tls_reloads = counters(
             "tls_reloads", "Times that certificates were read anew, or failed to be.", "leg", "outcome"
         )
-        self._http = counter("http_requests", "Plain HTTP requests answered by an upstream.", "status")
-        self._http_failures = counter("http_failures", "Plain HTTP requests failed by an upstream.", "status")
+        self._http = counters("http_requests", "Plain HTTP requests answered by an upstream.", "status")
+        self._http_failures = counters("http_failures", "Plain HTTP requests failed by an upstream.", "status")
         self._ended_by_operator = counter("sessions_ended_by_operator", "Sessions ended through the admin listener.")
-        self._admin_refusals = counter("admin_refusals", "Requests that the admin listener refused.", "status")
-        self._limits = counter("limits_reached", "Times that a limit was reached by sessions that are alive.", "limit")
-        self._recovery = Histogram(
-            "recovery_seconds",
-            "Seconds from the loss of a leg until it was resumed.",
-            ["leg"],
-            namespace=NAMESPACE,
-            registry=registry,
-            buckets=RECOVERY_BUCKETS,
+        self._admin_refusals = counters("admin_refusals", "Requests that the admin listener refused.", "status")
+        self._limits = counters("limits_reached", "Times that a limit was reached by sessions that are alive.", "limit")
+        self._recovery = _Series(
+            Histogram(
+                "recovery_seconds",
+                "Seconds from the loss of a leg until it was resumed.",
+                ["leg"],
+                namespace=NAMESPACE,
+                registry=registry,
+                buckets=RECOVERY_BUCKETS,
+            )
         )
-        self._dials = Histogram(
-            "dial_seconds",
-            "Seconds that dials of an upstream took, from their turn on.",
-            ["upstream", "outcome"],
-            namespace=NAMESPACE,
-            registry=registry,
-            buckets=DIAL_BUCKETS,
+        self._dials = _Series(
+            Histogram(
+                "dial_seconds",
+                "Seconds that dials of an upstream took, from their turn on.",
+                ["upstream", "outcome"],
+                namespace=NAMESPACE,
+                registry=registry,
+                buckets=DIAL_BUCKETS,
+            )
         )
-        self._ejections = counter("upstream_ejections", "Times that an upstream was found to be down.", "upstream")
-        self._returns = counter("upstream_returns", "Times that an upstream that was down came back.", "upstream")
+        self._ejections = counters("upstream_ejections", "Times that an upstream was found to be down.", "upstream")
+        self._returns = counters("upstream_returns", "Times that an upstream that was down came back.", "upstream")
         #: Seconds by which the event loop was late, each time it was looked at.
         self.loop_lag = Histogram(
             "event_loop_lag_seconds",
@@ -186,12 +216,15 @@ class Metrics:
     def count(self, event: Event) -> None:
         """Count `event`."""
         match event:
+            case events.Dialled(upstream=upstream, outcome=outcome, seconds=seconds):
+                self._dials.labels(upstream, outcome).observe(seconds)
             case events.SessionOpened(connected=connected):
                 self._opened.labels("true" if connected else "false").inc()
             case events.SessionEnded():
                 self._ended.labels(code_label(event.code)).inc()
-                self._undelivered.labels("c2u").inc(event.undelivered_c2u)
-                self._undelivered.labels("u2c").inc(event.undelivered_u2c)
+                if event.undelivered_c2u or event.undelivered_u2c:
+                    self._undelivered.labels("c2u").inc(event.undelivered_c2u)
+                    self._undelivered.labels("u2c").inc(event.undelivered_u2c)
                 self._sessions.ended(event)
             case events.LegLost(leg=leg, code=code):
                 self._lost.labels(leg, code_label(code)).inc()
@@ -238,8 +271,6 @@ class Metrics:
                 self._redials.inc()
             case events.DialFailed():
                 self._dial_failures.inc()
-            case events.Dialled(upstream=upstream, outcome=outcome, seconds=seconds):
-                self._dials.labels(upstream, outcome).observe(seconds)
             case events.UpstreamEjected(upstream=upstream):
                 self._ejections.labels(upstream).inc()
             case events.UpstreamReturned(upstream=upstream):

@@ -101,6 +101,7 @@ class Proxy:
         self.http = HttpRelay(_http_settings_of(self.config), lambda: self.pool, self.tls, self._observe, self.refused)
         self._hooks = HookCalls(self.config.hooks, self._observe, self.max_message)
         self._policy = _policy_of(self.config, self._hooks.filtering)
+        self._shared_policy = dataclasses.replace(self._policy, shared=True)
         # Each session as hooks see it, where there are any.
         self._seen: dict[Context, Session] = {}
         self._contexts: dict[str, Context] = {}
@@ -320,7 +321,7 @@ class Proxy:
         """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
         if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
             named = new_id()
-        policy = dataclasses.replace(self._policy, shared=shared)
+        policy = self._shared_policy if shared else self._policy
         seen = Session(named, as_seen(request)) if self._hooks.present else None
         headers = forwarded(request.head, request.peer, "http" if self.tls.listener is None else "https")
         if seen is not None and asked:

@@ -90,7 +90,7 @@ class Traffic(NamedTuple):
         return Traffic(self.messages + messages, self.bytes + size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opening:
     """How the first dial ended, for the clients that wait for it: accepted (`refusal` None) or not.
 

@@ -2,6 +2,9 @@
 
 The core reports; it does not log. Whoever owns a `Context` hands it an `Observe` callable, and `logs` and `metrics`
 turn each event into a line and a number. Nothing here is on the path of a message.
+
+Nobody changes an event; but they are not frozen, for making a frozen one takes four times as long, and each session has
+several in its first millisecond.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def cut_short(session_id: str) -> str:
     return f"{session_id[:6]}…"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionOpened:
     """A new session exists. `connected` is False when its upstream could not be reached and the client waits for it."""
 
@@ -41,7 +44,7 @@ class SessionOpened:
     connected: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LegLost:
     """A link died or closed. `code` is the close code (1006: none), `waiting` the messages now owed to that leg."""
 
@@ -52,7 +55,7 @@ class LegLost:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Redial:
     """Attempt number `attempt` (1, 2, …) since the upstream was lost starts in `delay` seconds, towards `upstream`."""
 
@@ -62,7 +65,7 @@ class Redial:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DialFailed:
     """A dial of `upstream` came to nothing, for the reason in `detail`."""
 
@@ -71,7 +74,7 @@ class DialFailed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resumed:
     """A leg has a link again after `away` seconds. `waiting` messages are owed, `resent` of them were sent before."""
 
@@ -83,14 +86,14 @@ class Resumed:
     aware: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TakenOver:
     """A client came back while its old link still looked open; the old one was closed with 4000."""
 
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LegMute:
     """A peer sends data but answers no Ping. From now on what is written to it counts as confirmed."""
 
@@ -98,7 +101,7 @@ class LegMute:
     leg: LegName
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UncertainDropped:
     """`count` messages that may or may not have arrived were dropped, as `uncertain = drop` asks."""
 
@@ -107,7 +110,7 @@ class UncertainDropped:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlowClientClosed:
     """A `receiver` client past its high-water mark was closed with 1013 for the sake of the others."""
 
@@ -115,7 +118,7 @@ class SlowClientClosed:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionEnded:
     """The session is over, with the close code and reason its legs were given, after `age` seconds.
 
@@ -144,7 +147,7 @@ class Limit(StrEnum):
     QUEUE = "queue"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LimitReached:
     """A session met `limit`, as `detail` says. But for the message rate, which slows its client down, that ends it."""
 
@@ -153,7 +156,7 @@ class LimitReached:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HeldLimitReached:
     """All sessions together hold `held` bytes, more than `limit`: none is made, and those with most are held back."""
 
@@ -161,7 +164,7 @@ class HeldLimitReached:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HeldLimitRelieved:
     """The sessions hold clearly less than the limit again, after `seconds`."""
 
@@ -169,7 +172,7 @@ class HeldLimitRelieved:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessagesDropped:
     """A session that ends has dropped so many messages because a hook said so, or failed (`on_message`)."""
 
@@ -178,7 +181,7 @@ class MessagesDropped:
     u2c: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HookFailed:
     """A hook of the embedding program raised an exception, or returned what it may not: `detail`.
 
@@ -190,7 +193,7 @@ class HookFailed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndedByOperator:
     """Somebody at the address `operator` asked the admin listener to end the session, whose end follows."""
 
@@ -198,7 +201,7 @@ class EndedByOperator:
     operator: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AdminRefused:
     """The admin listener answered 401 (no token, or a wrong one), 403 or 421 to a request that came from `address`."""
 
@@ -207,7 +210,7 @@ class AdminRefused:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """A client's request was answered with an HTTP error: `error` is the short name sent in the body."""
 
@@ -216,7 +219,7 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamEjected:
     """`upstream` has failed several times in a row, the last time for `reason`: it is avoided, and probed gently."""
 
@@ -224,7 +227,7 @@ class UpstreamEjected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamReturned:
     """`upstream`, which was ejected, is used like any other again, for `reason`."""
 
@@ -232,7 +235,7 @@ class UpstreamReturned:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dialled:
     """A dial of `upstream` ended, `seconds` after its turn had come; the time it waited for that is not counted."""
 
@@ -241,7 +244,7 @@ class Dialled:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TlsHandshakeFailed:
     """A client at `peer` (its IP address) came to no TLS, for the reason in `detail`."""
 
@@ -249,14 +252,14 @@ class TlsHandshakeFailed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TlsReloaded:
     """The certificates of a leg were read anew: handshakes from now on use them."""
 
     leg: LegName
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TlsReloadFailed:
     """The certificates of a leg were to be read anew and will not do: those in force stay."""
 
@@ -264,7 +267,7 @@ class TlsReloadFailed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpRelayed:
     """A plain HTTP request was answered by an upstream, whole or not. `path` is without its query, maybe a secret."""
 
@@ -275,7 +278,7 @@ class HttpRelayed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpFailed:
     """An upstream failed a plain HTTP request. `status` is 502 or 504, and 0 where its answer had begun and was cut."""
 

@@ -35,7 +35,7 @@ from .target import Place, Target
 from .wire import id_from_control
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dial:
     """One attempt to reach an upstream: where, and what the request says about the session."""
 
@@ -50,7 +50,7 @@ class Dial:
     subprotocol: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """An upstream's 101."""
 
@@ -61,7 +61,10 @@ class Answer:
     headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+_NO_ANSWER = Answer()
+
+
+@dataclass(slots=True)
 class Failure:
     """A dial that came to nothing. `status` is 0 where no HTTP answer came; `headers` and `body` are the answer's."""
 
@@ -184,7 +187,7 @@ class Upstream:
         self._draw = draw
         # The dial whose word counts.
         self._dial: Dial | None = None
-        self._answer = Answer()
+        self._answer = _NO_ANSWER
         # The upstream of the latest dial, and the place there: waiting for its turn, dialling or connected.
         self._target: Target | None = None
         self._place: Place | None = None

@@ -62,7 +62,7 @@ def stopping() -> Refusal:
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """What a client's request says about its session: the ids it names and, where it is aware, its count."""
 

@@ -30,7 +30,6 @@ from ..core.wire import (
     Claim,
     Refusal,
     bad_request,
-    parse_count,
     parse_id,
     split_query,
 )
@@ -45,6 +44,7 @@ from .head import (
     encode_response,
     parse_request,
     parse_request_line,
+    received_count,
 )
 from .http_exchange import HttpRequest
 from .http_socket import LINGER
@@ -58,7 +58,7 @@ from .tls_transport import TlsFailed, TlsTransport
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A client's handshake: its head with the protocol's query parameters taken out, what it claims, and from where."""
 
@@ -102,18 +102,16 @@ def read_claim(head: RequestHead) -> tuple[str, Claim]:
     target, query = split_query(head.target)
     ids: dict[str, str | None] = {}
     for name in (CONNECTION_ID, RECONNECT_ID):
-        given = {*head.headers.getall(name, ()), *([query[name]] if name in query else ())}
-        if len(given) > 1:
+        given = head.headers.getall(name, ())
+        if name in query:
+            given = [*given, query[name]]
+        if len(given) > 1 and len(set(given)) > 1:
             raise bad_request(f"{name} is given more than once, with different values")
-        ids[name] = parse_id(name, given.pop()) if given else None
+        ids[name] = parse_id(name, given[0]) if given else None
     connection_id, reconnect_id = ids[CONNECTION_ID], ids[RECONNECT_ID]
     if connection_id and reconnect_id and connection_id != reconnect_id:
         raise bad_request(f"{CONNECTION_ID} and {RECONNECT_ID} name different sessions")
-    counts = {parse_count(RECEIVED, text) for text in head.headers.getall(RECEIVED, ())}
-    if len(counts) > 1:
-        raise bad_request(f"{RECEIVED} is given more than once, with different values")
-    received = counts.pop() if counts else None
-    return target, Claim(connection_id, reconnect_id, received, REPLAY_ID in head.headers)
+    return target, Claim(connection_id, reconnect_id, received_count(head.headers), REPLAY_ID in head.headers)
 
 
 class Acceptor(asyncio.Protocol):

@@ -103,6 +103,8 @@ def _path_allowed(path: bytes, pattern: str) -> bool:
 
 def _has_dots(path: bytes) -> bool:
     """Tell whether a path has a segment . or .. for any server: one that decodes twice, knows \\ or cuts at `;`."""
+    if b"." not in path and b"%" not in path:
+        return False
     layers = 0
     while (decoded := unquote_to_bytes(path)) != path:
         path = decoded

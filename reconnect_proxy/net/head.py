@@ -8,16 +8,16 @@ two lengths, other forms of the target. So what is sent on, made anew from what 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 from multidict import CIMultiDict
 
-from ..core.wire import CONNECTION_ID, RECONNECT, Refusal, bad_request
+from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, Refusal, bad_request, parse_count
 
 #: The head of an upstream's answer is at most this many bytes.
 HEAD_LIMIT = 16 * 1024
@@ -31,12 +31,18 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(rb"/[!\"$-~]*")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!\"$-~]*) HTTP/(1\.[01])")
+#: A header line, with the line end before it; behind a character that is no value's there is no line end.
+_FIELD = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\U0010ffff]*+)(?=\r\n|\Z)")
+#: The base64 of 16 bytes (RFC 6455 section 4.1).
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 #: Fifteen digits are a petabyte; more of them are an attempt at somebody's integers.
 _LENGTH = re.compile(r"[0-9]{1,15}")
-#: Line ends that some programs take for one and others do not, and control characters.
-_STRAY = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: A head as far as it has come: no control characters, and no line ends that only some programs take for one.
+_LINES = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*+\r\n)*+[\t\x20-\x7e\x80-\xff]*+\r?")
 _END = b"\r\n\r\n"
+_CR = 13
 
 #: Of one connection only (RFC 9110 section 7.6.1), beside those that a Connection header names.
 _HOP_BY_HOP = frozenset(
@@ -66,6 +72,13 @@ _OF_THE_LEG = frozenset(
         CONNECTION_ID.lower(),
     }
 )
+#: What is told of the client, in this order: its address, scheme and host.
+_FORWARDED = {
+    "x-forwarded-for": "X-Forwarded-For",
+    "x-forwarded-proto": "X-Forwarded-Proto",
+    "x-forwarded-host": "X-Forwarded-Host",
+}
+_DROPPED = _HOP_BY_HOP | _OF_THE_LEG
 #: What a server would act upon, were it to take trailers for headers, as some do.
 _OF_A_HEAD = (
     "authorization",
@@ -108,7 +121,7 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestHead:
     """A request's first line and headers.
 
@@ -138,7 +151,7 @@ class RequestHead:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
     """A response's first line and headers. `version` is `1.1` or `1.0`."""
 
@@ -150,12 +163,18 @@ class ResponseHead:
 
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
     """Return the comma-separated members of all headers called `name`."""
+    if name not in headers:
+        return []
     return [part.strip() for value in headers.getall(name, ()) for part in value.split(",") if part.strip()]
 
 
 def has_token(headers: CIMultiDict[str], name: str, token: str) -> bool:
     """Tell whether a header called `name` has this member, in any case."""
-    return any(part.lower() == token for part in tokens(headers, name))
+    for value in headers.getall(name, ()):
+        text = value.lower()
+        if text == token or token in [part.strip() for part in text.split(",")]:
+            return True
+    return False
 
 
 class HeadReader:
@@ -188,39 +207,47 @@ class HeadReader:
         Raises:
             MalformedHead: it is too long (414, 431), or can be no head any more.
         """
-        buffer = self._buffer
-        buffer += data
-        if not self._skipped and not self._skip_empty_line():
-            return None
+        if self._buffer:
+            self._buffer += data
+            buffer: bytes | bytearray = self._buffer
+        else:
+            # Most heads come as a whole: those are not copied.
+            buffer = data
+        if not self._skipped:
+            if buffer in (b"", b"\r"):
+                self._buffer = bytearray(buffer)
+                return None
+            buffer = self._without_empty_line(buffer)
         end = buffer.find(_END, max(0, self._seen - len(_END) + 1))
-        stop = end if end >= 0 else len(buffer)
-        # With the CR of the end itself, so that a CR in front of it differs from one that ends what has come.
-        if _STRAY.search(buffer, max(0, self._seen - 1), stop + (end >= 0)):
+        # A CR that had come last is looked at again, and with the CR LF that is the end, one in front of it is found.
+        begin = self._seen - 1 if self._seen and buffer[self._seen - 1] == _CR else self._seen
+        if not _LINES.fullmatch(buffer, begin, end + 2 if end >= 0 else len(buffer)):
             raise MalformedHead("there is a control character, or a line that does not end with CR LF")
         if self._check_line is not None:
-            line = buffer.find(b"\r\n", max(0, self._seen - 1), stop + 2)
+            line = buffer.find(b"\r\n", max(0, self._seen - 1), end + 2 if end >= 0 else len(buffer))
             if 0 <= line <= self._limit:
                 self._check_line(bytes(buffer[:line]))
                 self._check_line = None
         if (end + len(_END) if end >= 0 else len(buffer) + 1) > self._limit:
-            raise self._too_long()
+            raise self._too_long(buffer)
+        if end >= 0:
+            return bytes(buffer[:end]), bytes(buffer[end + len(_END) :])
         self._seen = len(buffer)
-        return None if end < 0 else (bytes(buffer[:end]), bytes(buffer[end + len(_END) :]))
+        if buffer is not self._buffer:
+            self._buffer = bytearray(buffer)
+        return None
 
-    def _skip_empty_line(self) -> bool:
-        """Tell whether the head itself has begun."""
-        buffer = self._buffer
-        if not buffer or buffer == b"\r":
-            return False
+    def _without_empty_line(self, buffer: bytes | bytearray) -> bytes | bytearray:
+        """Return the beginning of the head itself. Raises MalformedHead where it cannot be one."""
         self._skipped = True
         if buffer.startswith(b"\r\n"):
-            del buffer[:2]
+            buffer = buffer[2:]
         if buffer and not _TOKEN.match(buffer):
             raise MalformedHead("it does not begin with a method")
-        return True
+        return buffer
 
-    def _too_long(self) -> MalformedHead:
-        if b"\r\n" in self._buffer[: self._limit]:
+    def _too_long(self, buffer: bytes | bytearray) -> MalformedHead:
+        if b"\r\n" in buffer[: self._limit]:
             detail, status = f"the head is longer than {self._limit} bytes", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         else:
             detail, status = f"the first line is longer than {self._limit} bytes", HTTPStatus.REQUEST_URI_TOO_LONG
@@ -233,6 +260,9 @@ def parse_request_line(line: bytes) -> tuple[str, str, str]:
     Raises:
         MalformedHead: it is no request line, or one that this proxy does not serve (501, 505).
     """
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is not None and match[1] not in (b"CONNECT", b"TRACE"):
+        return match[1].decode("ascii"), match[2].decode("ascii"), match[3].decode("ascii")
     method, _, rest = line.partition(b" ")
     target, _, version = rest.rpartition(b" ")
     if not _TOKEN.fullmatch(method) or not re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) or b" " in target:
@@ -254,9 +284,9 @@ def parse_request(head: bytes) -> RequestHead:
         MalformedHead: it is no head of an HTTP/1 request in origin form, or one whose body could begin or end in
             two places.
     """
-    first, *lines = head.split(b"\r\n")
+    first, line_end, fields = head.partition(b"\r\n")
     method, target, version = parse_request_line(first)
-    headers = _parse_fields(lines)
+    headers = _parse_fields(line_end + fields)
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise MalformedHead("there must be one Host header")
@@ -272,28 +302,23 @@ def parse_response(head: bytes) -> ResponseHead:
     Raises:
         MalformedHead: it is no head of an HTTP/1 response, or one whose body could end in two places.
     """
-    first, *lines = head.split(b"\r\n")
+    first, line_end, fields = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(first)
     if match is None or match[1] + match[2] == b"0101":
         raise MalformedHead("the status line is not HTTP/1.1 and a status")
-    headers = _parse_fields(lines)
+    headers = _parse_fields(line_end + fields)
     version = "1." + match[1].decode("ascii")
     _check_framing(headers, version)
     return ResponseHead(int(match[2]), headers, version, match[3] or b"")
 
 
-def _parse_fields(lines: Iterable[bytes]) -> CIMultiDict[str]:
-    """Parse header lines. Values that are not UTF-8 keep their bytes, as `surrogateescape` does."""
-    headers: CIMultiDict[str] = CIMultiDict()
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        value = value.strip(b" \t")
-        if not colon or not _TOKEN.fullmatch(name):
-            raise MalformedHead("a header line is not NAME: VALUE")
-        if not _FIELD_VALUE.fullmatch(value):
-            raise MalformedHead(f"the header {name.decode('ascii')} has a control character in its value")
-        headers.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
-    return headers
+def _parse_fields(raw: bytes) -> CIMultiDict[str]:
+    """Parse header lines, each with the line end before it. Values keep bytes that are not UTF-8 (surrogateescape)."""
+    text = raw.decode("utf-8", "surrogateescape")
+    fields = _FIELD.findall(text)
+    if len(fields) != text.count("\r\n"):
+        raise MalformedHead("a header line is not NAME: VALUE, or has a control character in it")
+    return CIMultiDict([(name, value.strip(" \t")) for name, value in fields])
 
 
 def _check_framing(headers: CIMultiDict[str], version: str) -> None:
@@ -329,11 +354,7 @@ def check_handshake(head: RequestHead) -> None:
     if headers.getall("Sec-WebSocket-Version", ()) not in (["13"], ["8"], ["7"]):
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade-required", "Sec-WebSocket-Version must be 13")
     keys = headers.getall("Sec-WebSocket-Key", ())
-    try:
-        valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
-    except (binascii.Error, ValueError):
-        valid = False
-    if not valid:
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise bad_request("Sec-WebSocket-Key must be 16 bytes in base64")
     offers = head.subprotocols
     if not all(offer.isascii() and _TOKEN.fullmatch(offer.encode()) for offer in offers):
@@ -351,6 +372,18 @@ def first_not_utf8(headers: CIMultiDict[str]) -> str | None:
     return None
 
 
+def received_count(headers: CIMultiDict[str]) -> int | None:
+    """Return how many messages the sender of a head has received, or None where it does not say.
+
+    Raises:
+        Refusal: it is no count, or there are two of them.
+    """
+    counts = {parse_count(RECEIVED, text) for text in headers.getall(RECEIVED, ())}
+    if len(counts) > 1:
+        raise bad_request(f"{RECEIVED} is given more than once, with different values")
+    return counts.pop() if counts else None
+
+
 def accept_key(key: str) -> str:
     """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
@@ -362,21 +395,22 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
     `_` counts as `-` here: to many servers (CGI, WSGI) both are one, so that X_Reconnect_Id would be X-Reconnect-Id.
     """
     named = {_folded(token) for token in tokens(headers, "Connection")}
-    dropped = _HOP_BY_HOP | _OF_THE_LEG | named
     return [
         (name, value)
         for name, value in headers.items()
-        if (folded := _folded(name)) not in dropped and not folded.startswith(_RESERVED)
+        if (folded := _folded(name)) not in _DROPPED and folded not in named and not folded.startswith(_RESERVED)
     ]
 
 
+# Clients of one kind all send the same few names.
+@lru_cache(1024)
 def _folded(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
 def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the trailers that are passed on: none that says what only a head may say (RFC 9110 section 6.5.1)."""
-    headers = _parse_fields(name + b":" + value for name, value in trailers)
+    headers = _parse_fields(b"".join(b"\r\n" + name + b":" + value for name, value in trailers))
     return encode_fields(item for item in end_to_end(headers) if not _folded(item[0]).startswith(_OF_A_HEAD))
 
 
@@ -388,11 +422,10 @@ def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[
         peer: the client's IP address.
         scheme: `https` where the client came by TLS.
     """
-    ours = {"x-forwarded-for": peer, "x-forwarded-proto": scheme, "x-forwarded-host": head.headers.get("Host")}
-    result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in ours]
-    for name, value in ours.items():
-        if value is not None:
-            result.append((name.title(), ", ".join([*head.headers.getall(name, ()), value])))
+    result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in _FORWARDED]
+    for name, ours in zip(_FORWARDED.values(), (peer, scheme, head.headers.get("Host")), strict=True):
+        if ours is not None:
+            result.append((name, ", ".join([*head.headers.getall(name, ()), ours])))
     return result
 
 

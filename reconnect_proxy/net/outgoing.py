@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from ..core.upstream import Answer, Dial, Failure, Upstream
-from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal, parse_count
+from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .burst import BurstTransport
 from .deflate import EXTENSIONS, OFFER, agreed
 from .head import (
@@ -37,6 +37,7 @@ from .head import (
     first_not_utf8,
     has_token,
     parse_response,
+    received_count,
     tokens,
 )
 from .leg import HandshakeRequest, WebSocketLeg, feed, hand_over, make_protocol
@@ -326,11 +327,7 @@ class Handshake(asyncio.Protocol):
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.
         if subprotocol is not None and subprotocol not in self._offers and self._dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
-        counts = {parse_count(RECEIVED, text) for text in headers.getall(RECEIVED, ())}
-        if len(counts) > 1:
-            raise MalformedHead(f"it states {RECEIVED} more than once, with different values")
-        received = counts.pop() if counts else None
-        return Answer(received, subprotocol, end_to_end(headers))
+        return Answer(received_count(headers), subprotocol, end_to_end(headers))
 
     def _hand_over(self, accept: str, rest: bytes) -> None:
         """Let picows have the socket. What was checked is told to it in the one form that it understands."""
