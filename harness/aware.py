@@ -107,8 +107,9 @@ class Session:
             # recv() hands out what was buffered before it says that the connection is closed.
             while True:
                 await connection.hearing.wait()
-                self._upstream.took(await connection.recv())
+                message = await connection.recv()
                 self.received += 1
+                self._upstream.took(self, message)
         except ConnectionClosed:
             pass
         finally:
@@ -124,6 +125,12 @@ class Session:
         if self._pushing is not None:
             self._pushing.cancel()
 
+    def owe(self, message: str | bytes) -> None:
+        """Send the peer a message, now or when it is there, and keep it until it is confirmed."""
+        self._pushed += 1
+        self._owed[self._pushed] = message
+        self._more.set()
+
     async def _push(self) -> None:
         async for _ in self._load.moments():
             if self._upstream.is_quiet:
@@ -132,9 +139,7 @@ class Session:
                 continue
             label, message = self.speaker.next()
             self._upstream.recorder.sent(self._upstream.name, Direction.U2C, label)
-            self._pushed = label.number
-            self._owed[label.number] = message
-            self._more.set()
+            self.owe(message)
 
     async def _send(self, connection: ServerConnection) -> None:
         """Send what is owed, and a Ping with the number of the last message behind each burst."""
@@ -215,7 +220,7 @@ class AwareUpstream:
         for session in self._all:
             session.end()
 
-    def took(self, message: str | bytes) -> None:
+    def took(self, session: Session, message: str | bytes) -> None:
         """Record a message that arrived."""
         self.recorder.received(self.name, Direction.C2U, decode(message))
 
@@ -237,12 +242,13 @@ class AwareUpstream:
         received = request.headers.get("X-Reconnect-Received")
         if received is not None and not _COUNT.fullmatch(received):
             raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
-        key = reconnect_id or connection_id or secrets.token_urlsafe(16)
+        named = reconnect_id or connection_id
+        key = named or secrets.token_urlsafe(16)
         session = self._sessions.get(key)
         if session is None or session.ended:
             if reconnect_id is not None and connection_id is None:
                 raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
-            session = self._begin()
+            session = self._begin(named)
             if received is not None:
                 self._sessions[key] = session
         await session.claim(connection, int(received or 0))
@@ -268,12 +274,46 @@ class AwareUpstream:
         asked, code, reason = connection.ending
         self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
 
-    def _begin(self) -> Session:
+    def _begin(self, named: str | None) -> Session:
+        """Begin a session, under an id if its peer has named one."""
         # Streams of before this process took over are over.
         stream = f"{self.name}.{len(self.recorder.said) + len(self._all) + 1}"
-        speaker = Speaker(self._load, stream, Direction.U2C, self._seed)
+        return self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
+
+    def _opened(self, speaker: Speaker) -> Session:
         self._all.append(Session(speaker, self._load, self))
         return self._all[-1]
+
+
+class AwareEchoUpstream(AwareUpstream):
+    """An aware server that sends back what it gets, and may push between: what a load run talks to.
+
+    An ordinary peer that comes back under its id gets a new session, in which the pushed stream goes on with the number
+    where the last one stopped: what was lost between shows as a gap.
+    """
+
+    def __init__(self, name: str, load: Workload, recorder: Recorder, seed: str) -> None:
+        super().__init__(name, load, recorder, seed)
+        # The latest session of each id.
+        self._latest: dict[str, Session] = {}
+        # A name of its own for each process that serves: after a restart numbers begin again.
+        self._life = secrets.token_hex(3)
+
+    def took(self, session: Session, message: str | bytes) -> None:
+        """Send a message back."""
+        session.owe(message)
+
+    def _begin(self, named: str | None) -> Session:
+        before = self._latest.get(named) if named is not None else None
+        if before is not None:
+            before.end()
+            session = self._opened(before.speaker)
+        else:
+            stream = f"{self.name}-{self._life}.{len(self._all) + 1}"
+            session = self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
+        if named is not None:
+            self._latest[named] = session
+        return session
 
 
 def _id(request: Request, header: str) -> str | None:

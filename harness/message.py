@@ -2,15 +2,17 @@
 
 A message is a header line and filler, `size` bytes in all (never less than its header, some 33 bytes):
 
-    c07 c2u 1234 00004096 t 3f2a1b9c\\n…filler…
-    |   |   |    |        | CRC-32 of everything but itself
+    c07 c2u 1234 00004096 t 1764000000.123456 3f2a1b9c\\n…filler…
+    |   |   |    |        | |                 CRC-32 of everything but itself
+    |   |   |    |        | when it was sent, seconds since 1970: where a load is timed
     |   |   |    |        text (t) or binary (b), as it was sent
     |   |   |    size of the whole message in bytes
     |   |   number within its stream: 1, 2, 3 …
     |   direction: from the client to the upstream (c2u) or back (u2c)
     stream: the name of the conversation at its sender
 
-The filler of a text message holds a character of two bytes, that of a binary one bytes that are no UTF-8.
+The filler of a text message holds a character of two bytes, that of a binary one bytes that are no UTF-8. With `stamp`
+what somebody else wants to say takes its place.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ class Kind(StrEnum):
 
 
 class Reading(NamedTuple):
-    """What a received message says about itself. `wrong` is a sentence where it is not what was sent."""
+    """What a received message says about itself.
+
+    `wrong` is a sentence where it is not what was sent; `sent_at` is seconds since 1970, where it says so.
+    """
 
     stream: str
     direction: str
@@ -44,6 +49,7 @@ class Reading(NamedTuple):
     size: int
     kind: Kind
     wrong: str | None = None
+    sent_at: float | None = None
 
 
 #: The stream of a message whose header cannot be read.
@@ -55,19 +61,29 @@ _TEXT = "".join(random.Random(6455).choices("abcdefghijklmnopqrstuvwxyz012345678
 _BINARY = random.Random(6455).randbytes(_BLOCK)
 
 
-def encode(stream: str, direction: str, number: int, size: int, kind: Kind) -> str | bytes:
+def encode(
+    stream: str, direction: str, number: int, size: int, kind: Kind, sent_at: float | None = None
+) -> str | bytes:
     """Build message `number` of a stream: `str` to be sent as text, `bytes` to be sent as binary.
 
-    `size` is that of the whole message in bytes; it is raised to the header's where it is less.
+    `size` is that of the whole message in bytes; it is raised to the header's where it is less. `sent_at` is seconds
+    since 1970, where the message is to say when it was sent.
     """
-    letter = kind[0]
-    prefix = f"{stream} {direction} {number} "
-    size = max(size, len(prefix) + 20)
-    start = f"{prefix}{size:08d} {letter} ".encode()
-    filler = _filler(size - len(start) - 9, number, kind)
-    checksum = zlib.crc32(filler, zlib.crc32(start))
-    whole = b"%b%08x\n%b" % (start, checksum, filler)
+    room = max(0, size - _head_size(stream, direction, number, sent_at))
+    whole = _whole(stream, direction, number, _filler(room, number, kind), kind, sent_at)
     return whole.decode() if kind is Kind.TEXT else whole
+
+
+def stamp(stream: str, direction: str, number: int, payload: str | bytes, sent_at: float | None = None) -> str | bytes:
+    """Build message `number` of a stream around what somebody wants to say; `payload` gets it back from there."""
+    if isinstance(payload, str):
+        return _whole(stream, direction, number, payload.encode(), Kind.TEXT, sent_at).decode()
+    return _whole(stream, direction, number, payload, Kind.BINARY, sent_at)
+
+
+def payload(message: str | bytes) -> str | bytes:
+    """Return what a message carries behind its header line."""
+    return message.partition("\n")[2] if isinstance(message, str) else message.partition(b"\n")[2]
 
 
 def decode(message: str | bytes) -> Reading:
@@ -77,9 +93,11 @@ def decode(message: str | bytes) -> Reading:
     head, newline, filler = raw[:_HEAD_LIMIT].partition(b"\n")
     parts = head.split(b" ")
     try:
-        stream, direction = parts[0].decode("ascii"), parts[1].decode("ascii")
-        number, size, letter, checksum = int(parts[2]), int(parts[3]), parts[4], int(parts[5], 16)
-    except (ValueError, IndexError):
+        name, way, count, length, letter, *moment, crc = parts
+        stream, direction = name.decode("ascii"), way.decode("ascii")
+        number, size, checksum = int(count), int(length), int(crc, 16)
+        sent_at = float(moment[0]) if moment else None
+    except ValueError:
         return Reading(UNREADABLE, "", 0, len(raw), came_as, f"no readable header: {raw[:40]!r}")
     wrong = None
     if len(raw) < size:
@@ -94,7 +112,18 @@ def decode(message: str | bytes) -> Reading:
         start = raw[: len(head) - 8]
         if not newline or zlib.crc32(filler, zlib.crc32(start)) != checksum:
             wrong = "its checksum does not match"
-    return Reading(stream, direction, number, len(raw), came_as, wrong)
+    return Reading(stream, direction, number, len(raw), came_as, wrong, sent_at)
+
+
+def _head_size(stream: str, direction: str, number: int, sent_at: float | None) -> int:
+    return len(f"{stream} {direction} {number} ") + 20 + (0 if sent_at is None else len(f"{sent_at:.6f} "))
+
+
+def _whole(stream: str, direction: str, number: int, body: bytes, kind: Kind, sent_at: float | None) -> bytes:
+    size = _head_size(stream, direction, number, sent_at) + len(body)
+    moment = "" if sent_at is None else f"{sent_at:.6f} "
+    start = f"{stream} {direction} {number} {size:08d} {kind[0]} {moment}".encode()
+    return b"%b%08x\n%b" % (start, zlib.crc32(body, zlib.crc32(start)), body)
 
 
 def _filler(size: int, number: int, kind: Kind) -> bytes:

@@ -58,6 +58,22 @@ class Clock:
         return seconds if self.start is None else max(0.05, self.start + seconds - time.monotonic())
 
 
+class Target(NamedTuple):
+    """What clients connect to: its URL, and the parts of it by name."""
+
+    url: str
+    upstreams: Mapping[str, Role]
+    systems: Mapping[str, SystemUnderTest]
+    links: Mapping[str, Link]
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The processes that a fault may be done to, by name."""
+        systems = {name: system.process for name, system in self.systems.items()}
+        ours: dict[str, Process] = {name: process for name, process in systems.items() if process is not None}
+        return {**self.upstreams, **ours}
+
+
 @dataclass(slots=True)
 class Topology:
     """What runs in a run. Make it with `build`."""
@@ -73,9 +89,8 @@ class Topology:
     @property
     def processes(self) -> dict[str, Process]:
         """The processes that a fault may be done to, by name."""
-        systems = {name: system.process for name, system in self.systems.items()}
-        ours: dict[str, Process] = {name: process for name, process in systems.items() if process is not None}
-        return {**self.upstreams, **ours, "clients": self.clients}
+        target = Target("", self.upstreams, self.systems, self.links)
+        return {**target.processes, "clients": self.clients}
 
     async def go(self) -> float:
         """Let the clients talk, and return the moment from which times count."""
@@ -133,25 +148,28 @@ async def build(
     async with AsyncExitStack() as built:
         files = built.enter_context(certificates()) if scenario.tls else None
         builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()), files)
-        upstreams: dict[str, Role] = {}
-        addresses = []
-        for index, name in enumerate(scenario.upstream_names, 1):
-            upstreams[name], address = await builder.upstream(name, f"u{index}")
-            addresses.append(builder.link(name, address))
-        systems: dict[str, SystemUnderTest] = {}
-        path, scheme = "/", "ws"
-        betweens = scenario.link_names[: len(scenario.proxies)]
-        for name, link, options in reversed(list(zip(scenario.proxy_names, betweens, scenario.proxies, strict=True))):
-            systems[name] = copy.copy(system)
-            url = urlsplit(await builder.system(systems[name], name, addresses, options))
-            addresses, path = [builder.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
-            scheme = url.scheme
-        address = f"{scheme}://{addresses[0]}{path}"
+        target = await builder.target(system)
         trust = files.of_client() if files is not None and scenario.tls_client else None
-        watch = await _warm_up(address, systems, upstreams, trust) if scenario.watches else None
-        clients = await builder.clients(address)
-        named = dict(reversed(systems.items()))
-        yield Topology(scenario, clients, upstreams, named, builder.links, builder.clock, watch)
+        watch = await _warm_up(target.url, target.systems, target.upstreams, trust) if scenario.watches else None
+        clients = await builder.clients(target.url)
+        yield Topology(scenario, clients, target.upstreams, target.systems, builder.links, builder.clock, watch)
+
+
+@contextlib.asynccontextmanager
+async def build_target(
+    scenario: Scenario, system: SystemUnderTest, toxiproxy: ToxiproxyServer | None, seed: int, folder: Path
+) -> AsyncIterator[Target]:
+    """Start all but the clients, and let the upstreams speak; for clients that somebody else brings.
+
+    Raises what `build` raises.
+    """
+    async with AsyncExitStack() as built:
+        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()))
+        target = await builder.target(system)
+        builder.clock.start = time.monotonic()
+        for upstream in target.upstreams.values():
+            await upstream.ask("go")
+        yield target
 
 
 async def _warm_up(
@@ -184,6 +202,25 @@ class _Builder:
     files: Certificates | None = None
     clock: Clock = field(default_factory=Clock)
     links: dict[str, Link] = field(default_factory=dict)
+
+    async def target(self, system: SystemUnderTest) -> Target:
+        """Start everything that clients connect to, from the upstreams on."""
+        upstreams: dict[str, Role] = {}
+        addresses = []
+        for index, name in enumerate(self.scenario.upstream_names, 1):
+            upstreams[name], address = await self.upstream(name, f"u{index}")
+            addresses.append(self.link(name, address))
+        systems: dict[str, SystemUnderTest] = {}
+        path, scheme = "/", "ws"
+        betweens = self.scenario.link_names[: len(self.scenario.proxies)]
+        proxies = zip(self.scenario.proxy_names, betweens, self.scenario.proxies, strict=True)
+        for name, link, options in reversed(list(proxies)):
+            systems[name] = copy.copy(system)
+            url = urlsplit(await self.system(systems[name], name, addresses, options))
+            addresses, path = [self.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
+            scheme = url.scheme
+        address = f"{scheme}://{addresses[0]}{path}"
+        return Target(address, upstreams, dict(reversed(systems.items())), self.links)
 
     async def upstream(self, name: str, label: str) -> tuple[Role, str]:
         """Start an upstream that is called `label` in the history; return it, and its HOST:PORT."""
@@ -263,7 +300,8 @@ class _Builder:
 
     async def _actor(self, name: str, module: str, fields: dict[str, Any], within: float = ANSWER_SECONDS) -> Actor:
         """Start an actor and wait until it is ready."""
-        spec = {**fields, "seed": str(self.seed), "history": str(self.folder / f"{name}.jsonl")}
+        history = str(self.folder / f"{name}.jsonl")
+        spec = {"history": history, **fields, "seed": str(self.seed)}
         actor = await Actor.launch(f"the {name} process", module, spec, self.folder / f"{name}.log", self.warden)
         try:
             await actor.hear(within)

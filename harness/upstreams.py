@@ -6,6 +6,7 @@
 | push | an ordinary server that sends messages of its own |
 | echo | an ordinary server that sends back what it gets |
 | aware | keeps sessions, counts, and resumes: the aware side of PROTOCOL.md (`harness.aware`) |
+| aware-echo | the same, and sends back what it gets |
 | gate | announces a state with which it can be reconnected: PROTOCOL.md section 5 (`harness.gate`) |
 
 Each of them can be rude as well (`harness.rude`), and come late. A kind is a class with `serve`, and `admit` and
@@ -27,10 +28,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.actor import background, obey, run, say
-from harness.aware import AwareUpstream
+from harness.aware import AwareEchoUpstream, AwareUpstream
 from harness.certificates import Certificates
 from harness.gate import GateUpstream
-from harness.history import End, Recorder
+from harness.history import End, Recorder, Unrecorded
 from harness.ordinary import EchoUpstream, RecordUpstream
 from harness.rude import Manners, Rudeness
 from harness.upstream_connection import UpstreamConnection
@@ -43,6 +44,7 @@ KINDS: Mapping[str, Callable[..., RecordUpstream | AwareUpstream]] = {
     "echo": EchoUpstream,
     "aware": AwareUpstream,
     "gate": GateUpstream,
+    "aware-echo": AwareEchoUpstream,
 }
 
 
@@ -108,11 +110,12 @@ async def goodbye(server: Server) -> None:
 async def play(spec: dict[str, Any]) -> None:
     """Serve one upstream until stdin ends, or SIGTERM comes.
 
-    `spec`: kind, name, load, history (a path), seed; and where wanted gate, rude (`Manners`), late (seconds after the
-    traffic has begun until it listens; its port refuses connections before), warm (whether warming up comes first),
-    compress (whether it accepts permessage-deflate), tls (the paths of `Certificates`, in their order).
+    `spec`: kind, name, load, history (a path, or None to record nothing), seed; and where wanted gate, rude
+    (`Manners`), late (seconds after the traffic has begun until it listens; its port refuses connections before), warm
+    (whether warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of
+    `Certificates`, in their order).
     """
-    recorder = Recorder(Path(spec["history"]), End.UPSTREAM)
+    recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else Unrecorded()
     gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
     load = Workload.from_spec(spec["load"])
     upstream = KINDS[spec["kind"]](spec["name"], load, recorder, spec["seed"], **gate)

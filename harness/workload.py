@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -22,13 +23,15 @@ class Workload:
     """Messages of one speaker.
 
     `rate` is messages a second, 0 for none; `smallest` and `largest` bound their size in bytes, and sizes are spread
-    evenly over its orders of magnitude; `kind` is text, binary, or mixed for either at random.
+    evenly over its orders of magnitude; `kind` is text, binary, or mixed for either at random. With `timed` each says
+    when it was sent.
     """
 
     rate: float = 0.0
     smallest: int = 16
     largest: int = 4096
     kind: str = MIXED
+    timed: bool = False
 
     def to_spec(self) -> dict[str, Any]:
         """Return it as JSON-able fields."""
@@ -67,6 +70,6 @@ class Speaker:
         span = math.log(max(1, load.largest) / max(1, load.smallest))
         size = round(load.smallest * math.exp(self._random.random() * span))
         kind = self._random.choice(_KINDS) if load.kind == MIXED else Kind(load.kind)
-        whole = encode(self.stream, self._direction, self.number, size, kind)
+        whole = encode(self.stream, self._direction, self.number, size, kind, time.time() if load.timed else None)
         length = len(whole.encode() if isinstance(whole, str) else whole)
         return Reading(self.stream, self._direction, self.number, length, kind), whole

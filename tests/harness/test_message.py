@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.message import UNREADABLE, Direction, Kind, decode, encode
+from harness.message import UNREADABLE, Direction, Kind, decode, encode, payload, stamp
 
 
 def _message(kind: Kind = Kind.TEXT, size: int = 500) -> str | bytes:
@@ -16,7 +16,7 @@ def _message(kind: Kind = Kind.TEXT, size: int = 500) -> str | bytes:
 def test_a_message_says_what_it_is(kind: Kind, size: int) -> None:
     """What is read is what was written, in size and type too."""
     read = decode(_message(kind, size))
-    assert read == ("c07", "c2u", 12, size, kind, None)
+    assert read == ("c07", "c2u", 12, size, kind, None, None)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -82,3 +82,26 @@ def test_what_has_no_header_is_unreadable(message: str | bytes) -> None:
     read = decode(message)
     assert read.stream == UNREADABLE
     assert read.wrong is not None
+
+
+def test_a_message_may_say_when_it_was_sent() -> None:
+    """Its size is what was asked for all the same."""
+    read = decode(encode("c07", "c2u", 12, 200, Kind.TEXT, 1764000000.25))
+    assert (read.size, read.wrong, read.sent_at) == (200, None, 1764000000.25)
+
+
+@pytest.mark.parametrize("said", ["", "hello\nworld", "é" * 40, b"", b"\xff\xfe\n"])
+def test_what_somebody_wants_to_say_travels_behind_a_stamp(said: str | bytes) -> None:
+    """It comes back from there as it was, and the stamp says what it is."""
+    message = stamp("c07", "c2u", 3, said, 2.5)
+    read = decode(message)
+    assert payload(message) == said
+    assert (read.stream, read.number, read.wrong, read.sent_at) == ("c07", 3, None, 2.5)
+
+
+def test_a_damaged_stamp_is_found() -> None:
+    """The checksum is over the moment and what was said too."""
+    message = stamp("c07", "c2u", 3, "hello", 2.5)
+    assert isinstance(message, str)
+    assert decode(message.replace("2.5", "2.6")).wrong == "its checksum does not match"
+    assert decode(message.replace("hello", "hullo")).wrong == "its checksum does not match"

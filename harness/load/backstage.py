@@ -1,0 +1,183 @@
+"""What a load run talks to when it is given no host: an asyncio program in a process of its own, beside gevent.
+
+    users ──► [client link] ──► system under test ──► [upstream link] ──► aware echo server
+
+It is started as `python -m harness.load.backstage SPEC`, says one JSON line when it is ready, and answers commands as
+the other programs of the harness do (`harness.actor`): `faults` begins the timeline of the scenario, `heal` ends it.
+Between answers it says what became of each fault. It ends, with all that it has started, when its stdin does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.actor import converse, run, say
+from harness.links import ToxiproxyError, find_toxiproxy
+from harness.nemesis import FaultRecord, Nemesis
+from harness.processes import ProcessFailed
+from harness.scenario import ClientsSpec, Scenario, ScenarioError, UpstreamSpec, find, load
+from harness.sut import GivenUrl, SystemUnderTest, system_under_test
+from harness.topology import Target, build_target
+from harness.workload import Workload
+
+#: A user that leaves in good order does not come back to its session.
+_LEAVING = {"grace_on": "abnormal"}
+
+
+class LoadUpstream(UpstreamSpec):
+    """The server behind a load: aware, so that through a proxy nothing need be lost, and it says when it pushed."""
+
+    @property
+    def load(self) -> Workload:
+        """What it pushes to each user."""
+        return Workload(self.push, *self.size, "text", timed=True)
+
+    @property
+    def actor_spec(self) -> dict[str, Any]:
+        """The same, and that it records nothing: the users keep the accounts."""
+        return {**super().actor_spec, "history": None}
+
+
+def load_scenario(name: str | None, push: float, url: str | None) -> Scenario:
+    """Return what a load run is to be built from: the faults and proxies of a scenario, and an upstream of ours.
+
+    Raises:
+        ScenarioError: there is no such scenario, or its faults are none that can be done to a load.
+
+    """
+    upstream = LoadUpstream.model_validate({"kind": "aware-echo", "push": push, "size": 128})
+    clients = ClientsSpec.model_validate({"kind": "aware", "send": "1/s", "for": "1s"})
+    if name is None:
+        # What has to hold is for the users to say.
+        told = {"name": "load", "summary": "A load run.", "expect": {"lost": 0}, "proxy": _LEAVING}
+        return Scenario.model_validate({**told, "upstream": upstream, "clients": clients})
+    files = find(name)
+    if len(files) != 1:
+        raise ScenarioError(f"--scenario {name!r} stands for {len(files)} scenarios; a load run has one at a time")
+    chosen = load(files[0])
+    _check(chosen, url)
+    ours = {"upstream": upstream.model_copy(update={"count": chosen.upstream.count}), "clients": clients, "tls": None}
+    if chosen.chain:
+        return chosen.model_copy(update={**ours, "chain": [{**_LEAVING, **options} for options in chosen.chain]})
+    return chosen.model_copy(update={**ours, "proxy": {**_LEAVING, **chosen.proxy}})
+
+
+def _check(chosen: Scenario, url: str | None) -> None:
+    """Raise ScenarioError for a scenario that is about more than faults of what stands between users and upstreams."""
+    targets = {fault.target for fault in chosen.faults}
+    if not targets:
+        raise ScenarioError(f"scenario {chosen.name} does no faults, so there is nothing to do beside the load")
+    if "clients" in targets:
+        raise ScenarioError(f"scenario {chosen.name} does faults to its clients' process; here the users are locust's")
+    if chosen.upstream.gate is not None:
+        raise ScenarioError(f"scenario {chosen.name} needs an upstream with a gate; that of a load run has none")
+    if url is not None and targets != {"client"}:
+        raise ScenarioError(
+            f"scenario {chosen.name} does faults to {', '.join(sorted(targets))}; with --host only the link of the "
+            "users, client, can be harmed. Leave --host out, and --sut says what is started instead"
+        )
+
+
+class Timeline:
+    """The faults of a scenario, once or again and again, until it is told to stop."""
+
+    def __init__(self, scenario: Scenario, target: Target, seed: int, every: float | None) -> None:
+        self._scenario = scenario
+        self._target = target
+        self._rng = random.Random(seed)
+        self._every = every
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self) -> dict[str, Any]:
+        """Begin, and say how many faults there are to be each time."""
+        await self.end()
+        self._running = asyncio.create_task(self._run())
+        return {"faults": len(self._nemesis().timeline)}
+
+    async def end(self) -> dict[str, Any]:
+        """End, with every link and process made well again."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+            self._running = None
+        return {}
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                begun = time.monotonic()
+                await self._nemesis().run()
+                if self._every is None:
+                    return
+                await asyncio.sleep(max(0.0, begun + self._every - time.monotonic()))
+        except Exception as failure:  # noqa: BLE001  # whatever it is, the run is to know of it
+            say({"trouble": f"the faults could not be done, or undone: {failure}"})
+
+    def _nemesis(self) -> Nemesis:
+        target = self._target
+        return Nemesis(self._scenario.faults, target.links, _say_fault, processes=target.processes, rng=self._rng)
+
+
+def _say_fault(fault: FaultRecord) -> None:
+    """Say what became of a fault, in seconds since 1970."""
+    since = time.time() - time.monotonic()
+    took_hold = None if fault.took_hold is None else fault.took_hold + since
+    cleared = None if fault.cleared is None else fault.cleared + since
+    told = {"name": fault.name, "target": fault.target, "asked": fault.asked + since}
+    say({"fault": {**told, "took_hold": took_hold, "cleared": cleared, "problem": fault.problem}})
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Build everything, and keep it until stdin ends.
+
+    `spec`: sut, toxiproxy, scenario, every (seconds or None), seed, push (messages a second), host (a URL, or None).
+    """
+    try:
+        scenario = load_scenario(spec["scenario"], spec["push"], spec["host"])
+        system = _system(spec, scenario)
+        with tempfile.TemporaryDirectory(prefix="reconnect-load-") as folder, contextlib.ExitStack() as opened:
+            toxiproxy = None
+            if scenario.links:
+                toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
+            async with build_target(scenario, system, toxiproxy, spec["seed"], Path(folder)) as target:
+                named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
+                say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
+                await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))
+    except ScenarioError as error:
+        say({"error": str(error), "code": 2})
+    except (ToxiproxyError, ProcessFailed) as error:
+        say({"error": str(error), "code": 1})
+
+
+def _system(spec: Mapping[str, Any], scenario: Scenario) -> SystemUnderTest:
+    if spec["host"] is not None:
+        return GivenUrl(spec["host"])
+    system = system_under_test(spec["sut"])
+    if isinstance(system, GivenUrl):
+        raise ScenarioError(f"--sut {spec['sut']} is a URL: give it as --host {spec['sut']}")
+    system.check(scenario)
+    return system
+
+
+async def _serve(target: Target, timeline: Timeline) -> None:
+    async def ends() -> dict[str, Any]:
+        found = {name: system.process.returncode for name, system in target.systems.items() if system.process}
+        return {"ends": found}
+
+    commands = {"faults": timeline.begin, "heal": timeline.end, "ends": ends}
+    try:
+        await converse(lambda line: commands[line]())
+    finally:
+        await timeline.end()
+
+
+if __name__ == "__main__":
+    run(play)

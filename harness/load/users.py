@@ -1,0 +1,67 @@
+"""The users of a load run that brings none of its own: they talk to a server that sends back what it gets.
+
+Each sends `--rate` messages a second, evenly: a message has its time in a plan, and one that comes late does not delay
+the next. How late they are says whether the generator keeps up.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import gevent
+from locust import task
+
+from harness.load.user import NotConnected, WebSocketUser
+
+__all__ = ["AwareUser", "PlainUser"]
+
+
+class EchoUser(WebSocketUser):
+    """A user of an echo server."""
+
+    abstract = True
+    inbox = 0
+
+    _planned = 0.0
+
+    def on_start(self) -> None:
+        """Connect, and wait for a moment of its own: users that come together do not talk together."""
+        self.connect()
+        gevent.sleep(random.random() * self._period)
+        self._planned = time.monotonic()
+
+    def wait_time(self) -> float:
+        """Return how long it is until the next message is due."""
+        self._planned += self._period
+        now = time.monotonic()
+        if self._planned < now - 10 * self._period:
+            # It was kept from talking for long, and does not make up for all of that at once.
+            self._planned = now
+        return max(0.0, self._planned - now)
+
+    @task
+    def talk(self) -> None:
+        """Send the next message, in a new conversation if the last one is over."""
+        late = time.monotonic() - self._planned
+        if self.connected:
+            self.crew.meter.sent(late)
+        try:
+            self.send()
+        except NotConnected:
+            self.connect()
+            self._planned = time.monotonic()
+
+    @property
+    def _period(self) -> float:
+        return 1.0 / self.crew.settings.rate
+
+
+class PlainUser(EchoUser):
+    """An ordinary WebSocket client, which comes back under its id when its link is lost, and repeats nothing."""
+
+
+class AwareUser(EchoUser):
+    """A client that speaks the reconnect protocol: it counts, and resumes its session."""
+
+    aware = True

@@ -1,0 +1,131 @@
+"""Headless load runs: what is lost is counted, whoever loses it, and decides how locust ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.presets import installed
+from tests.harness.leftovers import survivors
+from tests.harness.load.locust_run import FLAP, ended, locust, running, said
+from tests.harness.waiting import wait_until
+
+RELAY = f"{shlex.quote(sys.executable)} {Path(__file__).parents[1] / 'broken_proxy.py'} {{listen}} {{upstream}}"
+
+
+@pytest.fixture
+def flap(tmp_path: Path) -> str:
+    """A scenario file whose upstream flaps."""
+    path = tmp_path / "short-flap.yaml"
+    path.write_text(FLAP)
+    return str(path)
+
+
+def test_through_the_proxy_nothing_is_lost_while_the_upstream_flaps(flap: str) -> None:
+    """Plain and aware users; each kind of request has a row of its own; the exit code is 0."""
+    run = locust("-u", "40", "-r", "40", "-t", "6s", "--rate", "5/s", "--push", "2/s", "--scenario", flap)
+    assert run.code == 0, run.text
+    assert "verdict: valid: nothing lost" in run.text
+    assert "faults: 4 of 4 took hold" in run.text
+    assert run.total("sent") == run.total("answered") > 500
+    assert run.total("drops") == 0
+    for name in ("connect", "round trip", "push delay", "recovery"):
+        assert run.requests(name) > 0, name
+
+
+def test_through_nginx_plain_users_lose_and_aware_ones_resume(flap: str) -> None:
+    """The same run: whoever is dropped with its upstream loses what was under way."""
+    if installed.find("nginx") is None:
+        pytest.skip("nginx is not installed")
+    run = locust(
+        "-u", "40", "-r", "40", "-t", "6s", "--rate", "5/s", "--scenario", flap, "--sut", "nginx", "--settle", "2s"
+    )
+    assert run.code == 1, run.text
+    assert run.total("lost") > 0
+    assert run.total("drops") > 0
+    assert run.requests("lost") == run.total("lost")
+    assert run.requests("reconnect") > 0
+    assert "verdict: INVALID" in run.text
+    (aware,) = (line for line in run.text.splitlines() if line.startswith("AwareUser"))
+    assert aware.split()[5] == "0", aware
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [("--drop 40", "lost"), ("--repeat 40", "repeated"), ("--swap 40", "reordered"), ("--truncate 40", "damaged")],
+)
+def test_what_a_relay_does_wrong_is_a_failure_by_its_name(harm: str, name: str) -> None:
+    """And the exit code is 1."""
+    options = ("--rate", "10/s", "--settle", "1s", "--sut", f"{RELAY} {harm}")
+    run = locust("-u", "10", "-r", "10", "-t", "3s", *options, "AwareUser")
+    assert run.code == 1, run.text
+    assert run.total(name) == run.requests(name) > 0
+    assert "verdict: INVALID" in run.text
+
+
+def test_two_processes_are_one_run(flap: str) -> None:
+    """The master sums up what its workers counted."""
+    run = locust("-u", "20", "-r", "20", "-t", "5s", "--scenario", flap, "--processes", "2")
+    assert run.code == 0, run.text
+    assert run.total("users") == 20
+    assert run.total("sent") == run.total("answered") > 40
+    assert run.text.count("generator, ") == 2
+
+
+def test_a_worker_that_dies_is_no_proof_that_nothing_was_lost() -> None:
+    """Nobody knows what became of its users' messages, and the exit code is 1."""
+    options = ("-u", "10", "-r", "10", "-t", "6s", "--processes", "2")
+    with running("--headless", "--only-summary", *options) as process:
+        wait_until(lambda: "All users spawned" in said(process))
+        (worker, *_) = (
+            child for child in psutil.Process(process.pid).children() if "harness.load.backstage" not in child.cmdline()
+        )
+        worker.kill()
+        run = ended(process)
+    assert run.code == 1, run.text
+    assert "verdict: UNKNOWN" in run.text
+    assert "what became of their messages is unknown" in run.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_awaits_what_is_in_flight_and_leaves_nothing_behind(number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes at a terminal; SIGTERM the first one."""
+    with running(
+        "--headless", "--only-summary", "-u", "10", "-r", "10", "--rate", "10/s", "--processes", "2"
+    ) as process:
+        wait_until(lambda: "All users spawned" in said(process))
+        started = psutil.Process(process.pid).children(recursive=True)
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        run = ended(process)
+    assert run.code == 0, run.text
+    assert "verdict: valid" in run.text
+    assert len(started) > 4
+    assert survivors(started) == []
+
+
+def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
+    """An upstream that is not there: the exit code is 1."""
+    options = ("-u", "2", "-r", "2", "-t", "2s", "--host", "ws://127.0.0.1:9", "--retry-for", "1s")
+    run = locust(*options)
+    assert run.code == 1, run.text
+    assert "no message came through" in run.text
+    assert run.requests("connect") > 0
+
+
+def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
+    """Before anybody talks, with exit code 2."""
+    unknown = locust("-u", "1", "-t", "1s", "--scenario", "upstream-flop")
+    assert unknown.code == 2
+    assert "locust: error: there is no scenario 'upstream-flop': did you mean upstream-flap?" in unknown.text
+    both = locust("-u", "1", "-t", "1s", "--host", "ws://127.0.0.1:9", "--sut", "nginx")
+    assert both.code == 2
+    assert "there are --host and --sut" in both.text
