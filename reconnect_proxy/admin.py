@@ -16,45 +16,43 @@ request whose answer it never sees, so whoever sends an `Origin` may do nothing 
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
-from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 from urllib.parse import parse_qs, unquote
 
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
 
 from .admin_http import AdminServer, Request, Response
 from .config import Address
-from .core.context import Context, State
 from .core.events import AdminRefused, Observe, cut_short
-from .metrics import Metrics
+from .overview import SESSION_FIELDS, STATES, OneProxy, Subject, Unanswered
 from .proxy import END_CODE, END_REASON, Proxy
-from .sessions import SessionInfo, info_of
 
-__all__ = ["Admin"]
+__all__ = ["SESSION_FIELDS", "Admin"]
 
 #: Sessions on a page of `/sessions`: unless asked for more, and at the most.
 PAGE, LARGEST_PAGE = 100, 1000
-#: Sessions that are described in one turn of the loop: about a millisecond.
-SESSIONS_A_TURN = 50
-
-SESSION_FIELDS = tuple(field.name for field in fields(SessionInfo))
-STATES = {state.name.lower(): state for state in (State.OPENING, State.OPEN, State.ENDING)}
-
 logger = logging.getLogger(__name__)
 
 #: Answers a request to a path; the argument is the part of the path behind its last `/`, where the path has one.
 Handler = Callable[[Request, str], Awaitable[Response]]
+
+
+class Scraped(Protocol):
+    """What `/metrics` shows."""
+
+    async def scrape(self, encode: Callable[[Collector], bytes]) -> bytes:
+        """Return all metrics as `encode` writes them."""
 
 
 class Refusal(Exception):
@@ -84,19 +82,19 @@ class Admin:
     """
 
     def __init__(
-        self, address: Address, proxy: Proxy, metrics: Metrics, observe: Observe, token: str | None = None
+        self, address: Address, subject: Proxy | Subject, metrics: Scraped, observe: Observe, token: str | None = None
     ) -> None:
         """Make a listener that is not there yet.
 
         Args:
             address: where to listen; port 0 takes any free one.
-            proxy: whose sessions are shown and ended.
+            subject: whose sessions are shown and ended.
             metrics: what `/metrics` shows.
             observe: hears of refusals.
             token: what a request must bear; None: nothing.
         """
         self._server = AdminServer(address, self._answer, refusal)
-        self._proxy = proxy
+        self._subject = OneProxy(subject) if isinstance(subject, Proxy) else subject
         self._metrics = metrics
         self._observe = observe
         self._token = token
@@ -139,6 +137,8 @@ class Admin:
         try:
             self._check(request, route)
             return await self._handler(request, route, path)(request, argument)
+        except Unanswered as error:
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         except Refusal as error:
             if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST):
                 # Not the path as it came: there may be a whole id in it.
@@ -189,7 +189,7 @@ class Admin:
         return as_json({"status": "ok"})
 
     async def _readiness(self, request: Request, argument: str) -> Response:
-        reason = await self._proxy.ready()
+        reason = await self._subject.ready()
         if reason is None:
             return as_json({"status": "ready"})
         return as_json({"status": "not ready", "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -211,35 +211,22 @@ class Admin:
         query = read_query(request)
         limit = _whole(query, "limit", PAGE, LARGEST_PAGE)
         offset = _whole(query, "offset", 0, 10**9)
-        chosen: list[Context] = list(self._proxy.contexts)
-        if (wanted := query.get("state")) is not None:
-            if wanted not in STATES:
-                raise Refusal(HTTPStatus.BAD_REQUEST, f"state is {wanted[:40]!r}; it can be {', '.join(STATES)}")
-            chosen = [context for context in chosen if context.state is STATES[wanted]]
-        total = len(chosen)
-        page = islice(chosen, offset, offset + limit)
-        parts: list[bytes] = []
-        while some := list(islice(page, SESSIONS_A_TURN)):
-            parts.append(json.dumps([self._describe(context) for context in some])[1:-1].encode())
-            await asyncio.sleep(0)
+        state = query.get("state")
+        if state is not None and state not in STATES:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"state is {state[:40]!r}; it can be {', '.join(STATES)}")
+        total, sessions = await self._subject.page(state, offset, limit)
         frame = {"total": total, "offset": offset, "limit": limit}
-        body = json.dumps(frame)[:-1].encode() + b', "sessions": [' + b", ".join(parts) + b"]}\n"
-        return Response(HTTPStatus.OK, body)
-
-    def _describe(self, context: Context) -> dict[str, Any]:
-        # Not `dataclasses.asdict`, which copies deeply and takes three times as long.
-        info = info_of(context, self._proxy.config.mode, asyncio.get_running_loop().time())
-        return {name: getattr(info, name) for name in SESSION_FIELDS}
+        body = json.dumps(frame)[:-1] + ', "sessions": [' + ", ".join(sessions) + "]}\n"
+        return Response(HTTPStatus.OK, body.encode())
 
     async def _end_session(self, request: Request, name: str) -> Response:
-        found = self._proxy.find(name)
+        found, id_short = await self._subject.end(name, request.peer)
         shown = name if name == cut_short(name) or len(name) < len(cut_short(name)) else cut_short(name)
         if not found:
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no session {shown}")
-        if len(found) > 1:
-            raise Refusal(HTTPStatus.CONFLICT, f"{len(found)} sessions are shown as {shown}: name one by its whole id")
-        self._proxy.end(found[0], request.peer)
-        return as_json({"ended": cut_short(found[0].session_id or ""), "code": END_CODE, "reason": END_REASON})
+        if found > 1:
+            raise Refusal(HTTPStatus.CONFLICT, f"{found} sessions are shown as {shown}: name one by its whole id")
+        return as_json({"ended": id_short, "code": END_CODE, "reason": END_REASON})
 
 
 def refusal(status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> Response:

@@ -12,42 +12,42 @@ Whatever goes wrong is said in one line on stderr.
 from __future__ import annotations
 
 import asyncio
-import errno
-import gc
-import logging
 import os
 import resource
 import signal
-import socket
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
 from typing import Any, NoReturn, get_origin
 
 import click
 import uvloop
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from pydantic.fields import FieldInfo
 
+from . import sources
 from .admin import Admin
-from .config import Address, Config
-from .core.events import Event
+from .config import Config
 from .core.policy import DUPLEX
-from .logs import EventLog, logger, start_logging
-from .loop_lag import lag_of_loop
-from .metrics import Metrics
+from .instruments import Instruments
+from .listening import CannotServe, listening_on
+from .logs import logger, start_logging
 from .proxy import Proxy
-from .sources import ConfigError, flag_of, load
+from .serving import (
+    STOP_SIGNALS,
+    Signals,
+    collect_less_often,
+    first_of,
+    say_nothing_to_reload,
+    say_ready,
+    say_stopped,
+    say_stopping,
+)
+from .sources import ConfigError, flag_of
 from .units import format_duration, format_size
+from .workers.supervisor import supervise
 
 __all__ = ["main", "serve"]
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class CannotListen(Exception):
-    """A listener cannot be bound. The message is one line for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error.format_message(), 2)
     except ConfigError as error:
         return _complain(str(error), 2)
-    except CannotListen as error:
+    except CannotServe as error:
         return _complain(str(error), 1)
     except click.Abort:
         return 130
@@ -109,21 +109,31 @@ def configure(config: str | None, **flags: object) -> Config:
         ConfigError: see `sources.load`.
 
     """
-    return load({option: value for option, value in flags.items() if value not in (None, ())}, os.environ, config)
+    return sources.check(_gather(config, **flags))
+
+
+def _gather(config: str | None, **flags: object) -> dict[str, sources.Given]:
+    """Return what was given of each option, from wherever."""
+    return sources.gather(
+        {option: value for option, value in flags.items() if value not in (None, ())}, os.environ, config
+    )
 
 
 def _run(**flags: Any) -> int:
     with _ready_for_signals():
         # Hooks may lie in the working directory; what is installed goes before it.
         sys.path.append("")
-        settings = configure(**flags)
+        given = _gather(**flags)
+        settings = sources.check(given)
         start_logging(settings.log_format, settings.log_level)
         if flags.get("admin_token") is not None:
             remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
             logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
         _take_all_descriptors()
-        _collect_less_often()
+        collect_less_often()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if settings.workers > 1:
+                return runner.run(supervise(settings, {option: each.value for option, each in given.items()}))
             return runner.run(serve(settings))
 
 
@@ -158,16 +168,6 @@ def _take_all_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _collect_less_often() -> None:
-    """Have the collector of cyclic garbage look at new objects by the ten thousand, and at what was imported never.
-
-    A session is some sixty objects that stay. By default they are looked at a dozen times while a few thousand sessions
-    are opened, which is a fifth of what that takes, and everything imported with them.
-    """
-    gc.freeze()
-    gc.set_threshold(10_000)
-
-
 serve_command = click.Command(
     "serve",
     callback=_run,
@@ -195,82 +195,31 @@ async def serve(config: Config) -> int:
         CannotListen: the proxy's or the admin listener's address cannot be had.
 
     """
-    loop = asyncio.get_running_loop()
-    signals: asyncio.Queue[None] = asyncio.Queue()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, signals.put_nowait, None)
-    metrics = Metrics(CollectorRegistry())
-    ProcessCollector(registry=metrics.registry)
-    GCCollector(registry=metrics.registry)
-    log = EventLog(loop)
-
-    def observe(event: Event) -> None:
-        log(event)
-        metrics.count(event)
-
-    try:
+    with Signals() as signals, Instruments() as observe:
         async with AsyncExitStack() as stack:
             proxy = Proxy(config, observe=observe)
-            loop.add_signal_handler(signal.SIGHUP, _reload, proxy)
-            await _listen(stack, proxy, config.listen, "--listen")
-            metrics.watch(config.mode, lambda: proxy.contexts)
-            stack.enter_context(lag_of_loop(metrics.loop_lag.observe))
-            metrics.watch_upstreams(proxy.upstreams)
-            metrics.watch_limits(proxy.usage)
-            admin = Admin(config.admin, proxy, metrics, observe, config.bearer) if config.admin else None
+            signals.on_hangup = lambda: _reload(proxy)
+            with listening_on(config.listen, "--listen"):
+                await stack.enter_async_context(proxy)
+            observe.watch(proxy)
+            admin = Admin(config.admin, proxy, observe.metrics, observe, config.bearer) if config.admin else None
             if admin and config.admin:
-                await _listen(stack, admin, config.admin, "--admin")
-            upstreams = ", ".join(config.upstream)
-            click.echo(f"listening on {proxy.url} -> {upstreams} (mode {config.mode})", err=True)
-            if admin:
-                logger.info("admin listening", extra={"fields": {"url": admin.url}})
-            await signals.get()
-            logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": len(proxy.contexts)}})
-            await _first_of(proxy.drain(config.drain), signals.get())
+                with listening_on(config.admin, "--admin"):
+                    await stack.enter_async_context(admin)
+            say_ready(proxy.url, config, admin.url if admin else None)
+            await signals.stop()
+            say_stopping(config, len(proxy.contexts))
+            await first_of(proxy.drain(config.drain), signals.stop())
             # Before the admin listener goes: it says to the end that this proxy is not ready.
-            stopped = await proxy.stop()
-            level = logging.WARNING if stopped.undelivered_c2u or stopped.undelivered_u2c else logging.INFO
-            logger.log(level, "stopped", extra={"fields": stopped._asdict()})
-    finally:
-        log.close()
-        for number in (*STOP_SIGNALS, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+            say_stopped(await proxy.stop())
     return 0
 
 
 def _reload(proxy: Proxy) -> None:
     """Read anew what SIGHUP stands for. A proxy without TLS says so, and is not ended by it."""
     if proxy.tls.listener is None and proxy.tls.upstream is None:
-        logger.info("nothing to reload", extra={"fields": {"reason": "no certificates are configured"}})
+        say_nothing_to_reload()
     proxy.reload_tls()
-
-
-async def _listen(
-    stack: AsyncExitStack, listener: AbstractAsyncContextManager[object], address: Address, flag: str
-) -> None:
-    """Start `listener` until `stack` is left."""
-    try:
-        await stack.enter_async_context(listener)
-    except socket.gaierror:
-        raise CannotListen(f"cannot listen on {address}: the host is unknown; choose another with {flag}") from None
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno == errno.EADDRINUSE:
-            reason = "the port is in use"
-        raise CannotListen(f"cannot listen on {address}: {reason}; choose another with {flag}") from None
-
-
-async def _first_of(*waits: Coroutine[None, None, None]) -> None:
-    """Run all of `waits` until one is done, and cancel the others."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in done:
-        task.result()
 
 
 if __name__ == "__main__":

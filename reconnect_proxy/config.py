@@ -8,6 +8,7 @@ A `Config` is complete and consistent or does not exist. Each field carries what
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,6 +40,9 @@ from .units import parse_duration, parse_size
 __all__ = ["Address", "Compression", "Config", "Dial"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+#: Processes that share a port. Each may have to talk to each.
+MOST_WORKERS = 64
 
 #: RFC 9110 section 5.1: a field name is a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -237,6 +241,15 @@ def _count(given: object) -> object:
     return int(digits)
 
 
+def _workers(given: object) -> object:
+    count = _count(given)
+    if not isinstance(count, int) or count > MOST_WORKERS:
+        raise ValueError(f"{given!r} is not a number of workers: write 1 to {MOST_WORKERS}")
+    if count > 1 and sys.platform != "linux":
+        raise ValueError(f"{count} processes cannot share a port on this system, only on Linux: write 1")
+    return count
+
+
 def _yes_or_no(given: object) -> object:
     word = given.lower() if isinstance(given, str) else given
     for answer, words in ((True, ("true", "yes", "on", "1")), (False, ("false", "no", "off", "0"))):
@@ -351,6 +364,12 @@ class Config(BaseModel):
     )
     listen: Annotated[Address, BeforeValidator(_address)] = _option(
         "127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free one."
+    )
+    workers: Annotated[int, BeforeValidator(_workers)] = _option(
+        1,
+        "N",
+        "Processes that share the port, for as many cores (Linux). A session lives in one of them, and its client is "
+        "handed to that one wherever it connects.",
     )
     mode: Annotated[Mode, _one_of(Mode)] = _option(
         Mode.DUPLEX,

@@ -37,6 +37,7 @@ NOTICES = (
         "What the stop has ended; a warning if messages could not be delivered.",
     ),
     LogLine("nothing to reload", ("reason",), "SIGHUP came, and there is nothing that could be read anew."),
+    LogLine("letter not sent", ("detail",), "A worker could not hand a client on: it was refused."),
     LogLine("hook failed", ("session", "hook", "not_logged"), "The error of a hook, with its traceback; one a second."),
     LogLine("a hook's own message came too late", ("session", "leg"), "Its session had ended: the message is dropped."),
     LogLine("a dial died of a fault of this program", (), "Please report it. The session dials again."),
@@ -86,6 +87,7 @@ FIELDS = {
     "u2c_bytes": "their payloads, in bytes",
     "drain": "seconds that a stop may take",
     "sessions": "how many there are",
+    "worker": "its number, from 0 on",
     "where": "where it can be read",
     "remedy": "what to use instead",
 }

@@ -22,6 +22,7 @@ from .core.events import (
     DialFailed,
     Dialled,
     Event,
+    HandedOn,
     HeldLimitReached,
     HookFailed,
     HttpFailed,
@@ -37,6 +38,7 @@ from .core.events import (
     TlsReloadFailed,
     UncertainDropped,
     UpstreamEjected,
+    WorkerLost,
     cut_short,
 )
 
@@ -62,6 +64,7 @@ _LEVELS: dict[type[Event], int] = {
     Dialled: logging.DEBUG,
     # Its error is logged with the traceback, and not each time: see `hook_calls`.
     HookFailed: logging.DEBUG,
+    HandedOn: logging.DEBUG,
     HttpRelayed: logging.DEBUG,
     AdminRefused: logging.WARNING,
     DialFailed: logging.WARNING,
@@ -73,6 +76,7 @@ _LEVELS: dict[type[Event], int] = {
     UncertainDropped: logging.WARNING,
     UpstreamEjected: logging.WARNING,
     TlsReloadFailed: logging.ERROR,
+    WorkerLost: logging.ERROR,
 }
 
 #: Seconds for which lines are counted.

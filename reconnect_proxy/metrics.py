@@ -33,6 +33,9 @@ and never falls.
 | `reconnect_proxy_http_failures_total` | `status`: `502`, `504`, `cut` where the answer had begun |
 | `reconnect_proxy_sessions_ended_by_operator_total` | |
 | `reconnect_proxy_admin_refusals_total` | `status`: 401, 403, 421 |
+| `reconnect_proxy_clients_handed_on_total` | `relayed`: their TLS could not go with them |
+| `reconnect_proxy_workers_lost_total`, `_sessions_lost_total` | |
+| `reconnect_proxy_worker_up`, `_worker_sessions` (gauges) | `worker`: with several, see `workers` |
 | `reconnect_proxy_sessions` (gauge) | `state` |
 | `reconnect_proxy_legs_connected` (gauge) | `leg` |
 | `reconnect_proxy_upstream_healthy` (gauge) | `upstream`: 1, or 0 while it is ejected |
@@ -48,7 +51,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 M = TypeVar("M", bound=MetricWrapperBase)
+Encoded = TypeVar("Encoded")
 
 #: The label of the limit that no single session reaches.
 HELD = "held"
@@ -140,6 +144,11 @@ class Metrics:
         self._ended_by_operator = counter("sessions_ended_by_operator", "Sessions ended through the admin listener.")
         self._admin_refusals = counters("admin_refusals", "Requests that the admin listener refused.", "status")
         self._limits = counters("limits_reached", "Times that a limit was reached by sessions that are alive.", "limit")
+        self._handed_on = counters(
+            "clients_handed_on", "Clients that had come to another worker than their session's.", "relayed"
+        )
+        self._workers_lost = counter("workers_lost", "Workers that died.")
+        self._sessions_lost = counter("sessions_lost", "Sessions that died with their worker.")
         self._recovery = _Series(
             Histogram(
                 "recovery_seconds",
@@ -185,6 +194,8 @@ class Metrics:
             self._hook_dropped.labels(direction)
         for connected in ("true", "false"):
             self._opened.labels(connected)
+        for relayed in ("true", "false"):
+            self._handed_on.labels(relayed)
         for code in (1000, 1001, 1014):
             self._ended.labels(code_label(code))
         for limit in (*events.Limit, HELD):
@@ -196,7 +207,7 @@ class Metrics:
         build = Info(NAMESPACE, "The version that runs, and in which mode.", registry=self.registry)
         build.info({"version": version("reconnect-proxy"), "mode": mode})
 
-    async def scrape(self, encode: Callable[[Collector], bytes]) -> bytes:
+    async def scrape(self, encode: Callable[[Collector], Encoded]) -> Encoded:
         """Return all metrics as `encode` writes them: `prometheus_client.generate_latest`, for one."""
         census = await self._sessions.take_census()
         self._sessions.census = census
@@ -259,6 +270,11 @@ class Metrics:
                 self._ended_by_operator.inc()
             case events.AdminRefused(status=status):
                 self._admin_refusals.labels(status).inc()
+            case events.HandedOn(relayed=relayed):
+                self._handed_on.labels("true" if relayed else "false").inc()
+            case events.WorkerLost(sessions=sessions):
+                self._workers_lost.inc()
+                self._sessions_lost.inc(sessions)
             case events.LimitReached(limit=limit):
                 self._limits.labels(limit).inc()
             case events.HeldLimitReached():
@@ -275,6 +291,27 @@ class Metrics:
                 self._ejections.labels(upstream).inc()
             case events.UpstreamReturned(upstream=upstream):
                 self._returns.labels(upstream).inc()
+
+
+def worker_families(workers: Iterable[tuple[bool, int]]) -> Collector:
+    """Return a collector of the metrics about workers: of each, whether it answers, and how many sessions it has."""
+    up = GaugeMetricFamily(f"{NAMESPACE}_worker_up", "Whether a worker serves, and answers.", labels=["worker"])
+    sessions = GaugeMetricFamily(f"{NAMESPACE}_worker_sessions", "Sessions that a worker has.", labels=["worker"])
+    for number, (serves, count) in enumerate(workers):
+        up.add_metric([str(number)], serves)
+        sessions.add_metric([str(number)], count)
+    return Gathered([up, sessions])
+
+
+class Gathered(Collector):
+    """Metrics that are there already."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """Return them."""
+        yield from self._families
 
 
 def code_label(code: int) -> str:

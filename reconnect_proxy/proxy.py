@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import hmac
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +78,8 @@ class Proxy:
         if config is not None and options:
             raise ValueError("give a Config or options, not both")
         self.config = config if config is not None else Config(**options)
+        if self.config.workers > 1:
+            raise ValueError(f"workers is {self.config.workers}, but a Proxy is one process: that is for the program")
         # The open sockets of all sessions.
         self.legs: set[WebSocketLeg] = set()
         self.max_message = self.config.max_message
@@ -135,18 +137,22 @@ class Proxy:
 
     async def start(self) -> None:
         """Start listening. Raises OSError if the address cannot be had."""
-        host, port = self.config.listen
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pool = Pool(self.config.servers, loop, self._observe, self.config.max_dials)
         self.lobby = Lobby(self.config.max_handshakes, descriptors_for_clients())
         self._budget = Budget(self.config.max_held, loop, self._observe)
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = self._make_listener()
         self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
-        self._address = Address(host, listener.getsockname()[1])
+        self._address = Address(self.config.listen.host, listener.getsockname()[1])
         if self.config.dial is Dial.START:
             self._shared = self._new_context(_no_request(str(self._address)), None, shared=True, asked=False)
             self._shared.open()
+
+    def _make_listener(self) -> socket.socket:
+        """Return the socket that clients connect to. Raises OSError if the address cannot be had."""
+        host, port = self.config.listen
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
     async def drain(self, seconds: float) -> None:
         """Make no new sessions, and wait until all has arrived that was accepted so far, or the time is over.
@@ -251,6 +257,14 @@ class Proxy:
 
     # Which session (net.accept.Door).
 
+    def hand_on(self, guest: Acceptor, request: Request, data: bytes) -> bool:
+        """Let another process have the client, where its session is there, and tell whether it has; see `workers`."""
+        return False
+
+    def when_named(self, context: Context, then: Callable[[], None]) -> None:
+        """Call `then` when it is settled under which id a session that has opened can be come back to."""
+        then()
+
     def enter(self, request: Request) -> tuple[Context, bool]:
         """Return the session that a request belongs to, and whether it was made for it.
 
@@ -291,7 +305,7 @@ class Proxy:
         if self.draining:
             raise stopping()
         limit = self.config.max_sessions
-        if limit is not None and len(self._alive) >= limit:
+        if limit is not None and not self._room_for_another(limit):
             detail = f"there are {limit} sessions, and no more are allowed"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions", detail, retry_after=1)
         if self._budget.exceeded:
@@ -310,6 +324,14 @@ class Proxy:
         context.open()
         return context
 
+    def _room_for_another(self, limit: int) -> bool:
+        """Tell whether there are fewer sessions than `limit`."""
+        return len(self._alive) < limit
+
+    def _new_id(self) -> str:
+        """Make an id for a session whose client has chosen none."""
+        return new_id()
+
     def _counted_as(self, request: Request) -> str | None:
         """Return the address that a session of `request` counts for, None where they are not counted."""
         if self.config.max_sessions_per_address is None:
@@ -320,7 +342,7 @@ class Proxy:
     def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
         """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
         if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
-            named = new_id()
+            named = self._new_id()
         policy = self._shared_policy if shared else self._policy
         seen = Session(named, as_seen(request)) if self._hooks.present else None
         headers = forwarded(request.head, request.peer, "http" if self.tls.listener is None else "https")
@@ -360,7 +382,7 @@ class Proxy:
             assert context.session_id is not None, "a session that has opened has an id"
             if context.session_id in self._contexts:
                 # An upstream gave one id twice. The session that has it already keeps it.
-                context.session_id = new_id()
+                context.session_id = self._new_id()
             self._contexts[context.session_id] = context
 
     def _forget(self, context: Context) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from .config import Config
 
-__all__ = ["ConfigError", "flag_of", "load", "variable_of"]
+__all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
 
 PREFIX = "RECONNECT_PROXY_"
 TABLE = "reconnect-proxy"
@@ -59,14 +59,28 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | No
         ConfigError: an unknown key, a bad value, no upstream, or a file that cannot be read.
 
     """
+    return check(gather(flags, environ, file))
+
+
+def gather(flags: Mapping[str, object], environ: Mapping[str, str], file: str | None = None) -> dict[str, Given]:
+    """Return what `flags`, `environ` and the TOML `file` say of each option, unchecked; see `load`.
+
+    Raises:
+        ConfigError: an unknown key, or a file that cannot be read.
+
+    """
     variables = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
     from_variable = variables.pop(variable_of("config"), None)
-    given = {
+    return {
         **(_from_file(file, "--config") if file is not None else {}),
         **(_from_file(from_variable, variable_of("config")) if file is None and from_variable else {}),
         **_from_variables(variables),
         **{option: Given(value, flag_of(option)) for option, value in flags.items()},
     }
+
+
+def check(given: Mapping[str, Given]) -> Config:
+    """Return the configuration that `given` makes. Raises ConfigError: a bad value, or no upstream."""
     try:
         return Config(**{option: setting.value for option, setting in given.items()})
     except ValidationError as error:

@@ -287,6 +287,32 @@ class HttpFailed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """A client whose session lives in another worker, number `to`, was handed on; `relayed`: without its TLS."""
+
+    session_id: str
+    to: int
+    relayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker died, as `detail` says, and the sessions that it had, so many, are lost. Another takes its place."""
+
+    worker: int
+    detail: str
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReturned:
+    """In place of a worker that died another serves, `away` seconds later."""
+
+    worker: int
+    away: float
+
+
 Event = (
     SessionOpened
     | LegLost
@@ -314,6 +340,9 @@ Event = (
     | TlsReloadFailed
     | HttpRelayed
     | HttpFailed
+    | HandedOn
+    | WorkerLost
+    | WorkerReturned
 )
 
 Observe = Callable[[Event], None]

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from ..core.context import Context, Opening
+from ..core.context import Context, Opening, State
 from ..core.upstream import Failure
 from ..core.wire import (
     CONNECTION_ID,
@@ -37,6 +37,7 @@ from .allow import check_origin, check_path
 from .burst import BurstTransport
 from .deflate import EXTENSIONS, accept
 from .head import (
+    HEAD_END,
     HeadReader,
     MalformedHead,
     RequestHead,
@@ -85,6 +86,16 @@ class Door(Protocol):
 
     def enter(self, request: Request) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
+
+    def hand_on(self, guest: Acceptor, request: Request, data: bytes) -> bool:
+        """Let another process have the client, where its session is there, and tell whether it has.
+
+        `data` is all that was read: the head of `request`, and what came behind it. With the socket, that is what the
+        other one needs. It gets it when `guest` has been told to `let_go`, or the client is refused.
+        """
+
+    def when_named(self, context: Context, then: Callable[[], None]) -> None:
+        """Call `then` when it is settled under which id a session that has opened can be come back to."""
 
     def refused(self, refusal: Refusal) -> None:
         """Take note of a refusal that is being sent."""
@@ -206,6 +217,20 @@ class Acceptor(asyncio.Protocol):
             if self._context is not None:
                 self._context.client_left(self._on_opening)
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection."""
+        assert self._transport is not None, "it is made"
+        return self._transport
+
+    def let_go(self) -> asyncio.Transport:
+        """Return the connection, which is somebody else's from now on."""
+        self._over = True
+        self._stop_timer()
+        self._door.lobby.leave(self)
+        self._door.http.forget(self)
+        return self.transport
+
     def evict(self, refusal: Refusal) -> None:
         """Answer `refusal` and shut the connection: there is no place for it, nor time to see it off."""
         self._refuse(refusal, linger=False)
@@ -230,6 +255,8 @@ class Acceptor(asyncio.Protocol):
             check_handshake(head)
             target, claim = read_claim(head)
             self._request = Request(head, target, claim, self._peer)
+            if self._door.hand_on(self, self._request, raw + HEAD_END + self._rest):
+                return
             self._context, self._created = self._door.enter(self._request)
         except MalformedHead as error:
             self._refuse(error.refusal)
@@ -255,6 +282,16 @@ class Acceptor(asyncio.Protocol):
         elif opening.failure is not None:
             self._pass_on(opening.failure)
         else:
+            assert self._context is not None, "it has opened"
+            self._door.when_named(self._context, lambda: self._admit(opening))
+
+    def _admit(self, opening: Opening) -> None:
+        """Let the client in, if it has waited until now."""
+        if not self._over:
+            if self._context is not None and self._context.state is State.ENDED:
+                detail = "the session ended before it had its id"
+                self._refuse(Refusal(HTTPStatus.BAD_GATEWAY, "upstream-closed", detail))
+                return
             try:
                 self._hand_over(opening)
             except Refusal as refusal:

@@ -41,7 +41,8 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x
 _LENGTH = re.compile(r"[0-9]{1,15}")
 #: A head as far as it has come: no control characters, and no line ends that only some programs take for one.
 _LINES = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*+\r\n)*+[\t\x20-\x7e\x80-\xff]*+\r?")
-_END = b"\r\n\r\n"
+#: The empty line that ends a head, with the end of the line before it.
+HEAD_END = b"\r\n\r\n"
 _CR = 13
 
 #: Of one connection only (RFC 9110 section 7.6.1), beside those that a Connection header names.
@@ -218,7 +219,7 @@ class HeadReader:
                 self._buffer = bytearray(buffer)
                 return None
             buffer = self._without_empty_line(buffer)
-        end = buffer.find(_END, max(0, self._seen - len(_END) + 1))
+        end = buffer.find(HEAD_END, max(0, self._seen - len(HEAD_END) + 1))
         # A CR that had come last is looked at again, and with the CR LF that is the end, one in front of it is found.
         begin = self._seen - 1 if self._seen and buffer[self._seen - 1] == _CR else self._seen
         if not _LINES.fullmatch(buffer, begin, end + 2 if end >= 0 else len(buffer)):
@@ -228,10 +229,10 @@ class HeadReader:
             if 0 <= line <= self._limit:
                 self._check_line(bytes(buffer[:line]))
                 self._check_line = None
-        if (end + len(_END) if end >= 0 else len(buffer) + 1) > self._limit:
+        if (end + len(HEAD_END) if end >= 0 else len(buffer) + 1) > self._limit:
             raise self._too_long(buffer)
         if end >= 0:
-            return bytes(buffer[:end]), bytes(buffer[end + len(_END) :])
+            return bytes(buffer[:end]), bytes(buffer[end + len(HEAD_END) :])
         self._seen = len(buffer)
         if buffer is not self._buffer:
             self._buffer = bytearray(buffer)

@@ -14,6 +14,7 @@ from reconnect_proxy.core.events import (
     DialOutcome,
     EndedByOperator,
     Event,
+    HandedOn,
     HeldLimitReached,
     HeldLimitRelieved,
     HookFailed,
@@ -38,6 +39,8 @@ from reconnect_proxy.core.events import (
     UncertainDropped,
     UpstreamEjected,
     UpstreamReturned,
+    WorkerLost,
+    WorkerReturned,
 )
 
 ID = "abcdefSECRETSECRET"
@@ -227,6 +230,17 @@ CASES = [
         'INFO refused status=410 error=gone detail="no such session"',
         {'refusals_total{error="gone",status="410"}': 1},
     ),
+    Case(
+        HandedOn(ID, 1, True),
+        "DEBUG handed on session=abcdef… to=1 relayed=True",
+        {'clients_handed_on_total{relayed="true"}': 1},
+    ),
+    Case(
+        WorkerLost(1, "it was killed by SIGKILL", 40),
+        'ERROR worker lost worker=1 detail="it was killed by SIGKILL" sessions=40',
+        {"workers_lost_total": 1, "sessions_lost_total": 40},
+    ),
+    Case(WorkerReturned(1, 0.6), "INFO worker returned worker=1 away=0.6", {}),
     Case(
         Refused(503, "full", "too many"),
         'WARNING refused status=503 error=full detail="too many"',

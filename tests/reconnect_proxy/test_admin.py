@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from reconnect_proxy import admin as admin_module
+from reconnect_proxy import overview
 from reconnect_proxy.admin import Admin
 from reconnect_proxy.config import Config
 from reconnect_proxy.core.events import EndedByOperator, Event, SessionEnded
@@ -197,7 +197,7 @@ async def test_sessions_come_in_pages_the_oldest_first(
     admin: Admin, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`total` tells how many there are, whatever a page shows of them."""
-    monkeypatch.setattr(admin_module, "SESSIONS_A_TURN", 2)
+    monkeypatch.setattr(overview, "SESSIONS_A_TURN", 2)
     async with AsyncExitStack() as stack:
         for number in range(5):
             fields = {"X-Connection-Id": f"{number}bcdef-0123456789-0123456789"}

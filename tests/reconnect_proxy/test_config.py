@@ -34,6 +34,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert config().model_dump() == {
         "upstream": (UPSTREAM,),
         "listen": Address("127.0.0.1", 9124),
+        "workers": 1,
         "mode": Mode.DUPLEX,
         "grace": 15.0,
         "grace_on": GraceOn.ANY,

@@ -180,7 +180,7 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
                     "error",
                     "le",
                 ),
-                *("error", "le", "limit", "version", "mode"),
+                *("error", "le", "limit", "version", "mode", "relayed"),
             }, sample
 
 

@@ -22,7 +22,7 @@ from reconnect_proxy.core import events
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
 from reconnect_proxy.log_table import FIELDS, NOTICES, log_table
-from reconnect_proxy.metrics import Metrics
+from reconnect_proxy.metrics import Metrics, worker_families
 from reconnect_proxy.net.head import MalformedHead
 from reconnect_proxy.sources import PREFIX, load, variable_of
 from reconnect_proxy.usage import Usage
@@ -110,7 +110,7 @@ def metrics() -> Iterator[tuple[str, str, frozenset[str]]]:
     metrics.watch_limits(lambda: [Usage("held", 0, 1)])
     for case in CASES:
         metrics.count(case.event)
-    for family in metrics.registry.collect():
+    for family in (*metrics.registry.collect(), *worker_families([(True, 1)]).collect()):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels = {label for sample in family.samples for label in sample.labels}
         yield family.name + suffix, family.type, frozenset(labels - {"le"})

@@ -23,6 +23,7 @@ UPSTREAM = {"RECONNECT_PROXY_UPSTREAM": "ws://h:1"}
 OPTIONS: list[tuple[str, str, object]] = [
     ("upstream", "ws://a:1/base", ("ws://a:1/base",)),
     ("listen", "[::1]:9000", Address("::1", 9000)),
+    ("workers", "2", 2),
     ("mode", "sender", Mode.SENDER),
     ("grace", "400ms", 0.4),
     ("grace_on", "abnormal", GraceOn.ABNORMAL),
