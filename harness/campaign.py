@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from harness import report, scenario, stack
+from harness.engine import Engine, EngineUnavailable
 from harness.links import ToxiproxyServer, ToxiproxySource, find_toxiproxy
 from harness.scenario import Scenario, ScenarioError
 from harness.stack import Run, Stack
@@ -36,6 +37,7 @@ class Campaign:
     Raises:
         ScenarioError: a scenario, or the system under test, is not there or is wrong, or they do not fit.
         ToxiproxyUnavailable: from `open`, when a link is to be harmed and no Toxiproxy can be had.
+        EngineUnavailable: from `run`, when a scenario has containers and there is no engine, or no image.
 
     """
 
@@ -53,7 +55,9 @@ class Campaign:
         self._system = system
         self._toxiproxy = toxiproxy
         self._server: ToxiproxyServer | None = None
+        self._engine: Engine | None = None
         self._opened = ExitStack()
+        self._by_name = {path.resolve() for name in wanted if name != scenario.ALL for path in scenario.find(name)}
         files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario.find(name)))
         self.scenarios: list[Scenario] = []
         self._origins: dict[str, Path] = {}
@@ -86,9 +90,32 @@ class Campaign:
             source: ToxiproxySource = find_toxiproxy(self._toxiproxy)
             self._server = self._opened.enter_context(source.server())
 
+    def optional(self, chosen: Scenario) -> bool:
+        """Whether nobody has asked for this scenario by its name: where it cannot be run here it is skipped."""
+        return self._origins[chosen.name] not in self._by_name
+
+    def prepare(self, chosen: Scenario) -> None:
+        """Connect to the container engine if a scenario needs one, and pull what images it has not got.
+
+        Raises:
+            EngineUnavailable: it cannot be had, or an image cannot.
+
+        """
+        specs = chosen.container_specs
+        if not specs:
+            return
+        try:
+            if self._engine is None:
+                self._engine = self._opened.enter_context(Engine())
+            for image in {spec.image for spec in specs.values() if spec.image is not None}:
+                self._engine.image(image)
+        except EngineUnavailable as failure:
+            raise EngineUnavailable(f"scenario {chosen.name} has containers: {failure}") from None
+
     def close(self) -> None:
-        """Stop the Toxiproxy server, if it is ours. May be called twice."""
+        """Stop the Toxiproxy server, if it is ours, and let the container engine go. May be called twice."""
         self._server = None
+        self._engine = None
         self._opened.close()
 
     def header(self) -> list[str]:
@@ -109,14 +136,17 @@ class Campaign:
         Raises:
             ProcessFailed: a process did not start, or died of itself.
             ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
+            EngineUnavailable: the scenario has containers, and there is no engine, or no image.
             KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
 
         """
         self.open()
+        self.prepare(chosen)
         make_folder(self.out)
         folder = self.out / f"{chosen.name}-{self.seed}"
         system = system_under_test(self._system)
-        done = stack.run_to_end(Stack(chosen, system, self._server, self.seed, folder, progress).run())
+        parts = Stack(chosen, system, self._server, self.seed, folder, progress, self._engine)
+        done = stack.run_to_end(parts.run())
         report.write(done, self._repeat(chosen))
         return done
 

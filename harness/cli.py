@@ -27,6 +27,8 @@ from harness.bench.cli import bench
 from harness.campaign import DEFAULT_OUT, Campaign
 from harness.checkers import Verdict
 from harness.compare import SYSTEMS, Comparer
+from harness.echo_server import upstream
+from harness.engine import EngineError, EngineUnavailable
 from harness.explain import explain
 from harness.links import ToxiproxyError
 from harness.processes import ProcessFailed
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error.format_message(), 2)
     except (ScenarioError, ReportError) as error:
         return _complain(str(error), 2)
-    except (ToxiproxyError, ProcessFailed) as error:
+    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError) as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -107,7 +109,7 @@ def show(wanted: str, seed: int) -> None:
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
 @click.option("--sut", metavar="COMMAND|URL|direct", help="The system under test.  [default: reconnect-proxy serve]")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker|embedded", help="Which Toxiproxy to use.")
+@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What random parts are drawn from.")
 @click.option(
     "--out",
@@ -123,8 +125,14 @@ def run(wanted: tuple[str, ...], sut: str | None, toxiproxy: str | None, seed: i
         for line in campaign.header():
             click.echo(line)
         for chosen in campaign.scenarios:
-            with Console(stderr=True).status(chosen.name) as status:
-                done = campaign.run(chosen, status.update)
+            try:
+                with Console(stderr=True).status(chosen.name) as status:
+                    done = campaign.run(chosen, status.update)
+            except EngineUnavailable as reason:
+                if not campaign.optional(chosen):
+                    raise
+                click.echo(f"{chosen.name}: skipped\n    {reason}")
+                continue
             _tell(done)
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
     return worst
@@ -164,7 +172,7 @@ def report(folders: tuple[Path, ...]) -> None:
     help="A system under test; may be given several times.",
 )
 @click.option("--markdown", metavar="FILE|-", help="Write the table as Markdown, there or to stdout.")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker|embedded", help="Which Toxiproxy to use.")
+@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
 @click.option(
     "--scenario-seed", "seed", type=int, default=1, show_default=True, help="What random parts are drawn from."
 )
@@ -214,7 +222,7 @@ def compare(
 @click.option("--seed", type=int, default=1, show_default=True, help="The same one makes the same timelines.")
 @click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
 @click.option("--sut", "system", metavar="COMMAND", help="The system under test.  [default: reconnect-proxy serve]")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker|embedded", help="Which Toxiproxy to use.")
+@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
 @click.option(
     "--scenario-out",
     "out",
@@ -257,6 +265,7 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> in
 
 commands.add_command(serve_toxiproxy, "toxiproxy")
 commands.add_command(bench)
+commands.add_command(upstream)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from harness.campaign import DEFAULT_OUT, Campaign
 from harness.checkers import percentile, recovery_times
+from harness.engine import EngineUnavailable
 from harness.message import Direction
 from harness.processes import ProcessFailed
 from harness.scenario import Scenario
@@ -230,7 +231,7 @@ class Comparer:
     def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> Row:
         try:
             run = campaign.run(scenario, lambda line: self._progress(f"{system}: {line}"))
-        except ProcessFailed as failure:
+        except (ProcessFailed, EngineUnavailable) as failure:
             return Row(scenario.name, system, problem=str(failure))
         self._toxiproxy = run.toxiproxy or self._toxiproxy
         return Row(scenario.name, system, Result.of(run))

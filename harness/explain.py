@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.checkers import Expectation, is_size, is_timed
 from harness.faults import Fault
-from harness.scenario import Scenario, Section
+from harness.scenario import Scenario
+from harness.section import Section
 from reconnect_proxy.units import format_duration, format_size
 
 

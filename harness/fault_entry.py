@@ -2,6 +2,7 @@
 
     {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
+    {at: 2s, container: db, do: disconnect, network: lab, for: 1s}
 
 Beside the keys of every fault it has the attributes of its toxic. A moment or number may be a range, `1s..7s`.
 """
@@ -12,16 +13,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.faults import FAULTS, Fault
+from harness.faults import CONTAINER_FAULTS, FAULTS, Fault
 from harness.given import kilobytes, mapping, microseconds, milliseconds, one_of, seconds, share, span, whole
 from harness.links import TOXICS
 from reconnect_proxy.units import parse_size
 
 #: What a fault can be done to: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Where there
-#: are several of a sort they have numbers: upstream-1, upstream-2.
-TARGETS: Mapping[str, tuple[str, ...]] = {
+#: are several of a sort they have numbers: upstream-1, upstream-2. What containers are called the scenario says.
+TARGETS: Mapping[str, tuple[str, ...] | None] = {
     "link": ("upstream", "client", "middle"),
     "process": ("upstream", "proxy", "clients"),
+    "container": None,
 }
 
 _NUMBERED = re.compile(r"(upstream|middle|proxy)-[1-9]")
@@ -54,10 +56,15 @@ def fault(given: object) -> Fault:
     for key in ("do", "at"):
         if key not in entry:
             raise ValueError(f"a fault needs `{key}`; it has {', '.join(map(str, entry)) or 'nothing'}")
-    do = one_of("fault", entry["do"], FAULTS)
-    kind = FAULTS[do]
+    container = "container" in entry
+    known = CONTAINER_FAULTS if container else FAULTS
+    do = entry["do"]
+    if isinstance(do, str) and do in CONTAINER_FAULTS and do not in known:
+        raise ValueError(f"{do} is done to a container: it needs `container`")
+    do = one_of("fault of a container" if container else "fault", do, known)
+    kind = known[do]
     units = {name: attribute.unit for name, attribute in TOXICS[kind.toxic].items()} if kind.toxic else {}
-    keys = ["do", *TARGETS, *_READERS, *units]
+    keys = ["do", *TARGETS, *_READERS, *units, *(["network"] if do in ("disconnect", "connect") else [])]
     values: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for key, value in entry.items():
@@ -67,18 +74,25 @@ def fault(given: object) -> Fault:
                 attributes[key] = span(_UNITS[units[key]], value)
             elif key in _READERS:
                 values[_NAMES.get(key, key)] = _READERS[key](value)
+            elif key == "network":
+                values[key] = str(value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    return Fault(do, _target(entry, do, kind.target), **values, attributes=attributes)
+    target = _target(entry, do, kind.target)
+    return Fault(do, target, **values, attributes=attributes, container=container)
 
 
 def _target(entry: Mapping[str, Any], do: str, kind: str) -> str:
-    """Return the name of the link or process that a fault is done to."""
-    (other,) = TARGETS.keys() - {kind}
-    if kind not in entry or other in entry:
-        raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`, and not `{other}`")
+    """Return the name of the link, process or container that a fault is done to."""
+    others = [sort for sort in TARGETS if sort != kind and sort in entry]
+    if kind not in entry or others:
+        and_not = f", and not `{others[0]}`" if others else ""
+        raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`{and_not}")
     name = entry[kind]
+    names = TARGETS[kind]
+    if names is None:
+        return str(name)
     found = _NUMBERED.fullmatch(name) if isinstance(name, str) else None
     # Which of them there are is for the scenario to say.
-    one_of(kind, found[1] if found else name, TARGETS[kind])
+    one_of(kind, found[1] if found else name, names)
     return str(name)

@@ -1,14 +1,14 @@
-"""Faults: what a scenario can have done to a link or a process, and how each is done.
+"""Faults: what a scenario can have done to a link, a process or a container, and how each is done.
 
 A `Fault` is what a scenario says. `timeline` draws its times and numbers, and gives one `Occurrence` for each
-time that it happens. What can be done, and to what, is the table `FAULTS`: another fault is another entry.
+time that it happens. What can be done, and to what, is the table `FAULTS`: another fault is another entry; those of
+containers are in `harness.container_faults`.
 Faults on one target may overlap: a link is up again when the last of its `down`s has ended, and each toxic
 that was put on is taken off by itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import difflib
 import itertools
@@ -16,13 +16,32 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from harness.links import STREAMS, TOXICS, Attribute, Link, Stream, Toxic
+from harness.container_faults import CONTAINER_FAULTS, heal_container
+from harness.harm import Extent, FaultError, FaultKind, Harm, Number, Patient
+from harness.links import STREAMS, TOXICS, Link, Stream, Toxic
+
+__all__ = [
+    "CONTAINER_FAULTS",
+    "FAULTS",
+    "HEALERS",
+    "Extent",
+    "Fault",
+    "FaultError",
+    "FaultKind",
+    "Harm",
+    "Occurrence",
+    "Patient",
+    "Process",
+    "Restartable",
+    "needs_resets",
+    "timeline",
+]
+
+T = TypeVar("T")
 
 _CONFIRM_SECONDS = 5.0
 """How long a process may take to die of SIGKILL, to stop or to continue."""
@@ -32,13 +51,6 @@ _GOODBYE_SECONDS = 30.0
 
 Span = float | tuple[float, float]
 """Seconds, or (least, most) between which they are drawn."""
-
-Number = int | tuple[int, int]
-"""A whole number, or (least, most) between which it is drawn."""
-
-
-class FaultError(RuntimeError):
-    """A fault could not be done to its process."""
 
 
 class Process(Protocol):
@@ -64,21 +76,13 @@ class Restartable(Process, Protocol):
         """Start it again; return when it is ready, or raise FaultError. Called from a thread."""
 
 
-class Extent(Enum):
-    """Whether a fault has an end."""
-
-    MOMENT = "it is over at once"
-    LASTING = "it needs `for`"
-    EITHER = "with `for` it is undone after that, without it never"
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What a scenario says about one fault.
 
     Args:
-        do: an entry of `FAULTS`.
-        target: the name of the link, or of the process, that it is done to.
+        do: an entry of `FAULTS`, or of `CONTAINER_FAULTS`.
+        target: the name of the link, process or container that it is done to.
         at: seconds from the start of the run to its first time.
         lasts: seconds from when it took hold until it is ended; None for faults of a moment, and for those
             that may have no end (see `Extent`).
@@ -88,6 +92,8 @@ class Fault:
         stream: the direction of the bytes that it touches.
         toxicity: the share of the connections that it touches, 0 to 1.
         attributes: of the toxic, by name.
+        container: whether the target is a container: some faults of processes have their names from there.
+        network: the network that a container is taken off or put on; None for the only one that it may be.
 
     Raises:
         ValueError: one sentence that says what was given, and what is allowed.
@@ -102,13 +108,22 @@ class Fault:
     stream: Stream = "both"
     toxicity: float = 1.0
     attributes: Mapping[str, Number] = field(default_factory=dict)
+    container: bool = False
+    network: str | None = None
+
+    @property
+    def kind(self) -> FaultKind:
+        """What it is, in the table."""
+        return (CONTAINER_FAULTS if self.container else FAULTS)[self.do]
 
     def __post_init__(self) -> None:
-        kind = FAULTS.get(self.do)
-        if kind is None:
-            near = difflib.get_close_matches(self.do, FAULTS, 1)
+        known = CONTAINER_FAULTS if self.container else FAULTS
+        if self.do not in known:
+            near = difflib.get_close_matches(self.do, known, 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"there is no fault {self.do!r}; {hint}There are {', '.join(FAULTS)}")
+            what = "fault of a container" if self.container else "fault"
+            raise ValueError(f"there is no {what} {self.do!r}; {hint}There are {', '.join(known)}")
+        kind = self.kind
         if self.times < 1:
             raise ValueError(f"times of {self.do} is {self.times}; it must be 1 or more")
         if self.times > 1 and self.every is None and not isinstance(self.at, tuple):
@@ -124,6 +139,8 @@ class Fault:
         self._check_reach(kind)
 
     def _check_reach(self, kind: FaultKind) -> None:
+        if self.network is not None and self.do not in ("disconnect", "connect"):
+            raise ValueError(f"{self.do} has nothing to do with a network, it was given {self.network}")
         if self.stream not in STREAMS:
             raise ValueError(f"the stream of {self.do} is {self.stream!r}; it may be {', '.join(STREAMS)}")
         if self.stream != "both" and not kind.one_way:
@@ -148,51 +165,6 @@ class Occurrence(NamedTuple):
     lasts: float | None
     toxic: Toxic | None
     """What is put on the link, where the fault is a toxic."""
-
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Patient(Generic[T]):
-    """A link or process that faults are done to, and what is on it just now."""
-
-    name: str
-    handle: T
-    holds: Counter[str] = field(default_factory=Counter)
-    """How many of the overlapping faults of a name are on."""
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One change at a time."""
-
-
-class Harm(NamedTuple):
-    """The two calls of an occurrence. Both block until the target has confirmed, and run in a thread.
-
-    Without `end` it is over when it has begun. Of one that does not last, `end` follows at once.
-    """
-
-    begin: Callable[[], None]
-    end: Callable[[], None] | None = None
-
-
-class FaultKind(NamedTuple):
-    """One entry of `FAULTS`."""
-
-    target: Literal["link", "process"]
-    harm: Callable[[Occurrence, Patient[Any]], Harm]
-    extent: Extent = Extent.LASTING
-    """Whether it has an end."""
-    one_way: bool = False
-    """Whether it can be on one stream only."""
-    toxic: str | None = None
-    """The toxic that it puts on its link."""
-    defaults: Mapping[str, Number] = {}
-    """Attributes of the toxic that need not be given."""
-
-    @property
-    def attributes(self) -> Mapping[str, Attribute]:
-        """The attributes that it takes, by name."""
-        return {} if self.toxic is None else TOXICS[self.toxic]
 
 
 def _down(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
@@ -330,7 +302,11 @@ def _heal_process(patient: Patient[Process]) -> None:
     patient.holds.clear()
 
 
-HEALERS: Mapping[str, Callable[[Patient[Any]], None]] = {"link": _heal_link, "process": _heal_process}
+HEALERS: Mapping[str, Callable[[Patient[Any]], None]] = {
+    "link": _heal_link,
+    "process": _heal_process,
+    "container": heal_container,
+}
 """How a target is made well again, whatever is on it."""
 
 
@@ -343,7 +319,7 @@ def timeline(faults: Iterable[Fault], rng: random.Random) -> list[Occurrence]:
     """Draw the occurrences of `faults`, in order of time. The same seed gives the same list."""
     drawn: list[Occurrence] = []
     for fault in faults:
-        kind = FAULTS[fault.do]
+        kind = fault.kind
         for at in _moments(fault, rng):
             lasts = None if fault.lasts is None else _draw(fault.lasts, rng)
             toxic = None

@@ -115,6 +115,7 @@ def scenario_runner(
     """
     from harness import report, scenario
     from harness.checkers import Verdict
+    from harness.engine import Engine
     from harness.stack import Stack
     from harness.sut import system_under_test
 
@@ -128,7 +129,10 @@ def scenario_runner(
             chosen = scenario.load(file)
         server: ToxiproxyServer | None = request.getfixturevalue("toxiproxy") if chosen.links else None
         folder = tmp_path / f"{chosen.name}-{seed}"
-        done: Run = reconnect_backstage.run(Stack(chosen, system_under_test(sut), server, seed, folder).run())
+        with contextlib.ExitStack() as engines:
+            engine = engines.enter_context(Engine()) if chosen.container_specs else None
+            parts = Stack(chosen, system_under_test(sut), server, seed, folder, engine=engine)
+            done: Run = reconnect_backstage.run(parts.run())
         report.write(done)
         if check and done.judgement.verdict is not Verdict.VALID:
             lines = [f"{chosen.name} is {done.judgement.verdict}", *report.accusation(done)]

@@ -1,10 +1,10 @@
-"""The nemesis: does the faults of a scenario to the links and processes of a run, each at its time, and heals
-all.
+"""The nemesis: does the faults of a scenario to the links, processes and containers of a run, each at its time, and
+heals all.
 
     at ----------> begin ----- lasts -----> end         `took_hold` is when the target confirmed the begin,
     asked      took_hold                cleared         `cleared` when it confirmed the end
 
-The faults themselves are in `harness.faults`.
+The faults themselves are in `harness.faults` and `harness.container_faults`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from harness.faults import FAULTS, HEALERS, Fault, FaultError, Occurrence, Patient, Process, timeline
+from harness.containers import Container
+from harness.engine import EngineError
+from harness.faults import HEALERS, Fault, FaultError, Occurrence, Patient, Process, timeline
 from harness.links import Link, ToxiproxyError
+from harness.uninterrupted import uninterrupted
 
 __all__ = ["Fault", "FaultRecord", "Nemesis"]
 
-T = TypeVar("T")
+TROUBLE = (ToxiproxyError, FaultError, EngineError, OSError)
+"""What a call of a harm may raise: it did not take hold, or could not be undone."""
 
 
 class FaultRecord(NamedTuple):
@@ -42,17 +46,18 @@ class FaultRecord(NamedTuple):
 
 
 class Nemesis:
-    """Does faults to links and processes.
+    """Does faults to links, processes and containers.
 
     Args:
         faults: what to do; the times are drawn at once, see `timeline`.
         links: the links by name. They are used by nobody else while `run` runs.
         record: called with a `FaultRecord` for each occurrence, when it has been cleared or has failed.
         processes: the processes by name.
+        containers: the containers by name.
         rng: where ranges are drawn from.
 
     Raises:
-        ValueError: a fault names a link or process that is not there.
+        ValueError: a fault names a link, process or container that is not there.
     """
 
     def __init__(
@@ -62,14 +67,19 @@ class Nemesis:
         record: Callable[[FaultRecord], None],
         *,
         processes: Mapping[str, Process] | None = None,
+        containers: Mapping[str, Container] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.timeline = timeline(faults, rng or random.Random())
         self._record = record
         self._patients: dict[tuple[str, str], Patient[Any]] = {}
-        named: dict[str, Mapping[str, Any]] = {"link": links, "process": processes or {}}
+        named: dict[str, Mapping[str, Any]] = {
+            "link": links,
+            "process": processes or {},
+            "container": containers or {},
+        }
         for fault in faults:
-            kind = FAULTS[fault.do].target
+            kind = fault.kind.target
             if fault.target not in named[kind]:
                 there = ", ".join(named[kind]) or "none"
                 raise ValueError(f"{fault.do} is to be done to the {kind} {fault.target!r}; there is {there}")
@@ -83,7 +93,7 @@ class Nemesis:
         recorded as one that never took hold.
 
         Raises:
-            ExceptionGroup: of ToxiproxyError, for links that could not be healed.
+            ExceptionGroup: of `TROUBLE`, for targets that could not be healed.
         """
         start = time.monotonic() if start is None else start
         accounts = [_Account(occurrence, start + occurrence.at) for occurrence in self.timeline]
@@ -96,7 +106,7 @@ class Nemesis:
 
     async def _inflict(self, account: _Account) -> None:
         occurrence = account.occurrence
-        kind = FAULTS[occurrence.fault.do]
+        kind = occurrence.fault.kind
         patient = self._patients[kind.target, occurrence.fault.target]
         harm = kind.harm(occurrence, patient)
         await _sleep_until(account.asked)
@@ -128,8 +138,8 @@ class Nemesis:
         for (kind, _), patient in self._patients.items():
             mine = [a for a in accounts if a.is_of(kind, patient.name)]
             try:
-                await _uninterrupted(partial(HEALERS[kind], patient))
-            except (ToxiproxyError, FaultError, OSError) as failure:
+                await uninterrupted(partial(HEALERS[kind], patient))
+            except TROUBLE as failure:
                 failures.append(failure)
             else:
                 for account in mine:
@@ -159,7 +169,7 @@ class _Account:
 
     def is_of(self, kind: str, target: str) -> bool:
         fault = self.occurrence.fault
-        return FAULTS[fault.do].target == kind and fault.target == target
+        return fault.kind.target == kind and fault.target == target
 
     def closed(self) -> FaultRecord:
         fault = self.occurrence.fault
@@ -172,28 +182,13 @@ async def _done(patient: Patient[Any], call: Callable[[], None], account: _Accou
     def attempt() -> bool:
         try:
             call()
-        except (ToxiproxyError, FaultError, OSError) as failure:
+        except TROUBLE as failure:
             account.problem = str(failure)
             return False
         return True
 
     async with patient.busy:
-        return await _uninterrupted(attempt)
-
-
-async def _uninterrupted(call: Callable[[], T]) -> T:
-    """Make a blocking call in a thread. When cancelled, wait for it all the same, and then be cancelled: nobody
-    may heal a link that is still being harmed."""
-    made = asyncio.ensure_future(asyncio.to_thread(call))
-    cancelled: asyncio.CancelledError | None = None
-    while not made.done():
-        try:
-            await asyncio.wait([made])
-        except asyncio.CancelledError as request:
-            cancelled = request
-    if cancelled is not None:
-        raise cancelled from made.exception()
-    return made.result()
+        return await uninterrupted(attempt)
 
 
 async def _sleep_until(moment: float) -> None:

@@ -173,11 +173,11 @@ def _differences(values: Sequence[int]) -> list[int]:
 
 def _fault(history: History, fault: FaultRecord, recovered: list[float]) -> dict[str, Any]:
     slowest = recovered[-1] if recovered else None
-    known = FAULTS.get(fault.name)
     return {
         "name": fault.name,
         "target": fault.target,
-        "on": known.target if known else "link",
+        # A container stands where the process would.
+        "on": "link" if fault.name in FAULTS and FAULTS[fault.name].target == "link" else "process",
         "from": _at(history, fault.took_hold),
         "to": _at(history, fault.cleared),
         # JSON knows no infinity: -1 where a stream never recovered.

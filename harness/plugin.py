@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--toxiproxy",
-        metavar="URL|BINARY|docker|embedded",
+        metavar="URL|BINARY|docker[:IMAGE]|embedded",
         help="Which Toxiproxy to use. Default: TOXIPROXY_URL, PATH, the user's cache, one built there with Go, or "
         "the embedded one.",
     )
@@ -101,6 +101,7 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Run the scenario."""
         from harness.checkers import Verdict
+        from harness.engine import EngineUnavailable
         from harness.progress import Progress
         from harness.report import proven
 
@@ -108,6 +109,10 @@ class ScenarioItem(pytest.Item):
         progress.begin()
         try:
             run = self._campaign.run(self._scenario, progress.say)
+        except EngineUnavailable as reason:
+            if self._campaign.optional(self._scenario):
+                pytest.skip(str(reason))
+            raise
         finally:
             progress.end()
         self.user_properties += [
@@ -120,6 +125,7 @@ class ScenarioItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Say what was wrong, in lines rather than in a traceback."""
+        from harness.engine import EngineError, EngineUnavailable
         from harness.links import ToxiproxyError
         from harness.processes import ProcessFailed
         from harness.report import accusation
@@ -132,7 +138,7 @@ class ScenarioItem(pytest.Item):
                 for name in ("report.html", "results.json", "history.jsonl")
             ]
             return "\n".join(lines)
-        if isinstance(error, (ProcessFailed, ToxiproxyError)):
+        if isinstance(error, (ProcessFailed, ToxiproxyError, EngineUnavailable, EngineError)):
             return str(error)
         return super().repr_failure(excinfo, style)
 

@@ -6,6 +6,7 @@
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
     upstream: {kind: aware, push: 100/s}                 # harness.upstreams; size, type, compress as for clients
     clients: {kind: aware, count: 20, send: 100/s, size: [16, 4KiB], type: mixed, compress: false, for: 8s}
+    containers: {db: {image: "postgres:17"}}             # harness.container_spec; `upstream` may be one too
     faults:                                              # harness.faults
       - {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
@@ -21,22 +22,23 @@ corrupted unless `corrupted` says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from harness import clients, given, upstreams
+from harness import clients, given
 from harness.certificates import Side
 from harness.checkers import Expectation
+from harness.container_spec import ContainerSpec
 from harness.expect import expectations
 from harness.fault_entry import fault
-from harness.faults import FAULTS, Extent, Fault
-from harness.gate import FIRST_MESSAGE, PREFIX
-from harness.message import Direction, Kind
-from harness.rude import Manners
+from harness.faults import Extent, Fault
+from harness.message import Direction
+from harness.section import MessageKind, Rate, Seconds, Section, Sizes, known
+from harness.upstream_spec import UpstreamSpec
 from harness.workload import MIXED, Workload
 from reconnect_proxy import Config
 
@@ -45,6 +47,7 @@ GROUPS = {
     "peace": "nothing goes wrong",
     "links": "the network misbehaves",
     "processes": "programs are killed, stopped, restarted",
+    "containers": "containers are killed, frozen, cut off: these need a container engine",
     "upstreams": "the server misbehaves, or speaks first",
     "endings": "sessions end, or are claimed by others",
     "modes": "sender and receiver",
@@ -59,99 +62,12 @@ _OURS = (
 )
 
 
+#: What stands for all scenarios that are shipped.
+ALL = "all"
+
+
 class ScenarioError(Exception):
     """A scenario does not exist or cannot be run. The message is a sentence: where, what was found, what is allowed."""
-
-
-def _known(what: str, known: Iterable[str]) -> BeforeValidator:
-    return BeforeValidator(lambda value: given.one_of(what, value, known))
-
-
-Rate = Annotated[float, BeforeValidator(given.rate)]
-Sizes = Annotated[tuple[int, int], BeforeValidator(given.sizes)]
-Seconds = Annotated[float, BeforeValidator(given.seconds)]
-Statuses = list[Annotated[int, Field(ge=400, le=599)]]
-Codes = list[Annotated[int, AfterValidator(given.close_code)]]
-MessageKind = Annotated[str, _known("type of message", [MIXED, *Kind])]
-
-
-class Section(BaseModel):
-    """A mapping of a scenario file; a key that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_known_keys(cls, value: object) -> object:
-        keys = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in given.mapping(value, f"of {', '.join(keys)}"):
-            given.one_of("key", key, keys)
-        return value
-
-
-class RudeSpec(Section):
-    """What an upstream does wrong on purpose: see `harness.rude`."""
-
-    reject: Statuses = []
-    reject_again: Statuses = []
-    close: Codes = []
-    deaf: Seconds = 0.0
-    mute: bool = False
-    after: Seconds = 1.0
-
-    @property
-    def manners(self) -> Manners:
-        """The same as the upstream takes it."""
-        return Manners.from_spec(self.model_dump())
-
-
-class UpstreamSpec(Section):
-    """The mock upstream behind the system under test, and what it pushes to each client."""
-
-    kind: Annotated[str, _known("kind of upstream", upstreams.KINDS)]
-    gate: str | None = Field(None, pattern=rf"^({FIRST_MESSAGE}|{PREFIX}.+)$")
-    rude: RudeSpec = RudeSpec()
-    late: Seconds = 0.0
-    count: int = Field(1, ge=1, le=9)
-    push: Rate = 0.0
-    size: Sizes = (16, 4096)
-    type: MessageKind = MIXED
-    compress: bool = False
-
-    @model_validator(mode="after")
-    def _pushes(self) -> UpstreamSpec:
-        if self.kind == "push" and not self.push:
-            raise ValueError("an upstream of kind push needs `push`: how much, for instance 100/s")
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_gate(self) -> UpstreamSpec:
-        if (self.kind == "gate") != (self.gate is not None):
-            allowed = f"{FIRST_MESSAGE} or {PREFIX}TEXT, as the proxy's"
-            raise ValueError(f"an upstream of kind gate, and no other, needs `gate`: {allowed}")
-        return self
-
-    @property
-    def load(self) -> Workload:
-        """What it pushes to each client."""
-        return Workload(self.push, *self.size, self.type)
-
-    @property
-    def deeds(self) -> list[str]:
-        """What it is to do wrong on purpose, in the words of the history."""
-        return [*self.rude.manners.deeds, *(["late"] if self.late else [])]
-
-    @property
-    def actor_spec(self) -> dict[str, Any]:
-        """What `harness.upstreams` is told of it."""
-        return {
-            "kind": self.kind,
-            "gate": self.gate,
-            "load": self.load.to_spec(),
-            "rude": self.rude.model_dump(),
-            "late": self.late,
-            "compress": self.compress,
-        }
 
 
 class SlowSpec(Section):
@@ -178,7 +94,7 @@ class AbsenceSpec(Section):
 class ClientsSpec(Section):
     """The clients, what each of them sends, and for how long."""
 
-    kind: Annotated[str, _known("kind of client", clients.KINDS)]
+    kind: Annotated[str, known("kind of client", clients.KINDS)]
     count: int = Field(1, ge=1, le=100_000)
     send: Rate = 0.0
     size: Sizes = (16, 4096)
@@ -225,13 +141,16 @@ class Scenario(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     summary: str
-    group: Annotated[str, _known("group", GROUPS)] = "other"
-    proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = {}
-    chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = []
-    tls: Annotated[Side | None, _known("side for `tls`", Side)] = None
+    group: Annotated[str, known("group", GROUPS)] = "other"
+    proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = Field(default_factory=dict)
+    chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = Field(default_factory=list)
+    tls: Annotated[Side | None, known("side for `tls`", Side)] = None
     upstream: UpstreamSpec
     clients: ClientsSpec
-    faults: list[Annotated[Fault, BeforeValidator(fault)]] = []
+    containers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")], ContainerSpec] = Field(
+        default_factory=dict
+    )
+    faults: list[Annotated[Fault, BeforeValidator(fault)]] = Field(default_factory=list)
     expect: Annotated[list[Expectation], BeforeValidator(expectations)]
     settle: Seconds = Field(5.0, gt=0)
 
@@ -248,17 +167,47 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
-    def _targets_are_there(self) -> Scenario:
-        there = {"link": self.link_names, "process": [*self.upstream_names, *self.proxy_names, "clients"]}
-        for index, done in enumerate(self.faults):
-            sort = FAULTS[done.do].target
-            if done.target not in there[sort]:
-                raise ValueError(
-                    f"faults.{index}: no {sort} is called {done.target}; there is {', '.join(there[sort])}"
-                )
-            if done.target in self.proxy_names and FAULTS[done.do].extent is Extent.EITHER and done.lasts is not None:
-                raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
+    def _containers_are_told_apart(self) -> Scenario:
+        ours = [*self.upstream_names, *self.proxy_names, "upstream", "clients"]
+        for name, spec in self.containers.items():
+            if name in ours:
+                raise ValueError(f"containers.{name}: {name} is the name of another part; call it something else")
+            if not spec.is_container:
+                raise ValueError(f"containers.{name}: it needs `image`, to start one, or `label`, for one that runs")
+        if self.upstream.is_container and self.tls_upstream:
+            raise ValueError(f"tls: an upstream in a container has no certificate of ours: {self.tls} cannot be had")
+        if self.upstream.is_container and self.watches:
+            raise ValueError("expect: leaks and memory are measured with an upstream of ours, not with a container")
         return self
+
+    @model_validator(mode="after")
+    def _targets_are_there(self) -> Scenario:
+        theirs = self.upstream_names if self.upstream.is_container else []
+        there = {
+            "link": self.link_names,
+            "process": [*(() if theirs else self.upstream_names), *self.proxy_names, "clients"],
+            "container": [*theirs, *self.containers],
+        }
+        for index, done in enumerate(self.faults):
+            sort = done.kind.target
+            if done.target not in there[sort]:
+                hint = f"{done.target} is a container: write `container`" if done.target in theirs else ""
+                named = hint or f"there is {', '.join(there[sort]) or 'none'}"
+                raise ValueError(f"faults.{index}: no {sort} is called {done.target}; {named}")
+            if done.target in self.proxy_names and done.kind.extent is Extent.EITHER and done.lasts is not None:
+                raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
+            if done.do in ("disconnect", "connect") and not self.container_specs[done.target].has_network:
+                raise ValueError(
+                    f"faults.{index}: {done.target} is on the host's network, which it cannot be taken off or given "
+                    "another beside: give it one of its own, `network: NAME`"
+                )
+        return self
+
+    @property
+    def container_specs(self) -> dict[str, ContainerSpec]:
+        """What is said about each container, by name, in the order in which they are started."""
+        upstreams = self.upstream_names if self.upstream.is_container else []
+        return {**self.containers, **dict.fromkeys(upstreams, self.upstream)}
 
     @property
     def tls_client(self) -> bool:
@@ -314,7 +263,7 @@ class Scenario(Section):
     @property
     def links(self) -> list[str]:
         """The links that faults are done to."""
-        targets = {done.target for done in self.faults if FAULTS[done.do].target == "link"}
+        targets = {done.target for done in self.faults if done.kind.target == "link"}
         return [link for link in self.link_names if link in targets]
 
 
@@ -354,7 +303,7 @@ def find(wanted: str) -> list[Path]:
         ScenarioError: there is no such thing.
 
     """
-    if wanted == "all":
+    if wanted == ALL:
         return sorted(shipped().values())
     path = Path(wanted)
     if wanted in shipped() and not path.is_file():

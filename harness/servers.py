@@ -16,8 +16,9 @@ from harness.backstage import Backstage
 from harness.history import History
 from harness.message import Direction
 from harness.processes import Actor, Warden
-from harness.scenario import UpstreamSpec, proxy_options
+from harness.scenario import proxy_options
 from harness.sut import OwnProxy
+from harness.upstream_spec import UpstreamSpec
 
 
 class MockUpstream:
@@ -39,6 +40,8 @@ class MockUpstream:
 
     def __init__(self, backstage: Backstage, folder: Path, kind: str, **options: Any) -> None:
         spec = UpstreamSpec.model_validate({"kind": kind, **options})
+        if spec.is_container:
+            raise ValueError("a mock upstream is no container: start that one with the tools of its engine")
         self._backstage = backstage
         self._folder = folder
         self._warden = Warden()

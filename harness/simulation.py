@@ -66,6 +66,7 @@ def check(scenario: Scenario) -> None:
         (bool(scenario.upstream.deeds), "an upstream that is rude"),
         (scenario.clients.slow is not None, "slow clients"),
         (scenario.tls is not None, "TLS"),
+        (bool(scenario.container_specs), "a container"),
         (any(fault.target in ("proxy", "clients") for fault in scenario.faults), "a fault of a proxy or the clients"),
         (any(fault.toxicity != 1 for fault in scenario.faults), "toxicity"),
     ):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.checkers import Judgement, judge
+from harness.engine import Engine
 from harness.history import History
 from harness.links import ToxiproxyServer
 from harness.message import Direction
@@ -56,7 +57,7 @@ class Stack:
     """What one run is made of, and where it leaves its files.
 
     `toxiproxy` is a started server, or None for a scenario that harms no link; `progress` is called now and then with a
-    line that says how far the run is.
+    line that says how far the run is; `engine` is where the containers are, or None for a scenario that has none.
     """
 
     scenario: Scenario
@@ -65,14 +66,16 @@ class Stack:
     seed: int
     folder: Path
     progress: Callable[[str], None] = lambda line: None
+    engine: Engine | None = None
 
     async def run(self) -> Run:
         """Run the scenario and judge it.
 
         Raises:
             ScenarioError: it cannot be run with this system under test.
-            ProcessFailed: a process did not start, or died of itself.
+            ProcessFailed: a process or container did not start, or died of itself.
             ToxiproxyError: a link could not be made, or healed.
+            EngineUnavailable: there is no engine, or no image.
 
         """
         self.system.check(self.scenario)
@@ -80,7 +83,8 @@ class Stack:
         for path in self._leaves():
             path.unlink(missing_ok=True)
         faults: list[FaultRecord] = []
-        async with build(self.scenario, self.system, self.toxiproxy, self.seed, self.folder) as topology:
+        parts = build(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
+        async with parts as topology:
             start = await topology.go()
             async with topology.measured():
                 await self._suffer(topology, start, faults)
@@ -95,7 +99,7 @@ class Stack:
             [path for path in self._leaves() if path.suffix == ".jsonl" and path.stem != "history"],
             faults,
             start=start,
-            echoed=self.system.echoes,
+            echoed=self._echoes,
             shared=self.scenario.shared,
         )
         if topology.watch is not None:
@@ -115,15 +119,22 @@ class Stack:
             seconds,
         )
 
+    @property
+    def _echoes(self) -> bool:
+        """Whether what is behind the system under test is not ours: what the clients send has to come back."""
+        return self.system.echoes or self.scenario.upstream.is_container
+
     def _directions(self) -> list[Direction]:
-        return [Direction.U2C] if self.system.echoes else self.scenario.directions
+        return [Direction.U2C] if self._echoes else self.scenario.directions
 
     def _leaves(self) -> list[Path]:
         """Return the files that a run leaves, and may overwrite; the records of its processes first."""
-        actors = [*self.scenario.upstream_names, "clients"]
+        containers = self.scenario.container_specs
+        actors = [*(name for name in self.scenario.upstream_names if name not in containers), "clients"]
         own = [self.folder / name if self.scenario.chain else self.folder for name in self.scenario.proxy_names]
         return [
             *(self.folder / f"{name}.{kind}" for kind in ("jsonl", "log") for name in actors),
+            *(self.folder / f"{name}.log" for name in containers),
             *(folder / "sut.log" for folder in own),
             *(self.folder / name for name in ("history.jsonl", "report.html", "results.json")),
         ]
@@ -152,6 +163,7 @@ class Stack:
             topology.links,
             faults.append,
             processes=topology.processes,
+            containers=topology.containers,
             rng=random.Random(self.seed),
         )
         suffering = asyncio.create_task(nemesis.run(start))
@@ -183,7 +195,7 @@ class Stack:
             await asyncio.sleep(POLL_SECONDS)
 
     def _has_arrived(self, counts: Counts) -> bool:
-        if self.system.echoes:
+        if self._echoes:
             return counts.c2u_sent == counts.u2c_arrived
         u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived
         return counts.c2u_sent == counts.c2u_arrived and counts.u2c_sent == u2c_arrived

@@ -183,10 +183,16 @@ class GivenUrl(_Unproxied):
     def check(self, scenario: Scenario) -> None:
         """Refuse scenarios that need an upstream of ours behind the service, or certificates of ours at it."""
         without_tls(self, scenario)
-        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - {"client", "clients"}:
+        within = {"client", "clients", *scenario.containers}
+        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - within:
             raise ScenarioError(
                 f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
-                "the upstream must be of kind echo, and faults be done to clients and their link only"
+                "the upstream must be of kind echo, and faults be done to clients, their link and `containers` only"
+            )
+        if scenario.upstream.is_container:
+            raise ScenarioError(
+                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: leave "
+                "`upstream` at {kind: echo}, and name the containers behind it in `containers`"
             )
 
     async def start(

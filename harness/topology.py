@@ -1,11 +1,12 @@
-"""The topology of a run: upstreams, proxies, clients and the links between them.
+"""The topology of a run: containers, upstreams, proxies, clients and the links between them.
 
 They are started in this order, and stopped in the opposite one whatever happens.
 
     clients --> [client link] --> proxy --> [middle link] --> proxy --> [upstream link] --> upstream
                                   `------- in a chain -------'          (each of several has its own)
 
-Each box is a process of its own. A link is led through Toxiproxy where a fault is done to it, and is direct otherwise.
+Each box is a process of its own, or a container. A link is led through Toxiproxy where a fault is done to it, and is
+direct otherwise.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.certificates import Certificates, Encryption, certificates
+from harness.containers import Container, ContainerFailed
+from harness.engine import Engine, EngineError, EngineUnavailable
 from harness.faults import Process, needs_resets
 from harness.footprint import Watch
 from harness.links import Link, ToxiproxyServer
-from harness.processes import ANSWER_SECONDS, Actor, Warden
+from harness.processes import ANSWER_SECONDS, Actor, ProcessFailed, Warden
 from harness.role import Role
 from harness.scenario import Scenario
 from harness.sut import SystemUnderTest
+from harness.uninterrupted import uninterrupted
 
 
 class Counts(NamedTuple):
@@ -65,6 +69,7 @@ class Target(NamedTuple):
     upstreams: Mapping[str, Role]
     systems: Mapping[str, SystemUnderTest]
     links: Mapping[str, Link]
+    containers: Mapping[str, Container]
 
     @property
     def processes(self) -> dict[str, Process]:
@@ -83,13 +88,14 @@ class Topology:
     upstreams: Mapping[str, Role]
     systems: Mapping[str, SystemUnderTest]
     links: Mapping[str, Link]
+    containers: Mapping[str, Container]
     clock: Clock
     watch: Watch | None = None
 
     @property
     def processes(self) -> dict[str, Process]:
         """The processes that a fault may be done to, by name."""
-        target = Target("", self.upstreams, self.systems, self.links)
+        target = Target("", self.upstreams, self.systems, self.links, self.containers)
         return {**target.processes, "clients": self.clients}
 
     async def go(self) -> float:
@@ -136,35 +142,55 @@ class Topology:
 
 @contextlib.asynccontextmanager
 async def build(
-    scenario: Scenario, system: SystemUnderTest, toxiproxy: ToxiproxyServer | None, seed: int, folder: Path
+    scenario: Scenario,
+    system: SystemUnderTest,
+    toxiproxy: ToxiproxyServer | None,
+    seed: int,
+    folder: Path,
+    engine: Engine | None = None,
 ) -> AsyncIterator[Topology]:
-    """Start everything, from the upstreams to the clients, and stop it in the opposite order.
+    """Start everything, from the containers to the clients, and stop it in the opposite order.
 
     Raises:
-        ProcessFailed: a process did not start.
+        ProcessFailed: a process or a container did not start, or the container is not there.
+        EngineUnavailable: a container is needed, and there is no `engine`, or not its image.
         ToxiproxyError: a link could not be made.
 
     """
     async with AsyncExitStack() as built:
         files = built.enter_context(certificates()) if scenario.tls else None
-        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()), files)
+        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()), engine, files)
         target = await builder.target(system)
         trust = files.of_client() if files is not None and scenario.tls_client else None
         watch = await _warm_up(target.url, target.systems, target.upstreams, trust) if scenario.watches else None
         clients = await builder.clients(target.url)
-        yield Topology(scenario, clients, target.upstreams, target.systems, builder.links, builder.clock, watch)
+        yield Topology(
+            scenario,
+            clients,
+            target.upstreams,
+            target.systems,
+            builder.links,
+            target.containers,
+            builder.clock,
+            watch,
+        )
 
 
 @contextlib.asynccontextmanager
 async def build_target(
-    scenario: Scenario, system: SystemUnderTest, toxiproxy: ToxiproxyServer | None, seed: int, folder: Path
+    scenario: Scenario,
+    system: SystemUnderTest,
+    toxiproxy: ToxiproxyServer | None,
+    seed: int,
+    folder: Path,
+    engine: Engine | None = None,
 ) -> AsyncIterator[Target]:
     """Start all but the clients, and let the upstreams speak; for clients that somebody else brings.
 
     Raises what `build` raises.
     """
     async with AsyncExitStack() as built:
-        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()))
+        builder = _Builder(scenario, toxiproxy, seed, folder, built, built.enter_context(Warden()), engine)
         target = await builder.target(system)
         builder.clock.start = time.monotonic()
         for upstream in target.upstreams.values():
@@ -199,16 +225,21 @@ class _Builder:
     folder: Path
     built: AsyncExitStack
     warden: Warden
+    engine: Engine | None = None
     files: Certificates | None = None
     clock: Clock = field(default_factory=Clock)
     links: dict[str, Link] = field(default_factory=dict)
 
     async def target(self, system: SystemUnderTest) -> Target:
-        """Start everything that clients connect to, from the upstreams on."""
+        """Start everything that clients connect to, from the containers on."""
+        containers = {name: await self.container(name) for name in self.scenario.container_specs}
         upstreams: dict[str, Role] = {}
         addresses = []
         for index, name in enumerate(self.scenario.upstream_names, 1):
-            upstreams[name], address = await self.upstream(name, f"u{index}")
+            if name in containers:
+                address = containers[name].address or ""
+            else:
+                upstreams[name], address = await self.upstream(name, f"u{index}")
             addresses.append(self.link(name, address))
         systems: dict[str, SystemUnderTest] = {}
         path, scheme = "/", "ws"
@@ -220,7 +251,32 @@ class _Builder:
             addresses, path = [self.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
             scheme = url.scheme
         address = f"{scheme}://{addresses[0]}{path}"
-        return Target(address, upstreams, dict(reversed(systems.items())), self.links)
+        return Target(address, upstreams, dict(reversed(systems.items())), self.links, containers)
+
+    async def container(self, name: str) -> Container:
+        """Start a container of the scenario, or find the one that runs."""
+        engine = self.engine
+        if engine is None:
+            raise EngineUnavailable(f"container {name}: this run was given no container engine")
+        spec = self.scenario.container_specs[name]
+        port = self._reserved() if spec.chooses_port else spec.port
+        log = self.folder / f"{name}.log"
+
+        def make() -> Container:
+            if spec.image is None:
+                return Container.by_label(engine, name, spec)
+            made = Container.from_image(engine, name, spec, port)
+            # Here, and not when it has been made: whoever is cancelled then never hears of it.
+            self.built.push_async_callback(uninterrupted, lambda: made.remove(log))
+            return made
+
+        try:
+            container = await uninterrupted(make)
+            if spec.image is not None:
+                await uninterrupted(container.start)
+        except (EngineError, ContainerFailed) as failure:
+            raise ProcessFailed(str(failure)) from failure
+        return container
 
     async def upstream(self, name: str, label: str) -> tuple[Role, str]:
         """Start an upstream that is called `label` in the history; return it, and its HOST:PORT."""

@@ -1,46 +1,40 @@
-"""One Toxiproxy server: its HTTP API, and its process where it is ours.
+"""One Toxiproxy server: its HTTP API, and its life where it is ours.
 
 All requests go through `toxiproxy-python`. That library keeps the server's address on a class, so that all of
 a process talks to one server, and hands back HTTP errors other than 400, 404 and 409 as if they were answers.
 Here each server has an `APIConsumer` class of its own, with a timeout on every request, and any status but
 2xx is an error.
 
-    this process ==pipe==> /bin/sh +-- toxiproxy-server
-                                   +-- watcher: reads the pipe, and at its end stops the server
-
-The shell is there so that the server cannot outlive us: the pipe ends whatever kills this process, SIGKILL
-included. PR_SET_PDEATHSIG was the alternative; it is Linux only, fires when the *thread* that started the
-server ends, and needs Python code between fork and exec of a process that has threads.
+Where it is ours it is a process (`harness.toxiproxy_process`) or a container (`harness.toxiproxy_container`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import requests
 from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
+from harness.engine import EngineError, EngineUnavailable
+from harness.toxiproxy_container import ServerContainer
+from harness.toxiproxy_process import ServerProcess
+
 _API_SECONDS = 10.0
 """How long one request may take. Toxiproxy answers in a millisecond, unless a connection whose receiver does
 not read keeps it from exchanging a toxic."""
 
 _START_SECONDS = 20.0
-_STOP_SECONDS = 5.0
 _START_ATTEMPTS = 5
 _COMPLAINT_SECONDS = 1.0
 
@@ -49,16 +43,6 @@ _EMBEDDED = (sys.executable, "-P", "-m", "harness.toxics")
 
 _NO_PROXIES = {"http": None, "https": None, "all": None}
 """An HTTP_PROXY of the user's is not the way to a server on loopback."""
-
-_SUPERVISE = """
-exec 3<&0 </dev/null
-"$@" 3<&- & server=$!
-{ read -r _ <&3; kill "$server"; } & watcher=$!
-exec 3<&-
-wait "$server"; status=$?
-kill "$watcher" 2>/dev/null; wait "$watcher" 2>/dev/null
-exit "$status"
-"""
 
 
 class ToxiproxyError(RuntimeError):
@@ -126,6 +110,26 @@ def _reason(body: bytes) -> str:
     return text or "no reason given"
 
 
+class Started(Protocol):
+    """What a server of our own runs in."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    def launch(self, port: int) -> None:
+        """Start it, to listen for its API at this port of 127.0.0.1."""
+
+    def last_output(self) -> str:
+        """Return the last 4 KiB that the server wrote since it was launched."""
+
+    def ended(self) -> str | None:
+        """Return how it has ended, None while it runs."""
+
+    def stop(self) -> None:
+        """End it, and leave nothing of it. May be called twice."""
+
+
 class ToxiproxyServer:
     """A Toxiproxy server to make links on: a context manager.
 
@@ -134,6 +138,7 @@ class ToxiproxyServer:
             this process dies.
         url: a server that runs already (``http://HOST:PORT``): it is used, and never stopped.
         embedded: start `harness.toxics`, this package's own, instead of a binary.
+        image: run this image in a container, on the host's network; it is removed on exit, and if this process dies.
         origin: how it was found, in a few words, for `describe`.
         log: a file to which the output of a started server is appended; a temporary one if not given.
 
@@ -150,17 +155,19 @@ class ToxiproxyServer:
         binary: str | None = None,
         url: str | None = None,
         embedded: bool = False,
+        image: str | None = None,
         origin: str = "given",
         log: Path | None = None,
     ) -> None:
-        if [binary is not None, url is not None, embedded].count(True) != 1:
-            raise ValueError("ToxiproxyServer takes one of a binary, a url, and embedded")
-        self._command: tuple[str, ...] = _EMBEDDED if embedded else () if binary is None else (binary,)
+        if [binary is not None, url is not None, embedded, image is not None].count(True) != 1:
+            raise ValueError("ToxiproxyServer takes one of a binary, a url, embedded, and an image")
         self._origin = origin
-        self._log_path = log
-        self._log: IO[bytes] | None = None
-        self._log_start = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._embedded = embedded
+        self._started: Started | None = None
+        if image is not None:
+            self._started = ServerContainer(image, log)
+        elif url is None:
+            self._started = ServerProcess(_EMBEDDED if binary is None else (binary,), log)
         self._api: ToxiproxyApi | None = None if url is None else ToxiproxyApi(url)
         self._open = contextlib.ExitStack()
         self.run = secrets.token_hex(4)
@@ -180,14 +187,14 @@ class ToxiproxyServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id (and group) of the supervising shell, or None for a server that is not ours."""
-        return None if self._process is None else self._process.pid
+        """The process id (and group) of the supervising shell, or None for a server that is no process of ours."""
+        return self._started.pid if isinstance(self._started, ServerProcess) else None
 
     def describe(self) -> str:
         """Return one line for the header of a run: version, what it is, where it was found."""
-        if self._command is _EMBEDDED:
+        if self._embedded:
             return f"Toxiproxy {self.version} (embedded)"
-        where = self._command[0] if self._command else self.url
+        where = self.url if self._started is None else self._started.name
         return f"Toxiproxy {self.version} (real, {where}, {self._origin})"
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -197,8 +204,8 @@ class ToxiproxyServer:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            if self._command:
-                self._start()
+            if self._started is not None:
+                self._start(self._started)
             else:
                 self._greet_given()
             undo.pop_all()
@@ -214,7 +221,8 @@ class ToxiproxyServer:
         try:
             self._open.close()
         finally:
-            self._stop()
+            if self._started is not None:
+                self._started.stop()
 
     def _greet_given(self) -> None:
         try:
@@ -222,42 +230,24 @@ class ToxiproxyServer:
         except ToxiproxyError as failure:
             raise ToxiproxyUnavailable(f"no Toxiproxy server at {self.url} ({self._origin}): {failure}") from failure
 
-    def _start(self) -> None:
-        for _ in range(_START_ATTEMPTS):
-            with reserve_port() as reserved:
-                port = reserved.getsockname()[1]
-                if sys.platform != "linux":
-                    reserved.close()
-                self._launch(port)
-                if self._wait_until_ready():
-                    return
-            self._stop()
-        raise ToxiproxyUnavailable(f"{self._name} found no free port in {_START_ATTEMPTS} attempts")
+    def _start(self, started: Started) -> None:
+        try:
+            for _ in range(_START_ATTEMPTS):
+                with reserve_port() as reserved:
+                    port = reserved.getsockname()[1]
+                    if sys.platform != "linux":
+                        reserved.close()
+                    self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
+                    started.launch(port)
+                    if self._wait_until_ready(started):
+                        return
+                started.stop()
+        except (EngineUnavailable, EngineError) as failure:
+            raise ToxiproxyUnavailable(f"{started.name} cannot be started: {failure}") from failure
+        raise ToxiproxyUnavailable(f"{started.name} found no free port in {_START_ATTEMPTS} attempts")
 
-    @property
-    def _name(self) -> str:
-        return " ".join(self._command)
-
-    def _launch(self, port: int) -> None:
-        if self._log_path is None:
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`_stop` closes it)
-        else:
-            self._log = self._log_path.open("ab+")
-        self._log_start = os.fstat(self._log.fileno()).st_size
-        self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISE, "toxiproxy", *self._command, "-host", "127.0.0.1", "-port", str(port)],
-            env={**os.environ, "LOG_LEVEL": "debug"},
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            # The Ctrl-C of a terminal goes to its whole process group; we want to heal the links first.
-            start_new_session=True,
-        )
-
-    def _wait_until_ready(self) -> bool:
+    def _wait_until_ready(self, started: Started) -> bool:
         """Wait until the server answers; False if it could not have its port."""
-        assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         answered = None
         while True:
@@ -267,42 +257,19 @@ class ToxiproxyServer:
             # It does not exit when it cannot have its port: only its log tells. What answers then is somebody
             # else's, so an answer counts when the log shows our request, or (old servers do not log requests)
             # when there was time to complain.
-            said = self._last_output()
+            said = started.last_output()
             if "address already in use" in said:
                 return False
             if answered and (self.run in said or time.monotonic() > answered + _COMPLAINT_SECONDS):
                 return True
-            if self._process.poll() is not None:
-                problem = f"ended with status {self._process.returncode}"
-            elif time.monotonic() > deadline:
+            problem = started.ended()
+            if problem is None:
+                if time.monotonic() <= deadline:
+                    time.sleep(0.02)
+                    continue
                 problem = f"did not answer at {self.url} within {_START_SECONDS:.0f} s"
-            else:
-                time.sleep(0.02)
-                continue
-            said = self._last_output() or "(nothing)"
-            raise ToxiproxyUnavailable(f"{self._name} {problem}. It said:\n{said}")
-
-    def _last_output(self) -> str:
-        """Return the last 4 KiB that the server wrote since it was started."""
-        assert self._log is not None
-        # The server writes at the offset that it shares with us, so we must not move it.
-        descriptor = self._log.fileno()
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, 4096, max(self._log_start, size - 4096)).decode(errors="replace").strip()
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        log, self._log = self._log, None
-        if log is not None:
-            log.close()
+            said = started.last_output() or "(nothing)"
+            raise ToxiproxyUnavailable(f"{started.name} {problem}. It said:\n{said}")
 
 
 def _version(api: ToxiproxyApi, token: str) -> str:

@@ -15,8 +15,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
+from harness.toxiproxy_container import image_by
 from harness.toxiproxy_server import ToxiproxyApi, ToxiproxyServer, ToxiproxyUnavailable
 
 VERSION = "2.12.0"
@@ -27,7 +28,7 @@ _BUILD_SECONDS = 600.0
 
 
 class ToxiproxySource(NamedTuple):
-    """A Toxiproxy that can be had: exactly one of `url`, `binary` and `embedded` is set."""
+    """A Toxiproxy that can be had: exactly one of `url`, `binary`, `image` and `embedded` is set."""
 
     origin: str
     """How it was found, in a few words."""
@@ -35,21 +36,25 @@ class ToxiproxySource(NamedTuple):
     """A server that runs already."""
     binary: str | None = None
     """The path of a `toxiproxy-server` to start."""
+    image: str | None = None
+    """The name of an image to run in a container."""
     embedded: bool = False
     """The one that is part of this package."""
 
     def server(self, log: Path | None = None) -> ToxiproxyServer:
         """Return the server, not yet started: a context manager. `log` is a file for the output of a
         started one."""
-        return ToxiproxyServer(url=self.url, binary=self.binary, embedded=self.embedded, origin=self.origin, log=log)
+        return ToxiproxyServer(
+            url=self.url, binary=self.binary, image=self.image, embedded=self.embedded, origin=self.origin, log=log
+        )
 
 
 def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None = None) -> ToxiproxySource:
     """Find a Toxiproxy, in the order of DESIGN.md; build one with Go where that is the only way.
 
     Args:
-        option: what the user asked for: a URL, the path of a binary, ``docker`` or ``embedded``; None to
-            search.
+        option: what the user asked for: a URL, the path of a binary, ``docker``, ``docker:IMAGE`` or ``embedded``;
+            None to search.
         environ: the environment to search by, `os.environ` if not given.
 
     Raises:
@@ -74,31 +79,19 @@ def cached_binary(environ: Mapping[str, str]) -> Path:
 
 
 def _asked_for(wanted: str, by: str, environ: Mapping[str, str]) -> ToxiproxySource:
-    if wanted in _NAMED:
-        return _NAMED[wanted]()
+    if wanted == "embedded":
+        return ToxiproxySource(f"from {by}", embedded=True)
+    if wanted == "docker" or wanted.startswith("docker:"):
+        return ToxiproxySource(f"from {by}", image=wanted.partition(":")[2] or image_by(environ))
     if "://" in wanted:
         return ToxiproxySource(f"from {by}", url=ToxiproxyApi(wanted).url)
     path = shutil.which(str(Path(wanted).expanduser()), path=environ.get("PATH", ""))
     if path is None:
         raise ToxiproxyUnavailable(
             f"{by} names {wanted!r}, which is no program that can be run: "
-            f"give a URL (http://HOST:PORT), the path of a toxiproxy-server, or one of {', '.join(_NAMED)}"
+            "give a URL (http://HOST:PORT), the path of a toxiproxy-server, docker, docker:IMAGE, or embedded"
         )
     return ToxiproxySource(f"from {by}", binary=str(Path(path).absolute()))
-
-
-def _docker() -> NoReturn:
-    raise ToxiproxyUnavailable(
-        "Toxiproxy in docker is not supported yet: start the container yourself, on the host's network, "
-        "and give its URL, http://HOST:PORT"
-    )
-
-
-def _embedded() -> ToxiproxySource:
-    return ToxiproxySource("from --toxiproxy", embedded=True)
-
-
-_NAMED: dict[str, Callable[[], ToxiproxySource]] = {"docker": _docker, "embedded": _embedded}
 
 
 def _from_environment(environ: Mapping[str, str]) -> ToxiproxySource | str:
@@ -147,7 +140,8 @@ def _build(go: str, binary: Path, environ: Mapping[str, str]) -> str | None:
         try:
             done = subprocess.run(
                 [*command, f"{_MODULE}/cmd/server@v{VERSION}"],
-                env={**environ, "GOBIN": folder},
+                # Static, as the released ones are: a binary that needs no libc is of use in any container too.
+                env={**environ, "GOBIN": folder, "CGO_ENABLED": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

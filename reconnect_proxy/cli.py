@@ -1,9 +1,9 @@
-"""`reconnect-proxy serve`: the proxy as a program, from its options to its exit code.
+"""`reconnect-proxy serve`: the proxy as a program, from its options to its exit code. `ready` asks one that runs.
 
 | exit code | when |
 | --- | --- |
-| 0 | told to stop (SIGTERM, SIGINT), and stopped |
-| 1 | it cannot listen, for instance because the port is in use |
+| 0 | told to stop (SIGTERM, SIGINT), and stopped; `ready`: it is ready |
+| 1 | it cannot listen, for instance because the port is in use; `ready`: it is not |
 | 2 | an option, a variable or the file is wrong |
 
 Whatever goes wrong is said in one line on stderr.
@@ -33,6 +33,7 @@ from .instruments import Instruments
 from .listening import CannotServe, listening_on
 from .logs import logger, start_logging
 from .proxy import Proxy
+from .readiness import why_not_ready
 from .serving import (
     STOP_SIGNALS,
     Signals,
@@ -186,6 +187,22 @@ serve_command = click.Command(
     "outranks a variable, and a variable the file.",
 )
 commands.add_command(serve_command)
+
+
+@commands.command()
+@click.option("--admin", metavar="HOST:PORT", help="Its admin listener.  [default: RECONNECT_PROXY_ADMIN]")
+@click.option("--config", metavar="FILE", help="The TOML file that it was started with.")
+def ready(admin: str | None, config: str | None) -> int:
+    """Ask a running proxy for /readyz: exit with 0 if it is ready, with 1 and the reason if not.
+
+    Its admin listener is found as `serve` finds it: by the flag, the variable or the file.
+    """
+    # The upstream may have been given to `serve` only, and is nothing to us.
+    settings = configure(config, admin=admin, upstream=["ws://127.0.0.1:1"])
+    if settings.admin is None:
+        raise ConfigError("no admin listener to ask: give --admin HOST:PORT, or RECONNECT_PROXY_ADMIN")
+    reason = why_not_ready(settings.admin)
+    return 0 if reason is None else _complain(f"not ready: {reason}", 1)
 
 
 async def serve(config: Config) -> int:

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.actor import converse, run, say
+from harness.engine import Engine, EngineError, EngineUnavailable
 from harness.links import ToxiproxyError, find_toxiproxy
 from harness.nemesis import FaultRecord, Nemesis
 from harness.processes import ProcessFailed
-from harness.scenario import ClientsSpec, Scenario, ScenarioError, UpstreamSpec, find, load
+from harness.scenario import ClientsSpec, Scenario, ScenarioError, find, load
 from harness.sut import GivenUrl, SystemUnderTest, system_under_test
 from harness.topology import Target, build_target
+from harness.upstream_spec import UpstreamSpec
 from harness.workload import Workload
 
 #: A user that leaves in good order does not come back to its session.
@@ -78,10 +80,12 @@ def _check(chosen: Scenario, url: str | None) -> None:
         raise ScenarioError(f"scenario {chosen.name} does faults to its clients' process; here the users are locust's")
     if chosen.upstream.gate is not None:
         raise ScenarioError(f"scenario {chosen.name} needs an upstream with a gate; that of a load run has none")
-    if url is not None and targets != {"client"}:
+    if chosen.upstream.is_container:
+        raise ScenarioError(f"scenario {chosen.name} has its upstream in a container; that of a load run is ours")
+    if url is not None and not targets <= {"client", *chosen.containers}:
         raise ScenarioError(
             f"scenario {chosen.name} does faults to {', '.join(sorted(targets))}; with --host only the link of the "
-            "users, client, can be harmed. Leave --host out, and --sut says what is started instead"
+            "users, client, and `containers` can be harmed. Leave --host out, and --sut says what is started instead"
         )
 
 
@@ -123,7 +127,14 @@ class Timeline:
 
     def _nemesis(self) -> Nemesis:
         target = self._target
-        return Nemesis(self._scenario.faults, target.links, _say_fault, processes=target.processes, rng=self._rng)
+        return Nemesis(
+            self._scenario.faults,
+            target.links,
+            _say_fault,
+            processes=target.processes,
+            containers=target.containers,
+            rng=self._rng,
+        )
 
 
 def _say_fault(fault: FaultRecord) -> None:
@@ -147,13 +158,14 @@ async def play(spec: dict[str, Any]) -> None:
             toxiproxy = None
             if scenario.links:
                 toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
-            async with build_target(scenario, system, toxiproxy, spec["seed"], Path(folder)) as target:
+            engine = opened.enter_context(Engine()) if scenario.container_specs else None
+            async with build_target(scenario, system, toxiproxy, spec["seed"], Path(folder), engine) as target:
                 named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
                 say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
                 await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))
     except ScenarioError as error:
         say({"error": str(error), "code": 2})
-    except (ToxiproxyError, ProcessFailed) as error:
+    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError) as error:
         say({"error": str(error), "code": 1})
 
 

@@ -77,7 +77,7 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
             "mine.yaml: upstream.kind: there is no kind of upstream 'awre'; did you mean aware?",
         ),
         ({"upstream__pusch": 1}, "mine.yaml: upstream: there is no key 'pusch'; did you mean push?"),
-        ({"upstream": "aware"}, "mine.yaml: upstream: 'aware' is not a mapping of kind, "),
+        ({"upstream": "aware"}, "mine.yaml: upstream: 'aware' is not a mapping of image, "),
         ({"upstream": {"kind": "push"}}, "mine.yaml: upstream: an upstream of kind push needs `push`"),
         ({"clients__count": 0}, "mine.yaml: clients.count: 0 will not do"),
         ({"clients__kind": "smart"}, "mine.yaml: clients.kind: there is no kind of client 'smart'; There are plain, "),

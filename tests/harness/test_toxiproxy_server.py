@@ -16,7 +16,7 @@ import psutil
 import pytest
 from toxiproxy.api import APIConsumer
 
-from harness import toxiproxy_server
+from harness import toxiproxy_process, toxiproxy_server
 from harness.links import Link, ToxiproxyServer, ToxiproxyUnavailable
 from tests.harness.wires import eventually, exchange, kill, source_or_skip, startable_or_skip, wires_on
 
@@ -228,7 +228,7 @@ def test_an_http_proxy_of_the_users_is_not_used(server: ToxiproxyServer, monkeyp
 
 def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is stopped (SIGSTOP) does not react to SIGTERM and is ended all the same."""
-    monkeypatch.setattr(toxiproxy_server, "_STOP_SECONDS", 0.3)
+    monkeypatch.setattr(toxiproxy_process, "_STOP_SECONDS", 0.3)
     with startable_or_skip().server() as server:
         processes = family(server.pid)
         for process in processes[1:]:

@@ -51,14 +51,24 @@ def test_an_option_that_is_a_path_is_that_binary(environ: dict[str, str], tmp_pa
 
 def test_an_option_that_is_no_program_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     """A path at which there is nothing to run is an error that names it and what is allowed."""
-    with pytest.raises(ToxiproxyUnavailable, match=r"--toxiproxy names '.*/none'.* docker, embedded"):
+    with pytest.raises(ToxiproxyUnavailable, match=r"--toxiproxy names '.*/none'.* docker, docker:IMAGE, or embedded"):
         find_toxiproxy(str(tmp_path / "none"), environ)
 
 
-def test_a_kind_that_is_not_there_yet_says_so(environ: dict[str, str]) -> None:
-    """What will come later is refused with what to do instead."""
-    with pytest.raises(ToxiproxyUnavailable, match=r"docker.* yet: "):
-        find_toxiproxy("docker", environ)
+@pytest.mark.parametrize(
+    ("option", "variable", "image"),
+    [
+        ("docker", None, "ghcr.io/shopify/toxiproxy:2.12.0"),
+        ("docker", "mine:1", "mine:1"),
+        ("docker:localhost:5000/toxiproxy:2", "mine:1", "localhost:5000/toxiproxy:2"),
+    ],
+)
+def test_the_image_of_a_container_can_be_named(
+    environ: dict[str, str], option: str, variable: str | None, image: str
+) -> None:
+    """``docker`` is the released image, unless TOXIPROXY_IMAGE or the option itself names another."""
+    environ |= {} if variable is None else {"TOXIPROXY_IMAGE": variable}
+    assert find_toxiproxy(option, environ) == ToxiproxySource("from --toxiproxy", image=image)
 
 
 def test_the_embedded_one_can_be_asked_for(environ: dict[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""The containers of a run: started from an image or found by a label, harmed, put back or removed.
+
+A container that is on the host's network listens on loopback, at a port that it was told; one on another network has an
+address there, which programs on a Linux host can reach. All calls block until the engine has confirmed; a container is
+started when it listens.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.container_spec import HOST, ContainerSpec
+from harness.engine import Engine, EngineError, refusals
+from harness.harm import FaultError
+
+#: How long a container may take to listen, and to die of SIGKILL, in seconds.
+START_SECONDS = 30.0
+_KILL_SECONDS = 10
+
+#: How long a container may take to end when it is told to: the same as `docker stop` gives it.
+STOP_SECONDS = 10
+
+_POLL_SECONDS = 0.02
+
+
+class ContainerFailed(FaultError):
+    """A container did not start or does not listen. The message ends with its last lines of output."""
+
+
+class Container:
+    """One container. Make it with `from_image` or `by_label`.
+
+    Args:
+        engine: where it is.
+        name: what the scenario calls it.
+        handle: what the docker SDK calls it.
+        port: where it listens, in the container; None where nobody needs it to.
+        ours: whether it was made for this run, and is removed with it.
+
+    Attributes:
+        address: HOST:PORT where it can be reached from this machine; None without `port`, or when it is not started.
+
+    """
+
+    def __init__(self, engine: Engine, name: str, handle: Any, *, port: int | None, ours: bool) -> None:
+        self.name = name
+        self.address: str | None = None
+        self._engine = engine
+        self._handle = handle
+        self._port = port
+        self._ours = ours
+        # The networks that a fault has taken it off, with what it was there.
+        self._off: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def from_image(cls, engine: Engine, name: str, spec: ContainerSpec, port: int | None) -> Container:
+        """Make a container of an image, not started yet, that is to listen at `port`.
+
+        Raises:
+            EngineUnavailable: there is no such image.
+            EngineError: the engine does not want it.
+
+        """
+        assert spec.image is not None
+        if spec.network != HOST:
+            engine.network(spec.network)
+        handle = engine.create(
+            spec.image, name=f"reconnect-{name}-{engine.run}", network=spec.network, **spec.settings(port)
+        )
+        return cls(engine, name, handle, port=port, ours=True)
+
+    @classmethod
+    def by_label(cls, engine: Engine, name: str, spec: ContainerSpec) -> Container:
+        """Find the one container that runs and carries the label of `spec`.
+
+        Raises:
+            EngineError: there is none, or there are several.
+
+        """
+        assert spec.label is not None
+        found = engine.labelled(spec.label)
+        if len(found) != 1:
+            there = ", ".join(container.name for container in found) or "none"
+            raise EngineError(
+                f"container {name}: exactly one that runs must carry the label {spec.label}; there is {there}"
+            )
+        container = cls(engine, name, found[0], port=spec.port, ours=False)
+        container.address = container._find_address()
+        return container
+
+    def start(self) -> None:
+        """Start it, and wait until it listens where it is to.
+
+        Raises:
+            ContainerFailed: it ends, or does not listen in time.
+
+        """
+        with self._refusals("start"):
+            self._handle.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._listens():
+            state = self._state()
+            if not state["Running"]:
+                raise ContainerFailed(self._complaint(f"ended with status {state['ExitCode']}"))
+            if time.monotonic() > deadline:
+                raise ContainerFailed(self._complaint(f"does not listen at {self.address} after {START_SECONDS:g} s"))
+            time.sleep(_POLL_SECONDS)
+
+    def kill(self) -> None:
+        """Send it SIGKILL, and wait until it has ended."""
+        self._must_run()
+        with self._refusals("kill"):
+            self._handle.kill()
+            self._handle.wait(timeout=_KILL_SECONDS)
+
+    def stop(self) -> None:
+        """Tell it to end, and wait until it has; it is killed after `STOP_SECONDS`."""
+        self._must_run()
+        with self._refusals("stop"):
+            self._handle.stop(timeout=STOP_SECONDS)
+
+    def pause(self) -> None:
+        """Freeze its processes."""
+        with self._refusals("pause"):
+            self._handle.pause()
+
+    def unpause(self) -> None:
+        """Let its processes go on."""
+        with self._refusals("unpause"):
+            self._handle.unpause()
+
+    def disconnect(self, network: str | None) -> None:
+        """Take it off a network; off the only one that it is on, if none is named."""
+        on = self._networks()
+        if network is None:
+            if len(on) != 1:
+                raise FaultError(f"container {self.name} is on {', '.join(on) or 'no network'}: name one as `network`")
+            (network,) = on
+        if network == HOST or network not in on:
+            there = ", ".join(on) or "none"
+            problem = "of the host itself" if network == HOST else f"called {network}; there is {there}"
+            raise FaultError(f"container {self.name} cannot be taken off a network {problem}")
+        with self._refusals(f"take off the network {network}"):
+            self._engine.network(network).disconnect(self._handle)
+        self._off[network] = on[network]
+
+    def connect(self, network: str | None) -> None:
+        """Put it on a network; on the one that a fault has taken it off, if none is named.
+
+        Where it was on that network before it gets the same names and address there.
+        """
+        if network is None:
+            if len(self._off) != 1:
+                raise FaultError(
+                    f"container {self.name} was taken off {len(self._off)} networks: name one as `network`"
+                )
+            (network,) = self._off
+        with self._refusals(f"put on the network {network}"):
+            self._engine.network(network).connect(self._handle, **_as_before(self._off.get(network), self._handle))
+        was = self._off.pop(network, None)
+        if was is not None and self._port is not None and self._find_address() != self.address:
+            raise FaultError(
+                f"container {self.name} has got another address on the network {network}, where it was {self.address}: "
+                "give the network a subnet of its own (`docker network create --subnet`), and it keeps its address"
+            )
+
+    def put_back(self) -> None:
+        """Undo what has no end of its own: unpause, connect; one that is not ours runs again if it did at first."""
+        state = self._state()
+        if state["Paused"]:
+            self.unpause()
+        for network in list(self._off):
+            self.connect(network)
+        if not self._ours and not state["Running"]:
+            self.start()
+
+    def remove(self, log: Path | None = None) -> None:
+        """Remove it, if it is ours. What it has said goes to the file `log`."""
+        if self._ours:
+            if log is not None:
+                with self._refusals("ask for the output of"):
+                    log.write_bytes(self._handle.logs())
+            with self._refusals("remove"):
+                self._handle.remove(force=True, v=True)
+
+    def _listens(self) -> bool:
+        if self._port is None:
+            return bool(self._state()["Running"])
+        self.address = self._find_address()
+        if self.address is None:
+            return False
+        host, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+    def _find_address(self) -> str | None:
+        """Return where it can be reached: on loopback, at a port of the host that leads to it, or on its network."""
+        networks = self._networks()
+        if self._port is None:
+            return None
+        if HOST in networks:
+            return f"127.0.0.1:{self._port}"
+        for published in self._handle.attrs["NetworkSettings"]["Ports"].get(f"{self._port}/tcp") or []:
+            host = published["HostIp"]
+            return f"{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{published['HostPort']}"
+        addresses = [network["IPAddress"] for network in networks.values() if network["IPAddress"]]
+        return f"{addresses[0]}:{self._port}" if addresses else None
+
+    def _networks(self) -> dict[str, dict[str, Any]]:
+        self._state()
+        return dict(self._handle.attrs["NetworkSettings"]["Networks"])
+
+    def _state(self) -> dict[str, Any]:
+        with self._refusals("ask for the state of"):
+            self._handle.reload()
+        state: dict[str, Any] = self._handle.attrs["State"]
+        return state
+
+    def _must_run(self) -> None:
+        state = self._state()
+        if not state["Running"]:
+            raise FaultError(f"container {self.name} has ended already, with {state['ExitCode']}")
+
+    def _complaint(self, what: str) -> str:
+        with self._refusals("ask for the output of"):
+            lines = self._handle.logs(tail=15).decode(errors="replace").splitlines()
+        said = "\n".join(f"    {line}" for line in lines) or "    (it said nothing)"
+        return f"container {self.name} {what}. Its last lines of output:\n{said}"
+
+    def _refusals(self, verb: str) -> Any:
+        return refusals(f"to {verb} the container {self.name}")
+
+
+def _as_before(was: dict[str, Any] | None, handle: Any) -> dict[str, Any]:
+    """Return how a container is to be put on a network on which it `was`: the engine would forget its names there."""
+    if was is None:
+        return {}
+    aliases = [alias for alias in was.get("Aliases") or [] if not handle.id.startswith(alias)]
+    fixed = (was.get("IPAMConfig") or {}).get("IPv4Address")
+    return {"aliases": aliases or None, "links": was.get("Links"), "ipv4_address": fixed}

@@ -1,0 +1,182 @@
+"""The containers of a run: what each fault does to one, and that it is put back or removed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness.container_spec import ContainerSpec
+from harness.containers import Container, ContainerFailed
+from harness.engine import Engine, EngineError
+from harness.harm import FaultError
+from harness.toxiproxy_server import reserve_port
+
+ECHO = ["reconnect-harness", "upstream"]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port of loopback that is kept free for whoever is told it."""
+    with reserve_port() as reserved:
+        yield reserved.getsockname()[1]
+
+
+def started(engine: Engine, image: str, port: int | None, **said: Any) -> Container:
+    """Return a container that listens."""
+    spec = ContainerSpec.model_validate({"image": image, "command": ECHO, **said})
+    container = Container.from_image(engine, "boxed", spec, port)
+    container.start()
+    return container
+
+
+def by_label(engine: Engine, label: str, port: int | None = None) -> Container:
+    """Return the container that carries a label."""
+    return Container.by_label(engine, "theirs", ContainerSpec.model_validate({"label": label, "port": port}))
+
+
+def answers(container: Container) -> bool:
+    """Whether a request at its address is answered within a second: a frozen one still accepts connections."""
+    assert container.address is not None
+    host, _, port = container.address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1.0) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: boxed\r\n\r\n")
+            return connection.recv(1) != b""
+    except (TimeoutError, ConnectionError, OSError):
+        return False
+
+
+def status(container: Container) -> str:
+    """Return what the engine says of it."""
+    container._state()
+    return str(container._handle.status)
+
+
+def test_it_listens_when_it_is_started_and_is_gone_when_it_is_removed(
+    engine: Engine, harness_image: str, port: int
+) -> None:
+    """On the host's network, at the port that it was told."""
+    container = started(engine, harness_image, port)
+    assert container.address == f"127.0.0.1:{port}"
+    assert answers(container)
+    container.remove()
+    assert not answers(container)
+
+
+def test_a_killed_one_is_gone_until_it_is_started(engine: Engine, harness_image: str, port: int) -> None:
+    """It is at the same address when it is back; killing it twice is an error."""
+    container = started(engine, harness_image, port)
+    container.kill()
+    assert not answers(container)
+    with pytest.raises(FaultError, match="container boxed has ended already, with 137"):
+        container.kill()
+    container.start()
+    assert answers(container)
+
+
+def test_a_stopped_one_has_ended_in_good_order(engine: Engine, harness_image: str, port: int) -> None:
+    """SIGTERM, and not SIGKILL, ends it."""
+    container = started(engine, harness_image, port)
+    container.stop()
+    assert container._state()["ExitCode"] == 0
+    container.start()
+    assert answers(container)
+
+
+def test_a_paused_one_is_silent_and_goes_on(engine: Engine, harness_image: str, port: int) -> None:
+    """Its kernel accepts, and its processes say nothing, until it is unpaused."""
+    container = started(engine, harness_image, port)
+    container.pause()
+    assert not answers(container)
+    container.unpause()
+    assert answers(container)
+
+
+def test_a_paused_one_can_be_killed(engine: Engine, harness_image: str, port: int) -> None:
+    """A fault may end what another one holds."""
+    container = started(engine, harness_image, port)
+    container.pause()
+    container.kill()
+    assert status(container) == "exited"
+    container.start()
+    assert answers(container)
+
+
+def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine: Engine, harness_image: str) -> None:
+    """Off its only network nobody reaches it; connected again it is where it was, under its names there."""
+    network = f"reconnect-test-{engine.run}"
+    said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": network}
+    container = started(engine, harness_image, 9200, **said)
+    before = container.address
+    assert before is not None
+    assert not before.startswith("127.")
+    assert answers(container)
+    container.disconnect(None)
+    assert not answers(container)
+    container.connect(None)
+    assert container.address == before
+    assert answers(container)
+
+
+def test_a_network_that_it_is_not_on_cannot_be_cut(engine: Engine, harness_image: str, port: int) -> None:
+    """The error names those that there are; the host's network is none that can be left."""
+    container = started(engine, harness_image, port)
+    with pytest.raises(FaultError, match="cannot be taken off a network of the host itself"):
+        container.disconnect(None)
+    with pytest.raises(FaultError, match="taken off a network called lab; there is host"):
+        container.disconnect("lab")
+    with pytest.raises(FaultError, match="was taken off 0 networks: name one"):
+        container.connect(None)
+
+
+def test_one_that_ends_at_once_shows_what_it_said(engine: Engine, harness_image: str, port: int) -> None:
+    """The error has its status and its last lines."""
+    with pytest.raises(ContainerFailed, match=r"container boxed ended with status 2\. .*\n(.*\n)*.*No such option"):
+        started(engine, harness_image, port, command=[*ECHO, "--no-such"])
+
+
+def test_one_of_somebody_else_is_found_by_its_label(engine: Engine, harness_image: str, port: int) -> None:
+    """It is used where it is, and neither removed nor, when the run is over, left harmed."""
+    ours = started(engine, harness_image, port)
+    theirs = by_label(engine, f"reconnect-harness.run={engine.run}", port)
+    assert theirs.address == ours.address
+    theirs.pause()
+    theirs.put_back()
+    assert answers(theirs)
+    theirs.kill()
+    theirs.put_back()
+    assert answers(theirs)
+    theirs.remove()
+    assert answers(theirs)
+
+
+def test_one_of_ours_that_was_killed_for_good_stays_dead(engine: Engine, harness_image: str, port: int) -> None:
+    """A fault without an end is not undone, but for a pause, in which nothing could be removed in good order."""
+    container = started(engine, harness_image, port)
+    container.pause()
+    container.put_back()
+    assert status(container) == "running"
+    container.kill()
+    container.put_back()
+    assert status(container) == "exited"
+
+
+def test_a_label_must_name_one_container(engine: Engine, harness_image: str) -> None:
+    """None, and several, are errors that say which there are."""
+    label = f"reconnect-harness.run={engine.run}"
+    with pytest.raises(EngineError, match=f"container theirs: exactly one .* label {label}; there is none"):
+        by_label(engine, label)
+    for name in ("one", "two"):
+        engine.create(harness_image, command=["sleep", "1000"], name=f"{name}-{engine.run}").start()
+    with pytest.raises(EngineError, match=r"there is (one|two)-\w+, (one|two)-"):
+        by_label(engine, label)
+
+
+def test_one_without_a_port_is_started_when_it_runs(engine: Engine, harness_image: str) -> None:
+    """A worker that listens nowhere is not waited for at any address."""
+    container = started(engine, harness_image, None, command=["sleep", "1000"])
+    assert container.address is None
+    assert status(container) == "running"
