@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.actor import background
-from harness.history import Recorder
+from harness.history import Witness
 from harness.message import Direction, decode
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Speaker, Workload
@@ -56,6 +56,8 @@ class Session:
     """One session: what it owes its peer, and how much it has received."""
 
     def __init__(self, speaker: Speaker, load: Workload, upstream: AwareUpstream) -> None:
+        # What it can be resumed by, once it has been claimed.
+        self.key = ""
         self.speaker = speaker
         self.received = 0
         self.ended = False
@@ -92,6 +94,8 @@ class Session:
             raise Refused(HTTPStatus.CONFLICT, "count", detail)
         self._confirm(count)
         self._cursor = count
+        # Its handshake may still fail, and then it never serves.
+        self._await_resume(connection)
 
     async def serve(self, connection: UpstreamConnection) -> None:
         """Carry the session on a connection that has claimed it, until the connection ends."""
@@ -117,11 +121,23 @@ class Session:
             self._link = None
             if connection.close_code not in _RESUMABLE:
                 self.end()
+            self._await_resume(connection)
             self._drained.set()
+
+    def _await_resume(self, last: ServerConnection) -> None:
+        """End the session in time if `last`, which has no link or will have lost it, is the last one to claim it."""
+
+        def abandon() -> None:
+            if self.claimed_by is last and self._link is None:
+                self.end()
+
+        if self._upstream.keep is not None and not self.ended:
+            asyncio.get_running_loop().call_later(self._upstream.keep, abandon)
 
     def end(self) -> None:
         """End the session: nothing is pushed any more, and it cannot be resumed."""
         self.ended = True
+        self._upstream.forget(self)
         if self._pushing is not None:
             self._pushing.cancel()
 
@@ -195,16 +211,19 @@ class AwareUpstream:
     """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them exactly once.
 
     A peer that does not say `X-Reconnect-Received` is not aware: it gets a session that ends with its connection.
-    The arguments are those of `RecordUpstream`.
+    The arguments are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None
+    for as long as the upstream is there.
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Recorder, seed: str) -> None:
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
         self.name = name
         self.recorder = recorder
+        self.keep = keep
         self.is_quiet = False
         self._load = load
         self._seed = seed
-        self._all: list[Session] = []
+        self._all: set[Session] = set()
+        self._begun = 0
         # Those that may be resumed, by id.
         self._sessions: dict[str, Session] = {}
         # Which session a connection has claimed in its handshake, and the id to tell its peer.
@@ -217,8 +236,14 @@ class AwareUpstream:
 
     async def close(self) -> None:
         """End all sessions."""
-        for session in self._all:
+        for session in list(self._all):
             session.end()
+
+    def forget(self, session: Session) -> None:
+        """Keep nothing of a session that has ended."""
+        self._all.discard(session)
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
 
     def took(self, session: Session, message: str | bytes) -> None:
         """Record a message that arrived."""
@@ -249,6 +274,7 @@ class AwareUpstream:
             if reconnect_id is not None and connection_id is None:
                 raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
             session = self._begin(named)
+            session.key = key
             if received is not None:
                 self._sessions[key] = session
         await session.claim(connection, int(received or 0))
@@ -277,12 +303,14 @@ class AwareUpstream:
     def _begin(self, named: str | None) -> Session:
         """Begin a session, under an id if its peer has named one."""
         # Streams of before this process took over are over.
-        stream = f"{self.name}.{len(self.recorder.said) + len(self._all) + 1}"
+        stream = f"{self.name}.{len(self.recorder.said) + self._begun + 1}"
         return self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
 
     def _opened(self, speaker: Speaker) -> Session:
-        self._all.append(Session(speaker, self._load, self))
-        return self._all[-1]
+        self._begun += 1
+        session = Session(speaker, self._load, self)
+        self._all.add(session)
+        return session
 
 
 class AwareEchoUpstream(AwareUpstream):
@@ -292,7 +320,7 @@ class AwareEchoUpstream(AwareUpstream):
     where the last one stopped: what was lost between shows as a gap.
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Recorder, seed: str) -> None:
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str) -> None:
         super().__init__(name, load, recorder, seed)
         # The latest session of each id.
         self._latest: dict[str, Session] = {}
@@ -309,7 +337,7 @@ class AwareEchoUpstream(AwareUpstream):
             before.end()
             session = self._opened(before.speaker)
         else:
-            stream = f"{self.name}-{self._life}.{len(self._all) + 1}"
+            stream = f"{self.name}-{self._life}.{self._begun + 1}"
             session = self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
         if named is not None:
             self._latest[named] = session

@@ -1,10 +1,10 @@
-"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, measure, make reports again.
+"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, measure, soak, report again.
 
 | exit code | when |
 | --- | --- |
 | 0 | every scenario is valid; `compare`: all were run, whatever came of it; `fuzz`: nothing was found |
 | 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run; `fuzz`: one was found |
-| | `bench --check`: a budget is exceeded, or could not be measured |
+| | `bench --check`: a budget is exceeded, or could not be measured; `soak`: as one scenario |
 | 2 | what was asked for is not there, or is wrong |
 """
 
@@ -35,6 +35,7 @@ from harness.processes import ProcessFailed
 from harness.report import accusation, proven
 from harness.report_html import ReportError
 from harness.scenario import ScenarioError
+from harness.soak.cli import soak
 from harness.stack import Run
 from harness.toxics.__main__ import main as serve_toxiproxy
 from reconnect_proxy.units import parse_duration
@@ -266,6 +267,7 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> in
 commands.add_command(serve_toxiproxy, "toxiproxy")
 commands.add_command(bench)
 commands.add_command(upstream)
+commands.add_command(soak)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from harness.actor import background
-from harness.history import Recorder
+from harness.history import Witness
 from harness.message import Direction, decode
 from harness.promise import PromisingClient
 from harness.workload import Speaker, Workload
@@ -77,7 +77,7 @@ class PlainClient:
         name: str,
         url: str,
         load: Workload,
-        recorder: Recorder,
+        recorder: Witness,
         seed: str,
         *,
         ping: float | None = None,

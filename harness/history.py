@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from harness.footprint import Footprint
 from harness.message import Direction, Kind, Reading
@@ -70,6 +70,29 @@ class LinkEvent(NamedTuple):
     asked: bool
     code: int | None = None
     reason: str = ""
+
+
+class Witness(Protocol):
+    """What an end tells of all that it sees: to a `Recorder`, or where a run has no end to `harness.soak.ledger`."""
+
+    @property
+    def said(self) -> Mapping[str, int]:
+        """For each stream that was sent before this process was there, the number of its last message."""
+
+    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note of a message that is about to be sent."""
+
+    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note that the socket did not take a message that was told of as sent."""
+
+    def received(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note of a message that arrived. `direction` is the way it came, whatever it says itself."""
+
+    def arrived(self, name: str) -> int:
+        """Return how many messages, repeats left out, arrived at one client or upstream."""
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Take note that a link came or went; the arguments are those of `LinkEvent`."""
 
 
 class Recorder:

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.actor import background
-from harness.history import Recorder
+from harness.history import Witness
 from harness.message import Direction, decode
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Speaker, Workload
@@ -33,7 +33,7 @@ class RecordUpstream:
 
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Recorder, seed: str) -> None:
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str) -> None:
         self.name = name
         self.recorder = recorder
         self._load = load

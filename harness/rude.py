@@ -27,7 +27,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from harness.actor import background
-from harness.history import Recorder
+from harness.history import Witness
 from harness.upstream_connection import UpstreamConnection
 
 
@@ -65,7 +65,7 @@ class Rudeness:
 
     """
 
-    def __init__(self, manners: Manners, name: str, recorder: Recorder, begun: asyncio.Event) -> None:
+    def __init__(self, manners: Manners, name: str, recorder: Witness, begun: asyncio.Event) -> None:
         self._manners = manners
         self._name = name
         self._recorder = recorder

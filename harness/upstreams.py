@@ -164,7 +164,8 @@ async def play(spec: dict[str, Any]) -> None:
 
     try:
         async with AsyncExitStack() as running:
-            port = running.enter_context(socket.socket())
+            # Told to be TCP: asyncio sets TCP_NODELAY on what it accepts only where the protocol is named.
+            port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
                 # Whoever has started this process keeps the port, so that it is ours again after a restart.
                 port.setsockopt(socket.SOL_SOCKET, option, 1)

@@ -68,7 +68,8 @@ async def listen_on(address: str) -> socket.socket:
         raise AddressError(f"listen tcp: {failure}") from None
     host, port = split_address(resolved)
     family = socket.AF_INET6 if ":" in host or (not host and socket.has_dualstack_ipv6()) else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Told to be TCP: asyncio sets TCP_NODELAY on what it accepts only where the protocol is named.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if not host and family is socket.AF_INET6:

@@ -76,9 +76,9 @@ def _serve(upstream: AwareUpstream) -> Callable[[ServerConnection], Awaitable[No
 
 
 @asynccontextmanager
-async def _serving(folder: Path, rate: float) -> AsyncIterator[Server]:
+async def _serving(folder: Path, rate: float, keep: float | None = None) -> AsyncIterator[Server]:
     recorder = Recorder(folder / "history", End.UPSTREAM)
-    upstream = AwareUpstream("u1", Workload(rate, 40, 40), recorder, "1")
+    upstream = AwareUpstream("u1", Workload(rate, 40, 40), recorder, "1", keep=keep)
     async with serve(
         _serve(upstream),
         "127.0.0.1",
@@ -293,3 +293,14 @@ async def test_random_cuts_lose_and_repeat_nothing(pushing: Server) -> None:
         headers = {"X-Reconnect-Id": ID, "X-Reconnect-Received": str(len(seen))}
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) > 500
+
+
+async def test_a_session_is_kept_for_as_long_as_it_is_told(tmp_path: Path) -> None:
+    """Without a link for longer than that it is forgotten, and its id with it."""
+    async with _serving(tmp_path, 0, keep=0.05) as server:
+        upstream = server.upstream
+        await _lose(await server.dial(FIRST))
+        async with asyncio.timeout(30):
+            while upstream._sessions:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(0.01)
+        assert await server.refusal({"X-Reconnect-Id": ID, "X-Reconnect-Received": "0"}) == 410

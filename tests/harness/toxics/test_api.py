@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.toxics.address import listen_on
 from harness.toxiproxy_server import ToxiproxyServer, reserve_port
 from tests.harness.toxics.client import Client
 
@@ -534,3 +535,10 @@ def test_a_port_that_somebody_holds_without_listening_can_be_had(client: Client)
         listen = f"127.0.0.1:{held.getsockname()[1]}"
         assert make(client, listen=listen)["listen"] == listen
         assert is_listening(listen)
+
+
+async def test_what_it_accepts_sends_at_once() -> None:
+    """asyncio sets TCP_NODELAY only where the listening socket names its protocol; without it small writes wait."""
+    listener = await listen_on("127.0.0.1:0")
+    with listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -1,0 +1,53 @@
+"""Hooks that make the proxy wrong in one way each: what the checks of a soak are tested against."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from reconnect_proxy import Hooks
+
+_BEGIN = time.monotonic()
+
+#: What is kept of sessions that are over.
+_KEPT: list[object] = []
+
+#: Messages so far.
+_COUNT = 0
+
+
+class Memory(Hooks):
+    """Keeps a mebibyte of each session."""
+
+    def on_session(self, session: Any) -> None:
+        """Leak."""
+        _KEPT.append(os.urandom(1 << 20))
+
+
+class Descriptors(Hooks):
+    """Keeps a descriptor of each session."""
+
+    def on_session(self, session: Any) -> None:
+        """Leak."""
+        _KEPT.append(os.dup(2))
+
+
+class Slower(Hooks):
+    """Takes its time for each message, more and more of it."""
+
+    def on_message(self, session: Any, message: Any) -> Any:
+        """Take a millisecond more each second."""
+        time.sleep((time.monotonic() - _BEGIN) / 1000)
+        return message
+
+
+class Losing(Hooks):
+    """Drops a message now and then."""
+
+    def on_message(self, session: Any, message: Any) -> Any:
+        """Drop each fiftieth."""
+        global _COUNT
+        # Not of the probe, whose messages are a number.
+        _COUNT += not message.data.strip().isdigit()
+        return message if _COUNT % 50 else None

@@ -1,0 +1,59 @@
+"""Spells of faults, drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+from harness.faults import Fault
+from harness.links import Link, ToxiproxyServer, find_toxiproxy
+from harness.nemesis import FaultRecord
+from harness.soak import weather
+from harness.soak.weather import CLIENT, FAULTS, Weather, spells
+
+
+def _drawn(seed: int, count: int) -> list[list[Fault]]:
+    return list(itertools.islice(spells(random.Random(seed)), count))
+
+
+def test_the_same_seed_makes_the_same_weather() -> None:
+    """And another one another."""
+    assert _drawn(1, 50) == _drawn(1, 50) != _drawn(2, 50)
+
+
+def test_everything_happens_in_time() -> None:
+    """Each fault that there is, within a thousand spells."""
+    kinds = {(fault.do, fault.target, fault.stream) for spell in _drawn(3, 1000) for fault in spell}
+    assert kinds == {(fault.do, fault.target, fault.stream) for _, fault in FAULTS}
+
+
+async def test_a_spell_ends_and_a_calm_follows(monkeypatch: object) -> None:
+    """The first calm is before the first spell; in the end the link is whole."""
+    faults: list[FaultRecord] = []
+    calms: list[bool] = []
+    two = asyncio.Event()
+    with find_toxiproxy("embedded").server() as server:
+        assert isinstance(server, ToxiproxyServer)
+        with Link(server, CLIENT, "127.0.0.1:9", resets=True) as link:
+
+            async def calm() -> None:
+                calms.append(made.fair)
+                if len(calms) == 3:
+                    two.set()
+
+            only = [(1, Fault("down", CLIENT, 0.0, (0.0, 0.1)))]
+            patch = monkeypatch
+            patch.setattr(weather, "FAULTS", only)  # type: ignore[attr-defined]
+            patch.setattr(weather, "BEGIN_SECONDS", 0.1)  # type: ignore[attr-defined]
+            patch.setattr(weather, "REST_SECONDS", 0.0)  # type: ignore[attr-defined]
+            made = Weather({CLIENT: link}, {}, faults.append, calm, seed=1)
+            making = asyncio.create_task(made.run())
+            await two.wait()
+            making.cancel()
+            await asyncio.wait([making])
+            assert not link.is_down
+            assert not server.api.get(f"/proxies/{link._proxy}")["toxics"][1:]
+    assert calms == [True, True, True]
+    assert len(faults) >= 2
+    assert all(fault.took_hold and fault.cleared for fault in faults[:2])
