@@ -74,6 +74,7 @@ class Session:
         self._drained.set()
         self._more = asyncio.Event()
         self._pushing: asyncio.Task[None] | None = None
+        self._abandoning: asyncio.TimerHandle | None = None
         self._pings: list[int] = []
 
     async def claim(self, connection: ServerConnection, count: int) -> None:
@@ -95,7 +96,7 @@ class Session:
         self._confirm(count)
         self._cursor = count
         # Its handshake may still fail, and then it never serves.
-        self._await_resume(connection)
+        self._await_resume()
 
     async def serve(self, connection: UpstreamConnection) -> None:
         """Carry the session on a connection that has claimed it, until the connection ends."""
@@ -121,22 +122,29 @@ class Session:
             self._link = None
             if connection.close_code not in _RESUMABLE:
                 self.end()
-            self._await_resume(connection)
+            self._await_resume()
             self._drained.set()
 
-    def _await_resume(self, last: ServerConnection) -> None:
-        """End the session in time if `last`, which has no link or will have lost it, is the last one to claim it."""
+    def _await_resume(self) -> None:
+        """End the session in time, unless it has a link by then."""
 
         def abandon() -> None:
-            if self.claimed_by is last and self._link is None:
+            if self._link is None:
                 self.end()
 
+        self._hold_on()
         if self._upstream.keep is not None and not self.ended:
-            asyncio.get_running_loop().call_later(self._upstream.keep, abandon)
+            self._abandoning = asyncio.get_running_loop().call_later(self._upstream.keep, abandon)
+
+    def _hold_on(self) -> None:
+        if self._abandoning is not None:
+            self._abandoning.cancel()
+            self._abandoning = None
 
     def end(self) -> None:
         """End the session: nothing is pushed any more, and it cannot be resumed."""
         self.ended = True
+        self._hold_on()
         self._upstream.forget(self)
         if self._pushing is not None:
             self._pushing.cancel()

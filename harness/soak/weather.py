@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from harness.faults import FAULTS as FAULT_KINDS
 from harness.faults import Fault, Process
 from harness.links import Link
 from harness.nemesis import FaultRecord, Nemesis
@@ -29,6 +30,8 @@ BEGIN_SECONDS = 2.5
 REST_SECONDS = 1.5
 
 _KINDS = (1, 1, 2, 3)
+
+_LINKS = (CLIENT, UPSTREAM)
 
 
 def _of_link(link: str) -> Iterator[tuple[int, Fault]]:
@@ -48,7 +51,7 @@ def _of_link(link: str) -> Iterator[tuple[int, Fault]]:
 
 #: What can happen, each with how often beside the others.
 FAULTS: Sequence[tuple[int, Fault]] = (
-    *chain.from_iterable(_of_link(link) for link in (CLIENT, UPSTREAM)),
+    *chain.from_iterable(map(_of_link, _LINKS)),
     (3, Fault("reset", CLIENT, 0.0)),
     (2, Fault("stop", UPSTREAM, 0.0, (0.2, 2.0))),
     (2, Fault("stop", GUESTS, 0.0, (0.2, 2.0))),
@@ -63,7 +66,12 @@ def spells(draw: random.Random) -> Iterator[list[Fault]]:
     weights, faults = zip(*FAULTS, strict=True)
     while True:
         chosen = draw.choices(faults, weights, k=draw.choice(_KINDS))
-        yield [replace(fault, at=draw.uniform(0, BEGIN_SECONDS)) for fault in chosen]
+        # Who is dead cannot be killed, so a process has one fault at a time.
+        once = {
+            index if FAULT_KINDS[fault.do].target == "link" else fault.target: fault
+            for index, fault in enumerate(chosen)
+        }
+        yield [replace(fault, at=draw.uniform(0, BEGIN_SECONDS)) for fault in once.values()]
 
 
 @dataclass(slots=True)

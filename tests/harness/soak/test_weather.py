@@ -6,8 +6,11 @@ import asyncio
 import itertools
 import random
 
+import pytest
+
+from harness.faults import FAULTS as FAULT_KINDS
 from harness.faults import Fault
-from harness.links import Link, ToxiproxyServer, find_toxiproxy
+from harness.links import Link, find_toxiproxy
 from harness.nemesis import FaultRecord
 from harness.soak import weather
 from harness.soak.weather import CLIENT, FAULTS, Weather, spells
@@ -28,32 +31,35 @@ def test_everything_happens_in_time() -> None:
     assert kinds == {(fault.do, fault.target, fault.stream) for _, fault in FAULTS}
 
 
-async def test_a_spell_ends_and_a_calm_follows(monkeypatch: object) -> None:
+def test_who_is_dead_is_not_killed() -> None:
+    """A process has one fault in a spell."""
+    for spell in _drawn(4, 1000):
+        processes = [fault.target for fault in spell if FAULT_KINDS[fault.do].target == "process"]
+        assert len(set(processes)) == len(processes)
+
+
+async def test_a_spell_ends_and_a_calm_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first calm is before the first spell; in the end the link is whole."""
     faults: list[FaultRecord] = []
     calms: list[bool] = []
-    two = asyncio.Event()
-    with find_toxiproxy("embedded").server() as server:
-        assert isinstance(server, ToxiproxyServer)
-        with Link(server, CLIENT, "127.0.0.1:9", resets=True) as link:
+    third = asyncio.Event()
+    with find_toxiproxy("embedded").server() as server, Link(server, CLIENT, "127.0.0.1:9", resets=True) as link:
 
-            async def calm() -> None:
-                calms.append(made.fair)
-                if len(calms) == 3:
-                    two.set()
+        async def calm() -> None:
+            calms.append(made.fair)
+            if len(calms) == 3:
+                third.set()
 
-            only = [(1, Fault("down", CLIENT, 0.0, (0.0, 0.1)))]
-            patch = monkeypatch
-            patch.setattr(weather, "FAULTS", only)  # type: ignore[attr-defined]
-            patch.setattr(weather, "BEGIN_SECONDS", 0.1)  # type: ignore[attr-defined]
-            patch.setattr(weather, "REST_SECONDS", 0.0)  # type: ignore[attr-defined]
-            made = Weather({CLIENT: link}, {}, faults.append, calm, seed=1)
-            making = asyncio.create_task(made.run())
-            await two.wait()
-            making.cancel()
-            await asyncio.wait([making])
-            assert not link.is_down
-            assert not server.api.get(f"/proxies/{link._proxy}")["toxics"][1:]
+        only = [(1, Fault("down", CLIENT, 0.0, (0.0, 0.1)))]
+        monkeypatch.setattr(weather, "FAULTS", only)
+        monkeypatch.setattr(weather, "BEGIN_SECONDS", 0.1)
+        monkeypatch.setattr(weather, "REST_SECONDS", 0.0)
+        made = Weather({CLIENT: link}, {}, faults.append, calm, seed=1)
+        making = asyncio.create_task(made.run())
+        await third.wait()
+        making.cancel()
+        await asyncio.wait([making])
+        assert not link.is_down
     assert calms == [True, True, True]
     assert len(faults) >= 2
     assert all(fault.took_hold and fault.cleared for fault in faults[:2])
