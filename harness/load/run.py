@@ -16,6 +16,7 @@ import logging
 import sys
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
@@ -31,6 +32,7 @@ from harness.load.scene import Fault, Scene, SceneError
 from harness.load.settings import Settings
 from harness.load.shapes import STORM, shape_of
 from harness.load.summary import Outcome
+from harness.load.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +133,13 @@ class Run:
         self.outcome: Outcome | None = None
         self._running = False
         self._suffering = False
+        # Whether any run, of those that the web UI has started, has broken a promise.
+        self._breached = False
         self._scene: Scene | None = None
         self._side = None if isinstance(runner, MasterRunner) else Side(crew, runner)
         self._listen()
         if web_ui is not None:
-            web.extend(web_ui, self)
+            web.extend(web_ui, self, self.options.web_base_path)
         self._set_up()
 
     @property
@@ -146,9 +150,16 @@ class Run:
         through = f", links through {self._scene.toxiproxy}" if self._scene.toxiproxy else ""
         return f"{self._scene.system} at {self._scene.url}{through}"
 
-    def choose_shape(self) -> None:
-        """Let the load go on as the options say now: the web UI's form may have changed them."""
-        self.environment.shape_class = shape_of(self.options, self.runner)
+    @property
+    def tally(self) -> Tally:
+        """What the users did and got in this run, as far as it is known here."""
+        return self.crew.tally if self._side is not None else self.roll.tally
+
+    def choose_shape(self, shape: str) -> None:
+        """Let the load of the next run go on in this shape: the web UI's form may change it."""
+        if not self._running:
+            self.options.shape = shape
+            self.environment.shape_class = shape_of(self.options, self.runner)
 
     # Set-up and the end of it.
 
@@ -166,8 +177,8 @@ class Run:
             self.runner.register_message(REPORT, lambda environment, msg: self._take(msg.node_id, msg.data))
 
     def _set_up(self) -> None:
-        self.choose_shape()
         options = self.options
+        self.choose_shape(options.shape)
         given = self.environment.host
         if given and (options.sut is not None):
             self._refuse("there are --host and --sut: give the one that the users are to talk to")
@@ -245,17 +256,17 @@ class Run:
             return
         self._running = False
         self.outcome = self._come_to()
+        self._breached |= bool(self.tally.breaches())
         if not self.options.headless:
             self.outcome.tell()
 
     def _come_to(self) -> Outcome:
         if self._side is not None:
-            tally, readings = self.crew.tally, {"this process": self.crew.meter.reading}
-            silent: dict[str, int] = {}
+            readings, silent = {"this process": self.crew.meter.reading}, {}
         else:
-            tally, readings = self.roll.tally, self.roll.readings
+            readings = self.roll.readings
             silent = {worker: self.roll.users_of(worker) for worker in self.roll.silent}
-        return Outcome(self.target, tally, readings, silent, list(self.faults), list(self.troubles))
+        return Outcome(self.target, self.tally, readings, silent, list(self.faults), list(self.troubles))
 
     def _quitting(self) -> None:
         # Ctrl-C and SIGTERM come here while users are still talking.
@@ -270,7 +281,7 @@ class Run:
 
         That an ordinary user gets a message twice is a failure in the statistics, and within what it is promised.
         """
-        if outcome.wrong:
+        if outcome.wrong or self._breached:
             return 1
         others = [
             error for error in self.runner.errors.values() if (error.method, error.name) != (REQUEST_TYPE, "repeated")
@@ -280,6 +291,9 @@ class Run:
     def _last_word(self) -> None:
         if self.outcome is not None and self.options.headless:
             self.outcome.tell()
+        if self.options.html_file and self.faults:
+            report = Path(self.options.html_file)
+            report.write_text(web.with_marks(report.read_text(encoding="utf-8"), self.faults), encoding="utf-8")
 
     # What others say.
 

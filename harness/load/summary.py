@@ -13,7 +13,8 @@ from harness.load.tally import Sums, Tally
 #: locust's own tables are written by this logger: to the same place, whatever the options say.
 _console = logging.getLogger("locust.stats_logger")
 
-_COLUMNS: Sequence[tuple[str, str]] = (
+#: The columns of the table: a field of `Sums`, and its title.
+COLUMNS: Sequence[tuple[str, str]] = (
     ("users", "users"),
     ("sent", "sent"),
     ("answered", "answered"),
@@ -86,9 +87,9 @@ class Outcome:
     def _table(self) -> Iterator[str]:
         rows = [*self.tally.sums.items(), ("total", self.tally.total)]
         wide = max(len(name) for name, _ in rows)
-        yield " ".join(["".ljust(wide), *(title.rjust(10) for _, title in _COLUMNS)])
+        yield " ".join(["".ljust(wide), *(title.rjust(10) for _, title in COLUMNS)])
         for name, sums in rows:
-            yield " ".join([name.ljust(wide), *(_cell(sums, field) for field, _ in _COLUMNS)])
+            yield " ".join([name.ljust(wide), *(_cell(sums, field) for field, _ in COLUMNS)])
 
     def _generator(self) -> Iterator[str]:
         for name, reading in self.readings.items():
