@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shlex
 import sys
 import textwrap
@@ -64,6 +66,20 @@ def _complain(message: str, code: int) -> int:
 @click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
     """Test how WebSocket proxies and servers bear network faults."""
+
+
+@commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def load(options: Sequence[str]) -> None:
+    """Load something with locust: what is behind `load` are locust's options. docs/load.md has examples."""
+    if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
+        raise click.ClickException(
+            "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
+            "Everything else works without them"
+        )
+    locustfile = Path(__file__).parent / "load" / "locustfile.py"
+    # In place of this program: Ctrl-C and the exit code are locust's own. -P would keep locust from its user's files.
+    os.execv(sys.executable, [sys.executable, "-m", "locust", "-f", str(locustfile), *options])
 
 
 @commands.command("list")

@@ -3,6 +3,7 @@
 | reading | what it says |
 | --- | --- |
 | cpu | the busiest seconds of this process, in cores: a Python process has one |
+| machine | the busiest seconds of all processes of this machine, as a share of its cores |
 | lag | how late a greenlet wakes that wanted to sleep for a moment: so late is everything else |
 | late | sends that came later than planned although the link was there |
 """
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import gevent
+import psutil
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Reading:
     cpu: float = 0.0
     """The busiest `CPU_SECONDS`, in cores."""
     cpu_mean: float = 0.0
+    machine: float = 0.0
     lag_p99: float = 0.0
     lag_max: float = 0.0
     sends: int = 0
@@ -55,11 +58,13 @@ class Reading:
         """Say why this generator, and not its target, was the limit; nothing if it kept up."""
         found = []
         if self.cpu >= FULL_CPU:
-            found.append(f"its process used {self.cpu:.0%} of its core for {CPU_SECONDS:g} s")
+            found.append(f"its process used {self.cpu:.0%} of a core, the one that it can use")
         if self.lag_p99 > LAG_SECONDS:
-            found.append(f"its greenlets woke up to {self.lag_p99:.2f} s late (p99)")
+            found.append(f"it woke up to {self.lag_p99:.2f} s late (p99)")
         if self.late > max(LATE_SENDS, LATE_SHARE * self.sends):
             found.append(f"{self.late / self.sends:.0%} of its sends were late, by up to {self.latest:.2f} s")
+        if found and self.cpu < FULL_CPU <= self.machine:
+            found.append(f"it had {self.cpu:.0%} of a core, for others kept this machine busy ({self.machine:.0%})")
         return found
 
     def to_report(self) -> dict[str, Any]:
@@ -80,6 +85,7 @@ class Meter:
         self._lags: list[float] = []
         self._naps = 0
         self._warned = False
+        self._machine = _machine_seconds()
         self._greenlet: gevent.Greenlet[..., None] | None = None
         # When it was begun, and read last, and the CPU seconds of the process at that time.
         self._began = (0.0, 0.0)
@@ -121,7 +127,11 @@ class Meter:
         if now - read_at > CPU_SECONDS / 2:
             self.reading.cpu = max(self.reading.cpu, (spent - used) / (now - read_at))
         self.reading.cpu_mean = (spent - used_at_first) / max(now - began, 1e-3)
-        self._read_at, self._used = now, spent
+        machine = _machine_seconds()
+        if now - read_at > CPU_SECONDS / 2:
+            busy, whole = (new - old for new, old in zip(machine, self._machine, strict=True))
+            self.reading.machine = max(self.reading.machine, busy / max(whole, 1e-3))
+        self._read_at, self._used, self._machine = now, spent, machine
 
     def _nap(self, lag: float) -> None:
         self._naps += 1
@@ -143,3 +153,10 @@ class Meter:
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system
+
+
+def _machine_seconds() -> tuple[float, float]:
+    """Return the seconds that the cores of this machine have been busy, and have been there."""
+    times = psutil.cpu_times()
+    whole = sum(times)
+    return whole - times.idle - getattr(times, "iowait", 0.0), whole

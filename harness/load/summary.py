@@ -95,7 +95,8 @@ class Outcome:
         for name, reading in self.readings.items():
             late = f"{reading.late:,} of {reading.sends:,} sends late" if reading.sends else "no planned sends"
             yield (
-                f"generator, {name}: CPU {reading.cpu_mean:.0%} of a core, {reading.cpu:.0%} in its busiest seconds; "
+                f"generator, {name}: CPU {reading.cpu_mean:.0%} of a core, {reading.cpu:.0%} in its busiest seconds, "
+                f"machine {reading.machine:.0%}; "
                 f"lag p99 {reading.lag_p99 * 1000:.0f} ms; {late}"
             )
         if self.limits:

@@ -318,8 +318,9 @@ class WebSocketUser(User):
             if arrival.found_again:
                 sums.lost -= 1
             self.crew.wrong(sums, arrival.wrong, _WHY[arrival.wrong])
-            detail = f": {stamp.wrong}" if stamp.wrong else ""
-            self._example(f"message {stamp.number} of {stamp.session} was {_WHY[arrival.wrong]}{detail}")
+            if arrival.wrong is not Wrong.REPEATED or self.aware:
+                detail = f": {stamp.wrong}" if stamp.wrong else ""
+                self._example(f"message {stamp.number} of {stamp.session} was {_WHY[arrival.wrong]}{detail}")
         if self._broken is not None and arrival.wrong is None:
             self.crew.record("recovery", now - self._broken)
             self._broken = None

@@ -34,22 +34,20 @@ class EchoUser(WebSocketUser):
     def wait_time(self) -> float:
         """Return how long it is until the next message is due."""
         self._planned += self._period
-        now = time.monotonic()
-        if self._planned < now - 10 * self._period:
-            # It was kept from talking for long, and does not make up for all of that at once.
-            self._planned = now
-        return max(0.0, self._planned - now)
+        return max(0.0, self._planned - time.monotonic())
 
     @task
     def talk(self) -> None:
         """Send the next message, in a new conversation if the last one is over."""
-        late = time.monotonic() - self._planned
+        begun = time.monotonic()
         if self.connected:
-            self.crew.meter.sent(late)
+            self.crew.meter.sent(begun - self._planned)
         try:
             self.send()
         except NotConnected:
             self.connect()
+        if time.monotonic() - begun > self._period:
+            # There was no link: nothing that was to be said meanwhile is late, or said at all.
             self._planned = time.monotonic()
 
     @property
