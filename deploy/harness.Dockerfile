@@ -23,5 +23,7 @@ FROM ${BASE}
 COPY --from=build /opt/reconnect-harness /opt/reconnect-harness
 ENV PATH=/opt/reconnect-harness/bin:${PATH} PYTHONUNBUFFERED=1
 WORKDIR /work
+# What `locust` finds by itself.
+COPY harness/load/locustfile.py ./
 USER 10001:10001
 CMD ["reconnect-harness", "--help"]
