@@ -3,6 +3,7 @@
 | `--sut` | what it is |
 | --- | --- |
 | (nothing), `reconnect-proxy` | this project's proxy, with the options of the scenario |
+| `reconnect-proxy --workers 2` | the same with further options, which outrank the scenario's |
 | `nginx`, `haproxy`, `fastify`, `websockets` | a preset: the real thing, set up for WebSockets (`harness.presets`) |
 | `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
 | `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
@@ -97,8 +98,8 @@ def system_under_test(option: str | None) -> SystemUnderTest:
         ScenarioError: it is none of the things that the module's text lists.
 
     """
-    if option is None or option == OWN:
-        return OwnProxy()
+    if option is None or (option.split()[:1] == [OWN] and "{" not in option):
+        return OwnProxy(shlex.split(option or "")[1:])
     if option == DIRECT:
         return Direct()
     # Imported here: presets are made of what this module defines.
@@ -228,9 +229,14 @@ class OwnProxy(_Started):
     _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
     _ADMIN = re.compile(r"admin listening url=(http://\S+)")
 
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        """Prepare a proxy that is given these flags behind those of a scenario."""
+        super().__init__()
+        self._options = options
+
     def describe(self) -> str:
-        """Say that it is this project's proxy."""
-        return "reconnect-proxy serve"
+        """Say that it is this project's proxy, and with which flags whatever the scenario says."""
+        return shlex.join(["reconnect-proxy", "serve", *self._options])
 
     def check(self, scenario: Scenario) -> None:
         """Take any scenario."""
@@ -265,6 +271,7 @@ class OwnProxy(_Started):
             command += ["--tls-cert", str(tls.files.cert), "--tls-key", str(tls.files.key)]
         if tls is not None and tls.upstream:
             command += ["--upstream-ca", str(tls.files.ca)]
+        command += self._options
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)
         deadline = asyncio.get_running_loop().time() + START_SECONDS

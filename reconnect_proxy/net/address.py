@@ -70,9 +70,17 @@ class SessionsByAddress:
 
     def check(self, name: str) -> None:
         """Check that `name` (see `counted_as`) may have another session. Raises Refusal: 503."""
-        if self.limit is not None and self._counts.get(name, 0) >= self.limit:
-            detail = f"{name} has {self.limit} sessions, and no more are allowed for one address"
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions-of-address", detail, retry_after=1)
+        if self.limit is not None and self.count(name) >= self.limit:
+            raise self.refusal(name)
+
+    def count(self, name: str) -> int:
+        """Return how many sessions `name` has."""
+        return self._counts.get(name, 0)
+
+    def refusal(self, name: str) -> Refusal:
+        """Make the refusal of another session for `name`."""
+        detail = f"{name} has {self.limit} sessions, and no more are allowed for one address"
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions-of-address", detail, retry_after=1)
 
     def add(self, name: str) -> None:
         """Count a session for `name`."""

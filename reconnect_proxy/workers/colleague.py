@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import Config
-from ..core.context import Context
+from ..core.context import Context, Opening, State
 from ..core.events import HandedOn, Observe
-from ..core.policy import Mode
-from ..core.wire import Claim
+from ..core.policy import GateKind, Mode
+from ..core.wire import Claim, stopping
 from ..net.accept import Acceptor, Request
 from ..net.tls_transport import TlsTransport
 from ..proxy import GOODBYE, Proxy
 from ..stopping import Stopped, wait_until
 from ..usage import Usage
-from .handover import MOST_HOPS, AdoptedClient, Handover
+from .addresses import AddressTable, SharedAddresses
+from .directory import Directory
+from .handover import MOST_HOPS, AdoptedClient, Handover, unavailable
 from .homes import Homes, part
 from .tallies import Tallies
 
@@ -37,6 +41,10 @@ class Place:
     # The end at which it reads its inbox, and those at which it writes to the inbox of each, in order.
     reading: socket.socket
     writing: list[socket.socket]
+    # Where there is a limit for each address: how many sessions each has anywhere.
+    addresses: AddressTable | None = None
+    # It takes the place of one that has died.
+    anew: bool = False
 
     @property
     def number(self) -> int:
@@ -51,18 +59,29 @@ class Colleague(Proxy):
         """Make a proxy that does not listen yet."""
         super().__init__(config, observe)
         self.place = place
-        self.handover = Handover(self, place.reading, place.writing)
         self._number = place.number
         self._tallies = place.tallies
+        self.directory = Directory(place.homes, place.tallies.count, self._send, self._contexts.__contains__)
+        self.handover = Handover(self, place.reading, place.writing, self.directory.take)
+        # Sessions whose id is being claimed, and what is to be done when that is decided.
+        self._naming: dict[Context, list[Callable[[], None]]] = {}
+        if place.addresses is not None and config.max_sessions_per_address is not None:
+            self._by_address = SharedAddresses(config.max_sessions_per_address, place.addresses)
 
     def _make_listener(self) -> socket.socket:
         return self.place.listener
 
     async def start(self) -> None:
         """Start listening."""
+        if self.config.gate.kind is GateKind.FIRST_MESSAGE and self.place.anew:
+            self.handover.start(hold=True)
+            await self.directory.learn()
+            await super().start()
+            self.handover.release()
+        else:
+            await super().start()
+            self.handover.start()
         self._tallies.set_gone(self._number, False)
-        await super().start()
-        self.handover.start()
 
     async def stop(self) -> Stopped:
         """Stop, and wait until clients are closed that have come here, and whose sessions are elsewhere."""
@@ -88,6 +107,8 @@ class Colleague(Proxy):
         home = self._home_of(request.claim)
         if home == self._number or (isinstance(guest, AdoptedClient) and guest.hops >= MOST_HOPS):
             return False
+        if self._tallies.gone(home):
+            raise stopping() if self.draining else unavailable(home)
         transport = guest.transport
         self._observe(HandedOn(request.claim.session_id or "", home, isinstance(transport, TlsTransport)))
         self.handover.hand_on(guest, transport, request.peer, data, home)
@@ -99,14 +120,64 @@ class Colleague(Proxy):
             return self._number
         if claim.session_id is None:
             return SHARED if self._policy.mode is Mode.RECEIVER else self._number
-        if claim.session_id in self._contexts:
+        shared = self._shared is not None and self._shared.session_id == claim.session_id
+        if shared or claim.session_id in self._contexts:
             return self._number
-        return self.place.homes.of(claim.session_id)
+        home = self.place.homes.of(claim.session_id)
+        return self.directory.elsewhere.get(claim.session_id, home) if home == self._number else home
 
     def _new_id(self) -> str:
         return self.place.homes.new_id()
 
+    # Ids that an upstream gives: see `directory`.
+
+    def _send(self, to: int, facts: dict[str, Any], data: bytes, then: Callable[[bool], None]) -> None:
+        self.handover.send(to, facts, data, then)
+
+    def _register(self, context: Context, opening: Opening) -> None:
+        """Enter a session whose id came with its upstream's first message, as soon as its home agrees."""
+        session_id = context.session_id
+        if opening.refusal is not None or opening.failure is not None or not self._policy.resumable:
+            return
+        assert session_id is not None, "a session that has opened has an id"
+        if self.place.homes.of(session_id) != self._number:
+            self._naming[context] = []
+            self.directory.claim(session_id, lambda granted: self._named(context, session_id, granted))
+        else:
+            self._enter(context, session_id not in self.directory.elsewhere)
+
+    def _named(self, context: Context, session_id: str, granted: bool) -> None:
+        waiting = self._naming.pop(context)
+        if context.state is not State.ENDED:
+            self._enter(context, granted)
+        elif granted:
+            self.directory.give_up(session_id)
+        for then in waiting:
+            then()
+
+    def _enter(self, context: Context, granted: bool) -> None:
+        """Enter a session under its id, or under a new one where that belongs to another."""
+        assert context.session_id is not None, "it has opened"
+        if not granted or context.session_id in self._contexts:
+            context.session_id = self._new_id()
+        if context is not self._shared:
+            self._contexts[context.session_id] = context
+
+    def when_named(self, context: Context, then: Callable[[], None]) -> None:
+        """Call `then` when it is settled under which id a session that has opened can be come back to."""
+        waiting = self._naming.get(context)
+        if waiting is None:
+            then()
+        else:
+            waiting.append(then)
+
     # What all workers share.
+
+    def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
+        context = super()._new_context(request, named, shared, asked)
+        if shared and context.session_id is None:
+            context.when_opened(lambda opening: self._register(context, opening))
+        return context
 
     def _room_for_another(self, limit: int) -> bool:
         # Written first, looked at then: see `tallies`.
@@ -118,10 +189,14 @@ class Colleague(Proxy):
             return super()._open_new(request, shared)
         finally:
             self._tallies.set_sessions(self._number, len(self._alive))
+            if isinstance(self._by_address, SharedAddresses):
+                self._by_address.settle()
 
     def _forget(self, context: Context) -> None:
         super()._forget(context)
         self._tallies.set_sessions(self._number, len(self._alive))
+        if context.session_id is not None and context not in self._naming:
+            self.directory.give_up(context.session_id)
 
     def usage(self) -> list[Usage]:
         """Return how much of each limit is used here. That of the sessions is for all workers: this is a part of it."""

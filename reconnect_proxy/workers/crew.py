@@ -16,10 +16,11 @@ from ..core.events import Observe
 from ..listening import CannotServe
 from ..overview import Ended, Page, Unanswered
 from ..stopping import Stopped
+from .addresses import AddressTable
 from .channel import ChannelClosed
 from .crew_member import Member, Shared
 from .families import Families, Merged, families_of, lasting, merged
-from .homes import Homes, share
+from .homes import share
 from .inbox import make_inbox
 from .tallies import Tallies
 
@@ -61,11 +62,17 @@ class Crew:
         self._own = own
         count = config.workers
         key = secrets.token_bytes(32)
-        self._homes = Homes(0, count, key)
         descriptor = Tallies.create(count)
         inboxes = [make_inbox() for _ in range(count)]
+        addresses = None if config.max_sessions_per_address is None else AddressTable.create(count)
         self._shared = Shared(
-            descriptor, Tallies(descriptor, count), [reading for reading, _ in inboxes], [to for _, to in inboxes], key
+            descriptor,
+            Tallies(descriptor, count),
+            [reading for reading, _ in inboxes],
+            [writing for _, writing in inboxes],
+            key,
+            addresses,
+            None if addresses is None else AddressTable(addresses, 0, count, key),
         )
         self._members = [
             Member(number, _options_of(number, config, options, listeners), listeners[number], self._shared, observe)
@@ -75,7 +82,7 @@ class Crew:
         self._past: Families = []
         self._last: dict[int, Families] = {}
         for member in self._members:
-            member.on_lost = self._keep_counts
+            member.on_lost = self._on_lost
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -221,8 +228,10 @@ class Crew:
                 if answer is not None:
                     self._last[number] = answer["families"]
 
-    def _keep_counts(self, number: int) -> None:
-        """Keep what a worker that is gone had counted, for as long as this program runs."""
+    def _on_lost(self, number: int) -> None:
+        """Keep what a worker that is gone had counted, and have the others forget what they know of it."""
+        for member in self._members:
+            member.tell("lost", worker=number)
         self._past = merged([self._past, lasting(self._last.pop(number, []))])
 
     # Asking.

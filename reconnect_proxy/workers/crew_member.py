@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.events import Observe, WorkerLost, WorkerReturned
 from ..stopping import Stopped
+from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .tallies import Tallies
 from .worker import IGNORED
@@ -42,11 +43,31 @@ class Shared:
     reading: list[socket.socket]
     writing: list[socket.socket]
     key: bytes
+    # Where there is a limit for each address.
+    addresses_memory: int | None
+    addresses: AddressTable | None
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that all workers are given, but for their listeners and what they read."""
+        memory = [self.memory] if self.addresses_memory is None else [self.memory, self.addresses_memory]
+        return [*memory, *(end.fileno() for end in self.writing)]
+
+    def forget(self, worker: int) -> int:
+        """Forget what a worker that has ended had, and return how many sessions those were."""
+        sessions = self.tallies.sessions(worker)
+        self.tallies.set_sessions(worker, 0)
+        if self.addresses is not None:
+            self.addresses.clear(worker)
+        return sessions
 
     def close(self) -> None:
         """Close it."""
         self.tallies.close()
         os.close(self.memory)
+        if self.addresses is not None and self.addresses_memory is not None:
+            self.addresses.close()
+            os.close(self.addresses_memory)
         for end in (*self.reading, *self.writing):
             end.close()
 
@@ -92,8 +113,7 @@ class Member:
             status = await self._live()
             was_up = was_up or self.up
             self.ready.clear()
-            sessions = self._shared.tallies.sessions(self.number)
-            self._shared.tallies.set_sessions(self.number, 0)
+            sessions = self._shared.forget(self.number)
             if not was_up:
                 self.failure = status
             if self._stopping or not was_up:
@@ -153,9 +173,8 @@ class Member:
         return process, ours
 
     def _descriptors(self) -> list[int]:
-        shared = self._shared
-        inboxes = [shared.reading[self.number], *shared.writing]
-        return [shared.memory, *(end.fileno() for end in (self._listener, *inboxes))]
+        own = (self._listener, self._shared.reading[self.number])
+        return [*self._shared.descriptors, *(end.fileno() for end in own)]
 
     def _given(self) -> dict[str, Any]:
         shared = self._shared
@@ -163,7 +182,9 @@ class Member:
             "number": self.number,
             "count": shared.tallies.count,
             "key": shared.key.hex(),
+            "anew": self._lost_at > 0.0,
             "tallies": shared.memory,
+            "addresses": shared.addresses_memory,
             "listener": self._listener.fileno(),
             "reading": shared.reading[self.number].fileno(),
             "writing": [end.fileno() for end in shared.writing],
@@ -198,10 +219,10 @@ class Member:
 
     # What it is told and asked.
 
-    def tell(self, what: str) -> None:
+    def tell(self, what: str, **details: Any) -> None:
         """Tell it something, if it is there."""
         if self._channel is not None:
-            self._channel.tell(tell=what)
+            self._channel.tell(tell=what, **details)
 
     async def ask(self, kind: str, within: float, **details: Any) -> dict[str, Any]:
         """Ask it something. Raises TimeoutError, or ChannelClosed if it is not there."""

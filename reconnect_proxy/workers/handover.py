@@ -14,9 +14,9 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from ..core.wire import Refusal
 from ..net.accept import Acceptor, Door
@@ -77,9 +77,25 @@ class AdoptedClient(Acceptor):
 class Handover:
     """The clients that a worker hands on, and those that it is given."""
 
-    def __init__(self, door: Door, reading: socket.socket, writing: list[socket.socket]) -> None:
-        """Prepare to read this worker's inbox at `reading`, and to write to those of all, in order, at `writing`."""
+    def __init__(
+        self,
+        door: Door,
+        reading: socket.socket,
+        writing: list[socket.socket],
+        hear: Callable[[dict[str, Any], bytes], None],
+    ) -> None:
+        """Prepare to use the inboxes.
+
+        Args:
+            door: the proxy of this worker.
+            reading: where it reads its own inbox.
+            writing: where it writes to those of all workers, in order.
+            hear: takes the facts and data of letters that bring no client.
+        """
         self._door = door
+        self._hear = hear
+        # Clients that have to wait until this worker knows whose they are.
+        self._held: list[Letter] | None = None
         self._inbox = Inbox(reading, self._take)
         self._outbound = [Outbound(each) for each in writing]
         self._loop = asyncio.get_running_loop()
@@ -89,14 +105,22 @@ class Handover:
         self.relays: set[Relay] = set()
         self._closed = False
 
-    def start(self) -> None:
-        """Take clients from now on."""
+    def start(self, hold: bool = False) -> None:
+        """Read the inbox from now on; with `hold`, clients in it have to wait for `release`."""
+        self._held = [] if hold else None
         self._inbox.start()
+
+    def release(self) -> None:
+        """Take the clients that had to wait, and all others from now on."""
+        held, self._held = self._held or [], None
+        for letter in held:
+            self._take(letter)
 
     def close(self) -> None:
         """Take and hand on no more. What is relayed goes on."""
         if not self._closed:
             self._closed = True
+            self.release()
             self._inbox.close()
             for each in self._outbound:
                 each.close()
@@ -150,10 +174,23 @@ class Handover:
 
         self._outbound[to].send(letter, on_sent, PATIENCE)
 
+    def send(self, to: int, facts: dict[str, Any], data: bytes, then: Callable[[bool], None]) -> None:
+        """Send worker `to` a letter that brings no client, and tell `then` whether it has left."""
+        if self._closed:
+            then(False)
+        else:
+            self._outbound[to].send(Letter(facts, data), then, PATIENCE)
+
     def _take(self, letter: Letter) -> None:
-        """Take a client that another worker hands on."""
+        """Take a client that another worker hands on, or what else it has to say."""
         if self._closed:
             letter.close()
+            return
+        if letter.facts["kind"] != "client":
+            self._hear(letter.facts, letter.data)
+            return
+        if self._held is not None:
+            self._held.append(letter)
             return
         connection, *far = (socket.socket(fileno=number) for number in letter.descriptors)
         letter.descriptors.clear()

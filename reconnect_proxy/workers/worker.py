@@ -28,6 +28,7 @@ from ..overview import OneProxy
 from ..proxy import GOODBYE
 from ..serving import collect_less_often, first_of
 from ..stopping import Stopped
+from .addresses import AddressTable
 from .channel import Channel, ChannelClosed, receive_now
 from .colleague import Colleague, Place
 from .families import families_of
@@ -95,6 +96,8 @@ async def _work(config: Config, given: dict[str, Any], end: socket.socket) -> in
         socket.socket(fileno=given["listener"]),
         socket.socket(fileno=given["reading"]),
         [socket.socket(fileno=number) for number in given["writing"]],
+        _addresses_of(given),
+        given["anew"],
     )
     channel = await Channel.open(end)
     with Instruments() as observe:
@@ -119,6 +122,12 @@ async def _work(config: Config, given: dict[str, Any], end: socket.socket) -> in
     return 0
 
 
+def _addresses_of(given: dict[str, Any]) -> AddressTable | None:
+    if given["addresses"] is None:
+        return None
+    return AddressTable(given["addresses"], given["number"], given["count"], bytes.fromhex(given["key"]))
+
+
 class _Desk:
     """What a worker does when the supervisor tells or asks it something."""
 
@@ -139,6 +148,8 @@ class _Desk:
                 self._drain.set()
             case "hurry":
                 self._hurry.set()
+            case "lost":
+                self._proxy.directory.forget(told["worker"])
 
     async def stop_when_told(self) -> Stopped:
         """Wait until there is a stop, and stop."""
