@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from ..config import Config, Dial
 from ..core.events import Observe
 from ..listening import CannotServe
+from ..metrics import worker_families
 from ..overview import Ended, Page, Unanswered
 from ..stopping import Stopped
 from .addresses import AddressTable
@@ -106,9 +107,15 @@ class Crew:
         for member in self._members:
             await member.ready.wait()
 
-    async def stop(self) -> Stopped:
-        """Have all workers stop as they would alone, and return what that has ended, with all of them."""
-        self._stopping = True
+    async def broken(self) -> None:
+        """Return never, unless by raising what has gone wrong with the watch over a worker."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise AssertionError("a worker is watched over until it is told to stop")
+
+    async def stopped(self) -> Stopped:
+        """Wait until all workers have stopped, and return what that has ended."""
         return Stopped(*map(sum, zip(*[await member.stopped() for member in self._members], strict=True)))
 
     def begin_to_stop(self) -> None:
@@ -127,10 +134,15 @@ class Crew:
         for member in self._members:
             member.tell("reload")
 
-    async def close(self) -> None:
-        """End all workers that are there, however they are, and close what they were given."""
+    def kill(self) -> None:
+        """End all workers that are there, however they are."""
         for member in self._members:
             member.kill()
+
+    async def close(self) -> None:
+        """End all workers, and close what they were given."""
+        self._stopping = True
+        self.kill()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -215,8 +227,6 @@ class Crew:
         return encode(Merged(merged([self._own(), self._about_workers(answering), self._past, *self._last.values()])))
 
     def _about_workers(self, answering: list[int]) -> Families:
-        from ..metrics import worker_families
-
         tallies = self._shared.tallies
         return families_of(worker_families([(n in answering, tallies.sessions(n)) for n in range(tallies.count)]))
 

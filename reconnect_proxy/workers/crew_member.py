@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import Address
 from ..core.events import Observe, WorkerLost, WorkerReturned
 from ..stopping import Stopped
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
+from .listeners import listen_again
 from .tallies import Tallies
 from .worker import IGNORED
 
@@ -88,6 +90,7 @@ class Member:
         self.on_lost: Callable[[int], None] = _ignore
         self._options = options
         self._listener = listener
+        self._address = Address(*listener.getsockname()[:2])
         self._shared = shared
         self._observe = observe
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,21 +119,30 @@ class Member:
             sessions = self._shared.forget(self.number)
             if not was_up:
                 self.failure = status
+            if was_up and not self._stopped.done():
+                self._lost_at = self._lost_at or loop.time()
+                self.on_lost(self.number)
+                self._observe(WorkerLost(self.number, status, sessions))
             if self._stopping or not was_up:
                 if not self._stopped.done():
                     self._stopped.set_result(Stopped(sessions, 0, 0))
                 return
-            self.on_lost(self.number)
-            self._lost_at = self._lost_at or loop.time()
-            self._observe(WorkerLost(self.number, status, sessions))
             steady = loop.time() - began >= STEADY
             delay = FIRST_DELAY if steady or not delay else min(2 * delay, LONGEST_DELAY)
-            self._shared.tallies.set_gone(self.number, delay >= WORTH_WAITING)
+            if delay >= WORTH_WAITING:
+                # Whoever waits for it is told, and the system gives it no more connections.
+                self._shared.tallies.set_gone(self.number, True)
+                self._listener.close()
             await asyncio.sleep(delay)
 
     async def _live(self) -> str:
         """Start a process, and return how it ended, in words."""
-        self._process, end = self._spawn()
+        try:
+            if self._listener.fileno() < 0:
+                self._listener = listen_again(self._address)
+            self._process, end = self._spawn()
+        except OSError as error:
+            return f"it could not be started: {error.strerror}"
         try:
             self._channel = await Channel.open(end)
             self._channel.tell(**self._given())

@@ -7,14 +7,17 @@ and starts a worker again that has died. When it dies itself, however that goes,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from ..admin import Admin
 from ..config import Config
 from ..instruments import Instruments
 from ..listening import listening_on
-from ..serving import Signals, say_nothing_to_reload, say_ready, say_stopped, say_stopping
+from ..proxy import GOODBYE, SETTLE
+from ..serving import Signals, first_of, say_nothing_to_reload, say_ready, say_stopped, say_stopping
+from ..stopping import Stopped
 from .crew import Crew
 from .families import Families, families_of
 from .listeners import listen
@@ -23,6 +26,8 @@ __all__ = ["supervise"]
 
 #: Seconds that workers may take to leave once they have stopped.
 LEAVING = 2.0
+#: Seconds that workers may take to stop beyond what a stop takes.
+PATIENCE = 3.0
 
 
 async def supervise(config: Config, options: Mapping[str, object]) -> int:
@@ -46,29 +51,46 @@ async def supervise(config: Config, options: Mapping[str, object]) -> int:
             if admin and config.admin:
                 with listening_on(config.admin, "--admin"):
                     await stack.enter_async_context(admin)
-            stop = asyncio.create_task(signals.stop())
-            start = asyncio.create_task(crew.start())
-            await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not stop.done() or start.done():
-                await start
+            if await _until_stop(crew.start(), signals):
                 scheme = "ws" if config.tls_cert is None else "wss"
                 address = config.listen._replace(port=listeners[0].getsockname()[1])
                 say_ready(f"{scheme}://{address}", config, admin.url if admin else None)
                 signals.on_hangup = lambda: _reload(config, crew)
-                await stop
-            start.cancel()
-            await asyncio.wait([start])
+                await _until_stop(crew.broken(), signals)
             say_stopping(config, crew.sessions)
-            crew.begin_to_stop()
-            stopping = asyncio.create_task(crew.stop())
-            again = asyncio.create_task(signals.stop())
-            await asyncio.wait([stopping, again], return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                crew.hurry()
-            say_stopped(await stopping)
-            again.cancel()
+            say_stopped(await _stop(config, crew, signals))
             await crew.left(LEAVING)
     return 0
+
+
+async def _until_stop(work: Coroutine[None, None, None], signals: Signals) -> bool:
+    """Work until it is done or a stop signal arrives, and tell whether it is done. Raises what the work raises."""
+    working = asyncio.create_task(work)
+    await first_of(_done(working), signals.stop())
+    if working.done():
+        await working
+        return True
+    working.cancel()
+    await asyncio.wait([working])
+    return False
+
+
+async def _done(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks)
+
+
+async def _stop(config: Config, crew: Crew, signals: Signals) -> Stopped:
+    """Have all workers stop, in good order, at once if a second signal says so, and by force if they do neither."""
+    crew.begin_to_stop()
+    stopping = asyncio.create_task(crew.stopped())
+    in_order = config.drain + SETTLE + GOODBYE + PATIENCE
+    await first_of(_done(stopping), signals.stop(), asyncio.sleep(in_order))
+    if not stopping.done():
+        crew.hurry()
+        await first_of(_done(stopping), asyncio.sleep(GOODBYE + PATIENCE))
+    if not stopping.done():
+        crew.kill()
+    return await stopping
 
 
 def _reload(config: Config, crew: Crew) -> None:

@@ -20,10 +20,10 @@ import pytest
 from ..certificates import Authority
 from .aware import AwareClient, AwareServer
 from .conftest import Serve
-from .frames import Refused
+from .frames import Frame, Head, Opcode, Refused, encode, read_head
 from .ordinary import echo, ordinary_client, ordinary_server
 from .process import Serving, environment
-from .rawserver import RawServer
+from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
 from .test_admin import ADMIN, admin_of, ask
 from .waiting import PATIENCE, eventually, numbered
@@ -182,8 +182,6 @@ async def test_what_comes_behind_the_head_goes_with_the_client(serve: Serve, ups
 
 async def dial_and_talk(proxy: Serving, identity: str, messages: list[str | bytes]) -> RawSocket:
     """Connect, and send messages in the same write as the handshake."""
-    from .frames import Frame, Head, Opcode, encode, read_head
-
     host, _, port = proxy.base.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = (
@@ -307,6 +305,144 @@ async def test_limits_of_sessions_hold_for_all_workers_together(serve: Serve, up
     assert await sample(await admin_of(proxy), "reconnect_proxy_worker_sessions{") == 10
 
 
+async def test_the_sessions_of_an_address_are_counted_over_all_workers(serve: Serve, upstream: RawServer) -> None:
+    """However many come at once, and to whomever; who leaves makes room, and a worker that dies its own."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, "--max-sessions-per-address", "6", "--grace", "0")
+    admin = await admin_of(proxy)
+    came = await asyncio.gather(*(dial(f"{proxy.url}/") for _ in range(MANY)), return_exceptions=True)
+    inside = [socket for socket in came if isinstance(socket, RawSocket)]
+    assert len(inside) <= 6
+    refused = [error for error in came if isinstance(error, Refused)]
+    assert {json.loads(error.body)["error"] for error in refused} == {"too-many-sessions-of-address"}
+
+    async def fill() -> None:
+        while len(inside) < 6:
+            inside.append(await dial(f"{proxy.url}/"))
+        for _ in range(8):
+            with pytest.raises(Refused):
+                await dial(f"{proxy.url}/")
+
+    await fill()
+    for client in inside[:3]:
+        await client.close()
+    del inside[:3]
+    await eventually_is(admin, "reconnect_proxy_worker_sessions{", 3)
+    await fill()
+    workers(proxy)[0].kill()
+    await eventually(lambda: "worker returned worker=0" in proxy.log, "another takes its place")
+    inside = [client for client in inside if client.end is None]
+    await fill()
+
+
+# Ids that an upstream gives.
+
+
+def given(number: int) -> str:
+    """Return an id that an upstream gives."""
+    return f"an-id-that-an-upstream-gave-{number}"
+
+
+class GivingServer(RawServer):
+    """An upstream whose first message to each new session is an id: one after the other, or always `always`."""
+
+    def __init__(self, always: str | None = None) -> None:
+        super().__init__(answer=self._give)
+        self._always = always
+        self._given = 0
+
+    def _give(self, request: Head) -> Answer:
+        identity = self._always or given(self._given)
+        self._given += 1
+        return Answer(tail=encode(Frame(Opcode.TEXT, f"RECONNECT:{identity}".encode()), mask=False))
+
+
+async def test_a_session_is_found_by_an_id_that_its_upstream_gave(serve: Serve) -> None:
+    """It lives where its client had come, and its id falls anywhere; whoever is asked for it leads there."""
+    async with GivingServer() as upstream:
+        proxy = await serve(upstream.url, "--workers", "3", *ADMIN, "--gate", "first-message", "--grace", "1h")
+        for number in range(MANY):
+            client = await dial(f"{proxy.url}/")
+            server = await upstream.accept()
+            assert client.response.get("x-connection-id") == given(number)
+            client.reset()
+            await server.send("kept")
+            again = await dial(f"{proxy.url}/", [("X-Reconnect-Id", given(number))])
+            assert again.response.get("x-connection-id") == given(number)
+            assert "kept" in await again.take(2)
+            await again.send("heard")
+            assert await server.recv() == "heard"
+        assert await sample(await admin_of(proxy), "reconnect_proxy_clients_handed_on_total") > 0
+
+
+async def test_an_id_that_an_upstream_gives_twice_is_that_of_the_first(serve: Serve) -> None:
+    """In whichever workers the two live: the second has one of the proxy's making, and its client is told."""
+    async with GivingServer(always=given(0)) as upstream:
+        proxy = await serve(upstream.url, *TWO, *ADMIN, "--gate", "first-message", "--grace", "1h")
+        clients = [await dial(f"{proxy.url}/") for _ in range(8)]
+        identities = [client.response.get("x-connection-id") for client in clients]
+        assert identities.count(given(0)) == 1
+        assert identities[0] == given(0)
+        assert len(set(identities)) == len(identities)
+        for client, identity in zip(clients, identities, strict=True):
+            assert identity is not None
+            again = await dial(f"{proxy.url}/", [("X-Reconnect-Id", identity)])
+            assert (await client.ended()).code == 4000
+            await again.detach()
+
+
+async def test_an_id_that_an_upstream_gave_is_free_when_its_session_has_ended(serve: Serve) -> None:
+    """Wherever it lived, and wherever it falls: who names it is told 410, and who is given it has it."""
+    async with GivingServer(always=given(0)) as upstream:
+        proxy = await serve(upstream.url, *TWO, "--gate", "first-message", "--grace", "0")
+        for turn in range(6):
+            client = await dial(f"{proxy.url}/")
+            assert client.response.get("x-connection-id") == given(0)
+            await client.close()
+            await eventually(lambda: proxy.log.count("session ended") == turn + 1, "it has ended")  # noqa: B023
+            for _ in range(3):
+                with pytest.raises(Refused) as refused:
+                    await dial(f"{proxy.url}/", [("X-Reconnect-Id", given(0))])
+                assert refused.value.status == 410
+
+
+async def test_a_worker_that_is_started_anew_learns_what_falls_on_it(serve: Serve) -> None:
+    """Sessions that live in others, under ids whose home has died, are found as before."""
+    async with GivingServer() as upstream:
+        proxy = await serve(upstream.url, *TWO, *ADMIN, "--gate", "first-message", "--grace", "1h")
+        admin = await admin_of(proxy)
+        clients = [await dial(f"{proxy.url}/") for _ in range(MANY)]
+        victim = workers(proxy)[0]
+        victim.kill()
+        await eventually(lambda: "worker lost" in proxy.log, "the loss is in the log")
+        found = await asyncio.gather(
+            *(dial(f"{proxy.url}/", [("X-Reconnect-Id", given(number))]) for number in range(MANY)),
+            return_exceptions=True,
+        )
+        lost = sum(isinstance(each, Refused) and each.status == 410 for each in found)
+        assert lost == await sample(admin, "reconnect_proxy_sessions_lost_total")
+        assert sum(isinstance(each, RawSocket) for each in found) == MANY - lost
+        assert 0 < lost < MANY
+        for client in clients:
+            await client.ended()
+
+
+async def test_under_tls_a_relayed_client_is_handed_on_from_home(serve: Serve, authority: Authority) -> None:
+    """From where its id falls to where its session is, with the relay's end of it."""
+    cert, key = authority.issue()
+    async with GivingServer() as upstream:
+        tls = ("--tls-cert", str(cert), "--tls-key", str(key))
+        proxy = await serve(upstream.url, "--workers", "3", *ADMIN, *tls, "--gate", "first-message", "--grace", "1h")
+        for number in range(MANY):
+            async with ordinary_client(proxy.url, ssl=authority.client()):
+                server = await upstream.accept()
+            headers = {"X-Reconnect-Id": given(number)}
+            async with ordinary_client(proxy.url, ssl=authority.client(), additional_headers=headers) as client:
+                await client.send("x" * 200_000)
+                assert await server.recv() == "x" * 200_000
+                await server.send("y" * 200_000)
+                assert "y" * 200_000 in (await client.recv(), await client.recv())
+
+
 # What is lost, and what is not.
 
 
@@ -360,6 +496,32 @@ async def test_clients_that_come_while_a_worker_is_away_are_served_by_the_next(
     await asyncio.gather(*coming)
 
 
+async def test_nobody_waits_for_a_worker_that_dies_over_and_over(serve: Serve, upstream: RawServer) -> None:
+    """It is started less and less often; meanwhile those who come to it are served elsewhere, or told to ask again."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, "--grace", "0")
+    admin = await admin_of(proxy)
+    _, steady = workers(proxy)
+    for deaths in range(1, 7):
+        (victim,) = [process for process in workers(proxy) if process != steady]
+        victim.kill()
+        await eventually(lambda: proxy.log.count("worker lost worker=0") == deaths, "its loss is said")  # noqa: B023
+        if deaths < 6:
+            await eventually(lambda: proxy.log.count("worker returned worker=0") == deaths, "it is back")  # noqa: B023
+    answers: Counter[object] = Counter()
+    for number in range(MANY):
+        try:
+            client = await dial(f"{proxy.url}/", [("X-Connection-Id", chosen(number))])
+            await client.close()
+            answers["served"] += 1
+        except Refused as refused:
+            assert refused.head.get("retry-after") == "1"
+            answers[json.loads(refused.body)["error"]] += 1
+    assert set(answers) == {"served", "worker-unavailable"}
+    await eventually(lambda: proxy.log.count("worker returned worker=0") == 6, "it is back once more")
+    async with residents(proxy, MANY):
+        assert {session["worker"] for session in await shown(admin)} == {0, 1}
+
+
 async def test_a_worker_that_is_stuck_holds_nobody_up(serve: Serve, upstream: RawServer) -> None:
     """The metrics come without it and say so, as does the probe; sessions in the other go on."""
     proxy = await serve(upstream.url, *TWO, *ADMIN, "--connect-timeout", "500ms")
@@ -392,6 +554,20 @@ async def eventually_is(admin: str, name: str, value: float) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(f"{name} is {found} and not {value}")
+
+
+async def test_a_worker_that_is_stuck_does_not_keep_a_stop_from_ending(serve: Serve, upstream: RawServer) -> None:
+    """It has its time, and is killed; what that loses is said."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, drain="0")
+    admin = await admin_of(proxy)
+    async with residents(proxy, MANY):
+        places = Counter(session["worker"] for session in await shown(admin))
+        workers(proxy)[1].suspend()
+        proxy.signal()
+        proxy.signal()
+        assert await proxy.exit_code() == 0
+    assert f'worker lost worker=1 detail="it was killed by SIGKILL" sessions={places[1]}' in proxy.log
+    assert f"stopped sessions={MANY} " in proxy.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
