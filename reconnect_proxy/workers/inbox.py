@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +27,8 @@ __all__ = ["Inbox", "Letter", "Outbound", "Parcel", "make_inbox"]
 ROOM = 4 * 1024**2
 #: Bytes that a message takes at the most; what is longer goes in a file.
 LONGEST = 64 * 1024
-#: File descriptors in a letter.
-MOST_DESCRIPTORS = 4
+#: For the file descriptors in a letter, of which there are three at the most.
+_ROOM_FOR_DESCRIPTORS = socket.CMSG_LEN(4 * array("i").itemsize)
 #: Letters that are read in one turn of the loop.
 LETTERS_A_TURN = 32
 
@@ -89,9 +90,8 @@ class Inbox:
 
     def _next(self) -> Letter | None:
         try:
-            message, descriptors, _, _ = socket.recv_fds(
-                self._reading, LONGEST, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            # Not `socket.recv_fds`, which drops flags (Python 3.11): programs that hooks start would have the sockets.
+            message, extra, _, _ = self._reading.recvmsg(LONGEST, _ROOM_FOR_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         if not message:
@@ -100,7 +100,10 @@ class Inbox:
             return None
         line, _, data = message.partition(b"\n")
         facts = json.loads(line)
-        letter = Letter(facts, data, list(descriptors))
+        descriptors = array("i")
+        for _, _, packed in extra:
+            descriptors.frombytes(packed)
+        letter = Letter(facts, data, descriptors.tolist())
         if facts.pop("filed", False):
             with os.fdopen(letter.descriptors.pop(), "rb") as file:
                 file.seek(0)

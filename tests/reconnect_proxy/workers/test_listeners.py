@@ -1,0 +1,55 @@
+"""The listeners of several workers at one address."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from reconnect_proxy.config import Address
+from reconnect_proxy.workers.listeners import listen, listen_again
+
+
+def close(*listeners: socket.socket) -> None:
+    """Close them."""
+    for listener in listeners:
+        listener.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_all_have_the_same_port_and_each_gets_connections(host: str) -> None:
+    """Port 0 takes one for all of them."""
+    listeners = listen(Address(host, 0), 3)
+    assert len({listener.getsockname() for listener in listeners}) == 1
+    clients = [socket.create_connection(listeners[0].getsockname()[:2]) for _ in range(60)]
+    for listener in listeners:
+        listener.settimeout(10)
+        accepted, _ = listener.accept()
+        accepted.close()
+    close(*listeners, *clients)
+
+
+def test_a_port_that_others_share_is_in_use() -> None:
+    """Another proxy with workers is another program: they would take each other's clients."""
+    listeners = listen(Address("127.0.0.1", 0), 2)
+    with pytest.raises(OSError, match="in use"):
+        listen(Address(*listeners[0].getsockname()), 2)
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(listeners[0].getsockname())
+    close(*listeners)
+
+
+def test_one_may_be_closed_and_opened_again() -> None:
+    """While it is closed all connections come to the others."""
+    first, second = listen(Address("127.0.0.1", 0), 2)
+    address = Address(*first.getsockname())
+    second.close()
+    clients = [socket.create_connection(address) for _ in range(20)]
+    first.settimeout(10)
+    for _ in range(20):
+        first.accept()[0].close()
+    again = listen_again(address)
+    clients += [socket.create_connection(address) for _ in range(40)]
+    again.settimeout(10)
+    again.accept()[0].close()
+    close(first, again, *clients)
