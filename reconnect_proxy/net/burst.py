@@ -30,7 +30,7 @@ Data = bytes | bytearray | memoryview
 class BurstTransport(asyncio.Transport):
     """Collects what is written to the transport below. All else is that one's business."""
 
-    __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport", "exact")
+    __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         """Stand in front of `transport`."""
@@ -42,8 +42,6 @@ class BurstTransport(asyncio.Transport):
         self._size = 0
         # The event loop is going to flush.
         self._scheduled = False
-        # `get_write_buffer_size` says 0 if nothing waits.
-        self.exact = False
 
     # Writing.
 
@@ -104,13 +102,8 @@ class BurstTransport(asyncio.Transport):
         return collected[0] if len(collected) == 1 else b"".join(collected)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes are collected; if none are, how many wait for the socket; and if none do, 1.
-
-        picows, which asks before each frame, writes around a transport that has nothing waiting: it may while `exact`.
-        """
-        if self.exact:
-            return self.waiting
-        return self._size or self._transport.get_write_buffer_size() or 1
+        """Return 1, so that picows does not write to the socket itself, around what is collected; see `waiting`."""
+        return 1
 
     @property
     def waiting(self) -> int:

@@ -18,6 +18,7 @@ import asyncio
 import fcntl
 import logging
 import math
+import os
 import struct
 import termios
 from collections.abc import Callable, MutableSet
@@ -31,6 +32,11 @@ from ..core.link import Link
 from ..core.outbox import COMPRESSED
 from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a build of websockets without its part in C
+    from websockets.utils import apply_mask
 
 #: How long, in seconds, a socket that is being closed may take before it is dropped.
 CLOSE_TIMEOUT = 5.0
@@ -294,15 +300,13 @@ class WebSocketLeg(WSListener):
             self._send_unmasked(opcode, payload)
 
     def _send_masked(self, opcode: int, payload: bytes, rsv1: bool = False) -> None:
-        """Write a frame with picows, which masks it in no time."""
+        """Write a frame with picows, which masks it in no time; a large one without, since picows would copy it."""
         if len(payload) < LARGE:
             self.transport.send(opcode, payload, True, rsv1)  # type: ignore[arg-type]
-            return
-        # It is in picows' memory then, and can be written from there if nothing waits: that saves a copy.
-        self._out.flush()
-        self._out.exact = True
-        self.transport.send(opcode, payload, True, rsv1)  # type: ignore[arg-type]
-        self._out.exact = False
+        elif not self.transport.is_close_frame_sent:
+            mask = os.urandom(4)
+            head = _frame_head(0x80 | rsv1 << 6 | opcode, len(payload), 0x80) + mask
+            self._out.write_frame(head, apply_mask(payload, mask))
 
     def _send_unmasked(self, opcode: int, payload: bytes) -> None:
         """Write a frame without picows, and without copying a large payload; `opcode` may have RSV1 as in a frame.
@@ -336,8 +340,9 @@ class WebSocketLeg(WSListener):
             self.link.on_stuck(reason)
 
     def ping(self, payload: bytes) -> None:
-        """Write a Ping."""
+        """Write a Ping, and at once: the messages that it asks about are held until the peer has answered."""
         self.transport.send_ping(payload)
+        self._out.flush()
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; the socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
@@ -505,13 +510,19 @@ class WebSocketLeg(WSListener):
             self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
 
 
-def _frame_head(first: int, size: int) -> bytes:
-    """Return the head of an unmasked frame (RFC 6455 section 5.2): its first byte, and the length of its payload."""
+def _frame_head(first: int, size: int, masked: int = 0) -> bytes:
+    """Return the head of a frame up to its mask (RFC 6455 section 5.2).
+
+    Args:
+        first: the first byte, FIN and all.
+        size: bytes of payload.
+        masked: 0x80 if a mask follows, 0 if none does.
+    """
     if size < 126:
-        return _SHORT.pack(first, size)
+        return _SHORT.pack(first, masked | size)
     if size < 2**16:
-        return _MEDIUM.pack(first, 126, size)
-    return _LONG.pack(first, 127, size)
+        return _MEDIUM.pack(first, masked | 126, size)
+    return _LONG.pack(first, masked | 127, size)
 
 
 def _may_be_sent(code: int) -> bool:

@@ -80,7 +80,7 @@ async def test_a_ping_flood_from_a_client_that_never_reads_is_bounded() -> None:
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        sizes = [each.transport.underlying_transport.get_write_buffer_size() for each in proxy.legs]
+        sizes = [each.transport.underlying_transport.waiting for each in proxy.legs]
         assert max(sizes) < MIB
         assert grown < MIB
 

@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from reconnect_proxy.net.accept import Acceptor
+from reconnect_proxy.net.burst import LARGE
 from reconnect_proxy.net.outgoing import Handshake
 from reconnect_proxy.proxy import Proxy
 
@@ -73,3 +74,48 @@ def test_an_open_session_keeps_nothing_of_its_handshakes(loop: type[asyncio.Abst
     gc.collect()
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(open_one())
+
+
+async def test_a_ping_leaves_at_once() -> None:
+    """What it asks about is held until it is answered; so it does not wait for the loop's next turn, as messages do."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with (
+        serve(echo, "127.0.0.1", 0) as server,
+        Proxy(upstream=f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", listen="127.0.0.1:0") as proxy,
+        connect(proxy.url) as client,
+    ):
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        assert len(proxy.legs) == 2
+        for leg in proxy.legs:
+            out = leg.transport.underlying_transport
+            leg.send(1, b"a message")
+            assert out.waiting > 0
+            leg.ping(bytes(8))
+            assert out.waiting == 0
+
+
+@pytest.mark.parametrize("size", [125, 126, LARGE - 1, LARGE, 2**16 - 1, 2**16, 1_000_000])
+async def test_frames_of_every_size_arrive_whole(size: int) -> None:
+    """Large frames are masked and written without picows, and every form of a frame's head is used."""
+    heard: list[str | bytes] = []
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            heard.append(message)
+            await connection.send(message)
+
+    message = random.Random(size).randbytes(size)
+    async with (
+        serve(echo, "127.0.0.1", 0) as server,
+        Proxy(upstream=f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", listen="127.0.0.1:0") as proxy,
+        connect(proxy.url, compression=None) as client,
+    ):
+        for text in (message, message.hex()[:size]):
+            await client.send(text)
+            assert await client.recv() == text
+    assert heard == [message, message.hex()[:size]]
