@@ -203,6 +203,27 @@ def _kill(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
     return Harm(begin, None if occurrence.lasts is None else lambda: _restart(patient))
 
 
+def _kill_worker(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
+    """Kill one of the processes that a process has started: the oldest. It has taken hold when that one is dead."""
+
+    def begin() -> None:
+        # Here: the processes of a run that record histories have no use for it.
+        import psutil
+
+        workers = psutil.Process(_alive(patient).pid).children()
+        if not workers:
+            raise FaultError(f"process {patient.name} has no workers: nothing that it has started runs")
+        victim = min(workers, key=lambda worker: worker.create_time())
+        victim.kill()
+        deadline = time.monotonic() + _CONFIRM_SECONDS
+        while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                raise FaultError(f"a worker of {patient.name} shows no SIGKILL after {_CONFIRM_SECONDS:.0f} s")
+            time.sleep(0.002)
+
+    return Harm(begin)
+
+
 def _terminate(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
     """Tell a process to end. It has taken hold when the process was told, and is cleared when it has ended; where it
     lasts, when it is back."""
@@ -280,13 +301,14 @@ FAULTS: Mapping[str, FaultKind] = {
     "cut": FaultKind("link", _toxic, one_way=True, toxic="limit_data", defaults={"bytes": (1, 2000)}),
     **{name: FaultKind("link", _toxic, one_way=True, toxic=name) for name in TOXICS},
     "kill": FaultKind("process", _kill, Extent.EITHER),
+    "kill-worker": FaultKind("process", _kill_worker, Extent.MOMENT),
     "terminate": FaultKind("process", _terminate, Extent.EITHER),
     "stop": FaultKind("process", _stop),
     "cont": FaultKind("process", _cont, Extent.MOMENT),
 }
 """Every fault by name: those of links (see `harness.links`), and of processes: SIGKILL and SIGTERM, after which it
-is started again where they last, SIGSTOP until its end, SIGCONT. `cut` is `limit_data` with a number of bytes drawn
-anew each time, so that a connection ends in the middle of a frame."""
+is started again where they last, SIGKILL to one that it has started itself, SIGSTOP until its end, SIGCONT. `cut` is
+`limit_data` with a number of bytes drawn anew each time, so that a connection ends in the middle of a frame."""
 
 
 def _heal_link(patient: Patient[Link]) -> None:

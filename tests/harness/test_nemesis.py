@@ -374,3 +374,53 @@ async def test_what_cannot_be_started_again_is_a_problem(child: subprocess.Popen
     assert child.poll() == -9
     assert record.took_hold is not None
     assert record.problem == "process it cannot be started again"
+
+
+class Keeper(Reborn):
+    """A process with two workers, of which it starts another when one dies; it says when all are there."""
+
+    PROGRAM = """
+import subprocess, sys, threading
+def keep():
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    while True:
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        worker.stdout.readline()
+        print(worker.pid, flush=True)
+        worker.wait()
+for _ in range(2):
+    threading.Thread(target=keep, daemon=True).start()
+sys.stdin.read()
+"""
+
+    def restart(self) -> None:
+        """Start it, and wait for its workers."""
+        command = [sys.executable, "-c", self.PROGRAM]
+        keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.all.append(keeper)
+        assert keeper.stdout is not None
+        self.workers = [int(keeper.stdout.readline()) for _ in range(2)]
+
+
+async def test_a_worker_is_killed_and_its_keeper_is_not() -> None:
+    """The fault has taken hold when one of them is dead; what that means is for the keeper to see."""
+    keeper = Keeper()
+    try:
+        (record,) = await _suffer(keeper, Fault("kill-worker", "it", 0.0))
+        assert keeper.all[0].stdout is not None
+        another = int(keeper.all[0].stdout.readline())
+        assert (record.problem, keeper.returncode) == (None, None)
+        assert record.took_hold == record.cleared
+        now = {worker.pid for worker in psutil.Process(keeper.pid).children()}
+        assert len(now) == 2
+        assert another in now
+        assert len(now & set(keeper.workers)) == 1
+    finally:
+        keeper.close()
+
+
+async def test_a_process_without_workers_has_none_to_be_killed(reborn: Reborn) -> None:
+    """The record says so."""
+    (record,) = await _suffer(reborn, Fault("kill-worker", "it", 0.0))
+    assert record.problem == "process it has no workers: nothing that it has started runs"
+    assert reborn.returncode is None
