@@ -6,8 +6,7 @@
                -> else: an HTTP answer, and the socket is shut
                -> no handshake: HttpRelay has the socket for one request, and gives it back
 
-picows decides a handshake at once and we must dial first; that is why it gets the socket only now. It is fed a head in
-the one form that it knows; ours has been checked already.
+picows decides a handshake at once and we must dial first; that is why it gets the socket only then (`hand_over`).
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol, cast
-
-from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from ..core.context import Context, Opening, State
 from ..core.upstream import Failure
@@ -34,8 +32,8 @@ from ..core.wire import (
     split_query,
 )
 from .allow import check_origin, check_path
-from .burst import BurstTransport
 from .deflate import EXTENSIONS, accept
+from .hand_over import take_accepted
 from .head import (
     HEAD_END,
     HeadReader,
@@ -50,7 +48,7 @@ from .head import (
 from .http_exchange import HttpRequest
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
-from .leg import CLOSE_TIMEOUT, WebSocketLeg, feed, hand_over, make_protocol
+from .leg import CLOSE_TIMEOUT, WebSocketLeg
 from .lobby import Lobby
 from .relay_http import HttpRelay
 from .tls import Tls
@@ -128,6 +126,19 @@ def read_claim(head: RequestHead) -> tuple[str, Claim]:
 class Acceptor(asyncio.Protocol):
     """A client's connection until its session takes the socket."""
 
+    __slots__ = (
+        "_context",
+        "_created",
+        "_door",
+        "_head",
+        "_over",
+        "_peer",
+        "_request",
+        "_rest",
+        "_timer",
+        "_transport",
+    )
+
     def __init__(self, door: Door) -> None:
         """Make the protocol object of one connection, which is in the lobby of `door` until a session takes it."""
         self._door = door
@@ -177,7 +188,10 @@ class Acceptor(asyncio.Protocol):
             # It has its answer, and what it goes on sending is not read any more.
             return
         if self._request is not None:
+            # A client that does not wait for its 101 is not read on until the dial is decided.
+            assert self._transport is not None, "data came through it"
             self._rest += data
+            self._transport.pause_reading()
             return
         if self in self._door.http.idle:
             self._door.http.idle.discard(self)
@@ -204,6 +218,10 @@ class Acceptor(asyncio.Protocol):
         self._transport.resume_reading()
         if rest:
             self.data_received(rest)
+
+    def eof_received(self) -> bool:
+        """Keep the socket of a client that says no more than what has come, but still waits for its answer."""
+        return self._request is not None and not self._over
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note of a client that left before it was served."""
@@ -244,7 +262,6 @@ class Acceptor(asyncio.Protocol):
         assert self._transport is not None, "data came through it"
         self._stop_timer()
         self._door.lobby.spoke(self)
-        self._transport.pause_reading()
         try:
             head = parse_request(raw)
             check_path(head, self._door.allow_path)
@@ -315,17 +332,9 @@ class Acceptor(asyncio.Protocol):
         extension = accept(request.head.headers) if context.deflate else None
         if extension is not None:
             headers.append((EXTENSIONS, extension))
-        leg = IncomingWebSocket(
-            context, request.claim, request.peer, extension is not None, self._door.max_message, self._door.legs
-        )
-
-        def respond(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), leg)
-
-        leg.protocol = make_protocol(respond, self._door.max_message)
-        leg.protocol.connection_made(BurstTransport(transport))
-        hand_over(transport, leg.protocol)
-        feed(leg.protocol, _canonical(request.head) + self._rest)
+        attach = partial(context.attach, claim=request.claim)
+        leg = IncomingWebSocket(attach, request.peer, extension is not None, self._door.max_message, self._door.legs)
+        take_accepted(transport, leg, request.head.headers["Sec-WebSocket-Key"], headers, self._rest)
         if leg.link is None:
             context.client_left(self._on_opening)
         elif not leg.link.paused:
@@ -385,10 +394,3 @@ class Acceptor(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _canonical(head: RequestHead) -> bytes:
-    """Return a checked handshake as picows reads one: a single token in Connection, and nothing it need not know."""
-    key = head.headers["Sec-WebSocket-Key"]
-    lines = ("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-    return "\r\n".join((*lines, f"Sec-WebSocket-Key: {key}", "", "")).encode()

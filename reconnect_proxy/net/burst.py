@@ -27,6 +27,24 @@ LARGE = 16 * 1024
 Data = bytes | bytearray | memoryview
 
 
+class _Socket:
+    """What picows needs of a socket: its descriptor."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def setsockopt(self, *option: int) -> None:
+        pass
+
+    def getsockopt(self, *option: int) -> int:
+        return 0
+
+
 class BurstTransport(asyncio.Transport):
     """Collects what is written to the transport below. All else is that one's business."""
 
@@ -34,7 +52,6 @@ class BurstTransport(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         """Stand in front of `transport`."""
-        super().__init__()
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._collected: list[Data] = []
@@ -89,6 +106,11 @@ class BurstTransport(asyncio.Transport):
             if not self._transport.is_closing():
                 self._transport.write(data)
 
+    def forget(self) -> None:
+        """Drop what was collected."""
+        self._collected.clear()
+        self._size = 0
+
     def _write_through(self, *parts: Data) -> None:
         """Write what was collected, and `parts` behind it."""
         if self._collected:
@@ -127,8 +149,14 @@ class BurstTransport(asyncio.Transport):
     # The rest of asyncio.Transport, as far as picows and the legs use it.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection."""
-        return self._transport.get_extra_info(name, default)
+        """Return what is known of the connection.
+
+        picows asks for addresses and options of the socket only to log them, and sets those that event loops have set.
+        Of uvloop's sockets each answer is a system call or two and a socket object.
+        """
+        if name == "socket":
+            return _Socket(self._transport.get_extra_info(name).fileno())
+        return default if name in ("peername", "sockname") else self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
         """Tell whether the connection is closing, or closed."""

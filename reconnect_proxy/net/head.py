@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -383,6 +384,11 @@ def received_count(headers: CIMultiDict[str]) -> int | None:
     if len(counts) > 1:
         raise bad_request(f"{RECEIVED} is given more than once, with different values")
     return counts.pop() if counts else None
+
+
+def new_key() -> str:
+    """Return a Sec-WebSocket-Key of our own (RFC 6455 section 4.1)."""
+    return base64.b64encode(os.urandom(16)).decode("ascii")
 
 
 def accept_key(key: str) -> str:

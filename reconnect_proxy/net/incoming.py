@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSet
+from collections.abc import Callable, MutableSet
 
-from ..core.context import Context
-from ..core.wire import Claim
+from ..core.link import Link
 from .leg import WebSocketLeg
 
 
@@ -14,17 +13,16 @@ class IncomingWebSocket(WebSocketLeg):
 
     masked = False
 
-    __slots__ = ("claim", "context", "peer")
+    __slots__ = ("peer",)
 
     def __init__(
-        self, context: Context, claim: Claim, peer: str, deflate: bool, max_message: int, legs: MutableSet[WebSocketLeg]
+        self,
+        attach: Callable[[WebSocketLeg], Link | None],
+        peer: str,
+        deflate: bool,
+        max_message: int,
+        legs: MutableSet[WebSocketLeg],
     ) -> None:
-        """Make the leg of a client at the address `peer`, admitted to `context` with what its request claims."""
-        super().__init__(deflate, max_message, legs)
-        self.context = context
-        self.claim = claim
+        """Make the leg of a client at the address `peer`; see `WebSocketLeg`."""
+        super().__init__(attach, deflate, max_message, legs)
         self.peer = peer
-
-    def on_connected(self) -> None:
-        """Attach to the session."""
-        self.link = self.context.attach(self, self.claim)

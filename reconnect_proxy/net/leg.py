@@ -22,10 +22,10 @@ import os
 import struct
 import termios
 from collections.abc import Callable, MutableSet
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
 
 from multidict import CIMultiDict
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..core.link import Link
@@ -42,10 +42,6 @@ except ImportError:  # a build of websockets without its part in C
 CLOSE_TIMEOUT = 5.0
 #: Bytes in a socket's write buffer above which no more is sent.
 WRITE_BUFFER = 256 * 1024
-#: Bytes of read buffer that picows starts with, 256 of which it does not read into: about the least that it takes. It
-#: doubles whenever a read fills it, and does not shrink; so an idle session takes little, and one that is sent much has
-#: what it needs after a few reads.
-READ_BUFFER = 2 * 1024 + 256
 #: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
 #: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
 EMPTY_FRAMES = 10_000
@@ -63,83 +59,6 @@ _OPCODES = {WSMsgType.TEXT: _TEXT, WSMsgType.BINARY: _BINARY}
 _LOG = logging.getLogger("reconnect_proxy.net")
 
 
-class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """picows' logger: what peers do wrong is reported by the session; only our own faults (`exception`) are logged.
-
-    Being no `Logger`, it also keeps picows from making one for each connection.
-    """
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log `msg` if it comes with an exception, which makes it a fault of this program."""
-        if kwargs.get("exc_info"):
-            super().log(level, msg, *args, **kwargs)
-
-    def isEnabledFor(self, level: int) -> bool:
-        """Tell that nothing below an error is wanted, so that picows does not even build it."""
-        return level >= logging.ERROR
-
-
-PICOWS_LOG = _Quiet(_LOG, {})
-#: Reads nothing, and keeps nothing alive.
-_NOBODY = asyncio.Protocol()
-
-
-class HandshakeRequest(NamedTuple):
-    """What picows writes on a socket that we opened: `headers` come behind those that every handshake has."""
-
-    authority: str
-    target: str
-    headers: list[tuple[str, str]]
-
-
-def make_protocol(
-    listener_factory: Callable[..., Any], max_message: int, request: HandshakeRequest | None = None
-) -> WSProtocol:
-    """Make the picows protocol object of a socket.
-
-    Args:
-        listener_factory: as `picows.ws_create_server` or `picows.ws_connect` take it.
-        max_message: bytes that a frame may have.
-        request: for a socket that we opened; None for one that we accepted.
-    """
-    authority, target, headers = request or (None, None, None)
-    return WSProtocol(
-        authority,
-        target,
-        request is not None,
-        listener_factory,
-        PICOWS_LOG,
-        True,  # disconnect_on_exception
-        None,  # websocket_handshake_timeout: whoever reads the head has its own
-        False,  # enable_auto_ping: the core pings
-        1.0,
-        1.0,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # enable_auto_pong: a Ping is a sign of life that the core wants to know of
-        max_message,
-        headers,
-        READ_BUFFER,
-    )
-
-
-def hand_over(transport: asyncio.Transport, protocol: WSProtocol) -> None:
-    """Let `protocol` read from `transport`, and who has read from it so far be forgotten."""
-    # Of a protocol of the other kind, which has no buffer of its own, uvloop keeps what it called last.
-    transport.set_protocol(_NOBODY)
-    transport.set_protocol(protocol)
-
-
-def feed(protocol: WSProtocol, data: bytes) -> None:
-    """Give `protocol` bytes that were read before it took the socket over."""
-    rest = memoryview(data)
-    while rest:
-        buffer = protocol.get_buffer(len(rest))
-        count = min(len(buffer), len(rest))
-        buffer[:count] = rest[:count]
-        protocol.buffer_updated(count)
-        rest = rest[count:]
-
-
 class WebSocketLeg(WSListener):
     """A socket that carries a leg. `IncomingWebSocket` and `OutgoingWebSocket` add how it comes about."""
 
@@ -147,12 +66,12 @@ class WebSocketLeg(WSListener):
     masked: ClassVar[bool]
 
     __slots__ = (
+        "_attach",
         "_closing",
         "_empty_frames",
         "_empty_since",
         "_joined",
         "_legs",
-        "_max_message",
         "_opcode",
         "_out",
         "_pong",
@@ -160,19 +79,28 @@ class WebSocketLeg(WSListener):
         "_stuck",
         "deflate",
         "link",
+        "max_message",
         "protocol",
         "transport",
         "writable",
     )
 
-    def __init__(self, deflate: bool, max_message: int, legs: MutableSet[WebSocketLeg]) -> None:
+    def __init__(
+        self,
+        attach: Callable[[WebSocketLeg], Link | None],
+        deflate: bool,
+        max_message: int,
+        legs: MutableSet[WebSocketLeg],
+    ) -> None:
         """Make a leg without a socket; picows brings it.
 
         Args:
+            attach: says to the core that this leg has a socket. Returns its link, or None if nobody wants it any more.
             deflate: whether permessage-deflate is agreed on.
             max_message: bytes that a message may have, inflated.
             legs: the open legs of the proxy; this one is among them for as long as its socket lives.
         """
+        self._attach: Callable[[WebSocketLeg], Link | None] | None = attach
         self.link: Link | None = None
         self.protocol: WSProtocol | None = None
         self.transport: WSTransport = None  # type: ignore[assignment]
@@ -183,7 +111,7 @@ class WebSocketLeg(WSListener):
         self.deflate = deflate
         # What was to be sent last cannot be, and nothing may overtake it.
         self._stuck = False
-        self._max_message = max_message
+        self.max_message = max_message
         self._legs = legs
         # The message under way: its kind, and what has come of it.
         self._opcode = 0
@@ -208,15 +136,14 @@ class WebSocketLeg(WSListener):
         self._out.set_write_buffer_limits(high=WRITE_BUFFER)
         # picows keeps both for as long as the socket lives; what they say has been read.
         transport.request.headers = transport.response.headers = _NO_HEADERS
+        attach, self._attach = self._attach, None
+        assert attach is not None, "a leg has one socket"
         try:
-            self.on_connected()
+            self.link = attach(self)
         except Exception:  # noqa: BLE001 - picows would log it without its traceback
             _LOG.exception("taking over a connected socket failed; it is dropped")
+        if self.link is None:
             self.abort()
-
-    def on_connected(self) -> None:
-        """Say to the core that this leg has a socket."""
-        raise NotImplementedError
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame. The path of every message begins here."""
@@ -235,7 +162,7 @@ class WebSocketLeg(WSListener):
             payload = frame.get_payload_as_bytes()
             if opcode == _TEXT and not payload.isascii() and not is_utf8(payload):
                 self._break_off(1007, "text that is not UTF-8")
-            elif len(payload) > self._max_message:
+            elif len(payload) > self.max_message:
                 # picows has refused this frame already, and read on.
                 self._too_big()
             else:
@@ -271,7 +198,7 @@ class WebSocketLeg(WSListener):
             if sent is None:
                 link.on_lost(1006, "")
             elif sent.code == WSCloseCode.MESSAGE_TOO_BIG:
-                link.on_too_big(f"a message above {self._max_message} bytes")
+                link.on_too_big(f"a message above {self.max_message} bytes")
             else:
                 link.on_lost(int(sent.code), sent.reason or "")  # type: ignore[call-overload]
 
@@ -326,7 +253,7 @@ class WebSocketLeg(WSListener):
                 self._send_unmasked(opcode, payload)
             return
         try:
-            opcode, payload = open_message(opcode, payload, self._max_message)
+            opcode, payload = open_message(opcode, payload, self.max_message)
         except (TooBig, Corrupt) as error:
             # It was not opened when it came, so its sender cannot be blamed. The core is told when it is ready.
             self.writable = False
@@ -397,15 +324,15 @@ class WebSocketLeg(WSListener):
 
     def _on_compressed(self, opcode: int, payload: bytes, link: Link) -> None:
         """Take a whole compressed message. It is opened only if its receivers ask for that, or its size is in doubt."""
-        if len(payload) > self._max_message:
+        if len(payload) > self.max_message:
             # picows has refused this frame already, and read on.
             self._too_big()
             return
         try:
             if link.passes_compressed():
-                measure(payload, self._max_message)
+                measure(payload, self.max_message)
             else:
-                opcode, payload = open_message(opcode, payload, self._max_message)
+                opcode, payload = open_message(opcode, payload, self.max_message)
         except TooBig:
             self._too_big()
         except Corrupt as error:
@@ -440,7 +367,7 @@ class WebSocketLeg(WSListener):
             return
         if kind != WSMsgType.CONTINUATION:
             self._opcode = COMPRESSED | _OPCODES[kind] if frame.rsv1 else _OPCODES[kind]
-        if len(self._joined) + frame.payload_size > self._max_message:
+        if len(self._joined) + frame.payload_size > self.max_message:
             self._too_big()
             return
         self._joined += frame.get_payload_as_memoryview()
@@ -475,7 +402,7 @@ class WebSocketLeg(WSListener):
 
     def _too_big(self) -> None:
         self._await_end()
-        reason = f"a message above {self._max_message} bytes"
+        reason = f"a message above {self.max_message} bytes"
         self._send_close(1009, reason)
         self.transport.disconnect()
         if self.link is not None:

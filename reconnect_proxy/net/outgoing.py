@@ -4,28 +4,27 @@
                                     -> 101: OutgoingWebSocket takes the socket
                                     -> else: Failure, with the answer's body
 
-picows writes the request, but would read the answer too strictly for us: it knows one spelling of the Connection header
-and forgets the body of a refusal. So a small protocol of our own reads the head, and hands the socket over at once.
+picows would read the answer too strictly for us: it knows one spelling of the Connection header and forgets the body of
+a refusal. So a small protocol of our own makes the handshake, and hands the socket over at once (`hand_over`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-import weakref
 from collections.abc import MutableSet
-from typing import cast
+from functools import cache, partial
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import h11
 from multidict import CIMultiDict
-from picows import WSTransport, WSUpgradeRequest, WSUpgradeResponse
+from picows import WSTransport
 
 from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
-from .burst import BurstTransport
 from .deflate import EXTENSIONS, OFFER, agreed
+from .hand_over import take_dialled
 from .head import (
     HEAD_LIMIT,
     INTERIM_LIMIT,
@@ -36,11 +35,11 @@ from .head import (
     end_to_end,
     first_not_utf8,
     has_token,
+    new_key,
     parse_response,
     received_count,
-    tokens,
 )
-from .leg import HandshakeRequest, WebSocketLeg, feed, hand_over, make_protocol
+from .leg import WebSocketLeg
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
@@ -50,6 +49,25 @@ _LOG = logging.getLogger("reconnect_proxy.net")
 BODY_LIMIT = 64 * 1024
 
 
+class Endpoint(NamedTuple):
+    """What an upstream's URL says; `authority` is the Host header, `base` the path in front of the client's."""
+
+    host: str
+    port: int
+    authority: str
+    base: str
+    secure: bool
+
+
+# As many as are configured.
+@cache
+def endpoint_of(url: str) -> Endpoint:
+    """Return what `url` says."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    return Endpoint(parts.hostname or "", parts.port or (443 if secure else 80), parts.netloc, parts.path, secure)
+
+
 async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
     """Open a TCP connection to an upstream, for `protocol`; TLS is that one's business.
 
@@ -57,15 +75,14 @@ async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
         OSError: it cannot be had.
         UnicodeError: the host cannot be a host's name.
     """
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
-    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, parts.hostname or "", port)
+    host, port, *_ = endpoint_of(url)
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
     return transport
 
 
 def join_target(url: str, target: str) -> str:
     """Return the request target at an upstream: the path of its URL, then the client's path and query."""
-    base = urlsplit(url).path
+    base = endpoint_of(url).base
     path, mark, query = target.partition("?")
     if base and path == "/":
         path = ""
@@ -79,28 +96,7 @@ class OutgoingWebSocket(WebSocketLeg):
 
     masked = True
 
-    __slots__ = ("_answer", "_dial", "_upstream")
-
-    def __init__(
-        self,
-        dial: Dial,
-        upstream: Upstream,
-        answer: Answer,
-        deflate: bool,
-        max_message: int,
-        legs: MutableSet[WebSocketLeg],
-    ) -> None:
-        """Make the leg for a dial that was answered with `answer`."""
-        super().__init__(deflate, max_message, legs)
-        self._dial = dial
-        self._upstream = upstream
-        self._answer = answer
-
-    def on_connected(self) -> None:
-        """Report to the upstream that its dial has succeeded; drop the socket if that dial is over."""
-        self.link = self._upstream.on_connected(self._dial, self, self._answer)
-        if self.link is None:
-            self.abort()
+    __slots__ = ()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Take the end of the socket."""
@@ -114,16 +110,16 @@ class UpstreamDialler:
     """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
 
     __slots__ = (
-        "_deflate",
+        "_authority",
+        "_fields",
         "_handshake",
-        "_headers",
-        "_host",
-        "_legs",
-        "_max_message",
-        "_offers",
         "_target",
         "_task",
-        "_tls",
+        "deflate",
+        "legs",
+        "max_message",
+        "offers",
+        "tls",
     )
 
     def __init__(
@@ -149,94 +145,95 @@ class UpstreamDialler:
             tls: knows how wss:// is dialled.
             host: the Host header; without it that of the upstream's URL.
         """
-        self._host = host
+        self.offers = offers
+        self.deflate = deflate
+        self.max_message = max_message
+        self.legs = legs
+        self.tls = tls
+        self._authority = host
         self._target = target
-        self._headers = headers
-        self._offers = offers
-        self._deflate = deflate
-        self._max_message = max_message
-        self._legs = legs
-        self._tls = tls
-        # The dial under way: connecting, then shaking hands, for which its socket keeps the object alive.
+        # The lines of a request that are the same in each.
+        self._fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        # The dial under way: connecting, then shaking hands.
         self._task: asyncio.Task[None] | None = None
-        self._handshake: weakref.ref[Handshake] | None = None
+        self._handshake: Handshake | None = None
 
     def dial(self, dial: Dial, upstream: Upstream) -> None:
         """Start a dial."""
         self.cancel()
-        self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream))
-        self._task.add_done_callback(self._on_task_done)
+        self._handshake = Handshake(dial, upstream, self)
+        self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream, self._handshake))
 
     def cancel(self) -> None:
         """Give the dial under way up."""
         task, self._task = self._task, None
-        handshake = self._handshake() if self._handshake is not None else None
-        self._handshake = None
         if task is not None:
             task.cancel()
-        if handshake is not None:
-            handshake.give_up()
+        if self._handshake is not None:
+            self._handshake.give_up()
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        if task is self._task:
-            self._task = None
-        # Failed dials are reported; only a fault of this program ends here.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a dial died of a fault of this program", exc_info=error)
-
-    async def _connect(self, dial: Dial, upstream: Upstream) -> None:
-        parts = urlsplit(dial.url)
-        authority = self._host or parts.netloc
-        request = HandshakeRequest(authority, join_target(dial.url, self._target), self._request_headers(dial))
-        context = self._tls.upstream if parts.scheme == "wss" else None
-        handshake = Handshake(dial, upstream, request, self._max_message, self._legs, context)
-        self._handshake = weakref.ref(handshake)
+    async def _connect(self, dial: Dial, upstream: Upstream, handshake: Handshake) -> None:
         try:
-            await connect(dial.url, handshake)
-        except (OSError, UnicodeError) as error:
-            # UnicodeError: a host name that cannot be one.
-            upstream.on_failed(dial, Failure(str(error) or type(error).__name__))
+            failure = await _failure_to_connect(dial.url, handshake)
+            if failure is not None:
+                self._task = None
+                self.ended(handshake)
+                upstream.on_failed(dial, failure)
+        except Exception:  # noqa: BLE001 - nobody awaits this task
+            _LOG.exception("a dial died of a fault of this program")
 
-    def _request_headers(self, dial: Dial) -> list[tuple[str, str]]:
-        headers = list(self._headers)
-        offers = [dial.subprotocol] if dial.subprotocol is not None else self._offers
+    def connected(self) -> None:
+        """Take note that there is a connection: it is the handshake's now, and the task must not close it any more."""
+        self._task = None
+
+    def ended(self, handshake: Handshake) -> None:
+        """Take note that a handshake is over, in whatever way."""
+        if self._handshake is handshake:
+            self._handshake = None
+
+    def request(self, dial: Dial, key: str) -> bytes:
+        """Return the request of a dial (RFC 6455 section 4.1); `key` is its Sec-WebSocket-Key."""
+        lines = [
+            f"GET {join_target(dial.url, self._target)} HTTP/1.1\r\n"
+            f"Host: {self._authority or endpoint_of(dial.url).authority}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n",
+            self._fields,
+        ]
+        offers = [dial.subprotocol] if dial.subprotocol is not None else self.offers
         if offers:
-            headers.append(("Sec-WebSocket-Protocol", ", ".join(offers)))
-        if self._deflate:
-            headers.append((EXTENSIONS, OFFER))
+            lines.append(f"Sec-WebSocket-Protocol: {', '.join(offers)}\r\n")
+        if self.deflate:
+            lines.append(f"{EXTENSIONS}: {OFFER}\r\n")
         if dial.session_id is not None:
-            headers.append((RECONNECT_ID if dial.redial else CONNECTION_ID, dial.session_id))
+            lines.append(f"{RECONNECT_ID if dial.redial else CONNECTION_ID}: {dial.session_id}\r\n")
         if dial.redial:
-            headers.append((RECONNECT, "true"))
-        headers.append((RECEIVED, str(dial.received)))
-        return headers
+            lines.append(f"{RECONNECT}: true\r\n")
+        lines.append(f"{RECEIVED}: {dial.received}\r\n\r\n")
+        return "".join(lines).encode()
+
+
+async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> Failure | None:
+    try:
+        await connect(url, protocol)
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a host name that cannot be one.
+        return Failure(str(error) or type(error).__name__)
+    return None
 
 
 class Handshake(asyncio.Protocol):
-    """Reads the answer to a handshake, then lets the socket go: to an `OutgoingWebSocket`, or shut."""
+    """Sends a request and reads its answer, then lets the socket go: to an `OutgoingWebSocket`, or shut."""
 
-    def __init__(
-        self,
-        dial: Dial,
-        upstream: Upstream,
-        request: HandshakeRequest,
-        max_message: int,
-        legs: MutableSet[WebSocketLeg],
-        context: ssl.SSLContext | None,
-    ) -> None:
-        """Make the protocol object of one dial's socket; `context` is None where TLS is not spoken on it."""
+    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_over", "_refusal", "_transport", "_upstream")
+
+    def __init__(self, dial: Dial, upstream: Upstream, dialler: UpstreamDialler) -> None:
+        """Make the protocol object of one dial's socket."""
         self._dial = dial
         self._upstream = upstream
-        headers = CIMultiDict(request.headers)
-        self._offers = tokens(headers, "Sec-WebSocket-Protocol")
-        # permessage-deflate: whether it was offered, then whether it is agreed on.
-        self._deflate = EXTENSIONS in headers
-        self._max_message = max_message
-        self._legs = legs
-        self._context = context
+        self._dialler = dialler
+        self._key = new_key()
         self._transport: asyncio.Transport | None = None
-        self._picows = make_protocol(self._make_leg, max_message, request)
-        self._answer = Answer()
         # Reads the head, and how many interim ones came before it.
         self._head = HeadReader()
         self._interim = 0
@@ -249,6 +246,7 @@ class Handshake(asyncio.Protocol):
         """Shut the socket unless it was handed over; nothing is heard of this dial any more."""
         if not self._over:
             self._over = True
+            self._dialler.ended(self)
             if self._transport is not None:
                 self._transport.abort()
 
@@ -257,18 +255,21 @@ class Handshake(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         if self._over:
             transport.abort()
-        elif self._context is None:
+            return
+        self._dialler.connected()
+        endpoint = endpoint_of(self._dial.url)
+        context = self._dialler.tls.upstream if endpoint.secure else None
+        if context is None:
             self._send_request()
         else:
-            host = urlsplit(self._dial.url).hostname or ""
             try:
-                self._transport = TlsTransport(transport, self, self._context, host, self._send_request)
+                self._transport = TlsTransport(transport, self, context, endpoint.host, self._send_request)
             except ValueError as error:
-                self._fail(Failure(f"{host!r} is no name that a certificate could be for: {error}"))
+                self._fail(Failure(f"{endpoint.host!r} is no name that a certificate could be for: {error}"))
 
     def _send_request(self) -> None:
         assert self._transport is not None, "it is open"
-        self._picows.connection_made(BurstTransport(self._transport))
+        self._transport.write(self._dialler.request(self._dial, self._key))
 
     def data_received(self, data: bytes) -> None:
         """Read the answer, as far as it has come."""
@@ -282,8 +283,7 @@ class Handshake(asyncio.Protocol):
                 head, data = found
                 response = parse_response(head)
                 if response.status == 101:
-                    self._answer = self._check(response.headers)
-                    self._hand_over(response.headers["Sec-WebSocket-Accept"], data)
+                    self._hand_over(response.headers, data)
                     return
                 if response.status >= 200:
                     self._refusal = _Refusal(response)
@@ -313,34 +313,26 @@ class Handshake(asyncio.Protocol):
         else:
             self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}", taken=True))
 
-    def _check(self, headers: CIMultiDict[str]) -> Answer:
-        """Check a 101 (RFC 6455 section 4.1) and read what it says of the session."""
+    def _hand_over(self, headers: CIMultiDict[str], rest: bytes) -> None:
+        """Let the session have the socket. Raises MalformedHead or Refusal: the 101 is none (RFC 6455 section 4.1)."""
+        assert self._transport is not None, "data came through it"
         if not (has_token(headers, "Upgrade", "websocket") and has_token(headers, "Connection", "upgrade")):
             raise MalformedHead("a 101 that does not upgrade to websocket")
-        key = self._picows.transport.request.headers["Sec-WebSocket-Key"]
-        if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(key)]:
+        if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(self._key)]:
             raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
         if (name := first_not_utf8(headers)) is not None:
             raise MalformedHead(f"the header {name} is not UTF-8")
-        self._deflate = agreed(headers, self._deflate)
+        dialler, dial = self._dialler, self._dial
+        deflate = agreed(headers, dialler.deflate)
         subprotocol = headers.get("Sec-WebSocket-Protocol")
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.
-        if subprotocol is not None and subprotocol not in self._offers and self._dial.subprotocol is None:
+        if subprotocol is not None and subprotocol not in dialler.offers and dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
-        return Answer(received_count(headers), subprotocol, end_to_end(headers))
-
-    def _hand_over(self, accept: str, rest: bytes) -> None:
-        """Let picows have the socket. What was checked is told to it in the one form that it understands."""
-        assert self._transport is not None, "data came through it"
+        answer = Answer(received_count(headers), subprotocol, end_to_end(headers))
         self._over = True
-        hand_over(self._transport, self._picows)
-        lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade")
-        feed(self._picows, "\r\n".join((*lines, f"Sec-WebSocket-Accept: {accept}", "", "")).encode() + rest)
-
-    def _make_leg(self, request: WSUpgradeRequest, response: WSUpgradeResponse) -> OutgoingWebSocket:
-        leg = OutgoingWebSocket(self._dial, self._upstream, self._answer, self._deflate, self._max_message, self._legs)
-        leg.protocol = self._picows
-        return leg
+        dialler.ended(self)
+        attach = partial(self._upstream.on_connected, dial, answer=answer)
+        take_dialled(self._transport, OutgoingWebSocket(attach, deflate, dialler.max_message, dialler.legs), rest)
 
     def _read_refusal(self, data: bytes) -> None:
         assert self._refusal is not None, "the head was a refusal's"

@@ -1,0 +1,157 @@
+"""How picows gets a socket whose handshake others have made.
+
+picows makes handshakes itself, reads heads in one form only, and decides at once, where we dial first. So `accept` and
+`outgoing` make the handshake, and picows gets the socket when it is clear that it carries a leg. It is told then of a
+handshake in the form that it knows, and what it has to say to that is the real answer, or is not sent.
+
+    accepted:  real head --accept--> Door …   then: a plain head ---> picows ---> our 101   ---> socket
+    dialled:   real 101 --outgoing--> checked then: a plain 101 ---> picows ---> its request --> nowhere
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, cast
+
+from multidict import CIMultiDict
+from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from .burst import BurstTransport
+from .head import accept_key
+from .leg import WebSocketLeg
+
+#: Bytes of read buffer that picows starts with, 256 of which it does not read into: about the least that it takes. It
+#: doubles whenever a read fills it, and does not shrink; so an idle session takes little, and one that is sent much has
+#: what it needs after a few reads.
+READ_BUFFER = 2 * 1024 + 256
+
+_LOG = logging.getLogger("reconnect_proxy.net")
+_NO_HEADERS: CIMultiDict[str] = CIMultiDict()
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """picows' logger: what peers do wrong is reported by the session; only our own faults (`exception`) are logged.
+
+    Being no `Logger`, it also keeps picows from making one for each connection.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log `msg` if it comes with an exception, which makes it a fault of this program."""
+        if kwargs.get("exc_info"):
+            super().log(level, msg, *args, **kwargs)
+
+    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log nothing: picows says with each connection that it was made, and that it has ended."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Tell that nothing below an error is wanted, so that picows does not even build it."""
+        return level >= logging.ERROR
+
+
+_PICOWS_LOG = _Quiet(_LOG, {})
+#: Reads nothing, and keeps nothing alive.
+_NOBODY = asyncio.Protocol()
+
+
+class _Said:
+    """The 101 as picows has it sent: `headers` come behind those that every handshake has."""
+
+    __slots__ = ("extra", "headers")
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self, extra: Iterable[tuple[str, str]]) -> None:
+        self.extra = extra
+        # picows puts its Sec-WebSocket-Accept here.
+        self.headers: dict[str, str] = {}
+
+    def to_bytes(self) -> bytearray:
+        """Return the whole answer."""
+        lines = [f"{name}: {value}\r\n" for name, value in (*self.headers.items(), *self.extra)]
+        self.extra = ()
+        return bytearray(f"{_SWITCHING}{''.join(lines)}\r\n".encode())
+
+
+_UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+_SWITCHING = f"HTTP/1.1 101 Switching Protocols\r\n{_UPGRADE}"
+_RESPONSE = f"{_SWITCHING}Sec-WebSocket-Accept: %b\r\n\r\n".encode()
+_REQUEST = f"GET / HTTP/1.1\r\n{_UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n".encode()
+
+
+def take_accepted(
+    transport: asyncio.Transport, leg: WebSocketLeg, key: str, headers: Iterable[tuple[str, str]], rest: bytes
+) -> None:
+    """Answer a client's handshake, and let `leg` have its socket.
+
+    Args:
+        transport: the socket.
+        leg: is attached as soon as the 101 is written, before this returns.
+        key: the client's Sec-WebSocket-Key.
+        headers: what the 101 says beside what every handshake has.
+        rest: what the client has sent behind its head.
+    """
+    said = WSUpgradeResponseWithListener(cast(WSUpgradeResponse, _Said(headers)), leg)
+    leg.protocol = protocol = _make_protocol(lambda request: said, leg.max_message, dialled=False)
+    protocol.connection_made(BurstTransport(transport))
+    _give(transport, protocol)
+    _feed(protocol, _REQUEST % key.encode("ascii") + rest)
+
+
+def take_dialled(transport: asyncio.Transport, leg: WebSocketLeg, rest: bytes) -> None:
+    """Let `leg` have the socket of an upstream that was sent a handshake and has answered it.
+
+    Args:
+        transport: the socket.
+        leg: is attached before this returns.
+        rest: what the upstream has sent behind its head.
+    """
+    leg.protocol = protocol = _make_protocol(lambda request, response: leg, leg.max_message, dialled=True)
+    burst = BurstTransport(transport)
+    protocol.connection_made(burst)
+    # Its own request, with a key of its own.
+    burst.forget()
+    key = protocol.transport.request.headers["Sec-WebSocket-Key"]
+    _give(transport, protocol)
+    _feed(protocol, _RESPONSE % accept_key(key).encode("ascii") + rest)
+
+
+def _make_protocol(listener_factory: Callable[..., Any], max_message: int, dialled: bool) -> WSProtocol:
+    return WSProtocol(
+        "" if dialled else None,
+        "/" if dialled else None,
+        dialled,
+        listener_factory,
+        _PICOWS_LOG,
+        True,  # disconnect_on_exception
+        None,  # websocket_handshake_timeout: whoever reads the head has its own
+        False,  # enable_auto_ping: the core pings
+        1.0,
+        1.0,
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # enable_auto_pong: a Ping is a sign of life that the core wants to know of
+        max_message,
+        None,  # extra_headers
+        READ_BUFFER,
+    )
+
+
+def _give(transport: asyncio.Transport, protocol: WSProtocol) -> None:
+    """Let `protocol` read from `transport`, and who has read from it so far be forgotten."""
+    # Of a protocol of the other kind, which has no buffer of its own, uvloop keeps what it called last.
+    transport.set_protocol(_NOBODY)
+    transport.set_protocol(protocol)
+
+
+def _feed(protocol: WSProtocol, data: bytes) -> None:
+    """Give `protocol` bytes that were read before it took the socket over."""
+    rest = memoryview(data)
+    while rest:
+        buffer = protocol.get_buffer(len(rest))
+        count = min(len(buffer), len(rest))
+        buffer[:count] = rest[:count]
+        protocol.buffer_updated(count)
+        rest = rest[count:]
