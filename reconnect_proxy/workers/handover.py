@@ -130,7 +130,7 @@ class Handover:
 
         Args:
             guest: the client, and
-            transport: its connection, of which nothing is read any more.
+            transport: its connection, of which nothing is read from now on.
             peer: its IP address.
             data: what was read of it so far.
             to: the worker that it is handed to.
@@ -138,6 +138,7 @@ class Handover:
         if self._closed:
             guest.evict(unavailable(to))
             return
+        transport.pause_reading()
         hops = guest.hops + 1 if isinstance(guest, AdoptedClient) else 1
         facts = {"kind": "client", "peer": peer, "hops": hops}
         if isinstance(transport, TlsTransport):
