@@ -83,7 +83,7 @@ _PROCESS: Mapping[str, dict[str, Any]] = {
         "help": "What random parts of the faults are drawn from. Default: 1.",
     },
     "--toxiproxy": {
-        "metavar": "<url|binary|docker|embedded>",
+        "metavar": "<url|binary|docker[:image]|embedded>",
         "help": "Which Toxiproxy to use for the faults. Default: the first that is found.",
     },
     "--push": {

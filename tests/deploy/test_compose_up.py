@@ -34,6 +34,8 @@ def addresses(
         service.pop("ports", None)
         service.pop("build", None)
     described["services"]["toxiproxy"]["image"] = toxiproxy_image
+    # Nothing of it is reached from beyond this machine, or reaches beyond it.
+    described["networks"] = {"default": {"internal": True}}
     file = tmp_path / "compose.yaml"
     file.write_text(yaml.safe_dump(described))
     project = f"reconnect-test-{engine.run}"
