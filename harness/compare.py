@@ -85,6 +85,8 @@ class Row:
     system: str
     result: Result | None = None
     problem: str = ""
+    #: Whether it was not run since this machine has not got what it needs, and nobody asked for it by name.
+    skipped: bool = False
 
 
 class Column(NamedTuple):
@@ -135,7 +137,7 @@ class Comparison:
     @property
     def complete(self) -> bool:
         """Whether every row has a result."""
-        return all(row.result for row in self.rows)
+        return all(row.result or row.skipped for row in self.rows)
 
     def markdown(self, command: str) -> str:
         """Return the table as Markdown; below it the `command` that made it, and the notes."""
@@ -231,7 +233,10 @@ class Comparer:
     def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> Row:
         try:
             run = campaign.run(scenario, lambda line: self._progress(f"{system}: {line}"))
-        except (ProcessFailed, EngineUnavailable) as failure:
+        except EngineUnavailable as failure:
+            skipped = campaign.optional(scenario)
+            return Row(scenario.name, system, problem=str(failure), skipped=skipped)
+        except ProcessFailed as failure:
             return Row(scenario.name, system, problem=str(failure))
         self._toxiproxy = run.toxiproxy or self._toxiproxy
         return Row(scenario.name, system, Result.of(run))

@@ -8,6 +8,7 @@ started when it listens.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Container:
         self._handle = handle
         self._port = port
         self._ours = ours
+        self._hurried = threading.Event()
         # The networks that a fault has taken it off, with what it was there.
         self._off: dict[str, dict[str, Any]] = {}
 
@@ -65,10 +67,9 @@ class Container:
 
         """
         assert spec.image is not None
-        if spec.network != HOST:
-            engine.network(spec.network)
+        network = HOST if spec.network == HOST else engine.network(spec.network).name
         handle = engine.create(
-            spec.image, name=f"reconnect-{name}-{engine.run}", network=spec.network, **spec.settings(port)
+            spec.image, name=f"reconnect-{name}-{engine.run}", network=network, **spec.settings(port)
         )
         return cls(engine, name, handle, port=port, ours=True)
 
@@ -98,8 +99,7 @@ class Container:
             ContainerFailed: it ends, or does not listen in time.
 
         """
-        with self._refusals("start"):
-            self._handle.start()
+        self._begin()
         deadline = time.monotonic() + START_SECONDS
         while not self._listens():
             state = self._state()
@@ -107,7 +107,16 @@ class Container:
                 raise ContainerFailed(self._complaint(f"ended with status {state['ExitCode']}"))
             if time.monotonic() > deadline:
                 raise ContainerFailed(self._complaint(f"does not listen at {self.address} after {START_SECONDS:g} s"))
-            time.sleep(_POLL_SECONDS)
+            if self._hurried.wait(_POLL_SECONDS):
+                raise ContainerFailed(f"container {self.name} was not waited for any longer")
+
+    def hurry(self) -> None:
+        """Have nobody wait any longer for it to listen: the run is over. May be called from any thread."""
+        self._hurried.set()
+
+    def _begin(self) -> None:
+        with self._refusals("start"):
+            self._handle.start()
 
     def kill(self) -> None:
         """Send it SIGKILL, and wait until it has ended."""
@@ -139,10 +148,12 @@ class Container:
             if len(on) != 1:
                 raise FaultError(f"container {self.name} is on {', '.join(on) or 'no network'}: name one as `network`")
             (network,) = on
-        if network == HOST or network not in on:
+        if network == HOST:
+            raise FaultError(f"container {self.name} cannot be taken off the network of the host itself")
+        asked, network = network, self._engine.network_name(network)
+        if network not in on:
             there = ", ".join(on) or "none"
-            problem = "of the host itself" if network == HOST else f"called {network}; there is {there}"
-            raise FaultError(f"container {self.name} cannot be taken off a network {problem}")
+            raise FaultError(f"container {self.name} is on no network called {asked}; there is {there}")
         with self._refusals(f"take off the network {network}"):
             self._engine.network(network).disconnect(self._handle)
         self._off[network] = on[network]
@@ -158,6 +169,8 @@ class Container:
                     f"container {self.name} was taken off {len(self._off)} networks: name one as `network`"
                 )
             (network,) = self._off
+        else:
+            network = self._engine.network(network).name
         with self._refusals(f"put on the network {network}"):
             self._engine.network(network).connect(self._handle, **_as_before(self._off.get(network), self._handle))
         was = self._off.pop(network, None)
@@ -175,7 +188,7 @@ class Container:
         for network in list(self._off):
             self.connect(network)
         if not self._ours and not state["Running"]:
-            self.start()
+            self._begin()
 
     def remove(self, log: Path | None = None) -> None:
         """Remove it, if it is ours. What it has said goes to the file `log`."""

@@ -109,6 +109,7 @@ class Engine:
 
         with contextlib.suppress(ImageNotFound):
             return self._client.images.get(name)
+        print(f"pulling the image {name} (once; it may take a minute)", file=sys.stderr, flush=True)
         try:
             return self._client.images.pull(name)
         except DockerException as failure:
@@ -138,14 +139,20 @@ class Engine:
             return list(self._client.containers.list(filters={"label": label}, ignore_removed=True))
 
     def network(self, name: str) -> Any:
-        """Return the network called `name`; one is made for this run where there is none."""
+        """Return the network called `name`; where there is none, one of this run's own, called `name-RUN`."""
+        name = self.network_name(name)
         with refusals(f"for the network {name}"):
-            found = self._client.networks.list(names=[name])
-            found = [network for network in found if network.name == name]
+            found = [network for network in self._client.networks.list(names=[name]) if network.name == name]
             if found:
                 return found[0]
             # Internal: what is tested has no business outside this machine.
             return self._client.networks.create(name, driver="bridge", internal=True, labels=self.labels)
+
+    def network_name(self, name: str) -> str:
+        """Return what the engine calls the network that a scenario calls `name`, be it there or not."""
+        with refusals(f"for the network {name}"):
+            there = {network.name for network in self._client.networks.list(names=[name])}
+        return name if name in there else f"{name}-{self.run}"
 
 
 def connect() -> Any:

@@ -188,7 +188,8 @@ async def _done(patient: Patient[Any], call: Callable[[], None], account: _Accou
         return True
 
     async with patient.busy:
-        return await uninterrupted(attempt)
+        handle = patient.handle
+        return await uninterrupted(attempt, handle.hurry if isinstance(handle, Container) else lambda: None)
 
 
 async def _sleep_until(moment: float) -> None:

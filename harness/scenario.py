@@ -66,6 +66,10 @@ _OURS = (
 ALL = "all"
 
 
+#: What can be expected only where the upstream keeps a record, or the system under test is looked at by itself.
+_SEEN_BY_UPSTREAM = ("c2u", "upstream_connections", "upstream_close", "passed_on", "leaks", "memory")
+
+
 class ScenarioError(Exception):
     """A scenario does not exist or cannot be run. The message is a sentence: where, what was found, what is allowed."""
 
@@ -154,6 +158,21 @@ class Scenario(Section):
     expect: Annotated[list[Expectation], BeforeValidator(expectations)]
     settle: Seconds = Field(5.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_what_is_seen(cls, value: object) -> object:
+        if not isinstance(value, dict) or not isinstance(value.get("expect"), dict):
+            return value
+        upstream = value.get("upstream")
+        if isinstance(upstream, dict) and ("image" in upstream or "label" in upstream):
+            unseen = [key for key in _SEEN_BY_UPSTREAM if key in value["expect"]]
+            if unseen:
+                raise ValueError(
+                    f"expect: {unseen[0]} is what an upstream of ours sees, and this one is a container: what the "
+                    "clients sent and got back stands at the top, or under u2c"
+                )
+        return value
+
     @model_validator(mode="after")
     def _somebody_talks(self) -> Scenario:
         if not self.directions:
@@ -176,8 +195,6 @@ class Scenario(Section):
                 raise ValueError(f"containers.{name}: it needs `image`, to start one, or `label`, for one that runs")
         if self.upstream.is_container and self.tls_upstream:
             raise ValueError(f"tls: an upstream in a container has no certificate of ours: {self.tls} cannot be had")
-        if self.upstream.is_container and self.watches:
-            raise ValueError("expect: leaks and memory are measured with an upstream of ours, not with a container")
         return self
 
     @model_validator(mode="after")

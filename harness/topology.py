@@ -273,7 +273,7 @@ class _Builder:
         try:
             container = await uninterrupted(make)
             if spec.image is not None:
-                await uninterrupted(container.start)
+                await uninterrupted(container.start, container.hurry)
         except (EngineError, ContainerFailed) as failure:
             raise ProcessFailed(str(failure)) from failure
         return container

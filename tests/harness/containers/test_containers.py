@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.containers import Container, ContainerFailed
 from harness.engine import Engine, EngineError
 from harness.harm import FaultError
 from harness.toxiproxy_server import reserve_port
+from tests.harness.wires import eventually
 
 ECHO = ["reconnect-harness", "upstream"]
 
@@ -107,7 +109,7 @@ def test_a_paused_one_can_be_killed(engine: Engine, harness_image: str, port: in
 
 def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine: Engine, harness_image: str) -> None:
     """Off its only network nobody reaches it; connected again it is where it was, under its names there."""
-    network = f"reconnect-test-{engine.run}"
+    network = "reconnect-test"
     said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": network}
     container = started(engine, harness_image, 9200, **said)
     before = container.address
@@ -124,9 +126,9 @@ def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine
 def test_a_network_that_it_is_not_on_cannot_be_cut(engine: Engine, harness_image: str, port: int) -> None:
     """The error names those that there are; the host's network is none that can be left."""
     container = started(engine, harness_image, port)
-    with pytest.raises(FaultError, match="cannot be taken off a network of the host itself"):
+    with pytest.raises(FaultError, match="cannot be taken off the network of the host itself"):
         container.disconnect(None)
-    with pytest.raises(FaultError, match="taken off a network called lab; there is host"):
+    with pytest.raises(FaultError, match="is on no network called lab; there is host"):
         container.disconnect("lab")
     with pytest.raises(FaultError, match="was taken off 0 networks: name one"):
         container.connect(None)
@@ -148,7 +150,7 @@ def test_one_of_somebody_else_is_found_by_its_label(engine: Engine, harness_imag
     assert answers(theirs)
     theirs.kill()
     theirs.put_back()
-    assert answers(theirs)
+    assert eventually(lambda: answers(theirs))
     theirs.remove()
     assert answers(theirs)
 
@@ -180,3 +182,22 @@ def test_one_without_a_port_is_started_when_it_runs(engine: Engine, harness_imag
     container = started(engine, harness_image, None, command=["sleep", "1000"])
     assert container.address is None
     assert status(container) == "running"
+
+
+def test_a_network_of_the_run_is_none_of_anothers(engine: Engine) -> None:
+    """Two runs at once of one scenario have a network each, though they call it the same."""
+    with Engine() as other:
+        mine, theirs = engine.network("reconnect-test"), other.network("reconnect-test")
+        assert mine.id != theirs.id
+        assert engine.network("reconnect-test").id == mine.id
+
+
+def test_whoever_is_in_a_hurry_does_not_wait_for_one_to_listen(engine: Engine, harness_image: str, port: int) -> None:
+    """When a run is over, a container that never comes to listen holds nobody up."""
+    spec = ContainerSpec.model_validate({"image": harness_image, "command": ["sleep", "1000"], "port": port})
+    container = Container.from_image(engine, "boxed", spec, port)
+    waiting = threading.Timer(0.2, container.hurry)
+    waiting.start()
+    with pytest.raises(ContainerFailed, match="container boxed was not waited for any longer"):
+        container.start()
+    waiting.join()

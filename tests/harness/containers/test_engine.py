@@ -21,7 +21,7 @@ import sys
 from harness.engine import Engine
 with Engine() as engine:
     engine.create(sys.argv[1], command=["sleep", "1000"], network_mode="host").start()
-    engine.network(f"reconnect-test-{engine.run}")
+    engine.network("reconnect-test")
     print(engine.run, flush=True)
     sys.stdin.read()
 """
@@ -60,7 +60,7 @@ def test_nothing_is_left_when_it_is_left(engine: Engine, harness_image: str) -> 
         paused = there(mine, label)[0]
         paused.pause()
         mine.create(harness_image, command=SLEEP)
-        mine.network(f"reconnect-test-{mine.run}")
+        mine.network("reconnect-test")
         assert len(there(mine, label)) == 4
     assert there(engine, label) == []
     other.reload()
@@ -136,7 +136,7 @@ def test_a_refusal_of_the_engine_is_a_sentence(engine: Engine, harness_image: st
 def test_everything_says_whose_it_is(engine: Engine, harness_image: str) -> None:
     """The labels are on the containers and the networks."""
     made = engine.create(harness_image, command=SLEEP)
-    network = engine.network(f"reconnect-test-{engine.run}")
+    network = engine.network("reconnect-test")
     network.reload()
     for labels in (made.labels, network.attrs["Labels"]):
         assert labels[RUN_LABEL] == engine.run

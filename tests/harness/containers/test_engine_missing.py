@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import scenario
+from harness.compare import Comparer
 from harness.engine import EngineUnavailable, connect
 from harness.toxiproxy_server import ToxiproxyServer, ToxiproxyUnavailable
 from tests.harness.test_plugin import folder
@@ -128,3 +130,14 @@ def test_of_all_scenarios_those_with_containers_are_skipped(socket_path: Path, p
     assert done.ret == 0
     done.assert_outcomes(skipped=2)
     done.stdout.fnmatch_lines(["SKIPPED * scenario container-* has containers: there is no container engine: *"])
+
+
+def test_a_comparison_of_all_scenarios_leaves_them_out(
+    socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are rows that say why they were not run, and no reason to call the comparison incomplete."""
+    shipped = {"container-paused": scenario.shipped()["container-paused"]}
+    monkeypatch.setattr(scenario, "shipped", lambda: shipped)
+    compared = Comparer(["all"], ["direct"], out=tmp_path).run()
+    assert compared.complete
+    assert "no container engine" in compared.markdown("compare")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.engine import OWNER_LABEL, Engine
-from tests.harness.containers.test_engine import there
+from harness.engine import Engine
+from tests.harness.containers.owned import owned_by
 from tests.harness.wires import eventually
 
 FAULTS: list[dict[str, Any]] = [
@@ -36,6 +36,15 @@ def story(image: str, **changed: Any) -> dict[str, Any]:
     }
 
 
+def run(engine: Engine, folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the story in `folder`, and return pytest's exit code and what it said; nothing of it is left."""
+    command = pytest_of(folder, *arguments)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said, _ = process.communicate()
+    assert owned_by(engine, process.pid) == []
+    return process.returncode, said
+
+
 def pytest_of(folder: Path, *arguments: str) -> list[str]:
     """Return the command that runs the story in `folder`."""
     plain = ["-p", "no:cacheprovider", "-p", "no:timeout", "-o", "asyncio_default_fixture_loop_scope=function"]
@@ -47,15 +56,13 @@ def test_a_container_is_paused_and_killed_behind_a_toxiproxy_in_one(
 ) -> None:
     """Everything at once: the verdict, the faults in the results, the container's log, and nothing left."""
     (tmp_path / "boxed.yaml").write_text(json.dumps(story(harness_image)))
-    command = pytest_of(tmp_path, f"--toxiproxy=docker:{toxiproxy_image}")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert f"(real, the image {toxiproxy_image} in docker, from --toxiproxy)" in done.stdout
-    assert "boxed[1]: valid" in done.stdout
+    code, said = run(engine, tmp_path, f"--toxiproxy=docker:{toxiproxy_image}")
+    assert code == 0, said
+    assert f"(real, the image {toxiproxy_image} in docker, from --toxiproxy)" in said
+    assert "boxed[1]: valid" in said
     results = json.loads((tmp_path / "scenario-runs/boxed-1/results.json").read_text())
     assert [fault["name"] for fault in results["faults"]] == ["pause", "kill", "down"]
     assert (tmp_path / "scenario-runs/boxed-1/upstream.log").read_text().count("sending back what comes") == 2
-    assert there(engine, OWNER_LABEL) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -68,12 +75,12 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     (tmp_path / "boxed.yaml").write_text(json.dumps(said))
     command = pytest_of(tmp_path, f"--toxiproxy=docker:{toxiproxy_image}")
 
-    def states() -> list[str]:
-        client = engine._client.containers
-        return [one.status for one in client.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)]
-
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        assert eventually(lambda: sorted(states()) == ["paused", "running"])
+
+        def states() -> list[str]:
+            return sorted(one.status for one in owned_by(engine, process.pid))
+
+        assert eventually(lambda: states() == ["paused", "running"])
         process.send_signal(number)
         said_last, _ = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -83,7 +90,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
 def test_containers_of_others_are_harmed_and_put_back(engine: Engine, harness_image: str, tmp_path: Path) -> None:
     """A container that a label names is paused while the clients talk to it, and runs when the run is over."""
     command = ["reconnect-harness", "upstream", "--listen", "0.0.0.0:9200"]
-    network = engine.network(f"reconnect-test-{engine.run}")
+    network = engine.network("reconnect-test")
     theirs = engine.create(harness_image, command=command, network=network.name)
     theirs.start()
     said = story(
@@ -98,8 +105,8 @@ def test_containers_of_others_are_harmed_and_put_back(engine: Engine, harness_im
         settle="500ms",
     )
     (tmp_path / "boxed.yaml").write_text(json.dumps(said))
-    done = subprocess.run(pytest_of(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    code, said_last = run(engine, tmp_path)
+    assert code == 0, said_last
     theirs.reload()
     assert theirs.status == "running"
 
@@ -108,8 +115,7 @@ def test_a_container_that_does_not_start_is_one_error(engine: Engine, harness_im
     """Its status and its last lines, and no traceback."""
     said = story(harness_image, upstream={"image": harness_image, "command": "reconnect-harness upstream --nonsense"})
     (tmp_path / "boxed.yaml").write_text(json.dumps({**said, "faults": FAULTS[:2]}))
-    done = subprocess.run(pytest_of(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "container upstream ended with status 2. Its last lines of output:" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert there(engine, OWNER_LABEL) == []
+    code, said_last = run(engine, tmp_path)
+    assert code == 1
+    assert "container upstream ended with status 2. Its last lines of output:" in said_last
+    assert "Traceback" not in said_last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness import toxiproxy_server
-from harness.engine import OWNER_LABEL, Engine
+from harness.engine import Engine
 from harness.toxiproxy_server import ToxiproxyServer, ToxiproxyUnavailable
+from tests.harness.containers.owned import owned_by
 from tests.harness.wires import eventually, exchange, wires_on
 
 OWNER = """
@@ -22,14 +24,6 @@ with find_toxiproxy("docker:" + sys.argv[1]).server() as server:
     print(server.url, flush=True)
     sys.stdin.read()
 """
-
-
-def containers(engine: Engine, image: str) -> list[str]:
-    """Return the containers of `image` that are ours."""
-    filters = {"label": OWNER_LABEL, "ancestor": image}
-    return [
-        container.name for container in engine._client.containers.list(all=True, filters=filters, ignore_removed=True)
-    ]
 
 
 def test_it_carries_and_is_removed(engine: Engine, toxiproxy_image: str) -> None:
@@ -43,8 +37,8 @@ def test_it_carries_and_is_removed(engine: Engine, toxiproxy_image: str) -> None
         exchange(client, upstream)
         link.down()
         assert client.recv(1) == b""
-        assert len(containers(engine, toxiproxy_image)) == 1
-    assert containers(engine, toxiproxy_image) == []
+        assert len(owned_by(engine, os.getpid(), toxiproxy_image)) == 1
+    assert owned_by(engine, os.getpid(), toxiproxy_image) == []
 
 
 def test_two_at_once_do_not_meet(engine: Engine, toxiproxy_image: str) -> None:
@@ -52,7 +46,7 @@ def test_two_at_once_do_not_meet(engine: Engine, toxiproxy_image: str) -> None:
     with ToxiproxyServer(image=toxiproxy_image) as one, ToxiproxyServer(image=toxiproxy_image) as other:
         assert one.url != other.url
         assert one.api.get("/version") == other.api.get("/version")
-    assert containers(engine, toxiproxy_image) == []
+    assert owned_by(engine, os.getpid(), toxiproxy_image) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -67,10 +61,10 @@ def test_nothing_is_left_when_the_owner_is_killed(engine: Engine, toxiproxy_imag
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline().startswith(b"http://127.0.0.1:")
-        assert len(containers(engine, toxiproxy_image)) == 1
+        assert len(owned_by(engine, owner.pid)) == 1
         owner.send_signal(number)
     assert owner.returncode != 0
-    assert eventually(lambda: containers(engine, toxiproxy_image) == [])
+    assert eventually(lambda: owned_by(engine, owner.pid) == [])
 
 
 def test_a_port_that_is_taken_is_given_up_for_another(
@@ -98,7 +92,7 @@ def test_a_port_that_is_taken_is_given_up_for_another(
         with ToxiproxyServer(image=toxiproxy_image) as ours:
             assert len(given) == 2
             assert ours.url != theirs.url
-            assert len(containers(engine, toxiproxy_image)) == 2
+            assert len(owned_by(engine, os.getpid(), toxiproxy_image)) == 2
 
 
 def test_an_image_that_is_no_toxiproxy_shows_what_it_said(engine: Engine, harness_image: str) -> None:
@@ -107,7 +101,7 @@ def test_an_image_that_is_no_toxiproxy_shows_what_it_said(engine: Engine, harnes
     expected = rf"the image {harness_image} in docker ended with status 2.*\n.*No such option"
     with pytest.raises(ToxiproxyUnavailable, match=expected), ToxiproxyServer(image=harness_image):
         pass
-    assert containers(engine, harness_image) == []
+    assert owned_by(engine, os.getpid(), harness_image) == []
 
 
 def test_its_output_goes_to_a_file_of_ones_own(engine: Engine, toxiproxy_image: str, tmp_path: Path) -> None:
