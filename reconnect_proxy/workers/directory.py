@@ -67,6 +67,10 @@ class Directory:
 
     def claim(self, session_id: str, then: Callable[[bool], None]) -> None:
         """Ask the home of an id to know that its session lives here; tell `then` whether it does, or had another."""
+        if session_id in self._abroad or any(claim.session_id == session_id for claim in self._claims.values()):
+            # It is that of another session here, which its home could not tell from this one.
+            then(False)
+            return
         self._claimed += 1
         number = self._claimed
         home = self._homes.of(session_id)
@@ -75,7 +79,7 @@ class Directory:
             if not well:
                 self._decide(number, False)
 
-        timer = self._loop.call_later(PATIENCE, self._decide, number, False)
+        timer = self._loop.call_later(PATIENCE, self._take_back, number)
         self._claims[number] = _Claim(session_id, then, timer)
         self._send(home, {"kind": "claim", "id": session_id, "by": self._homes.number, "claim": number}, b"", sent)
 
@@ -115,14 +119,18 @@ class Directory:
     def _decide(self, number: int, granted: bool) -> None:
         claim = self._claims.pop(number, None)
         if claim is None:
-            # Its time was over; what the home may have taken note of is being taken back.
+            # Its time was over, and it was taken back.
             return
         claim.timer.cancel()
         if granted:
             self._abroad.add(claim.session_id)
-        else:
-            self._tell(self._homes.of(claim.session_id), {"kind": "gone", "id": claim.session_id})
         claim.then(granted)
+
+    def _take_back(self, number: int) -> None:
+        """Do without an answer to a claim, and have its home forget what it may note when it gets to it."""
+        session_id = self._claims[number].session_id
+        self._tell(self._homes.of(session_id), {"kind": "gone", "id": session_id})
+        self._decide(number, False)
 
     def _tell(self, number: int, facts: dict[str, Any], data: bytes = b"") -> None:
         self._send(number, {**facts, "by": self._homes.number}, data, lambda well: None)

@@ -9,10 +9,17 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 
 import psutil
+import pytest
 
 from .waiting import PATIENCE
 
+#: How many workers proxies of these tests have where they do not say; ACCEPTANCE_WORKERS=2 runs all of them with two.
+WORKERS = int(os.environ.get("ACCEPTANCE_WORKERS", "1"))
+#: For tests that look at the one process, or count the lines that each process writes.
+one_process = pytest.mark.skipif(WORKERS > 1, reason="it is about a proxy in one process")
+
 READY = re.compile(r"^listening on (wss?://\S+) -> (.+) \(mode (\w+)\)$")
+DEFAULTS = ("--listen", "127.0.0.1:0", "--workers", str(WORKERS))
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed but it is pending", "Unhandled")
 
 
@@ -34,7 +41,7 @@ class Serving:
     async def started(cls, *options: str, drain: str, prefix: Sequence[str] = ()) -> "Serving":
         """Start a proxy on a free port, through the command `prefix`, and wait until it says that it listens."""
         process = await asyncio.create_subprocess_exec(
-            *(*prefix, sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0", *options),
+            *(*prefix, sys.executable, "-m", "reconnect_proxy.cli", "serve", *DEFAULTS, *options),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=PIPE,
             env=environment(drain),

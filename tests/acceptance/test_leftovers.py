@@ -4,12 +4,14 @@ import asyncio
 
 from .conftest import Serve
 from .frames import Refused
+from .process import one_process
 from .rawserver import Answer, RawServer
 from .rawsocket import dial
 from .relay import Relay
 from .waiting import eventually
 
 
+@one_process
 async def test_descriptors_return_to_where_they_were(serve: Serve, upstream: RawServer) -> None:
     """Twenty clients leave in every way there is; after the grace the proxy holds what it held before."""
     proxy = await serve(upstream.url, "--grace", "200ms")

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidMessage, Invalid
 from .conftest import Serve
 from .frames import Refused
 from .ordinary import echo, ordinary_client, ordinary_server
-from .process import Serving
+from .process import Serving, one_process
 from .rawserver import RawServer
 from .rawsocket import RawSocket, dial
 from .waiting import PATIENCE, Message, eventually, numbered
@@ -112,6 +112,7 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
+@one_process
 async def test_sessions(serve: Serve) -> None:
     """503 beyond `--max-sessions`; an attack on it is a few lines of log, and exact in the metrics."""
     async with ordinary_server(echo) as port:
@@ -184,6 +185,7 @@ async def test_handshakes_that_never_end_lock_nobody_out(serve: Serve) -> None:
         assert seen['limit_used{limit="handshakes"}'] <= 10
 
 
+@one_process
 async def test_no_file_descriptors_left(serve: Serve) -> None:
     """New connections are refused or shut, sessions go on, nothing spins, and when there are some again all is well."""
     async with ordinary_server(echo) as port:

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from ..certificates import Authority
 from .conftest import Serve
 from .ordinary import Talker, conversation, echo, ordinary_client, ordinary_server
-from .process import Serving, environment
+from .process import Serving, environment, one_process
 from .waiting import PATIENCE, eventually
 
 ID = "an-id-for-tls-tests"
@@ -95,6 +95,7 @@ async def test_files_that_will_not_do_end_it_at_the_start(tmp_path: Path, author
     assert "no.pem cannot be read" in await complaint("--upstream", "wss://h", "--upstream-ca", f"{tmp_path}/no.pem")
 
 
+@one_process
 async def test_certificates_are_renewed_under_load(serve: Serve, files: Files, authority: Authority) -> None:
     """SIGHUP after SIGHUP while clients talk: not a message is lost, nobody is disconnected, newcomers see the new one.
 
