@@ -26,6 +26,7 @@ from .core.filtered import FilteredContext
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
 from .core.target import UpstreamInfo
+from .core.timers import Timers
 from .core.wire import Claim, Refusal, new_id, stopping
 from .hook_calls import HookCalls, as_seen
 from .hooks import Session
@@ -83,8 +84,9 @@ class Proxy:
         # The open sockets of all sessions.
         self.legs: set[WebSocketLeg] = set()
         self.max_message = self.config.max_message
-        # The upstreams; there from the start of the listener on.
+        # The upstreams, and the clock of all that happens here; there from the start of the listener on.
         self.pool: Pool
+        self.timers: Timers
         # How TLS is spoken on either leg.
         self.tls = Tls(self.config.tls_files)
         self.allow_origin = self.config.allow_origin
@@ -138,9 +140,10 @@ class Proxy:
     async def start(self) -> None:
         """Start listening. Raises OSError if the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self.pool = Pool(self.config.servers, loop, self._observe, self.config.max_dials)
+        self.timers = Timers(loop)
+        self.pool = Pool(self.config.servers, self.timers, self._observe, self.config.max_dials)
         self.lobby = Lobby(self.config.max_handshakes, descriptors_for_clients())
-        self._budget = Budget(self.config.max_held, loop, self._observe)
+        self._budget = Budget(self.config.max_held, self.timers, self._observe)
         listener = self._make_listener()
         self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
         self._address = Address(self.config.listen.host, listener.getsockname()[1])
@@ -191,6 +194,7 @@ class Proxy:
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
+            self.timers.close()
         return Stopped(
             len(ended), sum(each.undelivered_c2u for each in ended), sum(each.undelivered_u2c for each in ended)
         )
@@ -228,7 +232,7 @@ class Proxy:
 
     def sessions(self) -> list[SessionInfo]:
         """Return what an operator may see of each session, the oldest first."""
-        now = asyncio.get_running_loop().time()
+        now = self.timers.time()
         return [info_of(context, self.config.mode, now) for context in self._alive]
 
     def find(self, name: str) -> list[Context]:
@@ -359,9 +363,8 @@ class Proxy:
             self.tls,
             request.head.headers.get("Host") if self.config.keep_host else None,
         )
-        loop = asyncio.get_running_loop()
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
-        settings = named, self.pool, dialler, loop, policy, observe, self._forget
+        settings = named, self.pool, dialler, self.timers, policy, observe, self._forget
         passes = None if seen is None else self._hooks.filter_of(seen)
         context = (
             Context(*settings, self._budget) if passes is None else FilteredContext(*settings, passes, self._budget)

@@ -29,10 +29,11 @@ same objects. While none is there, `u2c` waits for the first to come; the last o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .budget import Budget
@@ -66,6 +67,8 @@ HARD_LIMIT = 2
 #: How long, in seconds, the others wait for one of several clients that is past its high-water mark.
 SLOW_AFTER = 1.0
 
+_NOTHING: Mapping[Link, int] = MappingProxyType({})
+
 # Asked for with each message, and to look a member of an enum up takes as long as to queue the message.
 _CLIENT, _UPSTREAM = LegName.CLIENT, LegName.UPSTREAM
 
@@ -90,6 +93,9 @@ class Traffic(NamedTuple):
         return Traffic(self.messages + messages, self.bytes + size)
 
 
+_NO_TRAFFIC = Traffic(0, 0)
+
+
 @dataclass(slots=True)
 class Opening:
     """How the first dial ended, for the clients that wait for it: accepted (`refusal` None) or not.
@@ -100,6 +106,10 @@ class Opening:
     answer: Answer | None = None
     failure: Failure | None = None
     refusal: Refusal | None = None
+
+
+# What is known of an opening later on, when those have been told for whom the upstream's answer was.
+_ACCEPTED = Opening()
 
 
 class Context:
@@ -183,8 +193,7 @@ class Context:
         self.upstream = Upstream(pool, self, dialler, clock, policy, observe)
         self.opened_at = clock.time()
         # What came when there was nobody left to deliver it to.
-        self.late_c2u = Traffic(0, 0)
-        self.late_u2c = Traffic(0, 0)
+        self.late_c2u = self.late_u2c = _NO_TRAFFIC
         # Messages that were sent again on a new link.
         self.resent_c2u = 0
         self.resent_u2c = 0
@@ -196,7 +205,7 @@ class Context:
         self._observe = observe
         self._on_ended = on_ended
         # Told how the first dial ends; `_opening` is that outcome once it is known.
-        self._waiters: list[Callable[[Opening], None]] = []
+        self._waiters: Sequence[Callable[[Opening], None]] = ()
         self._opening: Opening | None = None
         self._seen_client = False
         # How the client's last link ended, passed on to the upstream when the grace is over.
@@ -214,13 +223,13 @@ class Context:
         self._confirmed_at = 0.0
         # With several clients: judges those past their mark, by what each had confirmed when that began.
         self._slow: Timer | None = None
-        self._confirmed_before: dict[Link, int] = {}
+        self._confirmed_before: Mapping[Link, int] = _NOTHING
         # The socket that was taken over last, if it has not closed yet.
         self._overtaken: weakref.ref[Leg] | None = None
         # What `c2u` held when the client began to be read for its Pongs alone; None while that is not so.
         self._held_at_first: int | None = None
         # Where there is a message rate: what keeps each client to it; None for one that has left, whose count stays.
-        self._throttles: dict[Link | None, Throttle] = {}
+        self._throttles: dict[Link | None, Throttle] | None = None if policy.max_rate is None else {}
         # Where there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
 
@@ -294,15 +303,17 @@ class Context:
         """Call `waiter` with the outcome of the first dial: at once if it is known."""
         if self._opening is None:
             self._cancel_grace()
-            self._waiters.append(waiter)
+            self._waiters = [*self._waiters, waiter]
         else:
             waiter(self._opening)
 
     def _decide(self, opening: Opening) -> None:
         self._opening = opening
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             waiter(opening)
+        if opening.refusal is None and opening.failure is None:
+            self._opening = _ACCEPTED
 
     def upstream_up(self, answer: Answer, resumption: Resumption, away: float) -> None:
         """Go on with an upstream that is connected and whose gate is open: at first, or again."""
@@ -376,7 +387,7 @@ class Context:
         throttle = self._throttle()
         deliver = self._from_client if throttle is None else throttle.deliver
         link = Link(leg, outbox, self, deliver, self._clock, self._policy)
-        if throttle is not None:
+        if throttle is not None and self._throttles is not None:
             self._throttles[link] = throttle
         link.wants_control = claim.wants_control
         away = self._clock.time() - self._away_since
@@ -401,12 +412,12 @@ class Context:
         return self._outbox(self.u2c.pushed, self.u2c.pushed_bytes)
 
     def _outbox(self, start: int = 0, start_bytes: int = 0) -> Outbox:
-        return Outbox(self._policy.max_queue, start, start_bytes, self._budget, self._regulate)
+        return Outbox(self._policy.max_queue, start, start_bytes, self._budget, self)
 
     def client_left(self, waiter: Callable[[Opening], None]) -> None:
         """Take note that a client which waited for the first dial (`when_opened`) went away before it could attach."""
         if waiter in self._waiters:
-            self._waiters.remove(waiter)
+            self._waiters = [other for other in self._waiters if other != waiter]
         if not self.incoming and not self._waiters and self.state is not State.ENDED:
             self._client_absent(1006, "")
 
@@ -431,8 +442,8 @@ class Context:
             link.outbox.release()
         else:
             self.u2c = link.outbox
-        throttle = self._throttles.pop(link, None)
-        if throttle is not None:
+        if self._throttles is not None:
+            throttle = self._throttles.pop(link)
             throttle.stop()
             if not self._policy.shared:
                 self._throttles[None] = throttle
@@ -518,7 +529,7 @@ class Context:
 
     def _throttle(self) -> Throttle | None:
         """Return what keeps a new link to the message rate, if there is one; a client cannot shed it by coming back."""
-        if self._policy.max_rate is None:
+        if self._policy.max_rate is None or self._throttles is None:
             return None
         left = self._throttles.pop(None, None)
         return left or Throttle(self._policy.max_rate, self._clock, self._from_client, self._on_throttle)
@@ -588,8 +599,15 @@ class Context:
 
     # Backpressure.
 
+    def outbox_relieved(self) -> None:
+        """Read on: an outbox is not full any more, because the other sessions hold less."""
+        self._regulate()
+
     def _u2c_full(self) -> bool:
-        return any(client.outbox.full for client in self.incoming) if self.incoming else self.u2c.full
+        if len(self.incoming) < 2:
+            # That of the only client.
+            return self.u2c.full
+        return any(client.outbox.full for client in self.incoming)
 
     def _regulate(self) -> None:
         """Stop reading the leg that feeds a full outbox, and read it again once that outbox has emptied.
@@ -610,7 +628,7 @@ class Context:
         read_all_the_same = False
         for client in self.incoming:
             waits_for_pong = client.outbox.full and not client.outbox.pending
-            too_fast = bool(self._throttles) and self._throttles[client].holding
+            too_fast = self._throttles is not None and self._throttles[client].holding
             client.regulate((stop and not waits_for_pong) or too_fast)
             read_all_the_same = read_all_the_same or (stop and waits_for_pong)
         if read_all_the_same:
@@ -637,7 +655,7 @@ class Context:
         """
         self._slow = None
         moved = {link: link.outbox.confirmed - self._confirmed_before.get(link, 0) for link in self.incoming}
-        self._confirmed_before = {}
+        self._confirmed_before = _NOTHING
         one_has_all = any(not link.outbox for link in self.incoming)
         for link in [link for link in self.incoming if link.outbox.full]:
             if one_has_all or 2 * moved[link] < max(moved.values()):

@@ -9,14 +9,20 @@ The messages of a stream are numbered 1, 2, 3 … by the order in which they are
 `confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is confirmed;
 `sent` goes back when a link dies (`rewind`), `furthest` never does: a peer may truthfully confirm what an earlier link
 brought it. This is the only place in the proxy that counts.
+
+What is held is in one list, and the counts say which part of it is what:
+
+    before ... confirmed ........ sent ................. pushed
+      let go of         unconfirmed        pending
+
+Messages that were confirmed leave the list when all are, or more than half of it; so that it costs nothing to speak of,
+and an outbox of a session that is idle holds nothing at all.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from enum import IntEnum
-from itertools import repeat
+from typing import Protocol
 
 from .budget import Budget
 
@@ -39,6 +45,8 @@ Message = tuple[int, bytes]
 #: Counted, so that a flood of empty messages meets the same limit as one of large messages.
 MESSAGE_COST = 100
 
+#: Counts what is not in anybody's budget any more.
+_NOBODYS = Budget()
 #: Stands for each message that was let go of.
 _LET_GO: Message = (Opcode.BINARY, b"")
 
@@ -56,16 +64,23 @@ class OutOfRange(ValueError):
         self.furthest = furthest
 
 
+class Owner(Protocol):
+    """Whose outbox it is: the session."""
+
+    def outbox_relieved(self) -> None:
+        """An outbox is not full any more, because the others hold less."""
+
+
 class Outbox:
     """The messages of one stream that one peer has not confirmed, in order. Every operation is O(1) per message."""
 
     __slots__ = (
+        "_before",
         "_budget",
         "_forgotten",
         "_mark",
-        "_on_relieved",
-        "_pending",
-        "_unconfirmed",
+        "_messages",
+        "_owner",
         "bytes_held",
         "confirmed",
         "full",
@@ -80,7 +95,7 @@ class Outbox:
         start: int = 0,
         start_bytes: int = 0,
         budget: Budget | None = None,
-        on_relieved: Callable[[], None] | None = None,
+        owner: Owner | None = None,
     ) -> None:
         """Make an empty outbox.
 
@@ -89,12 +104,11 @@ class Outbox:
             start: the number of the last message before the first one pushed here.
             start_bytes: the payload bytes of the messages up to that number.
             budget: counts what is held here among all; while that is too much, the outbox is `full` above its floor.
-            on_relieved: called when the outbox is not `full` any more because the others hold less, at no other time.
+            owner: told when the outbox is not `full` any more because the others hold less, at no other time.
         """
-        # Sent on the present link, not confirmed yet.
-        self._unconfirmed: deque[Message] = deque()
-        # To be sent: never sent, or rewound.
-        self._pending: deque[Message] = deque()
+        # See the second picture above: the number of the message before the first one in the list, and the list.
+        self._before = start
+        self._messages: list[Message] = []
         self.confirmed = start
         self.sent = start
         self.furthest = start
@@ -107,18 +121,18 @@ class Outbox:
         # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
         self.full = False
         self._budget = budget or Budget()
-        self._on_relieved = on_relieved
+        self._owner = owner
         # Bytes held above which there is something to decide.
         self._mark = min(high_water, self._budget.floor)
 
     def __len__(self) -> int:
         """Return the number of messages held."""
-        return len(self._unconfirmed) + len(self._pending)
+        return self._before + len(self._messages) - self.confirmed
 
     @property
     def pushed(self) -> int:
         """The number of the last message pushed: how many messages of the stream were received from its source."""
-        return self.sent + len(self._pending)
+        return self._before + len(self._messages)
 
     @property
     def pushed_bytes(self) -> int:
@@ -128,12 +142,12 @@ class Outbox:
     @property
     def pending(self) -> int:
         """How many messages wait to be sent on the present link."""
-        return len(self._pending)
+        return self._before + len(self._messages) - self.sent
 
     @property
     def unconfirmed(self) -> int:
         """How many messages were sent on the present link and are not confirmed."""
-        return len(self._unconfirmed)
+        return self.sent - self.confirmed
 
     @property
     def uncertain(self) -> int:
@@ -142,7 +156,7 @@ class Outbox:
 
     def push(self, message: Message) -> None:
         """Append a message to the stream."""
-        self._pending.append(message)
+        self._messages.append(message)
         cost = len(message[1]) + MESSAGE_COST
         self._budget.held += cost
         self.bytes_held += cost
@@ -160,19 +174,18 @@ class Outbox:
         """Stop being full for the sake of the budget, which has done with this outbox."""
         if self.bytes_held <= self.high_water:
             self.full = False
-            if self._on_relieved is not None:
-                self._on_relieved()
+            if self._owner is not None:
+                self._owner.outbox_relieved()
 
     def release(self) -> None:
         """Take what is held out of the budget for good: nobody will confirm it any more."""
-        budget, self._budget = self._budget, Budget()
+        budget, self._budget = self._budget, _NOBODYS
         budget.squeezed.pop(self, None)
         budget.give_back(self.bytes_held)
 
     def mark_sent(self) -> Message:
         """Count the next pending message as sent and return it. Raises IndexError when nothing is pending."""
-        message = self._pending.popleft()
-        self._unconfirmed.append(message)
+        message = self._messages[self.sent - self._before]
         self.sent += 1
         if self.sent > self.furthest:
             self.furthest = self.sent
@@ -186,11 +199,14 @@ class Outbox:
         """
         if not self.confirmed <= n <= self.furthest:
             raise OutOfRange(n, self.confirmed, self.furthest)
+        messages, before = self._messages, self._before
         freed = 0
-        for _ in range(n - self.confirmed):
-            # After a rewind the peer may confirm what this link has not sent again yet.
-            message = (self._unconfirmed or self._pending).popleft()
-            freed += len(message[1]) + MESSAGE_COST
+        for place in range(self.confirmed - before, n - before):
+            freed += len(messages[place][1]) + MESSAGE_COST
+            messages[place] = _LET_GO
+        if 2 * (n - before) > len(messages):
+            del messages[: n - before]
+            self._before = n
         self.bytes_held -= freed
         self._forgotten += freed
         self.confirmed = n
@@ -211,13 +227,8 @@ class Outbox:
         """
         if not self.confirmed <= n <= self.sent:
             raise OutOfRange(n, self.confirmed, self.sent)
-        for _ in range(self.sent - n):
-            self._pending.appendleft(self._unconfirmed.pop())
         self.sent = n
 
     def let_go(self) -> None:
         """Let go of the payloads; the counts stay. For a session that is over, and may be collected much later."""
-        for held in (self._unconfirmed, self._pending):
-            count = len(held)
-            held.clear()
-            held.extend(repeat(_LET_GO, count))
+        self._messages = [_LET_GO] * len(self._messages)

@@ -411,6 +411,8 @@ class Upstream:
         self._tried = None
         self.aware = answer.received is not None
         link.open = True
+        # What was to be known of them is, and they would stay for as long as the link.
+        self._dial, self._answer = None, _NO_ANSWER
         session.upstream_up(answer, resumption, away)
 
     # Loss and end.

@@ -18,7 +18,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol, cast
 
+from ..core.clock import Timer
 from ..core.context import Context, Opening, State
+from ..core.timers import Timers
 from ..core.upstream import Failure
 from ..core.wire import (
     CONNECTION_ID,
@@ -72,6 +74,7 @@ class Door(Protocol):
 
     legs: set[WebSocketLeg]
     lobby: Lobby
+    timers: Timers
     max_message: int
     #: The largest head of a request, in bytes, and how long it may take, in seconds.
     max_head: int
@@ -145,7 +148,7 @@ class Acceptor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         # The client's IP address.
         self._peer = ""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._head = HeadReader(self._door.max_head, parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
@@ -173,14 +176,16 @@ class Acceptor(asyncio.Protocol):
     def _await_head(self) -> None:
         """Give the client some time for its head, if there is room for it."""
         assert self._transport is not None, "it is made"
-        now, timeout = asyncio.get_running_loop().time(), self._door.head_timeout
         try:
-            self._door.lobby.enter(self, now, self._transport.get_extra_info("socket").fileno())
+            self._door.lobby.enter(self, self._door.timers.time(), self._transport.get_extra_info("socket").fileno())
         except Refusal as refusal:
             self.evict(refusal)
         else:
-            late = Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole head came within {timeout:g} s")
-            self._set_timer(timeout, self._refuse, late)
+            self._set_timer(self._door.head_timeout, self._on_late)
+
+    def _on_late(self) -> None:
+        detail = f"no whole head came within {self._door.head_timeout:g} s"
+        self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail))
 
     def data_received(self, data: bytes) -> None:
         """Read on until the head is whole."""
@@ -386,9 +391,9 @@ class Acceptor(asyncio.Protocol):
         self._transport.close()
         self._set_timer(CLOSE_TIMEOUT, self.abort)
 
-    def _set_timer(self, delay: float, callback: Callable[..., object], *arguments: object) -> None:
+    def _set_timer(self, delay: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(delay, callback, *arguments)
+        self._timer = self._door.timers.call_later(delay, callback)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

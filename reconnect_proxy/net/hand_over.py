@@ -24,10 +24,10 @@ from .burst import BurstTransport
 from .head import accept_key
 from .leg import WebSocketLeg
 
-#: Bytes of read buffer that picows starts with, 256 of which it does not read into: about the least that it takes. It
+#: Bytes of read buffer that picows starts with: the least that it takes, and 256 of them it does not read into. It
 #: doubles whenever a read fills it, and does not shrink; so an idle session takes little, and one that is sent much has
 #: what it needs after a few reads.
-READ_BUFFER = 2 * 1024 + 256
+READ_BUFFER = 2 * 1024
 
 _LOG = logging.getLogger("reconnect_proxy.net")
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()

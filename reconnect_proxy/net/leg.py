@@ -115,7 +115,7 @@ class WebSocketLeg(WSListener):
         self._legs = legs
         # The message under way: its kind, and what has come of it.
         self._opcode = 0
-        self._joined = bytearray()
+        self._joined: bytearray | None = None
         # What the latest Ping asked for, while the socket takes no more.
         self._pong: bytes | None = None
         # Frames without data since `_empty_since`, up to EMPTY_FRAMES.
@@ -367,6 +367,8 @@ class WebSocketLeg(WSListener):
             return
         if kind != WSMsgType.CONTINUATION:
             self._opcode = COMPRESSED | _OPCODES[kind] if frame.rsv1 else _OPCODES[kind]
+        if self._joined is None:
+            self._joined = bytearray()
         if len(self._joined) + frame.payload_size > self.max_message:
             self._too_big()
             return
@@ -378,7 +380,7 @@ class WebSocketLeg(WSListener):
         if frame.fin:
             opcode, payload = self._opcode, bytes(self._joined)
             self._opcode = 0
-            self._joined = bytearray()
+            self._joined = None
             if opcode > _BINARY:
                 self._on_compressed(opcode, payload, link)
             elif opcode == _TEXT and not is_utf8(payload):

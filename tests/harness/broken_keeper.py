@@ -44,29 +44,36 @@ def _drop(link: Link, outbox: Outbox) -> None:
         outbox.mark_sent()
     # The first that was never sent: what was may have arrived, and its loss be none.
     elif (new := outbox.uncertain) < outbox.pending:
-        _, payload = outbox._pending[new]
-        del outbox._pending[new]
+        _, payload = outbox._messages.pop(_place(outbox, new))
         outbox.bytes_held -= len(payload) + MESSAGE_COST
 
 
 def _swap(link: Link, outbox: Outbox) -> None:
-    pending, new = outbox._pending, outbox.uncertain
-    if new + 1 < len(pending):
-        pending[new], pending[new + 1] = pending[new + 1], pending[new]
+    new = outbox.uncertain
+    if new + 1 < outbox.pending:
+        messages, place = outbox._messages, _place(outbox, new)
+        messages[place], messages[place + 1] = messages[place + 1], messages[place]
 
 
 def _repeat(link: Link, outbox: Outbox) -> None:
-    link.leg.send(*outbox._pending[0])
+    link.leg.send(*outbox._messages[_place(outbox, 0)])
 
 
 def _truncate(link: Link, outbox: Outbox) -> None:
-    opcode, payload = outbox._pending[0]
-    outbox._pending[0] = opcode, payload[: len(payload) // 2]
+    place = _place(outbox, 0)
+    opcode, payload = outbox._messages[place]
+    outbox._messages[place] = opcode, payload[: len(payload) // 2]
 
 
 def _retype(link: Link, outbox: Outbox) -> None:
-    opcode, payload = outbox._pending[0]
-    outbox._pending[0] = 3 - opcode, payload
+    place = _place(outbox, 0)
+    opcode, payload = outbox._messages[place]
+    outbox._messages[place] = 3 - opcode, payload
+
+
+def _place(outbox: Outbox, n: int) -> int:
+    """Return where the list of an outbox has the message that will be sent when `n` others have been."""
+    return outbox.sent - outbox._before + n
 
 
 def _lazy() -> None:

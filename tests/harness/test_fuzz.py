@@ -33,8 +33,9 @@ EMBEDDED = ("--toxiproxy", "embedded")
 
 
 def _forgets_the_order(outbox: Outbox, n: int) -> None:
-    for _ in range(outbox.sent - n):
-        outbox._pending.append(outbox._unconfirmed.pop())
+    first, last = n - outbox._before, outbox.sent - outbox._before
+    again = outbox._messages[first:last]
+    outbox._messages[first:] = [*outbox._messages[last:], *reversed(again)]
     outbox.sent = n
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,13 @@ LIMIT, FLOOR = 10_000, 1000
 MESSAGE = (Opcode.BINARY, bytes(1000 - MESSAGE_COST))
 
 
+class Told:
+    """The owner of an outbox, who does something when told that it is relieved."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self.outbox_relieved = then
+
+
 class Bank:
     """A budget of LIMIT bytes with a floor of FLOOR, its clock, and what it said."""
 
@@ -29,7 +37,7 @@ class Bank:
 
     def outbox(self, messages: int, name: int = 0, high_water: int = 1_000_000) -> Outbox:
         """Return an outbox that holds so many messages of 1000 bytes and writes down its `name` when relieved."""
-        outbox = Outbox(high_water, 0, 0, self.budget, lambda: self.relieved.append(name))
+        outbox = Outbox(high_water, 0, 0, self.budget, Told(lambda: self.relieved.append(name)))
         for _ in range(messages):
             outbox.push(MESSAGE)
             outbox.mark_sent()
@@ -149,7 +157,7 @@ def test_those_held_back_longest_go_on_first_and_others_wait_if_that_is_too_much
     """A thousand sessions that are read again at once might fill the budget at once."""
     bank = Bank()
     large = bank.outbox(20)
-    waiting = [Outbox(1_000_000, 0, 0, bank.budget, lambda: bank.outbox(20)) for _ in range(3)]
+    waiting = [Outbox(1_000_000, 0, 0, bank.budget, Told(lambda: bank.outbox(20))) for _ in range(3)]
     for outbox in waiting:
         outbox.push((Opcode.BINARY, bytes(FLOOR)))
     large.release()
