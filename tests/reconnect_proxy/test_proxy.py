@@ -68,6 +68,8 @@ async def test_the_options_of_a_proxy_are_those_of_a_config() -> None:
         Proxy(upstream="ws://127.0.0.1:1", retry_for="soon")
     with pytest.raises(ValueError, match="not both"):
         Proxy(Config(upstream="ws://127.0.0.1:1"), mode="sender")
+    with pytest.raises(ValueError, match="a Proxy is one process"):
+        Proxy(upstream="ws://127.0.0.1:1", workers=2)
 
 
 @pytest.mark.parametrize("kind", [Proxy, Sender, Receiver])
