@@ -77,9 +77,8 @@ def load(options: Sequence[str]) -> None:
             "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
             "Everything else works without them"
         )
-    locustfile = Path(__file__).parent / "load" / "locustfile.py"
-    # In place of this program: Ctrl-C and the exit code are locust's own. -P would keep locust from its user's files.
-    os.execv(sys.executable, [sys.executable, "-m", "locust", "-f", str(locustfile), *options])
+    # In place of this program: Ctrl-C and the exit code are locust's own.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "harness.load", *options])
 
 
 @commands.command("list")

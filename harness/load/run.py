@@ -131,6 +131,8 @@ class Run:
         self.faults: list[Fault] = []
         self.troubles: list[str] = []
         self.outcome: Outcome | None = None
+        # What a locustfile brings; `steady` leaves it alone.
+        self._own_shape = environment.shape_class
         self._running = False
         self._suffering = False
         # Whether any run, of those that the web UI has started, has broken a promise.
@@ -159,7 +161,7 @@ class Run:
         """Let the load of the next run go on in this shape: the web UI's form may change it."""
         if not self._running:
             self.options.shape = shape
-            self.environment.shape_class = shape_of(self.options, self.runner)
+            self.environment.shape_class = shape_of(self.options, self.runner) or self._own_shape
 
     # Set-up and the end of it.
 
