@@ -118,6 +118,11 @@ class Account:
             return len(self._said.open)
         return len(self._said.open) + sum(len(stream.open) for stream in self._pushed.values())
 
+    @property
+    def unanswered(self) -> int:
+        """How many of the user's own messages have not come back and are not lost yet."""
+        return len(self._said.open)
+
     def send(self, now: float, *, answered: bool = True) -> int:
         """Count a message that is about to be sent, and return its number; `answered`: it has to come back."""
         self.sent += 1

@@ -3,8 +3,9 @@
     users ──► [client link] ──► system under test ──► [upstream link] ──► aware echo server
 
 It is started as `python -m harness.load.backstage SPEC`, says one JSON line when it is ready, and answers commands as
-the other programs of the harness do (`harness.actor`): `faults` begins the timeline of the scenario, `heal` ends it.
-Between answers it says what became of each fault. It ends, with all that it has started, when its stdin does.
+the other programs of the harness do (`harness.actor`): `faults` begins the timeline of the scenario, `heal` ends it,
+`ends` asks who has died. Between answers it says what became of each fault. It ends, with all that it has started, when
+its stdin does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import random
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ class Timeline:
             self._running = None
         return {}
 
+    def deaths(self) -> Iterator[str]:
+        """Say which systems under test have ended, and were not to."""
+        for name, system in self._target.systems.items():
+            done = {fault.do for fault in self._scenario.faults if fault.target == name}
+            status = system.process.returncode if system.process is not None else None
+            if status is not None and not done & {"kill", "terminate"}:
+                yield f"the system under test, {name}, has ended with status {status}"
+
     async def _run(self) -> None:
         try:
             while True:
@@ -181,8 +190,7 @@ def _system(spec: Mapping[str, Any], scenario: Scenario) -> SystemUnderTest:
 
 async def _serve(target: Target, timeline: Timeline) -> None:
     async def ends() -> dict[str, Any]:
-        found = {name: system.process.returncode for name, system in target.systems.items() if system.process}
-        return {"ends": found}
+        return {"ends": list(timeline.deaths())}
 
     commands = {"faults": timeline.begin, "heal": timeline.end, "ends": ends}
     try:

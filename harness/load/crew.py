@@ -193,15 +193,18 @@ class Crew:
     # What goes on beside.
 
     def _settle(self, users: list[WebSocketUser]) -> None:
-        """Wait until nothing is in flight to these users, or nothing new has come for as long as is allowed."""
-        latest: tuple[int, int] | None = None
+        """Wait until nothing is in flight to these users, or no answer has come for as long as is allowed.
+
+        Answers become fewer and fewer, so this ends; what is pushed may go on for ever.
+        """
+        awaited: int | None = None
         changed = time.monotonic()
         while time.monotonic() - changed < self.settings.settle:
-            progress = sum(user.in_flight for user in users), sum(user.arrived for user in users)
-            if progress[0] == 0:
+            if not any(user.in_flight for user in users):
                 return
-            if progress != latest:
-                latest, changed = progress, time.monotonic()
+            latest = sum(user.unanswered for user in users)
+            if latest != awaited:
+                awaited, changed = latest, time.monotonic()
             gevent.sleep(POLL_SECONDS)
 
     def _look_on(self) -> None:

@@ -78,7 +78,7 @@ class Dialler:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"the host {url!r} is not of the form ws://HOST:PORT or wss://HOST:PORT")
-        self.url = url.rstrip("/")
+        self._url = url
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._tls = ssl.create_default_context(cafile=ca) if parts.scheme == "wss" else None
@@ -91,7 +91,7 @@ class Dialler:
         try:
             with gevent.Timeout(within, TimeoutError(f"no answer in {within:g} s")):
                 link.connect(
-                    f"{self.url}{path}",
+                    self._at(path),
                     socket=self._connected(),
                     header=[f"{name}: {value}" for name, value in headers.items()],
                     subprotocols=list(subprotocols),
@@ -107,6 +107,10 @@ class Dialler:
             # websocket-client keeps cookies for the whole process; here each link is somebody else's.
             CookieJar.jar.clear()
         return link
+
+    def _at(self, path: str) -> str:
+        # The URL may be that of the place itself, which need not end with a slash.
+        return self._url if path == "/" else self._url.rstrip("/") + path
 
     def _connected(self) -> socket.socket:
         if self._addresses is None:

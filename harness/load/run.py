@@ -21,12 +21,13 @@ from typing import Any, NoReturn
 
 import gevent
 from locust.env import Environment
-from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
 from harness.given import rate, seconds
 from harness.load import web
 from harness.load.crew import REQUEST_TYPE, Crew
+from harness.load.link import Dialler
 from harness.load.roll import Roll
 from harness.load.scene import Fault, Scene, SceneError
 from harness.load.settings import Settings
@@ -135,6 +136,7 @@ class Run:
         self._own_shape = environment.shape_class
         self._running = False
         self._suffering = False
+        self._ending = False
         # Whether any run, of those that the web UI has started, has broken a promise.
         self._breached = False
         self._scene: Scene | None = None
@@ -190,8 +192,13 @@ class Run:
                     "the user classes have a host of their own: --sut and --scenario need one that is started here"
                 )
             return
-        if given and options.scenario is None:
-            return
+        if given:
+            try:
+                Dialler(given)
+            except ValueError as error:
+                self._refuse(str(error))
+            if options.scenario is None:
+                return
         spec = {
             "sut": options.sut,
             "toxiproxy": options.toxiproxy,
@@ -216,11 +223,11 @@ class Run:
 
     def _start(self) -> None:
         self.faults, self.troubles, self.outcome = [], [], None
-        self._running, self._suffering = True, False
+        self._running, self._suffering, self._ending = True, False, False
         if self._side is not None:
             self._side.begin()
         elif isinstance(self.runner, MasterRunner):
-            self.roll.begin(client.id for client in self.runner.clients.values())
+            self.roll.begin(self._workers_there())
 
     def _complete(self) -> None:
         """Begin the faults, once in a run: a shape completes spawning again and again."""
@@ -231,8 +238,8 @@ class Run:
     def _stopping(self) -> None:
         if not self._running:
             return
-        if self._suffering:
-            self._ask("heal")
+        self._ending = True
+        self._part()
         try:
             if self._side is not None:
                 self._side.end()
@@ -241,6 +248,13 @@ class Run:
         except KeyboardInterrupt:
             self.troubles.append("it was interrupted again before everything in flight was awaited")
 
+    def _part(self) -> None:
+        """End the faults, and see whether what the users talk to is still there."""
+        if self._scene is not None:
+            if self._suffering:
+                self._ask("heal")
+            self.troubles += self._ask("ends").get("ends", [])
+
     def _await_workers(self) -> None:
         """Have all workers say their last word, and wait for it; those that are gone have said it or never will."""
         assert isinstance(self.runner, MasterRunner)
@@ -248,10 +262,13 @@ class Run:
         # Nothing new may come for `settle` again and again; so the patience is for silence of the workers.
         deadline = time.monotonic() + Settings.of(self.options).settle + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            there = {client.id for client in self.runner.clients.values() if client.state != "missing"}
-            if not there.intersection(self.roll.silent):
+            if not self._workers_there().intersection(self.roll.silent):
                 return
             gevent.sleep(_POLL_SECONDS)
+
+    def _workers_there(self) -> set[str]:
+        assert isinstance(self.runner, MasterRunner)
+        return {client.id for client in self.runner.clients.values() if client.state != STATE_MISSING}
 
     def _stop(self) -> None:
         if not self._running:
@@ -300,7 +317,8 @@ class Run:
     # What others say.
 
     def _on_worker(self, worker: str) -> None:
-        if self._running:
+        # Who comes when the run is ending is given no users any more.
+        if self._running and not self._ending:
             self.roll.expect(worker)
 
     def _take(self, worker: str, report: Any) -> None:
@@ -316,9 +334,10 @@ class Run:
         logger.error("%s", trouble)
         self.troubles.append(trouble)
 
-    def _ask(self, command: str) -> None:
+    def _ask(self, command: str) -> dict[str, Any]:
         assert self._scene is not None
         try:
-            self._scene.ask(command)
+            return self._scene.ask(command)
         except SceneError as error:
             self._on_trouble(str(error))
+            return {}

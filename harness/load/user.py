@@ -91,7 +91,6 @@ class WebSocketUser(User):
         self.sums = self.crew.tally.of(type(self).__name__)
         self.sums.users += 1
         self.sums.exactly_once |= self.aware
-        self.arrived = 0
         self._account: Account | None = None
         self._conversation: Conversation | None = None
         self._inbox: deque[Message] = deque(maxlen=self.inbox)
@@ -216,6 +215,11 @@ class WebSocketUser(User):
         """How many messages have neither come nor are lost yet."""
         return self._account.in_flight if self._account is not None else 0
 
+    @property
+    def unanswered(self) -> int:
+        """How many of the user's own messages have not come back."""
+        return self._account.unanswered if self._account is not None else 0
+
     def close_account(self) -> None:
         """Count as lost what has not come by now."""
         if self._account is not None and not self._account.closed:
@@ -250,7 +254,6 @@ class WebSocketUser(User):
                 self.sums.pushed += 1
                 self._pass_on(Message(payload, None, False))
                 return
-            self.arrived += 1
             answer = self._account_for(account, stamp, now, len(message))
             self._pass_on(Message(payload, stamp, answer))
         except Exception as mistake:  # noqa: BLE001  # whatever people's code does, the messages behind are read

@@ -6,6 +6,7 @@ Tabs are what locust lets others add. Its charts are not: see `marks.js`, which 
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from flask import Blueprint, Response, jsonify, request
 from locust.web import WebUI
 
 from harness.load.scene import Fault
+from harness.load.settings import Settings
 from harness.load.summary import COLUMNS
 
 if TYPE_CHECKING:
@@ -42,10 +44,17 @@ def extend(web_ui: WebUI, run: Run, base_path: str) -> None:
     app.register_blueprint(pages)
 
     @app.before_request
-    def choose_shape() -> None:
+    def look_at_the_form() -> Response | None:
+        if request.endpoint != "locust.swarm":
+            return None
+        try:
+            Settings.of(Namespace(**request.form))
+        except ValueError as error:
+            return jsonify({"success": False, "message": str(error), "host": run.environment.host})
         # locust decides whether a run has a shape before it looks at what else the form says.
-        if request.endpoint == "locust.swarm" and "shape" in request.form:
+        if "shape" in request.form:
             run.choose_shape(request.form["shape"])
+        return None
 
     @app.after_request
     def add(response: Response) -> Response:

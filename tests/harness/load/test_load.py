@@ -6,12 +6,14 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.presets import installed
+from harness.servers import MockUpstream
 from tests.harness.leftovers import survivors
 from tests.harness.load.locust_run import FLAP, ended, locust, running, said
 from tests.harness.waiting import wait_until
@@ -119,6 +121,15 @@ def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
     assert run.code == 1, run.text
     assert "no message came through" in run.text
     assert run.requests("connect") > 0
+
+
+def test_what_is_pushed_does_not_keep_a_run_from_its_end(mock_upstream: Callable[..., MockUpstream]) -> None:
+    """A server that talks for ever and never answers: what was sent is lost."""
+    server = mock_upstream("push", push="20/s")
+    run = locust("-u", "2", "-r", "2", "-t", "2s", "--settle", "1s", "--host", server.url)
+    assert run.code == 1, run.text
+    assert run.total("lost") == run.total("sent") > 0
+    assert run.total("pushed") > 20
 
 
 def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:

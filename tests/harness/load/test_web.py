@@ -106,6 +106,9 @@ def test_the_form_of_the_web_ui_chooses_the_shape() -> None:
         assert args is not None
         assert json.loads(args[1])["extra_options"]["shape"]["default_value"] == "ramp"
         form = {"user_count": "10", "spawn_rate": "10", "shape": "spike", "rate": "5/s"}
+        wrong = json.loads(_get(f"{url}/swarm", {**form, "rate": "often"}))
+        assert wrong["success"] is False
+        assert wrong["message"].startswith("'often' is not a rate")
         assert "Spike" in json.loads(_get(f"{url}/swarm", form))["message"]
         wait_until(lambda: "round trip" in _get(f"{url}/stats/requests"))
         assert "Shape test updating to 2 users" in said(process)
