@@ -3,62 +3,71 @@
     python docs/load_cost.py                                    # 1,000 users, one message a second each
     python docs/load_cost.py --users 4000 --rate 6/m AwareUser
 
-It starts a run, waits until all users talk, reads the process for a while, and prints what docs/load.md has in a table.
-What the first process costs without users is measured with one, and taken off.
+It starts a run, waits until each user has a connection, reads the process for a while, and prints what docs/load.md has
+in a table. The memory of the process without users is measured with one, and taken off.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-#: How long everybody may take to come, and how long they talk before it counts, in seconds.
+#: How long everybody may take to come, in seconds.
 COME_SECONDS = 120.0
-SETTLE_SECONDS = 5.0
 
 
-class Cost(NamedTuple):
-    """What a run cost its generator: CPU in cores, resident bytes."""
+class Look(NamedTuple):
+    """What was seen of the process at a moment: CPU seconds, resident bytes, round trips so far."""
 
+    moment: float
     cpu: float
     memory: int
+    trips: int
 
 
-def measure(users: int, options: argparse.Namespace) -> Cost:
-    """Run so many users, and read their process."""
-    lasts = users / 200 + SETTLE_SECONDS + options.seconds + 30
-    command = [sys.executable, "-m", "harness.load", "--headless", "--only-summary", "-u", str(users), "-r", "200"]
-    command += ["-t", f"{lasts:.0f}s", "--rate", options.rate, "--push", options.push, "--sut", "direct"]
-    with tempfile.TemporaryFile("w+") as output:
-        run = subprocess.Popen([*command, options.users_class], stdout=output, stderr=subprocess.STDOUT, text=True)
-        try:
-            _wait_for_all(run, output)
-            time.sleep(SETTLE_SECONDS)
-            process = psutil.Process(run.pid)
-            before, began = process.cpu_times(), time.monotonic()
-            time.sleep(options.seconds)
-            after, lasted = process.cpu_times(), time.monotonic() - began
-            spent = after.user + after.system - before.user - before.system
-            return Cost(spent / lasted, process.memory_info().rss)
-        finally:
-            run.terminate()
-            run.wait()
+def measure(users: int, options: argparse.Namespace) -> tuple[Look, Look]:
+    """Run so many users, and look at their process twice."""
+    command = [sys.executable, "-m", "harness.load", "--headless", "-u", str(users), "-r", "200"]
+    command += ["--rate", options.rate, "--push", options.push, "--sut", "direct", options.users_class]
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        with said.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as run:
+            try:
+                process = psutil.Process(run.pid)
+                _wait_for_all(process, users)
+                before = _look(process, said)
+                time.sleep(options.seconds)
+                return before, _look(process, said)
+            finally:
+                run.terminate()
 
 
-def _wait_for_all(run: subprocess.Popen[str], output: IO[str]) -> None:
+def _wait_for_all(process: psutil.Process, users: int) -> None:
     deadline = time.monotonic() + COME_SECONDS
-    while time.monotonic() < deadline and run.poll() is None:
-        output.seek(0)
-        if "All users spawned" in output.read():
+    while time.monotonic() < deadline:
+        if sum(found.status == psutil.CONN_ESTABLISHED for found in process.net_connections("tcp")) >= users:
             return
-        time.sleep(0.2)
+        time.sleep(0.5)
     raise SystemExit("not all users came in time")
+
+
+def _look(process: psutil.Process, said: Path) -> Look:
+    """Look at the process at the moment when it has told of its statistics, as it does every two seconds."""
+    told = len(said.read_text())
+    while True:
+        time.sleep(0.05)
+        trips = re.findall(r"^WS +round trip +(\d+) ", said.read_text()[told:], re.MULTILINE)
+        if trips:
+            times = process.cpu_times()
+            return Look(time.monotonic(), times.user + times.system, process.memory_info().rss, int(trips[-1]))
 
 
 def main() -> None:
@@ -70,13 +79,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="how long to read")
     parser.add_argument("users_class", nargs="?", default="PlainUser", choices=["PlainUser", "AwareUser"])
     options = parser.parse_args()
-    one, many = measure(1, options), measure(options.users, options)
-    cpu = (many.cpu - one.cpu) / options.users
-    memory = (many.memory - one.memory) / options.users
+    (_, empty), (before, after) = measure(1, options), measure(options.users, options)
+    lasted = after.moment - before.moment
+    cpu, rate = (after.cpu - before.cpu) / lasted, (after.trips - before.trips) / lasted
+    memory = (after.memory - empty.memory) / options.users / 1024
     print(
-        f"{options.users_class} {options.users} x {options.rate}, pushed {options.push}: "
-        f"{many.cpu:.2f} of a core, {cpu * 1e6:.0f} µs of CPU a second and {memory / 1024:.0f} KiB for each user; "
-        f"empty {one.cpu:.3f} of a core, {one.memory / 2**20:.0f} MiB"
+        f"{options.users_class} {options.users} x {options.rate}: {rate:,.0f} round trips a second took {cpu:.2f} of a "
+        f"core, {cpu / rate * 1e6:.0f} µs each; {memory:.0f} KiB for each user; empty {empty.memory / 2**20:.0f} MiB"
     )
 
 

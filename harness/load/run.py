@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import time
 from argparse import Namespace
@@ -54,6 +55,9 @@ _POLL_SECONDS = 0.05
 def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:
     """Take part in what locust has begun; a listener of its `init` event."""
     assert runner is not None
+    # Each user takes a descriptor; locust asks for 10,000.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     crew = Crew.of(environment)
     if isinstance(runner, WorkerRunner):
         WorkerSide(crew, runner)

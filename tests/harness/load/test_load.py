@@ -6,11 +6,13 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from harness.presets import installed
 from harness.servers import MockUpstream
@@ -121,6 +123,27 @@ def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
     assert run.code == 1, run.text
     assert "no message came through" in run.text
     assert run.requests("connect") > 0
+
+
+def test_users_come_from_the_addresses_that_are_given_to_the_place_that_is_given() -> None:
+    """Own addresses in turn; a host with a path is the place itself, and not what is below it."""
+    seen: list[tuple[str, str]] = []
+
+    def echo(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append((connection.remote_address[0], connection.request.path))
+        for message in connection:
+            connection.send(message)
+
+    with serve(echo, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        host = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/place?token=x"
+        run = locust("-u", "4", "-r", "4", "-t", "2s", "--host", host, "--source-address", "127.0.0.2, 127.0.0.3")
+        server.shutdown()
+        serving.join()
+    assert run.code == 0, run.text
+    assert sorted(seen) == [("127.0.0.2", "/place?token=x")] * 2 + [("127.0.0.3", "/place?token=x")] * 2
 
 
 def test_what_is_pushed_does_not_keep_a_run_from_its_end(mock_upstream: Callable[..., MockUpstream]) -> None:
