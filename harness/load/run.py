@@ -56,7 +56,7 @@ def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None,
     """Take part in what locust has begun; a listener of its `init` event."""
     assert runner is not None
     # Each user takes a descriptor; locust asks for 10,000.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     crew = Crew.of(environment)
     if isinstance(runner, WorkerRunner):
