@@ -16,6 +16,8 @@ def explain(chosen: Scenario) -> list[str]:
     """Return the lines that explain a scenario: who talks to whom, what is done to them, and what has to hold."""
     talkers, upstream = chosen.clients, chosen.upstream
     count = f"{upstream.count} " if upstream.count > 1 else ""
+    pushes = f"{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) to each client"
+    does = "in a container, sends back what it gets" if upstream.is_container else pushes
     lines = [
         chosen.name,
         chosen.summary.strip(),
@@ -23,9 +25,9 @@ def explain(chosen: Scenario) -> list[str]:
         f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
         f"({talkers.type}) for {format_duration(talkers.lasts)}{_more(talkers, _TALKERS)}",
         *(f"proxy      {_options(options)}" for options in chosen.proxies),
-        f"upstream   {count}{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) "
-        f"to each client{_more(upstream, _UPSTREAM)}",
+        f"upstream   {count}{does}{_more(upstream, _UPSTREAM)}",
     ]
+    lines += [f"container  {name}{_more(spec, ())}" for name, spec in chosen.containers.items()]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
     for expected in chosen.expect:
         direction = f" {expected.direction}" if expected.direction else ""
@@ -85,6 +87,7 @@ def _fault(fault: Fault) -> str:
     if fault.stream != "both":
         parts.append(f"{fault.stream} only")
     parts += [f"{name} {value}" for name, value in fault.attributes.items()]
+    parts += [f"network {fault.network}"] if fault.network is not None else []
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.container_spec import ContainerSpec
+from harness.explain import explain
 from harness.fault_entry import fault
 from harness.scenario import Scenario, ScenarioError, parse
 
@@ -110,3 +111,17 @@ def test_a_network_is_named_where_there_may_be_several() -> None:
         ],
     )
     assert list(chosen.container_specs) == ["db", "upstream"]
+
+
+def test_a_scenario_with_containers_is_explained() -> None:
+    """What each is started from, or found by, and on which network a fault is."""
+    lines = explain(
+        boxed(
+            upstream={"image": "mine:1", "command": "serve {port}"},
+            containers={"db": {"label": "role=db"}},
+            faults=[{"at": 1, "container": "db", "do": "disconnect", "network": "lab", "for": 2}],
+        )
+    )
+    assert "upstream   in a container, sends back what it gets; image mine:1; command serve {port}" in lines
+    assert "container  db; label role=db" in lines
+    assert "fault      disconnect db at 1s, for 2s, network lab" in lines
