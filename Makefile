@@ -5,12 +5,12 @@ BIN := .venv/bin
 # What `make scenarios` runs: names, files, folders, or all.
 SCENARIOS ?= upstream-flap upstream-flap-plain
 
-.PHONY: demo test lint types unit scenarios clean
+.PHONY: demo test lint types unit compiled scenarios clean
 
 demo: .venv/ready
 	$(BIN)/pytest --scenario=upstream-flap
 
-test: lint types unit scenarios
+test: lint types unit compiled scenarios
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -22,6 +22,10 @@ types: .venv/ready
 # Most of a test's time is waiting, for a fault or for a peer.
 unit: .venv/ready
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# The compiled build passes the same tests.
+compiled: .venv/ready
+	.ci/compiled $(BIN)/python
 
 scenarios: .venv/ready
 	$(BIN)/pytest $(SCENARIOS:%=--scenario=%)

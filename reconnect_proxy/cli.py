@@ -25,7 +25,7 @@ import click
 import uvloop
 from pydantic.fields import FieldInfo
 
-from . import sources
+from . import compiled, sources
 from .admin import Admin
 from .config import Config
 from .core.policy import DUPLEX
@@ -72,7 +72,9 @@ def _complain(message: str, code: int) -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False)
-@click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
+@click.version_option(
+    package_name="reconnect-proxy", message=f"%(prog)s %(version)s{' (compiled)' if compiled() else ''}"
+)
 def commands() -> None:
     """A WebSocket proxy whose sessions outlive dropped connections."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from reconnect_proxy import compiled
+
 #: Libraries that the generator, the server or this project's proxy are made of.
 _LIBRARIES = ("picows", "uvloop", "websockets")
 
@@ -21,6 +23,7 @@ def machine() -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 1024**3:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "reconnect-proxy": f"{version('reconnect-proxy')}, {'compiled' if compiled() else 'pure Python'}",
         "libraries": ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         "load before the run": load,
     }

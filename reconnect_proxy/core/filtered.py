@@ -67,7 +67,8 @@ class FilteredContext(Context):
         if message is None:
             self.dropped_c2u += 1
         else:
-            super()._from_client(link, *message)
+            opcode, payload = message
+            super()._from_client(link, opcode, payload)
 
     def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
         """Take a data message of the upstream, if the filter lets it pass."""
@@ -78,7 +79,8 @@ class FilteredContext(Context):
         if message is None:
             self.dropped_u2c += 1
         else:
-            super().upstream_message(link, *message)
+            opcode, payload = message
+            super().upstream_message(link, opcode, payload)
 
     def _finish(self, code: int, reason: str) -> None:
         if (self.dropped_c2u or self.dropped_u2c) and self.state is not State.ENDED:

@@ -45,7 +45,7 @@ class _Socket:
         return 0
 
 
-class BurstTransport(asyncio.Transport):
+class BurstTransport:
     """Collects what is written to the transport below. All else is that one's business."""
 
     __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
@@ -146,7 +146,7 @@ class BurstTransport(asyncio.Transport):
         self.flush()
         self._transport.abort()
 
-    # The rest of asyncio.Transport, as far as picows and the legs use it.
+    # The rest of asyncio.Transport, as far as picows and the legs use it; its own class would be in mypyc's way.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection.

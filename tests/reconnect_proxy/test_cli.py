@@ -21,6 +21,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from reconnect_proxy import compiled
 from reconnect_proxy.cli import main
 from reconnect_proxy.config import Config
 from reconnect_proxy.sources import flag_of
@@ -190,9 +191,10 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is that of the installed package."""
+    """It is that of the installed package, and whether that is the compiled build."""
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"reconnect-proxy {version('reconnect-proxy')}\n"
+    build = " (compiled)" if compiled() else ""
+    assert capsys.readouterr().out == f"reconnect-proxy {version('reconnect-proxy')}{build}\n"
 
 
 # A real process.
