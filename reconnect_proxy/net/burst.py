@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from struct import Struct
 from typing import Any
 
 #: Bytes that a transport collects at the most. They come on top of its write buffer's high-water mark.
 COLLECTED = 64 * 1024
 #: Bytes from which on a payload is not copied to be joined with what is around it.
 LARGE = 16 * 1024
+
+_SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 
 Data = bytes | bytearray | memoryview
 
@@ -76,9 +79,24 @@ class BurstTransport:
             self._scheduled = True
             self._loop.call_soon(self._on_turn)
 
-    def write_frame(self, head: bytes, payload: bytes) -> None:
-        """Write a frame that consists of these; a large payload is not copied."""
+    def write_frame(self, opcode: int, payload: bytes, mask: bytes = b"") -> None:
+        """Write a whole message as one frame (RFC 6455 section 5.2); a large payload is not copied.
+
+        Args:
+            opcode: the opcode, with RSV1 where the first byte of a frame has it.
+            payload: as it is on the wire: masked, if `mask` says so.
+            mask: what `payload` is masked with, four bytes, or none.
+        """
         size = len(payload)
+        second = 0x80 if mask else 0
+        if size < 126:
+            head = _SHORT.pack(0x80 | opcode, second | size)
+        elif size < 2**16:
+            head = _MEDIUM.pack(0x80 | opcode, second | 126, size)
+        else:
+            head = _LONG.pack(0x80 | opcode, second | 127, size)
+        if mask:
+            head += mask
         if size >= LARGE:
             self._write_through(head, payload)
             return

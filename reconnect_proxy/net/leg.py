@@ -19,7 +19,6 @@ import fcntl
 import logging
 import math
 import os
-import struct
 import termios
 from collections.abc import Callable, MutableSet
 from typing import ClassVar, cast
@@ -48,7 +47,6 @@ EMPTY_FRAMES = 10_000
 #: A close reason has at most this many bytes (RFC 6455 section 5.5).
 REASON_LIMIT = 123
 
-_SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
 _TEXT = 1
@@ -218,40 +216,25 @@ class WebSocketLeg(WSListener):
     # What the core calls (core.link.Leg).
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """Write a whole data message as one frame."""
-        if opcode > _BINARY:
-            self._send_compressed(opcode, payload)
-        elif self.masked:
-            self._send_masked(opcode, payload)
-        else:
-            self._send_unmasked(opcode, payload)
+        """Write a whole data message as one frame.
 
-    def _send_masked(self, opcode: int, payload: bytes, rsv1: bool = False) -> None:
-        """Write a frame with picows, which masks it in no time; a large one without, since picows would copy it."""
-        if len(payload) < LARGE:
-            self.transport.send(opcode, payload, True, rsv1)  # type: ignore[arg-type]
-        elif not self.transport.is_close_frame_sent:
-            mask = os.urandom(4)
-            head = _frame_head(0x80 | rsv1 << 6 | opcode, len(payload), 0x80) + mask
-            self._out.write_frame(head, apply_mask(payload, mask))
-
-    def _send_unmasked(self, opcode: int, payload: bytes) -> None:
-        """Write a frame without picows, and without copying a large payload; `opcode` may have RSV1 as in a frame.
-
-        picows would write the head of a large frame from memory that it uses again at once. uvloop keeps a view of
-        what it cannot send yet, so heads that wait in the write buffer would be overwritten by later ones.
+        picows masks in no time, but copies a large payload; and it would write the head of a large frame that is not
+        masked from memory that it uses again at once. uvloop keeps a view of what it cannot send yet, so heads that
+        wait in the write buffer would be overwritten by later ones.
         """
-        if not self.transport.is_close_frame_sent:
-            self._out.write_frame(_frame_head(0x80 | opcode, len(payload)), payload)
-
-    def _send_compressed(self, opcode: int, payload: bytes) -> None:
-        """Write a message that came compressed: as it is, or inflated for a peer that has not agreed to that."""
-        if self.deflate:
+        if opcode > _BINARY and not self.deflate:
+            self._send_inflated(opcode, payload)
+        elif self.masked and len(payload) < LARGE:
+            self.transport.send(opcode & ~COMPRESSED, payload, True, opcode > _BINARY)  # type: ignore[arg-type]
+        elif not self.transport.is_close_frame_sent:
             if self.masked:
-                self._send_masked(opcode & ~COMPRESSED, payload, True)
+                mask = os.urandom(4)
+                self._out.write_frame(opcode, apply_mask(payload, mask), mask)
             else:
-                self._send_unmasked(opcode, payload)
-            return
+                self._out.write_frame(opcode, payload)
+
+    def _send_inflated(self, opcode: int, payload: bytes) -> None:
+        """Write a message that came compressed for a peer that has not agreed to that."""
         try:
             opcode, payload = open_message(opcode, payload, self.max_message)
         except (TooBig, Corrupt) as error:
@@ -437,21 +420,6 @@ class WebSocketLeg(WSListener):
             self.transport.send(WSMsgType.CLOSE, b"")
         else:
             self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
-
-
-def _frame_head(first: int, size: int, masked: int = 0) -> bytes:
-    """Return the head of a frame up to its mask (RFC 6455 section 5.2).
-
-    Args:
-        first: the first byte, FIN and all.
-        size: bytes of payload.
-        masked: 0x80 if a mask follows, 0 if none does.
-    """
-    if size < 126:
-        return _SHORT.pack(first, masked | size)
-    if size < 2**16:
-        return _MEDIUM.pack(first, masked | 126, size)
-    return _LONG.pack(first, masked | 127, size)
 
 
 def _may_be_sent(code: int) -> bool:

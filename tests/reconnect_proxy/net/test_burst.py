@@ -13,9 +13,11 @@ from typing import cast
 
 import pytest
 import uvloop
+from websockets.frames import Frame, Opcode
 
 from reconnect_proxy.net.burst import COLLECTED, LARGE, BurstTransport
 
+BINARY = 2
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 HIGH = 100_000
 
@@ -88,6 +90,11 @@ def run(loop: Callable[[], asyncio.AbstractEventLoop], work: Awaitable[None]) ->
         runner.run(main())
 
 
+def framed(payload: bytes) -> bytes:
+    """Return the frame of a binary message from a server."""
+    return Frame(Opcode.BINARY, payload).serialize(mask=False)
+
+
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 
 
@@ -104,8 +111,8 @@ def test_what_one_turn_writes_leaves_together(loop: Callable[[], asyncio.Abstrac
         async with connected() as (writer, peer):
             for n in range(30):
                 writer.transport.write(bytes([n]))
-                writer.transport.write_frame(b"head", bytes([n]))
-            assert len(await read(peer, 180)) == 180
+                writer.transport.write_frame(BINARY, bytes([n]))
+            assert len(await read(peer, 120)) == 120
             assert segments(peer) == 1
 
     run(loop, work())
@@ -120,19 +127,23 @@ def test_sizes_of_all_kinds_keep_their_order(loop: Callable[[], asyncio.Abstract
 
     async def work() -> None:
         async with connected() as (writer, peer):
-            reading = asyncio.create_task(read(peer, sum(sizes)))
-            for chunk in chunks:
-                match draw.randrange(4):
+            kinds = [draw.randrange(4) for _ in chunks]
+            expected = b"".join(
+                framed(chunk) if kind == 1 else chunk for chunk, kind in zip(chunks, kinds, strict=True)
+            )
+            reading = asyncio.create_task(read(peer, len(expected)))
+            for chunk, kind in zip(chunks, kinds, strict=True):
+                match kind:
                     case 0:
                         writer.transport.write(chunk)
                     case 1:
-                        writer.transport.write_frame(chunk[:1], chunk[1:])
+                        writer.transport.write_frame(BINARY, chunk)
                     case 2:
                         writer.transport.writelines([chunk[:1], chunk[1:]])
                     case _:
                         writer.transport.write(chunk)
                         await asyncio.sleep(0)
-            assert await reading == b"".join(chunks)
+            assert await reading == expected
             assert writer.transport.waiting == 0
 
     run(loop, work())
@@ -195,10 +206,10 @@ def test_a_connection_that_is_lost_meanwhile_takes_no_more(loop: Callable[[], as
             peer.close()
             while not writer.lost.done():
                 writer.transport.write(b"x")
-                writer.transport.write_frame(b"head", bytes(LARGE))
+                writer.transport.write_frame(BINARY, bytes(LARGE))
                 await asyncio.sleep(0)
             writer.transport.write(b"x")
-            writer.transport.write_frame(b"head", bytes(LARGE))
+            writer.transport.write_frame(BINARY, bytes(LARGE))
             writer.transport.close()
             writer.transport.abort()
             await asyncio.sleep(0)
@@ -209,17 +220,17 @@ def test_a_connection_that_is_lost_meanwhile_takes_no_more(loop: Callable[[], as
 @both_loops
 def test_a_reader_that_stalls_is_felt_within_one_turn(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Who writes a backlog without a pause is told to pause once the buffer is full, and loses nothing."""
-    frame = bytes(range(250))
+    payload = bytes(252)
 
     async def work() -> None:
         async with connected() as (writer, peer):
             written = 0
             while writer.writable:
-                writer.transport.write_frame(b"head!!", frame)
+                writer.transport.write_frame(BINARY, payload)
                 written += 256
                 assert written < 2**24
             assert HIGH < writer.transport.waiting <= HIGH + 2 * COLLECTED
-            assert await read(peer, written) == written // 256 * (b"head!!" + frame)
+            assert await read(peer, written) == written // 256 * framed(payload)
             await writer.relieved.wait()
             assert writer.writable
             assert writer.transport.waiting == 0
