@@ -10,10 +10,10 @@ Each name is imported when it is first asked for: whoever only connects does not
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .build import compiled
     from .client import SessionLost, connect
     from .config import Config
     from .hooks import ClientRequest, Hooks, Message, Refuse, Session
@@ -36,17 +36,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "build": ("compiled",),
     "client": ("SessionLost", "connect"),
     "config": ("Config",),
     "hooks": ("ClientRequest", "Hooks", "Message", "Refuse", "Session"),
     "proxy": ("Proxy", "Receiver", "Sender"),
 }
-
-
-def compiled() -> bool:
-    """Tell whether the path of a message is compiled: this is the build that `RECONNECT_PROXY_COMPILE=1` makes."""
-    spec = find_spec(".core.link", __name__)
-    return spec is not None and not str(spec.origin).endswith(".py")
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,9 @@ import click
 import uvloop
 from pydantic.fields import FieldInfo
 
-from . import compiled, sources
+from . import sources
 from .admin import Admin
+from .build import compiled
 from .config import Config
 from .core.policy import DUPLEX
 from .instruments import Instruments

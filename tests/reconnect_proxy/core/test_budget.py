@@ -23,7 +23,11 @@ class Told:
     """The owner of an outbox, who does something when told that it is relieved."""
 
     def __init__(self, then: Callable[[], object]) -> None:
-        self.outbox_relieved = then
+        self._then = then
+
+    def outbox_relieved(self) -> None:
+        """Do it."""
+        self._then()
 
 
 class Bank:
