@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import uvloop
@@ -46,7 +47,8 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def main() -> int:
     """Be a worker, and return the exit code."""
     for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+        # It was started with SIG_IGN. That would be handed down to programs that hooks start, and this is not.
+        signal.signal(number, _take_no_notice)
     # The supervisor has held them back until now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -64,6 +66,10 @@ def main() -> int:
     collect_less_often()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(config, given, channel))
+
+
+def _take_no_notice(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal."""
 
 
 def _restore(python_path: str | None) -> None:

@@ -705,20 +705,25 @@ async def test_hooks_that_cannot_be_made_twice_are_one_line(
 async def test_hooks_work_in_every_worker(
     serve: Serve, upstream: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they do in one; and what a hook starts sees the environment that the program was started with."""
+    """As they do in one; what a hook starts has the environment and the signals that it would have had from there."""
     (tmp_path / "picky.py").write_text(
-        "import os, reconnect_proxy\n"
+        "import os, re, subprocess, reconnect_proxy\n"
         "class Picky(reconnect_proxy.Hooks):\n"
-        "    async def on_session(self, session):\n"
+        "    def on_session(self, session):\n"
         "        session.upstream_headers['X-Path'] = os.environ['PYTHONPATH']\n"
+        "        status = subprocess.run(['cat', '/proc/self/status'], capture_output=True, text=True).stdout\n"
+        "        (ignored,) = re.findall('SigIgn:.*', status)\n"
+        "        session.upstream_headers['X-Ignored'] = ignored\n"
     )
     path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
     monkeypatch.setenv("PYTHONPATH", path)
-    text = (tmp_path / "picky.py").read_text()
-    (tmp_path / "picky.py").write_text(text.replace("async def", "def"))
     proxy = await serve(upstream.url, *TWO, "--hooks", "picky:Picky")
     async with residents(proxy, MANY):
         assert {request.get("x-path") for request in upstream.requests} == {path}
+        (ignored,) = {request.get("x-ignored") for request in upstream.requests}
+        assert ignored is not None
+        mask = int(ignored.removeprefix("SigIgn:"), 16)
+        assert not mask & (1 << signal.SIGTERM - 1 | 1 << signal.SIGINT - 1 | 1 << signal.SIGHUP - 1)
 
 
 async def complaint(*options: str) -> tuple[int | None, str]:
