@@ -23,7 +23,8 @@ from .wire import decode_token, encode_token
 PING_EVERY_MESSAGES = 64
 #: … or after this many bytes of payload …
 PING_EVERY_BYTES = 256 * 1024
-#: … or this many seconds after the last message, while anything is unconfirmed and no Ping is in flight.
+#: … or this many seconds after the last message, while anything is unconfirmed and no Ping is in flight; at once where
+#: the outbox is full, since whoever feeds it waits.
 PING_QUIET = 0.1
 #: Pings in flight on a link at the most.
 PINGS_IN_FLIGHT = 4
@@ -219,8 +220,12 @@ class Link:
         self._last_sent = self._clock.time()
         if self.mute:
             outbox.confirm(outbox.sent)
-        elif self._quiet is None and not self._tokens:
-            self._quiet = self._clock.call_later(PING_QUIET, self._on_quiet)
+        elif not self._tokens:
+            if outbox.full:
+                # Somebody is not read until this is confirmed.
+                self._ping()
+            elif self._quiet is None:
+                self._quiet = self._clock.call_later(PING_QUIET, self._on_quiet)
 
     def ask(self) -> None:
         """Ping at once if anything sent is not asked about yet: the session waits for this confirmation."""
@@ -269,7 +274,7 @@ class Link:
         self.outbox.confirm(max(n, self.outbox.confirmed))
         if self._sent_since_ping >= PING_EVERY_MESSAGES or self._bytes_since_ping >= PING_EVERY_BYTES:
             self._ping()
-        elif self.settling:
+        elif self.settling or self.outbox.full:
             # There may have been too many Pings in flight to ask for the rest when this began.
             self.ask()
         elif self._quiet is None:

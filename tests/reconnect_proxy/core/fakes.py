@@ -276,6 +276,7 @@ def confirm(leg: FakeLeg, link: Link) -> None:
 
 
 def confirm_all(stage: Stage, leg: FakeLeg, link: Link) -> None:
-    """Let the quiet Ping go out, and answer it."""
-    stage.clock.advance(0.2)
-    confirm(leg, link)
+    """Let the quiet Ping go out, and answer it; and the one behind it, where there was one in the midst of it all."""
+    while link.outbox.unconfirmed:
+        stage.clock.advance(0.2)
+        confirm(leg, link)

@@ -56,7 +56,7 @@ class Rig:
     def __init__(self, policy: Policy = POLICY, outbox: Outbox | None = None, clock: FakeClock | None = None) -> None:
         self.clock = clock or FakeClock()
         self.leg = FakeLeg()
-        self.outbox = outbox or Outbox(10_000_000)
+        self.outbox = Outbox(10_000_000) if outbox is None else outbox
         self.owner = Listener()
         self.delivered: list[Message] = []
         self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy)

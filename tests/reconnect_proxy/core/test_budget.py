@@ -13,7 +13,7 @@ from reconnect_proxy.core.events import Event, HeldLimitReached, HeldLimitReliev
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
 from reconnect_proxy.core.policy import Policy
 
-from .fakes import CALM, SHARED, FakeClock, FakeLeg, Stage, confirm_all, say, started, the_end
+from .fakes import CALM, SHARED, FakeClock, FakeLeg, Stage, confirm, confirm_all, say, started, the_end
 
 LIMIT, FLOOR = 10_000, 1000
 MESSAGE = (Opcode.BINARY, bytes(1000 - MESSAGE_COST))
@@ -266,6 +266,28 @@ def test_a_client_that_sends_on_instead_of_answering_is_ended_the_sooner_the_mor
     assert client.closed == (1013, "queue limit")
     assert [event.limit for event in stage.seen(LimitReached) if isinstance(event, LimitReached)] == [Limit.QUEUE]
     assert len(stage.context.c2u) > 0
+
+
+def test_a_mute_client_that_talks_on_is_found_out_while_the_budget_is_tight() -> None:
+    """What it never confirms makes the budget tight, and it is read only between two confirmations of the upstream."""
+    bank = Bank()
+    bank.outbox(9)
+    stage, client, upstream = sharing(bank, replace(CALM, slack=0))
+    link, up = stage.context.incoming[0], stage.context.upstream.link
+    assert up is not None
+    say(up, bytes(600))
+    said = 0
+    while not link.mute:
+        assert stage.clock.now < 3 * (CALM.ping_interval + CALM.ping_timeout), "it is never found out"
+        if not client.paused:
+            say(link, bytes(300))
+            said += 1
+        # The upstream answers at once.
+        while up.outbox.unconfirmed and upstream.pings and upstream.pings[-1] > up.outbox.confirmed:
+            confirm(upstream, up)
+        stage.clock.advance(0.01)
+    assert said > 100
+    assert len(link.outbox) == 0
 
 
 def test_a_context_without_a_budget_has_one_without_a_limit() -> None:

@@ -98,6 +98,24 @@ def test_a_ping_follows_100_ms_after_the_last_message() -> None:
     assert rig.leg.pings == [5]
 
 
+def test_a_full_outbox_is_asked_about_at_once_and_again_with_each_pong() -> None:
+    """Whoever feeds it is not read meanwhile: 100 ms each time would be what a conversation is held up by."""
+    rig = Rig(outbox=Outbox(1000))
+    rig.send(size=600)
+    assert rig.leg.pings == []
+    rig.send(size=600)
+    assert rig.outbox.full
+    assert rig.leg.pings == [2]
+    rig.send(2, size=600)
+    assert rig.leg.pings == [2], "one is in flight"
+    pong(rig.link, 2)
+    assert rig.leg.pings == [2, 4]
+    pong(rig.link, 4)
+    assert not rig.outbox.full
+    rig.send(size=100)
+    assert rig.leg.pings == [2, 4]
+
+
 def test_no_ping_follows_when_nothing_is_unconfirmed() -> None:
     """A quiet link whose messages are all confirmed stays quiet until the idle Ping."""
     rig = Rig()

@@ -147,10 +147,8 @@ def test_receiver_a_burst_makes_no_client_slow() -> None:
     for _ in range(40):
         say(upstream_link, bytes(10))
     assert upstream.paused
-    stage.clock.advance(0.2)
-    confirm(a, a_link)
-    stage.clock.advance(0.2)
-    confirm(b, b_link)
+    confirm_all(stage, a, a_link)
+    confirm_all(stage, b, b_link)
     assert not upstream.paused
     stage.clock.advance(10 * SLOW_AFTER)
     assert (a.closed, b.closed) == (None, None)
