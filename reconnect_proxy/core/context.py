@@ -789,6 +789,8 @@ class Context:
         self._deadline = self._slow = None
         if self._idle is not None:
             self._idle.stop()
+            self._idle = None
+        self._throttles.clear()
         age = self._clock.time() - self.opened_at
         self.c2u.release()
         self.u2c.release()
@@ -798,9 +800,10 @@ class Context:
                 SessionEnded(self.session_id or "", code, reason, age, *lost, *self.c2u_traffic, *self.u2c_traffic)
             )
         self._on_ended(self)
-        # What ends here refers to itself in circles, which may take long to be collected; the messages must not.
+        # Whoever still refers to this may do so for long; the messages must not stay for that.
         self.c2u.let_go()
         self.u2c.let_go()
+        self.upstream.let_go()
 
     def _close_upstream(self, code: int, reason: str) -> None:
         # A restart, an overload or a bad gateway is what a server reports; towards the upstream the proxy is a client.

@@ -83,6 +83,10 @@ class FilteredContext(Context):
             super().upstream_message(link, opcode, payload)
 
     def _finish(self, code: int, reason: str) -> None:
-        if (self.dropped_c2u or self.dropped_u2c) and self.state is not State.ENDED:
+        if self.state is State.ENDED:
+            return
+        if self.dropped_c2u or self.dropped_u2c:
             self._tell(MessagesDropped(self.session_id or "", self.dropped_c2u, self.dropped_u2c))
         super()._finish(code, reason)
+        # Nothing is received any more, and whoever filters may refer to this.
+        del self._filter

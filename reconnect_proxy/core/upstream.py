@@ -450,6 +450,10 @@ class Upstream:
             self._dialler.cancel()
             self._finish()
 
+    def let_go(self) -> None:
+        """Let go of the session, which is over and refers to this: so both are gone without a collector of circles."""
+        del self._session
+
     def _report_brief_link(self, reason: str) -> None:
         place, self._place = self._place, None
         assert place is not None, "a link has a place"

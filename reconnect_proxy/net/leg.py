@@ -199,6 +199,8 @@ class WebSocketLeg(WSListener):
                 link.on_too_big(f"a message above {self.max_message} bytes")
             else:
                 link.on_lost(int(sent.code), sent.reason or "")  # type: ignore[call-overload]
+            # These two refer to each other as well.
+            self.link = None
 
     def pause_writing(self) -> None:
         """Take note that the socket's write buffer is full."""
