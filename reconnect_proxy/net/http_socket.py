@@ -27,10 +27,27 @@ WRITE_BUFFER = 64 * 1024
 #: Seconds in which a peer may still read its last answer, while what it goes on sending is thrown away.
 LINGER = 1.0
 
+#: Probes that a peer may leave unanswered until it is taken for gone.
+_PROBES = 3
+
 #: SO_LINGER on, for 0 seconds: the connection ends with a reset.
 _RESET = struct.pack("ii", 1, 0)
 #: All that h11 has to know of a head: where its body ends.
 _FRAMING = ("Content-Length", "Transfer-Encoding")
+
+
+def keep_alive(transport: asyncio.Transport, seconds: float) -> None:
+    """Have the system ask the peer whether it is there, after so many seconds of silence (RFC 1122 section 4.2.3.6).
+
+    One that is gone without a word, and that nothing is written to for long, would keep its place here until then.
+    """
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    pause = max(1, round(seconds / _PROBES))
+    for name, value in (("TCP_KEEPIDLE", round(seconds)), ("TCP_KEEPINTVL", pause), ("TCP_KEEPCNT", _PROBES)):
+        # Not every system lets these be set for one socket.
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, value))
 
 
 class Lost(ConnectionError):

@@ -25,7 +25,7 @@ from ..core.events import Observe
 from ..core.pool import Pool
 from ..core.wire import Refusal, stopping
 from .http_exchange import ClientGone, Exchange, HttpRequest, HttpSettings
-from .http_socket import HttpSocket, Lost
+from .http_socket import HttpSocket, Lost, keep_alive
 from .tls import Tls
 
 _LOG = logging.getLogger("reconnect_proxy.net")
@@ -96,6 +96,7 @@ class HttpRelay:
 
     def begin(self, connection: Connection, transport: asyncio.Transport, request: HttpRequest, rest: bytes) -> None:
         """Take the socket of an admitted connection over for one exchange; `rest` came behind the request's head."""
+        keep_alive(transport, self.settings.timeout)
         client = HttpSocket(h11.SERVER)
         client.connection_made(transport)
         transport.set_protocol(client)

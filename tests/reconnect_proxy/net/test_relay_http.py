@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from reconnect_proxy.core.events import Event, HttpFailed, HttpRelayed, Refused
+from reconnect_proxy.net.accept import Acceptor
 from reconnect_proxy.proxy import Proxy
 
 from ...certificates import Authority
@@ -201,6 +202,28 @@ async def test_each_piece_of_a_streamed_answer_passes_at_once() -> None:
         for number in range(5):
             assert await client.chunk() == b"data: %d\n\n" % number
             read.put_nowait(None)
+        assert await client.chunk() == b""
+
+
+async def test_a_client_that_only_listens_is_asked_whether_it_is_there() -> None:
+    """One that has vanished would keep its place among the plain connections until the upstream says something."""
+    end = asyncio.Event()
+
+    async def answer(request: Conversation) -> None:
+        await request.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await end.wait()
+        await request.send(b"0\r\n\r\n")
+
+    async with relayed(answer, http_timeout="12s") as rig:
+        client = await (await rig.ask(get("/events"))).head()
+        (connection,) = rig.proxy.http.connections
+        assert isinstance(connection, Acceptor)
+        assert connection._transport is not None
+        found = connection._transport.get_extra_info("socket")
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 12
+        assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 4
+        end.set()
         assert await client.chunk() == b""
 
 
