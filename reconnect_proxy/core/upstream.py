@@ -277,6 +277,9 @@ class Upstream:
 
     def on_turned_away(self, reason: str) -> None:
         """Go elsewhere. On the first dial, a probe that failed meanwhile has answered for this upstream."""
+        if self.state is not State.QUEUED:
+            # Several are turned away in turn, and what one of them does may have ended this one meanwhile.
+            return
         self._place = None
         if self._tried is None:
             self._queue_up(self._next_target())

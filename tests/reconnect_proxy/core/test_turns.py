@@ -262,3 +262,15 @@ def test_an_upstream_that_drops_all_its_sessions_at_each_connect_is_not_overrun(
     while running := dialling(stages):
         running[0].connect()
     assert all(stage.context.upstream.state is UpstreamState.UP for stage in stages)
+
+
+def test_a_session_that_has_ended_is_not_turned_away() -> None:
+    """Many are turned away in turn; one of the first may have ended another of them, which then waits for nothing."""
+    stages = crowd(3, max_dials=1)
+    lose_all(stages)
+    waiting = next(stage for stage in stages if stage.context.upstream.state is UpstreamState.QUEUED)
+    waiting.context.close(1012, "service restart")
+    before = waiting.pool.info()[0].dials_waiting
+    waiting.context.upstream.on_turned_away("another one is back")
+    assert waiting.pool.info()[0].dials_waiting == before
+    assert waiting.context.upstream.state is UpstreamState.TERMINATED
