@@ -163,7 +163,8 @@ class Session:
             raise RuntimeError("the session is not there yet: raise Refuse to turn its client away")
         if not self.closing:
             self._asked_to_close = True
-            asyncio.get_running_loop().call_soon(self._context.close, code, reason)
+            # Where its clients still wait for the first dial they are refused, as by `Refuse`.
+            asyncio.get_running_loop().call_soon(self._context.close, code, reason, "refused")
 
     def send_to_client(self, data: str | bytes) -> None:
         """Send a message of your own to the client, text for `str`, binary for `bytes`: see `send_to_upstream`."""

@@ -177,8 +177,8 @@ def level_of(event: Event) -> int:
     match event:
         case SessionOpened(connected=connected):
             return logging.INFO if connected else logging.WARNING
-        case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c):
-            return logging.WARNING if c2u or u2c or code == 1014 else logging.INFO
+        case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c, left=left):
+            return logging.WARNING if c2u or (u2c and not left) or code == 1014 else logging.INFO
         case Refused(status=status):
             return logging.WARNING if status >= 500 else logging.INFO
         case _:

@@ -118,6 +118,7 @@ class Context:
     __slots__ = (
         "_away_since",
         "_budget",
+        "_client_closed",
         "_client_code",
         "_client_reason",
         "_clock",
@@ -208,9 +209,10 @@ class Context:
         self._waiters: Sequence[Callable[[Opening], None]] = ()
         self._opening: Opening | None = None
         self._seen_client = False
-        # How the client's last link ended, passed on to the upstream when the grace is over.
+        # How the client's last link ended, passed on to the upstream when the grace is over; whether it said so itself.
         self._client_code = 1001
         self._client_reason = ""
+        self._client_closed = False
         self._away_since = self.opened_at
         self._grace: Timer | None = None
         # While ENDING: the side that is still owed messages, what it is closed with, and when hope is given up.
@@ -452,7 +454,8 @@ class Context:
     def _client_absent(self, code: int, reason: str) -> None:
         """No client is attached any more: wait for one, or give up."""
         # 1006 and 1005 say how the client's link ended, but only 1005 can be said to the upstream.
-        self._client_code, self._client_reason = (1001, "client gone") if code == 1006 else (code, reason)
+        self._client_closed = code != 1006
+        self._client_code, self._client_reason = (code, reason) if self._client_closed else (1001, "client gone")
         self._away_since = self._clock.time()
         clean = code == 1000 and self._policy.grace_on is GraceOn.ABNORMAL
         # A shared session belongs to no single client, so none can end it.
@@ -797,7 +800,16 @@ class Context:
         if was_open:
             lost = self.undelivered_c2u, self.undelivered_u2c
             self._tell(
-                SessionEnded(self.session_id or "", code, reason, age, *lost, *self.c2u_traffic, *self.u2c_traffic)
+                SessionEnded(
+                    self.session_id or "",
+                    code,
+                    reason,
+                    age,
+                    *lost,
+                    *self.c2u_traffic,
+                    *self.u2c_traffic,
+                    left=self._owed_to is LegName.UPSTREAM and self._client_closed and not self._policy.shared,
+                )
             )
         self._on_ended(self)
         # Whoever still refers to this may do so for long; the messages must not stay for that.

@@ -123,7 +123,8 @@ class SessionEnded:
     """The session is over, with the close code and reason its legs were given, after `age` seconds.
 
     `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and could not be delivered any more. The
-    rest is what was received in all: messages, and the bytes of their payloads.
+    rest is what was received in all: messages, and the bytes of their payloads. `left` is whether a client has closed
+    it, which then does not want what it had not confirmed.
     """
 
     session_id: str
@@ -136,6 +137,7 @@ class SessionEnded:
     c2u_bytes: int
     u2c_messages: int
     u2c_bytes: int
+    left: bool = False
 
 
 class Limit(StrEnum):

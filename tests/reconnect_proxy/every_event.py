@@ -137,7 +137,7 @@ CASES = [
     Case(
         SessionEnded(ID, 1000, "bye", 2.0, 0, 0, 3, 30, 4, 40),
         "INFO session ended session=abcdef… code=1000 reason=bye age=2.0 undelivered_c2u=0 undelivered_u2c=0 "
-        "c2u_messages=3 c2u_bytes=30 u2c_messages=4 u2c_bytes=40",
+        "c2u_messages=3 c2u_bytes=30 u2c_messages=4 u2c_bytes=40 left=False",
         {
             'sessions_ended_total{code="1000"}': 1,
             'messages_total{direction="c2u"}': 3,
@@ -149,7 +149,7 @@ CASES = [
     Case(
         SessionEnded(ID, 1001, "", 2.0, 1, 2, 1, 0, 2, 0),
         'WARNING session ended session=abcdef… code=1001 reason="" age=2.0 undelivered_c2u=1 undelivered_u2c=2 '
-        "c2u_messages=1 c2u_bytes=0 u2c_messages=2 u2c_bytes=0",
+        "c2u_messages=1 c2u_bytes=0 u2c_messages=2 u2c_bytes=0 left=False",
         {
             'sessions_ended_total{code="1001"}': 1,
             'messages_total{direction="c2u"}': 1,
@@ -161,7 +161,7 @@ CASES = [
     Case(
         SessionEnded(ID, 1014, "upstream unavailable", 2.0, 0, 0, 0, 0, 0, 0),
         'WARNING session ended session=abcdef… code=1014 reason="upstream unavailable" age=2.0 '
-        "undelivered_c2u=0 undelivered_u2c=0 c2u_messages=0 c2u_bytes=0 u2c_messages=0 u2c_bytes=0",
+        "undelivered_c2u=0 undelivered_u2c=0 c2u_messages=0 c2u_bytes=0 u2c_messages=0 u2c_bytes=0 left=False",
         {'sessions_ended_total{code="1014"}': 1},
     ),
     Case(

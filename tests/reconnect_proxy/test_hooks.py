@@ -163,6 +163,25 @@ async def test_the_life_of_a_session() -> None:
         session.request.headers["x-two"] = "3"  # type: ignore[index]
 
 
+async def test_a_program_closes_a_session_that_has_not_opened_yet() -> None:
+    """Its client is refused as by `Refuse`; the proxy is not stopping, whatever else answers 503."""
+
+    class Impatient(Hooks):
+        def on_session(self, session: Session) -> None:
+            asyncio.get_running_loop().call_later(0.0, session.close, 4000, "not today")
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with Proxy(upstream=f"ws://127.0.0.1:{port}", listen=ANY_PORT, hooks=Impatient()) as proxy:
+            status, body, _ = await refused(proxy.url)
+            assert (status, json.loads(body)) == (503, {"error": "refused", "detail": "not today"})
+
+
 async def test_a_session_that_came_to_nothing_is_closed_too() -> None:
     """Whoever keeps something for a session in `on_session` can let go of it in `on_close`."""
     diary = Diary()

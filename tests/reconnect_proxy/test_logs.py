@@ -151,6 +151,19 @@ def test_takeovers_and_limits_are_summed_up_as_well(log: Log) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("undelivered", "left", "level"),
+    [((0, 1), False, "WARNING"), ((0, 1), True, "INFO"), ((1, 0), True, "WARNING"), ((0, 0), False, "INFO")],
+)
+def test_what_a_client_that_has_closed_did_not_confirm_is_no_warning(
+    log: Log, undelivered: tuple[int, int], left: bool, level: str
+) -> None:
+    """An ordinary client that closes behind its last message has that one, and did not come to say so."""
+    stream = log()
+    log_event(SessionEnded(ID, 1000, "", 2.0, *undelivered, 1, 0, 1, 0, left=left))
+    assert drained(stream)[0].startswith(f"{level} session ended")
+
+
 def test_sessions_have_a_line_each_up_to_a_number_that_a_disk_can_bear(log: Log) -> None:
     """Those that lost messages are not crowded out by those that did not."""
     stream, clock = log(), FakeClock()

@@ -260,3 +260,25 @@ def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None
     ended = the_end(stage)
     assert (ended.c2u_messages, ended.c2u_bytes, ended.undelivered_c2u) == (3, 7, 1)
     assert (ended.u2c_messages, ended.u2c_bytes, ended.undelivered_u2c) == (1, 3, 0)
+
+
+@pytest.mark.parametrize(("code", "left"), [(1000, True), (1001, True), (1005, True), (1006, False)])
+def test_the_end_says_whether_a_client_has_closed_it(code: int, left: bool) -> None:
+    """What such a one had not confirmed yet it does not want; one that is lost would have wanted it."""
+    stage, _, client_link, _, upstream_link = started()
+    say(upstream_link, "not confirmed")
+    client_link.on_lost(code, "")
+    stage.clock.advance(DUPLEX.grace or 0.0)
+    ended = the_end(stage)
+    assert (ended.undelivered_u2c, ended.left) == (1, left)
+
+
+def test_an_upstream_that_closes_has_not_left_as_a_client_does() -> None:
+    """What the client had not confirmed is then a loss."""
+    stage, _, client_link, _, upstream_link = started()
+    say(upstream_link, "not confirmed")
+    upstream_link.on_lost(1000, "bye")
+    client_link.on_lost(1006, "")
+    stage.clock.advance(DUPLEX.grace or 0.0)
+    ended = the_end(stage)
+    assert (ended.undelivered_u2c, ended.left) == (1, False)
