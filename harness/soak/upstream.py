@@ -37,8 +37,8 @@ ROWS = (AWARE, PLAIN)
 #: What a plain HTTP request is answered with.
 PAGE = "a page of the upstream\n"
 
-#: How long an aware session without a link is kept, in seconds: longer than the proxy redials.
-KEEP_SECONDS = 120.0
+#: How long an aware session without a link is kept, in seconds: longer than the proxy redials, which is 60.
+KEEP_SECONDS = 70.0
 
 #: Streams of a guest, and of the upstream, that are told apart at a time.
 _DEEP = 64

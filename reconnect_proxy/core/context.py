@@ -793,7 +793,8 @@ class Context:
         if self._idle is not None:
             self._idle.stop()
             self._idle = None
-        self._throttles.clear()
+        if self._throttles is not None:
+            self._throttles.clear()
         age = self._clock.time() - self.opened_at
         self.c2u.release()
         self.u2c.release()

@@ -181,7 +181,7 @@ class Outbox:
         """Take what is held out of the budget for good: nobody will confirm it any more."""
         budget, self._budget = self._budget, _NOBODYS
         # Nobody relieves it any more, and whoever would hear it refers to this outbox.
-        self._on_relieved = None
+        self._owner = None
         budget.squeezed.pop(self, None)
         budget.give_back(self.bytes_held)
 

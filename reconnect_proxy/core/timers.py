@@ -97,7 +97,10 @@ class Timers:
         self._armed = -math.inf
         last = (self.time() + _EARLY) / GRAIN
         while self._moments and self._moments[0] <= last:
-            self._due[:0] = reversed(self._slots.pop(heapq.heappop(self._moments)))
+            slot = self._slots.pop(heapq.heappop(self._moments))
+            self._due[:0] = reversed(slot)
+            # A slot and its timers refer to each other, and through them sessions that are over would be kept.
+            slot.clear()
         try:
             while self._due:
                 callback = self._due.pop().callback
