@@ -47,8 +47,8 @@ SAMPLES = 8
 #: By how much round trips may be slower in the last third than in the first one.
 FACTORS = {"p50": 2.0, "p99": 3.0}
 
-#: Round trips that are faster than this count as this, in seconds: so short ones are all the machine. For the way beside
-#: the proxy, which is shorter, it is half of this.
+#: Faster round trips count as this, in seconds: so short ones are all the machine. For the way beside the proxy, which
+#: is shorter, it is half of this.
 FLOOR = 0.0005
 
 #: How much the harness may grow by itself, in bytes. Its upstream begins anew whenever it is killed.
