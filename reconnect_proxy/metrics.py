@@ -241,9 +241,10 @@ class Metrics:
                 self._lost.labels(leg, code_label(code)).inc()
             case events.Resumed(leg=leg, resent=resent, away=away, aware=aware):
                 self._resumed.labels(leg).inc()
-                self._resent.labels(leg).inc(resent)
                 self._recovery.labels(leg).observe(away)
-                if not aware:
+                if resent:
+                    self._resent.labels(leg).inc(resent)
+                if resent and not aware:
                     self._uncertain.labels(leg, "resent").inc(resent)
             case events.UncertainDropped(leg=leg, count=count):
                 self._uncertain.labels(leg, "dropped").inc(count)

@@ -90,6 +90,8 @@ class Pool:
         candidates = [target for target in self.targets if self._eligible(target, now)]
         if not candidates:
             return self._least_recently_failed(self.targets)
+        if len(candidates) == 1:
+            return candidates[0]
         for target in candidates:
             target.share += target.weight
         best = max(candidates, key=lambda target: target.share)

@@ -6,8 +6,9 @@ PROTOCOL.md sections 3 and 4. Nothing here knows a socket or a session.
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +24,7 @@ REPLAY_ID = "X-Replay-Id"
 QUERY_NAMES = {"connection-id": CONNECTION_ID, "reconnect-id": RECONNECT_ID}
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -100,7 +102,7 @@ def is_id(text: str) -> bool:
 
 def new_id() -> str:
     """Make an unguessable session id: 128 random bits, URL-safe, 22 characters."""
-    return secrets.token_urlsafe(16)
+    return b2a_base64(os.urandom(16), newline=False)[:22].translate(_URL_SAFE).decode("ascii")
 
 
 def parse_id(name: str, text: str) -> str:

@@ -30,24 +30,6 @@ _SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 Data = bytes | bytearray | memoryview
 
 
-class _Socket:
-    """What picows needs of a socket: its descriptor."""
-
-    __slots__ = ("_descriptor",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def setsockopt(self, *option: int) -> None:
-        pass
-
-    def getsockopt(self, *option: int) -> int:
-        return 0
-
-
 class BurstTransport:
     """Collects what is written to the transport below. All else is that one's business."""
 
@@ -124,10 +106,15 @@ class BurstTransport:
             if not self._transport.is_closing():
                 self._transport.write(data)
 
-    def forget(self) -> None:
-        """Drop what was collected."""
+    def mute(self) -> None:
+        """Collect what is written from now on, and flush nothing."""
+        self._scheduled = True
+
+    def unmute(self) -> None:
+        """Forget what was written since `mute`, and go on as usual."""
         self._collected.clear()
         self._size = 0
+        self._scheduled = False
 
     def _write_through(self, *parts: Data) -> None:
         """Write what was collected, and `parts` behind it."""
@@ -167,14 +154,25 @@ class BurstTransport:
     # The rest of asyncio.Transport, as far as picows and the legs use it; its own class would be in mypyc's way.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection.
+        """Return what is known of the connection. Its socket is this object, as far as picows has a use for it.
 
         picows asks for addresses and options of the socket only to log them, and sets those that event loops have set.
         Of uvloop's sockets each answer is a system call or two and a socket object.
         """
         if name == "socket":
-            return _Socket(self._transport.get_extra_info(name).fileno())
+            return self
         return default if name in ("peername", "sockname") else self._transport.get_extra_info(name, default)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    def setsockopt(self, *option: int) -> None:
+        """Set nothing."""
+
+    def getsockopt(self, *option: int) -> int:
+        """Return no option's value."""
+        return 0
 
     def is_closing(self) -> bool:
         """Tell whether the connection is closing, or closed."""

@@ -111,9 +111,10 @@ def take_dialled(transport: asyncio.Transport, leg: WebSocketLeg, rest: bytes) -
     """
     leg.protocol = protocol = _make_protocol(lambda request, response: leg, leg.max_message, dialled=True)
     burst = BurstTransport(transport)
+    # It writes a request of its own, with a key of its own.
+    burst.mute()
     protocol.connection_made(burst)
-    # Its own request, with a key of its own.
-    burst.forget()
+    burst.unmute()
     key = protocol.transport.request.headers["Sec-WebSocket-Key"]
     _give(transport, protocol)
     _feed(protocol, _RESPONSE % accept_key(key).encode("ascii") + rest)

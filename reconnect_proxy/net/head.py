@@ -7,10 +7,10 @@ two lengths, other forms of the target. So what is sent on, made anew from what 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -368,8 +368,10 @@ def check_handshake(head: RequestHead) -> None:
 
 def first_not_utf8(headers: CIMultiDict[str]) -> str | None:
     """Return the name of a header whose value is not UTF-8, which picows could not write; or None."""
+    if "".join(headers.values()).isascii():
+        return None
     for name, value in headers.items():
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
             return name
     return None
 
@@ -380,20 +382,22 @@ def received_count(headers: CIMultiDict[str]) -> int | None:
     Raises:
         Refusal: it is no count, or there are two of them.
     """
-    counts = {parse_count(RECEIVED, text) for text in headers.getall(RECEIVED, ())}
+    if RECEIVED not in headers:
+        return None
+    counts = {parse_count(RECEIVED, text) for text in headers.getall(RECEIVED)}
     if len(counts) > 1:
         raise bad_request(f"{RECEIVED} is given more than once, with different values")
-    return counts.pop() if counts else None
+    return counts.pop()
 
 
 def new_key() -> str:
     """Return a Sec-WebSocket-Key of our own (RFC 6455 section 4.1)."""
-    return base64.b64encode(os.urandom(16)).decode("ascii")
+    return b2a_base64(os.urandom(16), newline=False).decode("ascii")
 
 
 def accept_key(key: str) -> str:
     """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
+    return b2a_base64(hashlib.sha1(key.encode("ascii") + _GUID).digest(), newline=False).decode("ascii")
 
 
 def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
@@ -401,7 +405,7 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
 
     `_` counts as `-` here: to many servers (CGI, WSGI) both are one, so that X_Reconnect_Id would be X-Reconnect-Id.
     """
-    named = {_folded(token) for token in tokens(headers, "Connection")}
+    named = [_folded(token) for token in tokens(headers, "Connection")]
     return [
         (name, value)
         for name, value in headers.items()

@@ -101,9 +101,10 @@ class OutgoingWebSocket(WebSocketLeg):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Take the end of the socket."""
         super().on_ws_disconnected(transport)
-        # picows reports a peer's bad frame here as well, to whoever awaits it; nobody does, and asyncio would complain.
-        ended = asyncio.ensure_future(transport.wait_disconnected())
-        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if transport.close_handshake is not None:
+            # It may be an answer to a bad frame. picows reports that to whoever awaits this; else asyncio complains.
+            ended = asyncio.ensure_future(transport.wait_disconnected())
+            ended.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
 class UpstreamDialler:
