@@ -47,7 +47,6 @@ from .serving import (
 )
 from .sources import ConfigError, flag_of
 from .units import format_duration, format_size
-from .workers.supervisor import supervise
 
 __all__ = ["main", "serve"]
 
@@ -137,6 +136,9 @@ def _run(**flags: Any) -> int:
         collect_less_often()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if settings.workers > 1:
+                # Here: one process has no use for it.
+                from .workers.supervisor import supervise
+
                 return runner.run(supervise(settings, {option: each.value for option, each in given.items()}))
             return runner.run(serve(settings))
 

@@ -17,6 +17,7 @@ from .logs import logger
 from .stopping import Stopped
 
 __all__ = [
+    "HEEDED",
     "STOP_SIGNALS",
     "Signals",
     "collect_less_often",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: All that such a program heeds. With several processes only the first one does.
+HEEDED = (*STOP_SIGNALS, signal.SIGHUP)
 
 
 class Signals:
@@ -50,7 +53,7 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let them do what they do by default."""
-        for number in (*STOP_SIGNALS, signal.SIGHUP):
+        for number in HEEDED:
             self._loop.remove_signal_handler(number)
 
     async def stop(self) -> None:

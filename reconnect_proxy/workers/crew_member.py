@@ -15,12 +15,12 @@ from typing import Any
 
 from ..config import Address
 from ..core.events import Observe, WorkerLost, WorkerReturned
+from ..serving import HEEDED
 from ..stopping import Stopped
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .listeners import listen_again
 from .tallies import Tallies
-from .worker import IGNORED
 
 __all__ = ["Member", "Shared"]
 
@@ -168,8 +168,8 @@ class Member:
         command = [sys.executable, "-P", *flags, "-m", f"{__package__}.worker", str(its.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # Signals that are ignored at its start stay so, and there is no moment in which they would end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED}
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in HEEDED}
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[its.fileno(), *self._descriptors()], env=environment
@@ -181,7 +181,7 @@ class Member:
             its.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
         return process, ours
 
     def _descriptors(self) -> list[int]:

@@ -27,7 +27,7 @@ from ..instruments import Instruments
 from ..logs import start_logging
 from ..overview import OneProxy
 from ..proxy import GOODBYE
-from ..serving import collect_less_often, first_of
+from ..serving import HEEDED, collect_less_often, first_of
 from ..stopping import Stopped
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed, receive_now
@@ -41,16 +41,14 @@ __all__ = ["main"]
 #: Linux: have the system kill this process when its parent dies, however that goes.
 _PR_SET_PDEATHSIG = 1
 
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 def main() -> int:
     """Be a worker, and return the exit code."""
-    for number in IGNORED:
+    for number in HEEDED:
         # It was started with SIG_IGN. That would be handed down to programs that hooks start, and this is not.
         signal.signal(number, _take_no_notice)
     # The supervisor has held them back until now.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
