@@ -1,4 +1,4 @@
-"""The compiled build: `RECONNECT_PROXY_COMPILE=1 pip install .` puts the path of a message into the wheel as C as well.
+"""The compiled build: `COMPILE_RECONNECT_PROXY=1 pip install .` puts the path of a message into the wheel as C as well.
 
 mypyc compiles the modules below as they are, from their type annotations. The Python files stay beside what it makes of
 them, and are what an interpreter runs that finds no compiled ones. Without the variable the wheel is pure Python.
@@ -18,7 +18,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-VARIABLE = "RECONNECT_PROXY_COMPILE"
+#: Not RECONNECT_PROXY_…: those are options of the proxy, which refuses to start with one that it does not know.
+VARIABLE = "COMPILE_RECONNECT_PROXY"
 #: What a message passes, and what these need to know of each other at compile time.
 MODULES = (
     "core/budget.py",

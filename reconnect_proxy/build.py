@@ -1,4 +1,4 @@
-"""Which build of the proxy this is: pure Python, or the one that `RECONNECT_PROXY_COMPILE=1 pip install` makes."""
+"""Which build of the proxy this is: pure Python, or the one that `COMPILE_RECONNECT_PROXY=1 pip install` makes."""
 
 from importlib.util import find_spec
 

@@ -34,7 +34,7 @@ PACKAGE = Path(reconnect_proxy.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "operations.md").read_text(encoding="utf-8")
 
 #: Flags of other programs that the page calls, and of its own measuring script.
-OTHER_FLAGS = {"--deploy-hook", "--held", "--sessions", "--tls"}
+OTHER_FLAGS = {"--deploy-hook", "--held", "--sessions", "--tls", "--version"}
 
 
 def rows(*header: str) -> list[tuple[str, ...]]:
