@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -56,7 +57,7 @@ class Crew:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.settings = Settings.of(environment.parsed_options)
+        self.settings = self._own = Settings.of(environment.parsed_options)
         self.tally = Tally()
         self.meter = Meter()
         self.hushed = False
@@ -84,7 +85,9 @@ class Crew:
 
     def begin(self) -> None:
         """Begin a run with an empty tally. Options may have come from the master, or the web UI, since the last one."""
-        self.settings = Settings.of(self.environment.parsed_options)
+        settings = Settings.of(self.environment.parsed_options)
+        # A master's options take the place of a worker's; how this machine connects it cannot know.
+        self.settings = replace(settings, sources=self._own.sources or settings.sources, ca=self._own.ca or settings.ca)
         self.tally = Tally()
         self.meter.stop()
         self.meter = Meter()

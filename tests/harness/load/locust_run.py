@@ -6,12 +6,16 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from websockets.sync.server import ServerConnection, serve
 
 from tests.harness.waiting import PATIENCE
 
@@ -49,6 +53,14 @@ class Said:
         titles = table[1].split()
         row = next(line for line in table if line.startswith("total "))
         return int(row.split()[1 + titles.index(column)].replace(",", ""))
+
+
+def free_port() -> int:
+    """Return a port that is free, or was a moment ago: locust cannot be asked which one it has chosen."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextlib.contextmanager
@@ -94,3 +106,23 @@ def locust(*options: str, folder: Path = ROOT) -> Said:
     """Run a headless locust to its end."""
     with running("--headless", "--only-summary", *options, folder=folder) as process:
         return ended(process)
+
+
+@contextlib.contextmanager
+def echo_server(seen: list[tuple[str, str]]) -> Iterator[int]:
+    """An ordinary echo server on a port; it notes from which address it is asked for which path."""
+
+    def echo(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append((connection.remote_address[0], connection.request.path))
+        for message in connection:
+            connection.send(message)
+
+    with serve(echo, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield server.socket.getsockname()[1]
+        finally:
+            server.shutdown()
+            serving.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,15 +15,8 @@ import pytest
 
 from tests.chromium import CHROMIUM
 from tests.harness.browser import Tab, tab
-from tests.harness.load.locust_run import FLAP, ended, running, said
+from tests.harness.load.locust_run import FLAP, ended, free_port, running, said
 from tests.harness.waiting import until, wait_until
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _get(url: str, form: dict[str, str] | None = None) -> str:
@@ -51,7 +43,7 @@ async def test_the_charts_mark_the_faults_and_tabs_tell_of_them(tmp_path: Path) 
     """In the web UI while the run goes on, and in the report of it; STOP and Ctrl-C end it in good order."""
     scenario = tmp_path / "short-flap.yaml"
     scenario.write_text(FLAP)
-    url = f"http://127.0.0.1:{_free_port()}/base"
+    url = f"http://127.0.0.1:{free_port()}/base"
     port = urllib.parse.urlsplit(url).port
     options = ("--web-host", "127.0.0.1", "--web-port", str(port), "--web-base-path", "/base")
     with running(*options, "--scenario", str(scenario), "--html", str(tmp_path / "report.html")) as process:
@@ -97,7 +89,7 @@ async def test_the_charts_mark_the_faults_and_tabs_tell_of_them(tmp_path: Path) 
 
 def test_the_form_of_the_web_ui_chooses_the_shape() -> None:
     """What was chosen on the command line is what the form begins with."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ("--web-host", "127.0.0.1", "--web-port", str(port), "--shape", "ramp", "--sut", "direct")
     with running(*options) as process:

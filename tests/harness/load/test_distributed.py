@@ -1,0 +1,78 @@
+"""Load runs of several processes: what each counts is one sum, and who is gone took something with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.leftovers import survivors
+from tests.harness.load.locust_run import FLAP, echo_server, ended, free_port, locust, running, said
+from tests.harness.waiting import wait_until
+
+
+def _processes() -> tuple[str, ...]:
+    """Return the options of a run in two processes; its port is not that of others on this machine."""
+    port = str(free_port())
+    return "--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port
+
+
+def test_two_processes_are_one_run(tmp_path: Path) -> None:
+    """The master sums up what its workers counted."""
+    scenario = tmp_path / "short-flap.yaml"
+    scenario.write_text(FLAP)
+    run = locust("-u", "20", "-r", "20", "-t", "5s", "--scenario", str(scenario), *_processes())
+    assert run.code == 0, run.text
+    assert run.total("users") == 20
+    assert run.total("sent") == run.total("answered") > 40
+    assert run.text.count("generator, ") == 2
+
+
+def test_a_worker_that_dies_is_no_proof_that_nothing_was_lost() -> None:
+    """Nobody knows what became of its users' messages, and the exit code is 1."""
+    options = ("-u", "10", "-r", "10", "-t", "6s", *_processes())
+    with running("--headless", "--only-summary", *options) as process:
+        wait_until(lambda: "All users spawned" in said(process))
+        (worker, *_) = (
+            child for child in psutil.Process(process.pid).children() if "harness.load.backstage" not in child.cmdline()
+        )
+        worker.kill()
+        run = ended(process)
+    assert run.code == 1, run.text
+    assert "verdict: UNKNOWN" in run.text
+    assert "what became of their messages is unknown" in run.text
+
+
+def test_a_master_and_a_worker_that_has_an_address_of_its_own(tmp_path: Path) -> None:
+    """As on two machines: locustfile and host come from the master, how it connects is for the worker to say."""
+    seen: list[tuple[str, str]] = []
+    bind = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(free_port()))
+    options = ("--expect-workers", "1", "-u", "4", "-r", "4", "-t", "3s")
+    worker_options = ("--worker", "--master-port", bind[3], "--source-address", "127.0.0.4", "-f", "-")
+    with echo_server(seen) as port, running(*worker_options, folder=tmp_path) as worker:
+        host = f"ws://127.0.0.1:{port}"
+        run = locust("--master", *bind, *options, "--host", host)
+        assert ended(worker).code == 0
+    assert run.code == 0, run.text
+    assert run.total("sent") == run.total("answered") > 4
+    assert seen == [("127.0.0.4", "/")] * 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_awaits_what_is_in_flight_and_leaves_nothing_behind(number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes at a terminal; SIGTERM the first one."""
+    with running("--headless", "--only-summary", "-u", "10", "-r", "10", "--rate", "10/s", *_processes()) as process:
+        wait_until(lambda: "All users spawned" in said(process))
+        started = psutil.Process(process.pid).children(recursive=True)
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        run = ended(process)
+    assert run.code == 0, run.text
+    assert "verdict: valid" in run.text
+    assert len(started) > 4
+    assert survivors(started) == []
