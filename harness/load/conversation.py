@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 from websocket import ABNF, WebSocket, WebSocketException
 
-from harness.load.link import Dialler, Ending, LinkFailed, ending_of, hang_up
+from harness.load.link import Dialler, Ending, LinkFailed, ending_of, half_close, hang_up
 
 #: How long a handshake may take, in seconds.
 OPEN_SECONDS = 15.0
@@ -35,6 +35,11 @@ RETURNING = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 
 #: Answers to a handshake that a later attempt may not get; any other below 500 is final.
 PASSING = frozenset({408, 425, 429})
+
+#: How long it may take until the other end of a link that was dropped has closed it too, in seconds; and how often it
+#: is looked whether the reader of a link has seen its end.
+_NOTICED_SECONDS = 1.0
+_NOTICE_SECONDS = 0.01
 
 #: What reading from a lost link, or writing to it, raises.
 LOST = (OSError, WebSocketException, UnicodeDecodeError)
@@ -105,8 +110,9 @@ class Conversation:
 
     def open(self) -> None:
         """Make the first link, or raise LinkFailed; it may be tried again."""
-        self._attach(self._dial(self._first()))
-        self._follower = gevent.spawn(self._follow)
+        link = self._dial(self._first())
+        self._attach(link)
+        self._follower = gevent.spawn(self._follow, link)
 
     def ready(self) -> None:
         """Wait until a message can be sent: here, until there is a link.
@@ -127,17 +133,28 @@ class Conversation:
             Over: the conversation is over.
 
         """
-        self.ready()
-        link = self._link
-        assert link is not None
-        with suppress(*LOST):
-            # Where it fails the link is lost, and its reader is the one to say so.
-            self._write(link, message)
+        while True:
+            self.ready()
+            link = self._link
+            assert link is not None
+            try:
+                self._write(link, message)
+            except LOST:
+                # Not the whole of it was taken, so nobody has got it: it goes over the next link.
+                while self._link is link:
+                    gevent.sleep(_NOTICE_SECONDS)
+            else:
+                return
 
     def drop(self) -> None:
-        """Lose the link, as a network does; the conversation goes on over the next one."""
-        if self._link is not None:
-            hang_up(self._link)
+        """Lose the link, as when a program dies: without a close frame; the conversation goes on over the next one."""
+        link = self._link
+        if link is not None:
+            self._link = None
+            self._up.clear()
+            half_close(link)
+            # Where the other end does not notice, or is not there any more.
+            gevent.spawn_later(_NOTICED_SECONDS, hang_up, link)
 
     def close(self) -> None:
         """Close the conversation with 1000, and wait for the answer for a while."""
@@ -198,11 +215,10 @@ class Conversation:
         else:
             link.send_binary(message)
 
-    def _follow(self) -> None:
+    def _follow(self, link: WebSocket) -> None:
         while True:
-            link = self._link
-            assert link is not None
             ending = self._read(link)
+            link.shutdown()
             self._let_go()
             if self._closing:
                 return
@@ -212,12 +228,13 @@ class Conversation:
                 self._finish(f"closed with {ending}", None)
                 return
             try:
-                self._come_back(lost, ending)
+                found = self._come_back(lost, ending)
             except Over as over:
                 self._finish(str(over), time.monotonic() - lost)
                 return
-            if self._closing:
+            if found is None:
                 return
+            link = found
             self._listener.returned(time.monotonic() - lost)
 
     def _read(self, link: WebSocket) -> Ending:
@@ -231,8 +248,8 @@ class Conversation:
         except LOST as lost:
             return Ending(1006, "" if isinstance(lost, OSError) else str(lost))
 
-    def _come_back(self, lost: float, ending: Ending) -> None:
-        """Make the next link, or raise Over."""
+    def _come_back(self, lost: float, ending: Ending) -> WebSocket | None:
+        """Make the next link, or raise Over; None where the user leaves meanwhile."""
         reason = f"link lost: {ending}"
         attempts = 0
         shortest, longest = RETRY_SECONDS
@@ -244,15 +261,17 @@ class Conversation:
             gevent.sleep(random.uniform(0, min(longest, shortest * 2.0 ** min(attempts, 10), max(shortest, away))))
             attempts += 1
             if self._closing:
-                return
+                return None
             try:
-                self._attach(self._dial(self._next()))
+                link = self._dial(self._next())
+                self._attach(link)
             except LinkFailed as failed:
                 if failed.status is not None and failed.status < 500 and failed.status not in PASSING:
                     raise Over(str(failed)) from failed
                 reason = str(failed)
             else:
-                return
+                return link
+        return None
 
     def _let_go(self) -> None:
         if self._link is not None:

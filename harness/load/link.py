@@ -142,6 +142,13 @@ def hang_up(link: WebSocket) -> None:
     link.connected = False
 
 
+def half_close(link: WebSocket) -> None:
+    """End a link without a close frame: what was sent arrives, then the end; the reader sees it when the peer has."""
+    if link.sock is not None:
+        with suppress(OSError):
+            link.sock.shutdown(socket.SHUT_WR)
+
+
 def ending_of(frame: ABNF) -> Ending:
     """Return what a close frame says."""
     data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()

@@ -66,6 +66,17 @@ def test_what_a_relay_does_wrong_is_a_failure_by_its_name() -> None:
     assert "verdict: INVALID: " in run.text
 
 
+def test_in_a_reconnect_storm_everybody_is_dropped_and_comes_back() -> None:
+    """Again and again, and nothing is lost; an ordinary user may get something twice, which is within its promise."""
+    options = ("--shape", "reconnect-storm", "--storm-every", "1s", "--rate", "5/s")
+    run = locust("-u", "20", "-r", "20", "-t", "5s", *options)
+    assert run.code == 0, run.text
+    assert run.total("drops") == run.total("reconnects") == run.requests("reconnect") >= 20
+    assert run.total("lost") == 0
+    (aware,) = (line for line in run.text.splitlines() if line.startswith("AwareUser"))
+    assert aware.split()[6] == "0", aware
+
+
 def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
     """An upstream that is not there: the exit code is 1."""
     options = ("-u", "2", "-r", "2", "-t", "2s", "--host", "ws://127.0.0.1:9", "--retry-for", "1s")
