@@ -121,6 +121,9 @@ class Budget:
         self._relieving = False
         if not self.tight:
             for outbox in list(islice(self.squeezed, RELIEVED_AT_ONCE)):
+                if outbox not in self.squeezed:
+                    # What the one before was relieved for has ended this one.
+                    continue
                 del self.squeezed[outbox]
                 outbox.relieve()
                 if self.tight:

@@ -37,8 +37,8 @@ class Slower(Hooks):
     """Takes its time for each message, more and more of it."""
 
     def on_message(self, session: Any, message: Any) -> Any:
-        """Take a millisecond more each second."""
-        time.sleep((time.monotonic() - _BEGIN) / 1000)
+        """Take no time at first, and some 10 ms after 20 seconds."""
+        time.sleep(0.01 * ((time.monotonic() - _BEGIN) / 20) ** 3)
         return message
 
 

@@ -169,6 +169,21 @@ def test_those_held_back_longest_go_on_first_and_others_wait_if_that_is_too_much
     assert [outbox.full for outbox in waiting] == [False, True, True]
 
 
+def test_one_that_is_given_up_for_the_relief_of_another_is_not_relieved() -> None:
+    """A shared session that ends while it is relieved gives up the outboxes of all its clients."""
+    bank = Bank()
+    large = bank.outbox(20)
+    second = bank.outbox(0, 2)
+    first = Outbox(1_000_000, 0, 0, bank.budget, Told(second.release))
+    third = bank.outbox(0, 3)
+    for outbox in (first, second, third):
+        outbox.push((Opcode.BINARY, bytes(FLOOR)))
+    large.release()
+    bank.clock.advance(0.0)
+    assert bank.relieved == [3]
+    assert not third.full
+
+
 def test_many_are_relieved_in_turns() -> None:
     """What else happens meanwhile is not kept waiting; those that have ended are not waited for."""
     bank = Bank(limit=1_000_000)
