@@ -20,17 +20,21 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 #: Not RECONNECT_PROXY_…: those are options of the proxy, which refuses to start with one that it does not know.
 VARIABLE = "COMPILE_RECONNECT_PROXY"
-#: What a message passes, and what these need to know of each other at compile time.
+#: What a message passes, what a session is opened with, and what these need to know of each other at compile time.
 MODULES = (
     "core/budget.py",
     "core/context.py",
     "core/filtered.py",
     "core/link.py",
     "core/outbox.py",
+    "core/pool.py",
+    "core/target.py",
     "core/throttle.py",
+    "core/timers.py",
     "core/upstream.py",
     "core/wire.py",
     "net/burst.py",
+    "net/head.py",
 )
 
 

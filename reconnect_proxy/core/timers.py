@@ -55,7 +55,7 @@ class Timers:
         self._due: list[SlotTimer] = []
         # The timer of `clock`, and the moment that it is for.
         self._timer: Timer | None = None
-        self._armed = math.inf
+        self._armed: float = math.inf
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> SlotTimer:
         """Call `callback` once, `delay` seconds from now, or up to GRAIN later: COARSE times that if it is LONG."""
@@ -86,7 +86,7 @@ class Timers:
             self._armed = -math.inf
             self._timer = self._clock.call_later(0.0, self._on_time)
         elif self._moments:
-            self._armed = self._moments[0]
+            self._armed = float(self._moments[0])
             self._timer = self._clock.call_later(max(0.0, self._armed * GRAIN - self.time()), self._on_time)
         else:
             self._armed = math.inf

@@ -132,6 +132,9 @@ class State(Enum):
 class Upstream:
     """Keeps one session connected to one of its upstreams."""
 
+    #: For mypyc: what `let_go` deletes.
+    __deletable__ = ["_session"]  # noqa: RUF012 - mypyc wants a list
+
     __slots__ = (
         "_answer",
         "_attempt",

@@ -371,7 +371,7 @@ def first_not_utf8(headers: CIMultiDict[str]) -> str | None:
     if "".join(headers.values()).isascii():
         return None
     for name, value in headers.items():
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
             return name
     return None
 
