@@ -81,7 +81,8 @@
   if (window.reconnectFaults) {
     // A report, which has all of them, and draws its charts a moment later.
     const wait = setInterval(() => {
-      if (document.querySelector("[_echarts_instance_]")) {
+      const elements = [...document.querySelectorAll("[_echarts_instance_]")];
+      if (elements.length && elements.every(chartOf)) {
         clearInterval(wait);
         draw(window.reconnectFaults);
       }
