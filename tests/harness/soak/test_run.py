@@ -23,7 +23,9 @@ from tests.harness.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 
 #: Ends by itself after some seconds.
-SHORT_LIVED = "timeout 4 reconnect-proxy serve --listen {listen} --upstream ws://{upstream}"
+SHORT_LIVED = (
+    f"timeout 4 {sys.executable} -m reconnect_proxy.cli serve --listen {{listen}} --upstream ws://{{upstream}}"
+)
 
 
 @pytest.fixture(autouse=True)
