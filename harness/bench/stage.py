@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from harness import scenario
 from harness.bench.cores import Cores, pinned, tree
@@ -116,7 +117,11 @@ class Stage:
                     url = await sut.start([f"127.0.0.1:{self._port}"], chosen, folder, self._warden)
             except ProcessFailed as failure:
                 raise ContenderFailed(str(failure)) from failure
-            yield Contender(name, url, tree(sut.process.pid) if sut.process else [])
+            if sut.process is None:
+                yield Contender(name, url, [])
+                return
+            await _answers(url)
+            yield Contender(name, url, tree(sut.process.pid))
         finally:
             await sut.stop()
 
@@ -170,6 +175,25 @@ def system(name: str) -> SystemUnderTest:
             "benchmark's own. Give the command that starts it, with {listen} and {upstream}"
         )
     return found
+
+
+async def _answers(url: str) -> None:
+    """Wait until a contender answers anything: the one of its processes that listens may not be the one that serves.
+
+    Raises ContenderFailed if it does not.
+    """
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(_REACHED_SECONDS):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                # It lacks a Host, so that it means nothing to any of them (RFC 9112 section 3.2).
+                writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                await reader.read(1)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise ContenderFailed(f"{url} does not answer: {error or 'timed out'}") from error
 
 
 def _scenario(options: Mapping[str, Any]) -> Scenario:
