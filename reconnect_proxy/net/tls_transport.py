@@ -22,9 +22,10 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 from .head import encode_response
+from .layered import LayeredTransport
 
 #: Bytes that are read at a time for a protocol that has no buffer of its own: the most that a TLS record holds.
 RECORD = 16 * 1024
@@ -45,12 +46,11 @@ class TlsFailed(ConnectionError):
     """TLS could not be agreed upon, or was broken later. The message says why."""
 
 
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
+class TlsTransport(LayeredTransport, asyncio.Protocol):
     """The TLS of one connection."""
 
     __slots__ = (
         "_begun",
-        "_buffered",
         "_closing",
         "_established",
         "_failure",
@@ -59,9 +59,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_on_established",
         "_outgoing",
         "_paused",
-        "_protocol",
         "_tls",
-        "_transport",
     )
 
     def __init__(
@@ -85,8 +83,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         Raises:
             ValueError: `server_hostname` cannot be the name of a host.
         """
-        super().__init__()
-        self._transport = transport
+        super().__init__(transport, protocol)
         self._on_established = on_established
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -102,9 +99,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         # What `connection_lost` will say, where TLS has failed.
         self._failure: TlsFailed | None = None
         self._loop = asyncio.get_running_loop()
-        # A BufferedProtocol, or a Protocol.
-        self._protocol: Any = protocol
-        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         transport.set_protocol(self)
         if server_hostname is not None:
             self._shake_hands()
@@ -139,24 +133,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._on_established = None
         protocol.connection_lost(self._failure or error)
 
-    def pause_writing(self) -> None:
-        """Pass on that the write buffer is full."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on that the write buffer has emptied."""
-        self._protocol.resume_writing()
-
     # What the protocol above calls (asyncio.Transport).
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let `protocol` read from now on."""
-        self._protocol = protocol
-        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who reads."""
-        return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection: `ssl_object`, and all that the transport below knows."""
@@ -202,21 +179,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Write all of it, in as few records as possible."""
         self.write(b"".join(list_of_data))
 
-    def can_write_eof(self) -> bool:
-        """Tell that one direction cannot be ended alone."""
-        return False
-
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait for the socket, encrypted."""
         return self._transport.get_write_buffer_size()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the bytes below which writing goes on again, and above which it is to pause."""
-        return self._transport.get_write_buffer_limits()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Say from how many bytes in the write buffer on the protocol is told to pause."""
-        self._transport.set_write_buffer_limits(high, low)
 
     def close(self) -> None:
         """Write what is written, say that this was all, and end the connection."""

@@ -18,8 +18,9 @@ import fcntl
 import socket
 import termios
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
+from ..net.layered import LayeredTransport
 from ..net.leg import CLOSE_TIMEOUT
 
 __all__ = ["Relay", "RelayedTransport"]
@@ -94,21 +95,18 @@ class _End(asyncio.Protocol):
         self._relay.ended(self._other)
 
 
-class RelayedTransport(asyncio.Transport, asyncio.BufferedProtocol):
+class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
     """The client of another worker, as its session's worker sees it.
 
     To the Unix socket's transport it is the protocol, and to whoever reads it the transport of a client with TLS.
     """
 
-    __slots__ = ("_buffer", "_buffered", "_far", "_protocol", "_transport")
+    __slots__ = ("_buffer", "_far")
 
     def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol, far: socket.socket) -> None:
         """Stand between `transport` and `protocol`; `far` is a copy of the client's TCP socket."""
-        super().__init__()
-        self._transport = transport
+        super().__init__(transport, protocol)
         self._far = far
-        self._protocol: Any = protocol
-        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         # For a protocol that has none.
         self._buffer = bytearray()
         transport.set_protocol(self)
@@ -145,24 +143,7 @@ class RelayedTransport(asyncio.Transport, asyncio.BufferedProtocol):
         protocol, self._protocol = self._protocol, _NOBODY
         protocol.connection_lost(error)
 
-    def pause_writing(self) -> None:
-        """Pass on that the write buffer is full."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on that the write buffer has emptied."""
-        self._protocol.resume_writing()
-
     # What the protocol above calls (asyncio.Transport).
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let `protocol` read from now on."""
-        self._protocol = protocol
-        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who reads."""
-        return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the client: its socket, and that what is written is not what goes over it."""
@@ -205,18 +186,6 @@ class RelayedTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def writelines(self, list_of_data: Iterable[Data]) -> None:
         """Write all of it."""
         self._transport.writelines(list_of_data)
-
-    def can_write_eof(self) -> bool:
-        """Tell that one direction cannot be ended alone, as TLS cannot."""
-        return False
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the bytes below which writing goes on again, and above which it is to pause."""
-        return self._transport.get_write_buffer_limits()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Say from how many bytes in the write buffer on the protocol is told to pause."""
-        self._transport.set_write_buffer_limits(high, low)
 
     def close(self) -> None:
         """Write what is written, and end the connection."""
