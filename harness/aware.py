@@ -325,11 +325,12 @@ class AwareEchoUpstream(AwareUpstream):
     """An aware server that sends back what it gets, and may push between: what a load run talks to.
 
     An ordinary peer that comes back under its id gets a new session, in which the pushed stream goes on with the number
-    where the last one stopped: what was lost between shows as a gap.
+    where the last one stopped: what was lost between shows as a gap. Unless sessions are kept for a while only: then
+    nothing is known of one that has ended, and what is pushed begins anew.
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str) -> None:
-        super().__init__(name, load, recorder, seed)
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
+        super().__init__(name, load, recorder, seed, keep=keep)
         # The latest session of each id.
         self._latest: dict[str, Session] = {}
         # A name of its own for each process that serves: after a restart numbers begin again.
@@ -338,6 +339,12 @@ class AwareEchoUpstream(AwareUpstream):
     def took(self, session: Session, message: str | bytes) -> None:
         """Send a message back."""
         session.owe(message)
+
+    def forget(self, session: Session) -> None:
+        """Keep nothing of a session that has ended, unless its stream may go on in another one."""
+        super().forget(session)
+        if self.keep is not None and self._latest.get(session.key) is session:
+            del self._latest[session.key]
 
     def _begin(self, named: str | None) -> Session:
         before = self._latest.get(named) if named is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,28 @@ def test_it_sends_back_what_it_gets_and_ends_in_good_order(number: signal.Signal
             client.recv()
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "service restart")
+        assert process.wait(10) == 0
+
+
+def test_an_aware_one_resumes_a_session_whose_link_was_lost() -> None:
+    """It knows how much it has got, and nothing of it comes again; told to end it does so in the same good order."""
+    session = "a-session-of-this-test"
+    with serving("--aware", "--listen", "127.0.0.1:0") as (process, url):
+        with connect(url, additional_headers={"X-Connection-Id": session, "X-Reconnect-Received": "0"}) as client:
+            for message in ("one", "two"):
+                client.send(message)
+            assert [client.recv(), client.recv()] == ["one", "two"]
+            client.socket.shutdown(socket.SHUT_RDWR)
+        with connect(url, additional_headers={"X-Reconnect-Id": session, "X-Reconnect-Received": "2"}) as client:
+            assert client.response is not None
+            assert client.response.headers["X-Reconnect-Received"] == "2"
+            client.send("three")
+            assert client.recv() == "three"
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
         assert process.wait(10) == 0
 
 
