@@ -32,7 +32,7 @@ from harness.load.link import Dialler
 from harness.load.roll import Roll
 from harness.load.scene import Fault, Scene, SceneError
 from harness.load.settings import Settings
-from harness.load.shapes import STORM, shape_of
+from harness.load.shapes import STORM, Shape, shape_of
 from harness.load.summary import Outcome
 from harness.load.tally import Tally
 
@@ -174,7 +174,7 @@ class Run:
     def _listen(self) -> None:
         events = self.environment.events
         events.test_start.add_listener(lambda **_: self._start())
-        events.spawning_complete.add_listener(lambda **_: self._complete())
+        events.spawning_complete.add_listener(lambda user_count, **_: self._complete(user_count))
         events.test_stopping.add_listener(lambda **_: self._stopping())
         events.test_stop.add_listener(lambda **_: self._stop())
         events.quitting.add_listener(lambda **_: self._quitting())
@@ -233,9 +233,12 @@ class Run:
         elif isinstance(self.runner, MasterRunner):
             self.roll.begin(self._workers_there())
 
-    def _complete(self) -> None:
-        """Begin the faults, once in a run: a shape completes spawning again and again."""
-        if self._running and not self._suffering and self._scene is not None and self._scene.scenario is not None:
+    def _complete(self, users: int) -> None:
+        """Begin the faults, once in a run and when all are there: a shape completes spawning again and again."""
+        if not self._running or self._suffering or self._scene is None or self._scene.scenario is None:
+            return
+        shape = self.environment.shape_class
+        if not isinstance(shape, Shape) or users >= shape.users:
             self._suffering = True
             self._ask("faults")
 
@@ -257,6 +260,10 @@ class Run:
         if self._scene is not None:
             if self._suffering:
                 self._ask("heal")
+            elif self._scene.scenario is not None:
+                self.troubles.append(
+                    f"the faults of {self._scene.scenario} have not begun: the run ended before all users were there"
+                )
             self.troubles += self._ask("ends").get("ends", [])
 
     def _await_workers(self) -> None:

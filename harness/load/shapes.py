@@ -2,7 +2,7 @@
 
     ramp  ___/‾‾‾      spike  __|‾|__      reconnect-storm  ‾‾|‾‾|‾‾   all links dropped at once, at each |
 
-They go by -u and -r, and end with -t. Without -t a ramp takes a minute, and a spike comes every minute.
+They go by -u and -r, and end with -t. Without -t a ramp grows for 40 s, and a spike comes every minute.
 """
 
 from __future__ import annotations

@@ -86,6 +86,14 @@ def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
     assert run.requests("connect") > 0
 
 
+def test_a_run_that_ends_before_its_faults_begin_proves_nothing(flap: str) -> None:
+    """They wait until all users are there, on a ramp too, whose every step is complete."""
+    run = locust("-u", "20", "-r", "2", "-t", "3s", "--shape", "ramp", "--scenario", flap)
+    assert run.code == 1, run.text
+    assert "verdict: UNKNOWN" in run.text
+    assert "the faults of short-flap have not begun: the run ended before all users were there" in run.text
+
+
 def test_users_come_from_the_addresses_that_are_given_to_the_place_that_is_given() -> None:
     """Own addresses in turn; a host with a path is the place itself, and not what is below it."""
     seen: list[tuple[str, str]] = []
