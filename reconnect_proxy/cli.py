@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from .admin import Admin
 from .build import compiled
 from .config import Config
 from .core.policy import DUPLEX
+from .descriptors import take_descriptors
 from .instruments import Instruments
 from .listening import CannotServe, listening_on
 from .logs import logger, start_logging
@@ -132,7 +132,7 @@ def _run(**flags: Any) -> int:
         if flags.get("admin_token") is not None:
             remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
             logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
-        _take_all_descriptors()
+        take_descriptors(settings)
         collect_less_often()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if settings.workers > 1:
@@ -163,15 +163,6 @@ def _ready_for_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _take_all_descriptors() -> None:
-    """Raise the limit of file descriptors as far as this process may. A session takes two.
-
-    The lower limit that shells and systemd start programs with is for the sake of those that use select(2).
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 serve_command = click.Command(

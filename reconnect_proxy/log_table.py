@@ -29,6 +29,11 @@ NOTICES = (
     LogLine("admin listening", ("url",), "The admin listener is there."),
     LogLine("admin unprotected", ("url", "remedy"), "It can be reached from other machines, and asks for no token."),
     LogLine("admin token visible", ("where", "remedy"), "Whoever lists this machine's processes can read the token."),
+    LogLine(
+        "too few descriptors",
+        ("limit", "sessions", "wanted", "remedy"),
+        "A process may have `limit` descriptors, too few for --max-sessions (`wanted`): some `sessions` have them.",
+    ),
     LogLine("admin connection lost", ("reason",), "A peer of the admin listener left, or did not read its answer."),
     LogLine("stopping", ("drain", "sessions"), "A stop signal came: there are so many sessions, and as many seconds."),
     LogLine(

@@ -35,7 +35,17 @@ SPARE_LEAST = 8
 def descriptors_for_clients() -> float:
     """Return the number that a client's file descriptor must be below, after RLIMIT_NOFILE of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if soft == resource.RLIM_INFINITY else soft - max(SPARE_LEAST, soft // SPARE_SHARE)
+    return math.inf if soft == resource.RLIM_INFINITY else without_spare(soft)
+
+
+def without_spare(limit: int) -> int:
+    """Return how many of `limit` descriptors are for clients, and all else but what is kept for living sessions."""
+    return limit - max(SPARE_LEAST, limit // SPARE_SHARE)
+
+
+def with_spare(count: int) -> int:
+    """Return a limit of which `count` descriptors are left: what `without_spare` says of it is no less."""
+    return count + max(SPARE_LEAST, count // (SPARE_SHARE - 1) + 1)
 
 
 class Guest(Protocol):

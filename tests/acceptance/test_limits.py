@@ -3,9 +3,11 @@
 import asyncio
 import json
 import re
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,7 +17,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidMessage, Invalid
 from .conftest import Serve
 from .frames import Refused
 from .ordinary import echo, ordinary_client, ordinary_server
-from .process import Serving, one_process
+from .process import WORKERS, Serving, one_process
 from .rawserver import RawServer
 from .rawsocket import RawSocket, dial
 from .waiting import PATIENCE, Message, eventually, numbered
@@ -218,6 +220,63 @@ async def test_no_file_descriptors_left(serve: Serve) -> None:
                 while not await served():  # noqa: ASYNC110 - nobody announces it
                     await asyncio.sleep(0.05)
         assert len([line for line in proxy.lines if "too-few-descriptors" in line]) <= 11
+
+
+#: Linux: the number of CAP_SYS_RESOURCE, and how a process gives one up for good that it may have.
+SYS_RESOURCE, CAPBSET_DROP = 24, 24
+#: Runs a command that may have 1000 descriptors, and one that may not even raise that as root.
+LIMITED = ("sh", "-c", 'ulimit -n 1000; exec "$@"', "sh")
+HELD_DOWN = (
+    *LIMITED,
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; "
+    f"ctypes.CDLL(None).prctl({CAPBSET_DROP}, {SYS_RESOURCE}, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+
+
+def may_raise_limits() -> bool:
+    """Tell whether this process may raise its hard limits, and so may those that it starts."""
+    (effective,) = re.findall(r"^CapEff:\s*(\S+)", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    return bool(int(effective, 16) >> SYS_RESOURCE & 1)
+
+
+def descriptors_of(process: psutil.Process) -> tuple[int, int]:
+    """Return the limits of a process' descriptors, soft and hard."""
+    limits: tuple[int, int] = process.rlimit(psutil.RLIMIT_NOFILE)
+    return limits
+
+
+@pytest.mark.skipif(not may_raise_limits(), reason="it takes CAP_SYS_RESOURCE")
+async def test_the_descriptors_of_all_sessions_are_taken_where_that_is_allowed(
+    serve: Serve, upstream: RawServer
+) -> None:
+    """By all processes; and nothing is said, since all is well."""
+    proxy = await serve(upstream.url, "--max-sessions", "600", prefix=LIMITED)
+    family = psutil.Process(proxy.process.pid)
+    for process in (family, *family.children()):
+        soft, hard = descriptors_of(process)
+        assert soft == hard >= 2 * 600 + 1000
+    assert "too few descriptors" not in proxy.log
+
+
+async def test_that_there_are_too_few_descriptors_is_said_at_the_start(serve: Serve, upstream: RawServer) -> None:
+    """Once, with how many sessions there can be and what would help; it serves all the same."""
+    proxy = await serve(upstream.url, "--max-sessions", "3000", prefix=HELD_DOWN)
+    assert descriptors_of(psutil.Process(proxy.process.pid)) == (1000, 1000)
+    (line,) = [line for line in proxy.lines if "too few descriptors" in line]
+    assert f" WARNING too few descriptors limit=1000 sessions={444 * WORKERS} wanted=3000 remedy=" in line
+    client = await dial(f"{proxy.url}/")
+    await client.send("served")
+    assert await (await upstream.accept()).recv() == "served"
+
+
+async def test_what_descriptors_are_needed_for_is_what_was_asked_for(serve: Serve, upstream: RawServer) -> None:
+    """Where the sessions fit nothing is said; without --max-sessions the limit is left as it was given."""
+    for options in (("--max-sessions", "400"), ()):
+        proxy = await serve(upstream.url, *options, prefix=HELD_DOWN if options else LIMITED)
+        assert descriptors_of(psutil.Process(proxy.process.pid)) == (1000, 1000)
+        assert "too few descriptors" not in proxy.log
 
 
 def kibibytes(count: int) -> list[Message]:
