@@ -76,11 +76,15 @@ class Dialler:
 
     def __init__(self, url: str, sources: Iterable[str] = (), ca: str | None = None) -> None:
         parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError(f"the host {url!r} has no port of 0 to 65535") from None
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"the host {url!r} is not of the form ws://HOST:PORT or wss://HOST:PORT")
         self._url = url
         self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "wss" else 80)
+        self._port = port or (443 if parts.scheme == "wss" else 80)
         self._tls = ssl.create_default_context(cafile=ca) if parts.scheme == "wss" else None
         self._sources = itertools.cycle(sources) if sources else None
         self._addresses: Iterator[tuple[Any, ...]] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from locust.argument_parser import LocustArgumentParser
 
 from harness.given import rate, seconds
-from harness.load.settings import addresses, size, talkative
+from harness.load.settings import addresses, authority, size, talkative
 from harness.load.shapes import SHAPES
 
 
@@ -61,7 +61,11 @@ _PROCESS: Mapping[str, dict[str, Any]] = {
         "metavar": "<address,…>",
         "help": "Own addresses to connect from, in turn; each pair of addresses has some 28,000 ports.",
     },
-    "--ca": {"metavar": "<file>", "help": "Certificates to trust at a wss:// host. Default: the system's."},
+    "--ca": {
+        "type": _text(authority),
+        "metavar": "<file>",
+        "help": "Certificates to trust at a wss:// host. Default: the system's.",
+    },
     "--sut": {
         "metavar": "<name|command>",
         "help": "Without --host: the system under test to start between the users and a mock upstream. reconnect-proxy "

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
+import psutil
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
@@ -221,6 +222,10 @@ class Run:
 
     def _refuse(self, message: str, code: int = 2) -> NoReturn:
         sys.stderr.write(f"locust: error: {message}\n")
+        if self.options.processes:
+            # locust tells its workers at the end of a run only; they would wait for their master for a minute.
+            for worker in psutil.Process().children():
+                worker.terminate()
         sys.exit(code)
 
     # The run.

@@ -6,7 +6,9 @@ Values arrive as text, as they were typed: the web UI's form changes them, and a
 from __future__ import annotations
 
 import argparse
+import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Self
 
 from harness.given import rate, seconds, sizes
@@ -20,7 +22,22 @@ def size(given: str) -> tuple[int, int]:
 
 def addresses(given: str) -> tuple[str, ...]:
     """Return the addresses of `10.0.0.1,10.0.0.2`."""
-    return tuple(filter(None, (part.strip() for part in given.split(","))))
+    found = tuple(filter(None, (part.strip() for part in given.split(","))))
+    for address in found:
+        try:
+            ip_address(address)
+        except ValueError:
+            raise ValueError(f"{address!r} is not an address: write 10.0.0.1, or several: 10.0.0.1,10.0.0.2") from None
+    return found
+
+
+def authority(given: str) -> str:
+    """Return the file, if certificates can be read from it."""
+    try:
+        ssl.create_default_context(cafile=given)
+    except OSError as error:
+        raise ValueError(f"{given!r} is no file of certificates, PEM: {error.strerror or error}") from None
+    return given
 
 
 def talkative(given: str) -> float:

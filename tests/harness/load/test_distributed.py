@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,18 @@ def _processes() -> tuple[str, ...]:
     return "--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port
 
 
+def _of_group(group: int) -> list[psutil.Process]:
+    """Return the processes of a group that still run."""
+    return [found for found in psutil.process_iter() if _group_of(found) == group]
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return os.getpgid(process.pid)
+    return None
+
+
 def test_two_processes_are_one_run(tmp_path: Path) -> None:
     """The master sums up what its workers counted."""
     scenario = tmp_path / "short-flap.yaml"
@@ -29,6 +42,15 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     assert run.total("users") == 20
     assert run.total("sent") == run.total("answered") > 0
     assert run.text.count("generator, ") == 2
+
+
+def test_a_run_that_is_refused_leaves_no_workers_behind() -> None:
+    """locust has started them by then, and tells them at the end of a run only."""
+    with running("--headless", "-u", "1", "-t", "1s", "--scenario", "upstream-flop", *_processes()) as process:
+        run = ended(process)
+        assert run.code == 2, run.text
+        assert "there is no scenario 'upstream-flop'" in run.text
+        wait_until(lambda: not _of_group(process.pid))
 
 
 def test_a_worker_that_dies_is_no_proof_that_nothing_was_lost() -> None:

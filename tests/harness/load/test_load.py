@@ -121,3 +121,18 @@ def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
     both = locust("-u", "1", "-t", "1s", "--host", "ws://127.0.0.1:9", "--sut", "nginx")
     assert both.code == 2
     assert "there are --host and --sut" in both.text
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "sentence"),
+    [
+        ("--host", "ws://127.0.0.1:99999", "the host 'ws://127.0.0.1:99999' has no port of 0 to 65535"),
+        ("--source-address", "127.0.0.2,here", "'here' is not an address: write 10.0.0.1, or several: "),
+        ("--ca", "nowhere.pem", "'nowhere.pem' is no file of certificates, PEM: No such file or directory"),
+    ],
+)
+def test_how_to_connect_is_looked_at_before_anybody_does(option: str, given: str, sentence: str) -> None:
+    """A port, an address of its own, or a file of certificates that is none."""
+    wrong = locust("-u", "1", "-t", "1s", option, given)
+    assert wrong.code == 2
+    assert sentence in wrong.text
