@@ -23,8 +23,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from harness.actor import background
-from harness.history import Witness
 from harness.message import Direction, decode
+from harness.recorder import Witness
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Speaker, Workload
 

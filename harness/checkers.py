@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from harness.history import End, History, MessageEvent, Stream
+from harness.history import History, Stream
 from harness.message import Direction
+from harness.record import End, MessageEvent
 from harness.shared import owed_to_all
 
 #: How many of the slowest messages are named.

@@ -24,7 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from harness import report_html, scenario, storyboard
+from harness import options, report_html, scenario, storyboard
 from harness.bench.cli import bench
 from harness.campaign import DEFAULT_OUT, Campaign
 from harness.checkers import Verdict
@@ -69,8 +69,8 @@ def commands() -> None:
 
 
 @commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def load(options: Sequence[str]) -> None:
+@click.argument("words", metavar="[OPTIONS]...", nargs=-1, type=click.UNPROCESSED)
+def load(words: Sequence[str]) -> None:
     """Load something with locust: what is behind `load` are locust's options. docs/load.md has examples."""
     if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
         raise click.ClickException(
@@ -78,7 +78,7 @@ def load(options: Sequence[str]) -> None:
             "Everything else works without them"
         )
     # In place of this program: Ctrl-C and the exit code are locust's own.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "harness.load", *options])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "harness.load", *words])
 
 
 @commands.command("list")
@@ -99,7 +99,7 @@ def list_scenarios() -> None:
 
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE")
-@click.option("--seed", type=int, default=1, show_default=True, help="What random parts are drawn from.")
+@options.seed()
 def show(wanted: str, seed: int) -> None:
     """Explain one scenario: what it proves, who talks to whom, what happens when, what has to hold, how to run it."""
     for path in scenario.find(wanted):
@@ -124,20 +124,14 @@ def show(wanted: str, seed: int) -> None:
 
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
-@click.option("--sut", metavar="COMMAND|URL|direct", help="The system under test.  [default: reconnect-proxy serve]")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
-@click.option("--seed", type=int, default=1, show_default=True, help="What random parts are drawn from.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_OUT,
-    show_default=True,
-    help="Where each run leaves its files.",
-)
-def run(wanted: tuple[str, ...], sut: str | None, toxiproxy: str | None, seed: int, out: Path) -> int:
+@options.sut()
+@options.toxiproxy()
+@options.seed()
+@options.out(DEFAULT_OUT, "Where each run leaves its files.")
+def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed: int, out: Path) -> int:
     """Run scenarios, without pytest."""
     worst = 0
-    with Campaign(wanted, system=sut, toxiproxy=toxiproxy, seed=seed, out=out) as campaign:
+    with Campaign(wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out) as campaign:
         for line in campaign.header():
             click.echo(line)
         for chosen in campaign.scenarios:
@@ -178,28 +172,11 @@ def report(folders: tuple[Path, ...]) -> None:
 
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
-@click.option(
-    "--sut",
-    "systems",
-    metavar="PRESET|COMMAND|URL|direct",
-    multiple=True,
-    default=SYSTEMS,
-    show_default=True,
-    help="A system under test; may be given several times.",
-)
+@options.suts(SYSTEMS)
 @click.option("--markdown", metavar="FILE|-", help="Write the table as Markdown, there or to stdout.")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
-@click.option(
-    "--scenario-seed", "seed", type=int, default=1, show_default=True, help="What random parts are drawn from."
-)
-@click.option(
-    "--scenario-out",
-    "out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_OUT,
-    show_default=True,
-    help="Where each system gets a folder, and in it each run.",
-)
+@options.toxiproxy()
+@options.seed("--scenario-seed")
+@options.out(DEFAULT_OUT, "Where each system gets a folder, and in it each run.", "--scenario-out")
 def compare(
     wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
 ) -> int:
@@ -235,19 +212,12 @@ def compare(
 @commands.command()
 @click.argument("wanted", metavar="[FILE]", nargs=-1)
 @click.option("--for", "within", metavar="TIME", default="60s", show_default=True, help="How long to search.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same one makes the same timelines.")
+@options.seed()
 @click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
-@click.option("--sut", "system", metavar="COMMAND", help="The system under test.  [default: reconnect-proxy serve]")
-@click.option("--toxiproxy", metavar="URL|BINARY|docker[:IMAGE]|embedded", help="Which Toxiproxy to use.")
-@click.option(
-    "--scenario-out",
-    "out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_OUT,
-    show_default=True,
-    help="Where the scenario file of what is found lies, and its report.",
-)
-def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> int:
+@options.sut(kinds="PRESET|COMMAND")
+@options.toxiproxy()
+@options.out(DEFAULT_OUT, "Where the scenario file of what is found lies, and its report.", "--scenario-out")
+def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
     """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
 
     With FILE that scenario is run once instead: it repeats what was found at the simulated level.
@@ -260,17 +230,17 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **options: Any) -> in
         time = parse_duration(within)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
-    chosen = load_for(Level(level), wanted, options["system"])
+    chosen = load_for(Level(level), wanted, told["system"])
     outcome = None
     with (
         Console(stderr=True).status("fuzz") as status,
-        Fuzzer(Level(level), time, progress=status.update, **options) as fuzzer,
+        Fuzzer(Level(level), time, progress=status.update, **told) as fuzzer,
     ):
         for line in fuzzer.header():
             click.echo(line)
         runs = [fuzzer.again(one) for one in chosen]
         if not chosen:
-            click.echo(f"random timelines for {time:g} s, seed {options['seed']}")
+            click.echo(f"random timelines for {time:g} s, seed {told['seed']}")
             outcome = fuzzer.search()
     for done in runs:
         _tell(done)

@@ -17,9 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from harness.actor import background
-from harness.history import Witness
 from harness.message import Direction, decode
 from harness.promise import PromisingClient
+from harness.recorder import Witness
 from harness.workload import Speaker, Workload
 
 #: How long a handshake may take, in seconds.

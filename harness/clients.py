@@ -22,7 +22,8 @@ from typing import Any
 from harness.actor import obey, run, say
 from harness.claims import ABSENT, HalfOpenClient, RobbedClient, StaleCountsClient, VanishingClient, WrongIdsClient
 from harness.client import AwareClient, PlainClient, ReconnectingClient, VisitingClient
-from harness.history import End, Recorder
+from harness.record import End
+from harness.recorder import Recorder
 from harness.workload import Workload
 
 #: How many handshakes are under way at a time.

@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from harness.aware import AwareEchoUpstream
-from harness.history import Unrecorded
+from harness.recorder import Unrecorded
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Workload
 

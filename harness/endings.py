@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 from harness.checkers import Expectation, Finding, Wrong, count
 from harness.given import seconds, span
-from harness.history import End, History, LinkEvent
+from harness.history import History
+from harness.record import End, LinkEvent
 
 
 class Ending(NamedTuple):

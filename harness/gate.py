@@ -20,8 +20,8 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from harness.history import Recorder
 from harness.ordinary import RecordUpstream
+from harness.recorder import Recorder
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Speaker, Workload
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from harness.history import End, History, MessageEvent, Stream
+from harness.history import History, Stream
 from harness.message import Direction
+from harness.record import End, MessageEvent
 
 
 class Flaw(StrEnum):

@@ -14,10 +14,11 @@ from typing import Any
 from harness import series
 from harness.checkers import recovery_times
 from harness.faults import FAULTS
-from harness.history import End, History
+from harness.history import History
 from harness.journeys import Flaw, Journey
 from harness.message import Direction
 from harness.nemesis import FaultRecord
+from harness.record import End
 
 #: The resolution of the times of drawn messages, in seconds.
 UNIT = 1e-5

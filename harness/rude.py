@@ -27,7 +27,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from harness.actor import background
-from harness.history import Witness
+from harness.recorder import Witness
 from harness.upstream_connection import UpstreamConnection
 
 

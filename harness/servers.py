@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from harness.backstage import Backstage
 from harness.history import History
 from harness.message import Direction
+from harness.own_proxy import OwnProxy
 from harness.processes import Actor, Warden
 from harness.scenario import proxy_options
-from harness.sut import OwnProxy
 from harness.upstream_spec import UpstreamSpec
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from harness.history import End, History, MessageEvent, Stream
+from harness.history import History, Stream
+from harness.record import End, MessageEvent
 
 #: How long before a client leaves it need not get what is sent any more, in seconds: that may still be under way.
 UNDER_WAY_SECONDS = 1.0

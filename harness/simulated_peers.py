@@ -9,9 +9,10 @@ import random
 from collections.abc import Callable
 from http import HTTPStatus
 
-from harness.history import End as Side
-from harness.history import History, LinkEvent, MessageEvent
+from harness.history import History
 from harness.message import Direction, Reading, decode
+from harness.record import End as Side
+from harness.record import LinkEvent, MessageEvent
 from harness.scenario import Scenario
 from harness.simulated_network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock, VirtualTimer
 from harness.workload import Speaker

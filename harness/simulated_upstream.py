@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from http import HTTPStatus
 
-from harness.history import End as Side
 from harness.message import Direction
+from harness.record import End as Side
 from harness.scenario import Scenario
 from harness.simulated_network import Connection, End, Frame, FrameKind, VirtualClock
 from harness.simulated_peers import Debt, Ledger, next_frame

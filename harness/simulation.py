@@ -23,8 +23,8 @@ from pathlib import Path
 from harness.checkers import judge
 from harness.faults import Occurrence, timeline
 from harness.footprint import Footprint
-from harness.history import End as Side
 from harness.nemesis import FaultRecord
+from harness.record import End as Side
 from harness.scenario import Scenario, ScenarioError
 from harness.simulated_network import LINK_FAULTS, SimulatedLink, VirtualClock
 from harness.simulated_peers import OPEN_SECONDS, Ledger, SimulatedClient

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.builder import Blueprint, build
 from harness.checkers import Judgement, judge
 from harness.engine import Engine
 from harness.history import History
@@ -19,7 +20,7 @@ from harness.message import Direction
 from harness.nemesis import FaultRecord, Nemesis
 from harness.scenario import Scenario
 from harness.sut import SystemUnderTest
-from harness.topology import Counts, Topology, build
+from harness.topology import Counts, Topology
 
 T = TypeVar("T")
 
@@ -83,8 +84,8 @@ class Stack:
         for path in self._leaves():
             path.unlink(missing_ok=True)
         faults: list[FaultRecord] = []
-        parts = build(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
-        async with parts as topology:
+        plan = Blueprint(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
+        async with build(plan) as topology:
             start = await topology.go()
             async with topology.measured():
                 await self._suffer(topology, start, faults)
@@ -160,10 +161,10 @@ class Stack:
         """Let the nemesis loose until its timeline is over and the clients have said all that they have to say."""
         nemesis = Nemesis(
             self.scenario.faults,
-            topology.links,
+            topology.target.links,
             faults.append,
             processes=topology.processes,
-            containers=topology.containers,
+            containers=topology.target.containers,
             rng=random.Random(self.seed),
         )
         suffering = asyncio.create_task(nemesis.run(start))

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import shlex
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from harness.certificates import Encryption, Side
@@ -98,13 +96,14 @@ def system_under_test(option: str | None) -> SystemUnderTest:
         ScenarioError: it is none of the things that the module's text lists.
 
     """
+    # Imported here: they are made of what this module defines.
+    from harness.own_proxy import OwnProxy
+    from harness.presets import PRESETS
+
     if option is None or (option.split()[:1] == [OWN] and "{" not in option):
         return OwnProxy(shlex.split(option or "")[1:])
     if option == DIRECT:
         return Direct()
-    # Imported here: presets are made of what this module defines.
-    from harness.presets import PRESETS
-
     if option in PRESETS:
         return PRESETS[option]()
     if re.match(r"[a-z]+://", option):
@@ -163,7 +162,7 @@ class Direct(_Unproxied):
         tls: Encryption | None = None,
     ) -> str:
         """Return the URL of the upstream itself, of several the first."""
-        return f"{_scheme(tls is not None)}://{upstreams[0]}/"
+        return f"{scheme(tls is not None)}://{upstreams[0]}/"
 
 
 class GivenUrl(_Unproxied):
@@ -208,8 +207,8 @@ class GivenUrl(_Unproxied):
         return self.url
 
 
-class _Started:
-    """A system under test that is a process of ours."""
+class Started:
+    """A system under test that is a process of ours; what they have in common."""
 
     admin: str | None = None
     echoes = False
@@ -223,72 +222,7 @@ class _Started:
             await self.process.stop()
 
 
-class OwnProxy(_Started):
-    """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
-
-    _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
-    _ADMIN = re.compile(r"admin listening url=(http://\S+)")
-
-    def __init__(self, options: Sequence[str] = ()) -> None:
-        """Prepare a proxy that is given these flags behind those of a scenario."""
-        super().__init__()
-        self._options = options
-
-    def describe(self) -> str:
-        """Say that it is this project's proxy, and with which flags whatever the scenario says."""
-        return shlex.join(["reconnect-proxy", "serve", *self._options])
-
-    def check(self, scenario: Scenario) -> None:
-        """Take any scenario."""
-
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
-        """Start it with the options of the scenario."""
-        return await self.launch(upstreams, scenario.proxy, folder, warden, tls)
-
-    async def launch(
-        self,
-        upstreams: Sequence[str],
-        options: Mapping[str, Any],
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
-        """Start it with these options; return its URL."""
-        log = folder / "sut.log"
-        command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--admin", "127.0.0.1:0"]
-        for upstream in upstreams:
-            command += ["--upstream", f"{_scheme(tls is not None and tls.upstream)}://{upstream}"]
-        command += flags(options)
-        if tls is not None and tls.client:
-            command += ["--tls-cert", str(tls.files.cert), "--tls-key", str(tls.files.key)]
-        if tls is not None and tls.upstream:
-            command += ["--upstream-ca", str(tls.files.ca)]
-        command += self._options
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
-        self.process = await Child.start("the proxy", command, log, warden, environ=environ)
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while not (found := self._READY.search(log.read_text(errors="replace"))):
-            await _wait(self.process, deadline)
-        return f"{found[1]}/"
-
-    @property
-    def admin(self) -> str | None:  # type: ignore[override]  # it is not known before the proxy has said it
-        """The URL of its admin listener, once it has said it."""
-        if self.process is None:
-            return None
-        found = self._ADMIN.search(self.process.log.read_text(errors="replace"))
-        return found[1] if found else None
-
-
-class Listening(_Started):
+class Listening(Started):
     """A system under test that is told where to listen: a port that is free, or was a moment ago."""
 
     #: Which legs speak TLS in the run that it is started for, if any.
@@ -334,7 +268,7 @@ class Listening(_Started):
                 if attempt == _START_ATTEMPTS or not taken:
                     raise
             else:
-                return f"{_scheme(tls is not None and tls.client)}://{listen}/"
+                return f"{scheme(tls is not None and tls.client)}://{listen}/"
         raise AssertionError("the last attempt returns or raises")
 
     async def _until_it_listens(self, process: Child, listen: str) -> None:
@@ -347,7 +281,7 @@ class Listening(_Started):
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
                 return
-            await _wait(process, deadline)
+            await wait_a_moment(process, deadline)
 
 
 class Command(Listening):
@@ -387,7 +321,7 @@ class Command(Listening):
         return [_filled(part, values) for part in self._parts]
 
 
-async def _wait(process: Child, deadline: float) -> None:
+async def wait_a_moment(process: Child, deadline: float) -> None:
     """Wait a moment for a process to be ready; raise ProcessFailed if it has ended, or the time is over."""
     if process.returncode is not None:
         raise process.failure(f"did not start: it ended with status {process.returncode}")
@@ -396,19 +330,8 @@ async def _wait(process: Child, deadline: float) -> None:
     await asyncio.sleep(_POLL_SECONDS)
 
 
-def flags(options: Mapping[str, Any]) -> list[str]:
-    """Return the flags of `reconnect-proxy serve` for the options of a scenario."""
-    found: list[str] = []
-    for option, value in options.items():
-        flag = option.replace("_", "-")
-        if isinstance(value, bool):
-            found.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            found += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return found
-
-
-def _scheme(tls: bool) -> str:
+def scheme(tls: bool) -> str:
+    """Return the scheme of a WebSocket URL, with `tls` or without."""
     return "wss" if tls else "ws"
 
 

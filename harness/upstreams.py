@@ -31,8 +31,9 @@ from harness.actor import background, obey, run, say
 from harness.aware import AwareEchoUpstream, AwareUpstream
 from harness.certificates import Certificates
 from harness.gate import GateUpstream
-from harness.history import End, Recorder, Unrecorded
 from harness.ordinary import EchoUpstream, RecordUpstream
+from harness.record import End
+from harness.recorder import Recorder, Unrecorded
 from harness.rude import Manners, Rudeness
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Workload

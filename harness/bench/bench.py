@@ -19,7 +19,8 @@ from harness.bench.plan import Plan
 from harness.bench.stage import OPTIONS, Stage, system
 from harness.bench.trials import trial
 from harness.campaign import make_folder
-from harness.sut import OWN, flags
+from harness.own_proxy import flags
+from harness.sut import OWN
 
 #: Where a run leaves its files if the user does not say.
 DEFAULT_OUT = Path("bench-runs")

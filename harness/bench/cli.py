@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from harness import options
 from harness.bench import plan as plans
 from harness.bench import table
 from harness.bench.bench import DEFAULT_OUT, Bench, Report, run
@@ -25,34 +25,8 @@ from reconnect_proxy.units import parse_duration, parse_size
 _OUTPUT = ("markdown", "out", "plots", "check")
 
 
-def _read(parse: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a callback that reads what was given as `parse` does (one value, several, or none); 0 is too little."""
-
-    def read(text: str) -> float:
-        try:
-            number = parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-        if not number:
-            raise click.BadParameter(f"{text!r} is too little: it must be more than 0")
-        return number
-
-    def callback(context: click.Context, option: click.Parameter, given: Any) -> Any:
-        return tuple(map(read, given)) if isinstance(given, tuple) else given and read(given)
-
-    return callback
-
-
 @click.command()
-@click.option(
-    "--sut",
-    "systems",
-    metavar="PRESET|COMMAND|direct",
-    multiple=True,
-    default=CONTENDERS,
-    show_default=True,
-    help="A contender; may be given several times.",
-)
+@options.suts(CONTENDERS, kinds="PRESET|COMMAND|direct")
 @click.option("--quick", "chosen", flag_value="quick", help="Half a minute: what the budgets need, roughly.")
 @click.option("--full", "chosen", flag_value="full", help="An hour: every shape, size and number of connections.")
 @click.option(
@@ -63,7 +37,12 @@ def _read(parse: Callable[[str], float]) -> Callable[[click.Context, click.Param
     help="Measure this shape instead.",
 )
 @click.option(
-    "--size", "sizes", multiple=True, callback=_read(parse_size), metavar="SIZE", help="Messages of this size instead."
+    "--size",
+    "sizes",
+    multiple=True,
+    callback=options.positive(parse_size),
+    metavar="SIZE",
+    help="Messages of this size instead.",
 )
 @click.option(
     "--connections",
@@ -74,19 +53,15 @@ def _read(parse: Callable[[str], float]) -> Callable[[click.Context, click.Param
     help="With so many connections instead; sessions where a shape counts these, messages in burst and drain.",
 )
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="How often everything is measured.")
-@click.option("--seconds", callback=_read(parse_duration), metavar="DURATION", help="For how long each time.")
+@click.option(
+    "--seconds", callback=options.positive(parse_duration), metavar="DURATION", help="For how long each time."
+)
 @click.option("--check", is_flag=True, help="Exit 1 if a budget is exceeded, or could not be measured.")
 @click.option("--markdown", metavar="FILE|-", help="Write the tables into FILE, between its markers, or to stdout.")
 @click.option(
     "--plots", type=click.Path(path_type=Path, file_okay=False), help="Where the plots go.  [default: the folder --out]"
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_OUT,
-    show_default=True,
-    help="Where bench.json and the logs of the contenders go.",
-)
+@options.out(DEFAULT_OUT, "Where bench.json and the logs of the contenders go.")
 def bench(
     systems: tuple[str, ...],
     chosen: str | None,

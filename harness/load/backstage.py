@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.actor import converse, run, say
+from harness.builder import Blueprint, build_target
 from harness.engine import Engine, EngineError, EngineUnavailable
 from harness.links import ToxiproxyError, find_toxiproxy
 from harness.nemesis import FaultRecord, Nemesis
 from harness.processes import ProcessFailed
 from harness.scenario import ClientsSpec, Scenario, ScenarioError, find, load
 from harness.sut import GivenUrl, SystemUnderTest, system_under_test
-from harness.topology import Target, build_target
+from harness.topology import Target
 from harness.upstream_spec import UpstreamSpec
 from harness.workload import Workload
 
@@ -168,7 +169,8 @@ async def play(spec: dict[str, Any]) -> None:
             if scenario.links:
                 toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
             engine = opened.enter_context(Engine()) if scenario.container_specs else None
-            async with build_target(scenario, system, toxiproxy, spec["seed"], Path(folder), engine) as target:
+            plan = Blueprint(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
+            async with build_target(plan) as target:
                 named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
                 say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
                 await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))

@@ -11,13 +11,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness import options
 from harness.bench.plots import PlotsUnavailable
 from harness.checkers import Verdict
 from harness.links import find_toxiproxy
 from harness.scenario import proxy_options
 from harness.soak import table
 from harness.soak.picture import draw
-from harness.soak.soak import DEFAULT_OUT, Plan, Soak, check
+from harness.soak.plan import Plan, check
+from harness.soak.soak import DEFAULT_OUT, Soak
 from harness.soak.verdict import Evidence, judge
 from harness.stack import run_to_end
 from reconnect_proxy.units import parse_duration
@@ -25,16 +27,6 @@ from reconnect_proxy.units import parse_duration
 #: The Toxiproxy of a soak. The real one, 2.12, hangs now and then when a toxic is taken off while connections end (its
 #: issue 558): that is seldom in a run of seconds, and certain in one without end.
 TOXIPROXY = "embedded"
-
-
-def _duration(context: click.Context, option: click.Parameter, given: str) -> float:
-    try:
-        seconds = parse_duration(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if not seconds:
-        raise click.BadParameter(f"{given!r} is too little: it must be more than 0")
-    return seconds
 
 
 def _options(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -53,7 +45,13 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
 
 @click.command()
 @click.option(
-    "--for", "seconds", metavar="TIME", default="10m", show_default=True, callback=_duration, help="How long."
+    "--for",
+    "seconds",
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    callback=options.positive(parse_duration),
+    help="How long.",
 )
 @click.option(
     "--sessions",
@@ -63,40 +61,26 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
     metavar="N",
     help="How many clients there are at a time.",
 )
-@click.option(
-    "--sut", "system", metavar="PRESET|COMMAND", help="The system under test.  [default: reconnect-proxy serve]"
-)
+@options.sut(kinds="PRESET|COMMAND")
 @click.option(
     "--proxy",
-    "options",
+    "told",
     metavar="NAME=VALUE",
     multiple=True,
     callback=_options,
     help="An option of `reconnect-proxy serve`; may be given several times.",
 )
-@click.option(
-    "--toxiproxy",
-    metavar="URL|BINARY|docker|embedded",
-    default=TOXIPROXY,
-    show_default=True,
-    help="Which Toxiproxy to use. The real one does not last: see docs/soak.md.",
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="What the faults and the guests are drawn from.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_OUT,
-    show_default=True,
-    help="Where the run gets a folder for its files.",
-)
+@options.toxiproxy(TOXIPROXY, " The real one does not last: see docs/soak.md.")
+@options.seed()
+@options.out(DEFAULT_OUT, "Where the run gets a folder for its files.")
 def soak(
-    seconds: float, sessions: int, system: str | None, options: dict[str, str], toxiproxy: str, seed: int, out: Path
+    seconds: float, sessions: int, system: str | None, told: dict[str, str], toxiproxy: str, seed: int, out: Path
 ) -> int:
     """Sessions, faults and reconnects without end: is nothing lost, and do memory, descriptors and latency stay flat?
 
     Ctrl-C ends it early, with a verdict on what was run; a second one ends it at once.
     """
-    plan = Plan(seconds, sessions, seed, system, options)
+    plan = Plan(seconds, sessions, seed, system, told)
     check(plan)
     command = _command(plan, toxiproxy)
     with Console(stderr=True).status("soak") as status, find_toxiproxy(toxiproxy).server() as server:

@@ -219,7 +219,7 @@ def words(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class Page:
-    """What one end, or several of a kind, write into a ledger: a `harness.history.Witness`.
+    """What one end, or several of a kind, write into a ledger: a `harness.recorder.Witness`.
 
     Args:
         ledger: where what goes wrong is told.

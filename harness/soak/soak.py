@@ -1,4 +1,4 @@
-"""The run of a soak: what is started, in which order, and how it all comes to its end.
+"""The run of a soak: what is done in which order, and how it all comes to its end.
 
 start ─ before: what the proxy holds at rest
   │     calm, spell, calm, spell, …       a sample each second; guests come and go
@@ -15,47 +15,26 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from harness import scenario
 from harness.bench.machine import machine
 from harness.campaign import make_folder
-from harness.faults import Process, needs_resets
-from harness.footprint import Footprint, Watch
-from harness.links import Link, ToxiproxyError, ToxiproxyServer
+from harness.footprint import Footprint
+from harness.links import ToxiproxyError, ToxiproxyServer
 from harness.nemesis import FaultRecord
-from harness.processes import Actor, Warden
-from harness.role import Role
-from harness.scenario import Scenario, ScenarioError
 from harness.soak import guests, samples, upstream
 from harness.soak.ledger import Count, Ledger
-from harness.soak.samples import Sample, Sampler
-from harness.soak.weather import CLIENT, FAULTS, GUESTS, PROXY, UPSTREAM, Weather
-from harness.sut import GivenUrl, SystemUnderTest, system_under_test
-from harness.toxiproxy_server import reserve_port
-from harness.workload import Workload
+from harness.soak.plan import Plan, check
+from harness.soak.samples import Sample
+from harness.soak.stage import Stage, build
+from harness.soak.weather import Weather
 from reconnect_proxy.units import format_duration
 
 #: Where a soak leaves its files if the user does not say.
 DEFAULT_OUT = Path("soak-runs")
-
-#: What the proxy is told beyond its defaults: a silent link is to be found out within the spell, or nearly; and a guest
-#: that leaves in good order is not awaited.
-OPTIONS = {"ping_interval": "2s", "ping_timeout": "3s", "connect_timeout": "3s", "grace_on": "abnormal"}
-
-#: Seconds of silence after which a guest pings, and then gives its link up.
-PING_SECONDS = 3.0
-
-#: How long a guest who wants to leave waits for what is under way, in seconds, before that is lost.
-PATIENCE = 60.0
-
-#: What a guest says, and the upstream to it.
-LOAD = Workload(rate=2.0, smallest=16, largest=4096)
 
 #: How long the proxy may take to be at rest when the last guest has left: ordinary guests that vanished are awaited for
 #: its grace, 15 s, and idle threads of a pool stay a while.
@@ -67,21 +46,6 @@ _POLL_SECONDS = 0.1
 
 class Ended(Exception):
     """The system under test has ended of itself. The message says how."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done.
-
-    For how many seconds, with how many guests at a time; what is drawn from which seed; against which system, as
-    `harness.sut` reads it, and with which options where it is this project's proxy.
-    """
-
-    seconds: float
-    guests: int
-    seed: int
-    system: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,23 +72,6 @@ class Soaked:
     guests: dict[str, dict[Count, int]] = field(default_factory=dict)
     footprints: list[Footprint] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
-
-
-def check(plan: Plan) -> SystemUnderTest:
-    """Return the system under test of a plan.
-
-    Raises:
-        ScenarioError: there is none, or none that has a process of ours to look at.
-
-    """
-    system = system_under_test(plan.system)
-    if isinstance(system, GivenUrl) or plan.system == "direct":
-        raise ScenarioError(
-            f"--sut {plan.system}: a soak looks at the memory and the descriptors of a process, and here is none. "
-            "Give the command that starts it, with {listen} and {upstream}"
-        )
-    system.check(_scenario(plan))
-    return system
 
 
 class Soak:
@@ -181,7 +128,7 @@ class Soak:
                 ]
                 for book in books:
                     built.callback(book.close)
-                stage = await _build(built, self.plan, self._system, self._toxiproxy, folder)
+                stage = await build(built, self.plan, self._system, self._toxiproxy, folder)
                 try:
                     await self._endure(stage, *books)
                 except Ended as ended:
@@ -248,7 +195,7 @@ class Soak:
         await stage.upstream.ask("quiet")
         await stage.probe.ask("close")
         await stage.guests.ask("close")
-        deadline = time.monotonic() + PATIENCE + _LEAVE_SECONDS
+        deadline = time.monotonic() + stage.patience + _LEAVE_SECONDS
         while here := (await stage.guests.ask("count"))["here"]:
             self._look(stage)
             if time.monotonic() > deadline:
@@ -332,92 +279,3 @@ def _healed(weather: asyncio.Task[None]) -> None:
         weather.result()
     except ExceptionGroup as failures:
         raise ToxiproxyError("; ".join(map(str, failures.exceptions))) from failures
-
-
-@dataclass(slots=True)
-class Stage:
-    """What runs in a soak."""
-
-    upstream: Role
-    guests: Actor
-    probe: Actor
-    watch: Watch
-    sampler: Sampler
-    links: dict[str, Link]
-    processes: dict[str, Process]
-
-
-async def _build(
-    built: AsyncExitStack, plan: Plan, system: SystemUnderTest, toxiproxy: ToxiproxyServer, folder: Path
-) -> Stage:
-    """Start everything, from the upstream to the guests; `built` stops it in the opposite order."""
-    warden = built.enter_context(Warden())
-    port = built.enter_context(reserve_port()).getsockname()[1]
-
-    async def actor(name: str, **spec: Any) -> Actor:
-        given = {"seed": str(plan.seed), "guests": plan.guests, "load": LOAD.to_spec(), **spec}
-        log = folder / f"{name}.log"
-        made = await Actor.launch(f"the {name} process", f"harness.soak.{name}", given, log, warden)
-        try:
-            await made.hear()
-        except BaseException:
-            await made.stop()
-            raise
-        return made
-
-    incarnation = 0
-
-    async def launch() -> Actor:
-        nonlocal incarnation
-        incarnation += 1
-        book = str(folder / "upstream.ledger")
-        return await actor("upstream", port=port, ledger=book, incarnation=incarnation)
-
-    server = await Role.start(launch)
-    built.push_async_callback(server.stop)
-    links: dict[str, Link] = {}
-
-    def link(name: str, target: str) -> str:
-        resets = needs_resets((fault for _, fault in FAULTS), name)
-        links[name] = built.enter_context(Link(toxiproxy, name, target, resets=resets))
-        return links[name].listen
-
-    address = link(UPSTREAM, f"127.0.0.1:{port}")
-    built.push_async_callback(system.stop)
-    url = urlsplit(await system.start([address], _scenario(plan), folder, warden))
-    assert system.process is not None
-    base = url._replace(path="").geturl()
-    watch = Watch([(system.process.pid, system.admin)])
-
-    async def in_use() -> int:
-        found: int = (await server.ask("count"))["connections"]
-        return found
-
-    await watch.before(f"{base}/echo", in_use)
-    front = url._replace(netloc=link(CLIENT, url.netloc), path="").geturl()
-    probe = await actor("probe", through=f"{base}/echo", beside=f"ws://127.0.0.1:{port}/echo")
-    built.push_async_callback(probe.stop)
-    crowd = await actor(
-        "guests",
-        url=front,
-        ping=PING_SECONDS,
-        patience=PATIENCE,
-        ledger=str(folder / "guests.ledger"),
-        upstream=str(folder / "upstream.ledger"),
-    )
-    built.push_async_callback(crowd.stop)
-    processes: dict[str, Process] = {UPSTREAM: server, PROXY: system.process, GUESTS: crowd}
-    return Stage(server, crowd, probe, watch, Sampler(system.process.pid, system.admin), links, processes)
-
-
-def _scenario(plan: Plan) -> Scenario:
-    """Return a scenario with the options of the proxy: it is in these terms that systems under test are started."""
-    given = {
-        "name": "soak",
-        "summary": "A soak.",
-        "proxy": {**OPTIONS, **plan.options},
-        "upstream": {"kind": "aware"},
-        "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
-        "expect": {"lost": 0},
-    }
-    return scenario.parse(given, "soak")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.history import End, History, LinkEvent, MessageEvent
+from harness.history import History
 from harness.message import Direction, Kind
 from harness.nemesis import FaultRecord
+from harness.record import End, LinkEvent, MessageEvent
 
 
 def message(

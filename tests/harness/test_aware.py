@@ -16,8 +16,9 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
 from harness.aware import PING_AFTER_MESSAGES, AwareUpstream
-from harness.history import End, Recorder
 from harness.message import decode
+from harness.record import End
+from harness.recorder import Recorder
 from harness.upstream_connection import UpstreamConnection
 from harness.workload import Workload
 

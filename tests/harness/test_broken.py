@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness import report, scenario
 from harness.checkers import Verdict
-from harness.links import ToxiproxyServer, ToxiproxyUnavailable, find_toxiproxy
+from harness.links import ToxiproxyServer
+from harness.own_proxy import flags
 from harness.scenario import Scenario
 from harness.stack import Run, Stack
-from harness.sut import flags, system_under_test
+from harness.sut import system_under_test
 
 HERE = Path(__file__).parent
 PYTHON = shlex.quote(sys.executable)
 RELAY = f"{PYTHON} {HERE / 'broken_proxy.py'} {{listen}} {{upstream}}"
-
-
-@pytest.fixture(scope="module")
-def toxiproxy() -> Iterator[ToxiproxyServer]:
-    """A real Toxiproxy server."""
-    try:
-        source = find_toxiproxy()
-    except ToxiproxyUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-    with source.server() as server:
-        yield server
 
 
 def _shipped(name: str) -> Scenario:
@@ -132,9 +121,9 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
     ],
 )
 async def test_a_proxy_that_is_wrong_when_something_happens_is_invalid(
-    tmp_path: Path, toxiproxy: ToxiproxyServer, harm: str, name: str, check: str
+    tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str
 ) -> None:
     """It does all else right, and is found out in the scenario in which that happens."""
     chosen = _shipped(name)
     chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0)})
-    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), toxiproxy))
+    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), server))

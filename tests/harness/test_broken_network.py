@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,8 @@ import pytest
 
 from harness import report
 from harness.checkers import Verdict
-from harness.links import ToxiproxyServer, ToxiproxyUnavailable, find_toxiproxy
+from harness.links import ToxiproxyServer
 from tests.harness.test_broken import RELAY, _failed, _keeper, _run, _shipped
-
-
-@pytest.fixture(scope="module")
-def toxiproxy() -> Iterator[ToxiproxyServer]:
-    """A real Toxiproxy server."""
-    try:
-        source = find_toxiproxy()
-    except ToxiproxyUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-    with source.server() as server:
-        yield server
 
 
 @pytest.mark.parametrize(
@@ -41,13 +29,13 @@ def toxiproxy() -> Iterator[ToxiproxyServer]:
     ],
 )
 async def test_a_proxy_that_bears_a_bad_network_badly_is_invalid(
-    tmp_path: Path, toxiproxy: ToxiproxyServer, harm: str, name: str, check: str, options: dict[str, Any]
+    tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str, options: dict[str, Any]
 ) -> None:
     """It does all else right, and is found out by the scenario of that fault."""
     chosen = _shipped(name)
     proxy = {**chosen.proxy, **options}
     chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0), "proxy": proxy})
-    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), toxiproxy))
+    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), server))
 
 
 async def test_a_relay_that_lets_a_slow_client_hold_up_the_others_is_invalid(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from websockets.asyncio.server import serve
 
 from harness import scenario
 from harness.certificates import certificates
+from harness.own_proxy import OwnProxy
 from harness.stack import Stack
-from harness.sut import OwnProxy
 
 
 async def test_they_serve_loopback_and_are_trusted_there() -> None:

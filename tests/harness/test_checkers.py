@@ -21,8 +21,9 @@ from harness.checkers import (
     reordered,
 )
 from harness.footprint import Footprint
-from harness.history import End, History, LinkEvent
+from harness.history import History
 from harness.message import Direction
+from harness.record import End, LinkEvent
 from tests.harness.histories import conversation, fault, history, message
 
 ALL = range(1, 11)

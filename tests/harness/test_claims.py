@@ -9,7 +9,7 @@ import pytest
 
 from harness import report, scenario
 from harness.checkers import Verdict
-from harness.history import End
+from harness.record import End
 from harness.stack import Run, Stack
 from harness.sut import system_under_test
 

@@ -16,9 +16,9 @@ from harness import scenario
 from harness.checkers import judge
 from harness.cli import main
 from harness.compare import NOTHING, Comparer, Comparison, Result, Row
-from harness.history import End, LinkEvent, MessageEvent
 from harness.message import Direction
 from harness.presets import installed
+from harness.record import End, LinkEvent, MessageEvent
 from harness.scenario import ScenarioError
 from harness.stack import Run
 from tests.harness.histories import conversation, fault, history

@@ -10,8 +10,9 @@ import pytest
 from harness.checkers import Verdict, breaches, judge, leaks
 from harness.endings import expectation
 from harness.footprint import MEMORY, THREADS, Footprint
-from harness.history import End, History, LinkEvent
+from harness.history import History
 from harness.message import Direction
+from harness.record import End, LinkEvent
 from tests.harness.histories import conversation, fault, history
 
 ALL = range(1, 11)

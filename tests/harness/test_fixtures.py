@@ -13,8 +13,8 @@ from websockets.sync.client import connect as connect_sync
 
 from harness.chaos_link import ChaosLink
 from harness.checkers import Verdict
-from harness.history import End
 from harness.links import ToxiproxyServer
+from harness.record import End
 from harness.servers import MockUpstream, ProxyServer
 from harness.stack import Run
 from tests.harness.test_plugin import MINE

@@ -6,26 +6,11 @@ import errno
 import socket
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from harness.links import TOXICS, Link, Toxic, ToxiproxyError, ToxiproxyServer
-from tests.harness.wires import Wires, exchange, hears_nothing, read, source_or_skip, wires_on
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ToxiproxyServer]:
-    """One Toxiproxy for the module."""
-    with source_or_skip().server() as server:
-        yield server
-
-
-@pytest.fixture
-def wires(server: ToxiproxyServer) -> Iterator[Wires]:
-    """Links and connections of one test."""
-    with wires_on(server) as wires:
-        yield wires
+from tests.harness.wires import Wires, exchange, hears_nothing, read
 
 
 def test_carries_bytes_both_ways(wires: Wires) -> None:

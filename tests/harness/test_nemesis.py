@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from harness.faults import Process
-from harness.links import Link, ToxiproxyError, ToxiproxyServer
+from harness.links import Link, ToxiproxyError
 from harness.nemesis import Fault, FaultRecord, Nemesis
 from tests.harness.wires import (
     Wires,
@@ -22,24 +22,8 @@ from tests.harness.wires import (
     exchange,
     hears_nothing,
     kill,
-    source_or_skip,
     startable_or_skip,
-    wires_on,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ToxiproxyServer]:
-    """One Toxiproxy for the module."""
-    with source_or_skip().server() as server:
-        yield server
-
-
-@pytest.fixture
-def wires(server: ToxiproxyServer) -> Iterator[Wires]:
-    """Links and connections of one test."""
-    with wires_on(server) as wires:
-        yield wires
 
 
 @pytest.fixture

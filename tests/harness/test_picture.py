@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from harness import picture as pictures
-from harness.history import End, History, LinkEvent
+from harness.history import History
 from harness.journeys import Flaw, Journey, journeys
 from harness.message import Direction
 from harness.nemesis import FaultRecord
 from harness.picture import picture, recoveries, sample
+from harness.record import End, LinkEvent
 from tests.harness.histories import conversation, fault, history, message
 
 C2U, U2C = Direction

@@ -16,8 +16,9 @@ import pytest
 from harness import report, scenario
 from harness.checkers import judge
 from harness.cli import main
-from harness.history import End, History, LinkEvent
+from harness.history import History
 from harness.message import Direction
+from harness.record import End, LinkEvent
 from harness.stack import Run
 from tests.chromium import CHROMIUM
 from tests.harness.browser import tab

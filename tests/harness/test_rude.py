@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from harness import scenario
 from harness.checkers import Verdict
-from harness.history import History, LinkEvent
+from harness.history import History
 from harness.message import Kind, decode, encode
-from harness.processes import Actor, Warden
+from harness.processes import Actor
+from harness.record import LinkEvent
 from harness.stack import Stack
 from harness.sut import system_under_test
 from harness.workload import Workload
+from tests.harness.upstream_rig import Start, upstreams_in
 from tests.harness.waiting import until
 
 ID = "an-id-of-the-client-0123"
@@ -27,29 +28,12 @@ OTHER = "another-id-of-a-client-9"
 FIRST = {"X-Connection-Id": ID}
 AGAIN = {"X-Reconnect-Id": ID, "X-Reconnect": "true"}
 
-Start = Callable[..., Awaitable[tuple[Actor, str]]]
-
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """A function that starts an upstream with these fields of its spec, and returns it with its URL."""
-    async with AsyncExitStack() as stack:
-        warden = stack.enter_context(Warden())
-
-        async def launch(**fields: Any) -> tuple[Actor, str]:
-            spec = {
-                "kind": "record",
-                "name": "u1",
-                "load": Workload(0, 40, 400).to_spec(),
-                "seed": "1",
-                "history": str(tmp_path / "history"),
-                **fields,
-            }
-            actor = await Actor.launch("the upstream", "harness.upstreams", spec, tmp_path / "log", warden)
-            stack.push_async_callback(actor.stop)
-            return actor, f"ws://127.0.0.1:{(await actor.hear())['ready']}/"
-
-        yield launch
+    """Starts upstreams."""
+    async with upstreams_in(tmp_path) as start:
+        yield start
 
 
 def _dial(url: str, headers: dict[str, str] | None = None) -> connect:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.checkers import Finding, lost
-from harness.history import End, History, LinkEvent
+from harness.history import History
 from harness.message import Direction
+from harness.record import End, LinkEvent
 from tests.harness.histories import conversation, history, message
 
 U2C = Direction.U2C

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ import pytest
 
 from harness import report, scenario
 from harness.checkers import Verdict
-from harness.history import End
-from harness.links import ToxiproxyServer, ToxiproxyUnavailable, find_toxiproxy
+from harness.links import ToxiproxyServer
 from harness.processes import Actor, ProcessFailed, Warden
+from harness.record import End
 from harness.scenario import Scenario, ScenarioError
 from harness.stack import Run, Stack, run_to_end
 from harness.sut import system_under_test
@@ -39,17 +38,6 @@ PEACE: dict[str, Any] = {
     "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0},
     "settle": "1s",
 }
-
-
-@pytest.fixture(scope="module")
-def toxiproxy() -> Iterator[ToxiproxyServer]:
-    """A real Toxiproxy server."""
-    try:
-        source = find_toxiproxy()
-    except ToxiproxyUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-    with source.server() as server:
-        yield server
 
 
 def _scenario(**changes: Any) -> Scenario:
@@ -97,11 +85,11 @@ async def test_a_proxy_that_harms_one_message_in_a_thousand_is_invalid(tmp_path:
 
 
 async def test_a_relay_that_keeps_nothing_is_invalid_when_its_link_is_cut(
-    tmp_path: Path, toxiproxy: ToxiproxyServer
+    tmp_path: Path, server: ToxiproxyServer
 ) -> None:
     """Its clients are disconnected, and the printed lines name the fault that was on."""
     fault = {"at": "500ms", "link": "upstream", "do": "down", "for": "300ms"}
-    done = await _run(tmp_path, _scenario(faults=[fault]), toxiproxy=toxiproxy)
+    done = await _run(tmp_path, _scenario(faults=[fault]), toxiproxy=server)
     assert done.judgement.verdict is Verdict.INVALID
     (disconnects,) = (r for r in done.judgement.results if r.check == "client_disconnects")
     assert disconnects.value == 4
@@ -112,7 +100,7 @@ async def test_a_relay_that_keeps_nothing_is_invalid_when_its_link_is_cut(
     assert record.cleared - record.took_hold >= 0.3
 
 
-async def test_aware_ends_lose_nothing_over_a_link_that_is_cut(tmp_path: Path, toxiproxy: ToxiproxyServer) -> None:
+async def test_aware_ends_lose_nothing_over_a_link_that_is_cut(tmp_path: Path, server: ToxiproxyServer) -> None:
     """The aware upstream and the aware client, which share no code, carry each other over cuts in mid-frame."""
     chosen = _scenario(
         upstream={"kind": "aware", "push": "200/s"},
@@ -124,7 +112,7 @@ async def test_aware_ends_lose_nothing_over_a_link_that_is_cut(tmp_path: Path, t
         ],
         settle="5s",
     )
-    done = await _run(tmp_path, chosen, "direct", toxiproxy)
+    done = await _run(tmp_path, chosen, "direct", server)
     assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
     assert [fault.name for fault in done.history.faults] == ["cut", "reset", "down"]
 
@@ -205,18 +193,18 @@ def _mentions(file: Path, text: str) -> bool:
     return file.exists() and text in file.read_text()
 
 
-async def test_nothing_is_left_when_a_run_is_cancelled(tmp_path: Path, toxiproxy: ToxiproxyServer) -> None:
+async def test_nothing_is_left_when_a_run_is_cancelled(tmp_path: Path, server: ToxiproxyServer) -> None:
     """In the middle of a fault, all processes of the run end and its link is taken down."""
     before = descendants()
-    proxies = toxiproxy.api.get("/proxies")
+    proxies = server.api.get("/proxies")
     fault = {"at": "100ms", "link": "upstream", "do": "down", "for": "20s"}
-    running = asyncio.create_task(_run(tmp_path, _scenario(faults=[fault]), toxiproxy=toxiproxy))
+    running = asyncio.create_task(_run(tmp_path, _scenario(faults=[fault]), toxiproxy=server))
     await asyncio.to_thread(wait_until, lambda: _mentions(tmp_path / "clients.jsonl", '"sent"'))
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert descendants() == before
-    assert toxiproxy.api.get("/proxies") == proxies
+    assert server.api.get("/proxies") == proxies
 
 
 CLI = ["harness.cli", "run"]

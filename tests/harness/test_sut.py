@@ -12,9 +12,10 @@ import pytest
 
 from harness import scenario, sut
 from harness.certificates import Certificates, Encryption
+from harness.own_proxy import OwnProxy, flags
 from harness.processes import ProcessFailed, Warden
 from harness.scenario import Scenario, ScenarioError
-from harness.sut import Command, Direct, GivenUrl, OwnProxy, system_under_test
+from harness.sut import Command, Direct, GivenUrl, system_under_test
 
 #: A program that listens on the port it is given and prints its other arguments.
 LISTENER = """
@@ -180,7 +181,7 @@ async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -
 def test_options_become_flags() -> None:
     """Underscores are dashes, yes and no are two flags, a list is separated by commas."""
     options = {"retry_for": "30s", "accept_when_down": False, "bind": ["cookie", "authorization"], "max_queue": 1024}
-    assert sut.flags(options) == [
+    assert flags(options) == [
         "--retry-for",
         "30s",
         "--no-accept-when-down",

@@ -11,9 +11,9 @@ import pytest
 
 from harness import report, scenario
 from harness.checkers import Verdict
-from harness.history import End
 from harness.message import Direction
 from harness.processes import ProcessFailed
+from harness.record import End
 from harness.stack import Run, Stack
 from harness.sut import OWN, system_under_test
 from harness.topology import Topology
@@ -65,7 +65,7 @@ async def test_an_upstream_that_dies_of_itself_ends_the_run(tmp_path: Path, monk
     quiet = Topology.quiet
 
     async def die(topology: Topology) -> None:
-        topology.upstreams["upstream"]._actor.send_signal(9)
+        topology.target.upstreams["upstream"]._actor.send_signal(9)
         await quiet(topology)
 
     monkeypatch.setattr(Topology, "quiet", die)

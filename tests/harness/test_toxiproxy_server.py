@@ -29,13 +29,6 @@ with find_toxiproxy().server() as server:
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ToxiproxyServer]:
-    """One Toxiproxy for the module."""
-    with source_or_skip().server() as server:
-        yield server
-
-
 def family(pid: int | None) -> list[psutil.Process]:
     """Return the process and all its children: the shell, the server, the watcher."""
     assert pid is not None

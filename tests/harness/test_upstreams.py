@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,34 +12,16 @@ from websockets.exceptions import ConnectionClosed
 
 from harness.history import History
 from harness.message import Direction, Kind, decode, encode
-from harness.processes import Actor, Warden
-from harness.workload import Workload
+from tests.harness.upstream_rig import Start, upstreams_in
 
 ID = "an-id-of-the-client-0123"
-
-Start = Callable[..., Awaitable[tuple[Actor, str]]]
 
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """A function that starts an upstream of a kind with a push rate, and returns it with its URL."""
-    async with AsyncExitStack() as stack:
-        warden = stack.enter_context(Warden())
-
-        async def launch(kind: str, rate: float, **more: Any) -> tuple[Actor, str]:
-            spec = {
-                **more,
-                "kind": kind,
-                "name": "u1",
-                "load": Workload(rate, 40, 400).to_spec(),
-                "seed": "1",
-                "history": str(tmp_path / "history"),
-            }
-            actor = await Actor.launch("the upstream", "harness.upstreams", spec, tmp_path / "log", warden)
-            stack.push_async_callback(actor.stop)
-            return actor, f"ws://127.0.0.1:{(await actor.hear())['ready']}/"
-
-        yield launch
+    """Starts upstreams."""
+    async with upstreams_in(tmp_path) as start:
+        yield start
 
 
 def _dial(url: str, headers: dict[str, str] | None = None) -> connect:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from harness.cli import main
-from harness.soak import soak
+from harness.soak import soak, stage
 from tests.harness.leftovers import descendants, survivors
 from tests.harness.waiting import wait_until
 
@@ -82,7 +82,7 @@ def test_a_proxy_that_leaks_is_refused(
     """Each check can fail: memory, descriptors, latency, messages."""
     # What never comes need not be waited for.
     monkeypatch.setattr(soak, "REST_SECONDS", 5.0)
-    monkeypatch.setattr(soak, "PATIENCE", 10.0)
+    monkeypatch.setattr(stage, "PATIENCE", 10.0)
     code, found = _soak(tmp_path, "--for", "14s", "--proxy", f"hooks=tests.harness.soak.leaky:{leak}")
     assert code == 1
     assert found["verdict"] == "invalid"

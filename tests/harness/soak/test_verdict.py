@@ -13,8 +13,9 @@ from harness.checkers import Judgement, Verdict
 from harness.footprint import Footprint
 from harness.soak import guests, table, upstream
 from harness.soak.ledger import Count, words_beside
+from harness.soak.plan import Plan
 from harness.soak.samples import Sample, append
-from harness.soak.soak import Plan, Soaked
+from harness.soak.soak import Soaked
 from harness.soak.verdict import Evidence, judge
 
 SECONDS = 60.0
