@@ -2,6 +2,7 @@
 
 import asyncio
 
+from ..silence import silent_server
 from .conftest import Serve
 from .frames import Refused
 from .process import one_process
@@ -61,16 +62,9 @@ async def test_refusals_and_abandoned_handshakes_leave_nothing(serve: Serve) -> 
 
 async def test_a_client_that_leaves_during_the_dial_leaves_nothing(serve: Serve) -> None:
     """The dial for a client that hung up in the meantime comes to nothing, or to a session that ends by its grace."""
-
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    async with silent:
-        port = silent.sockets[0].getsockname()[1]
+    async with silent_server() as url:
         proxy = await serve(
-            f"ws://127.0.0.1:{port}",
+            url,
             *("--connect-timeout", "500ms", "--grace", "100ms", "--retry-for", "500ms"),
         )
         before = proxy.descriptors()

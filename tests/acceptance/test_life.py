@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ..silence import silent_server
 from .conftest import Serve
 from .frames import Refused
 from .rawserver import Answer, RawServer
@@ -72,15 +73,8 @@ async def test_an_upstream_that_never_comes_ends_the_session(serve: Serve) -> No
 
 async def test_a_slow_upstream_counts_as_down(serve: Serve) -> None:
     """A handshake that is not answered within the connect timeout is a failed dial."""
-
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    async with silent:
-        port = silent.sockets[0].getsockname()[1]
-        proxy = await serve(f"ws://127.0.0.1:{port}", "--connect-timeout", "300ms", "--retry-for", "500ms")
+    async with silent_server() as url:
+        proxy = await serve(url, "--connect-timeout", "300ms", "--retry-for", "500ms")
         client = await dial(f"{proxy.url}/")
         assert (await client.ended()).code == 1014
 

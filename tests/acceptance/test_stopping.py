@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from .absence import have_gone
 from .aware import AwareClient, AwareEnd
 from .conftest import Serve
 from .frames import Closed, Opcode, Refused
@@ -103,12 +104,7 @@ async def test_while_it_drains_clients_come_back_to_their_sessions_and_nobody_ne
 ) -> None:
     """A stop waits for what is kept for a client that is away; whoever is new is told when to ask again."""
     proxy = await serve(upstream.url, drain="1h")
-    client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
-    server = await upstream.accept()
-    client.reset()
-    await eventually(lambda: "leg=client" in proxy.log, "the client's leg is lost")
-    await server.send(*numbered("u2c", 10))
-    await server.fence()
+    await have_gone(proxy, upstream, [CHOSEN], *numbered("u2c", 10))
     proxy.signal()
     await eventually(lambda: " stopping " in proxy.log, "the proxy drains")
     with pytest.raises(Refused) as refused:
@@ -127,12 +123,7 @@ async def test_while_it_drains_clients_come_back_to_their_sessions_and_nobody_ne
 async def test_what_cannot_be_delivered_in_time_is_said(serve: Serve, upstream: RawServer, drain: str) -> None:
     """A drain ends when it is told to, whoever stays away; how much is lost is in the log."""
     proxy = await serve(upstream.url, drain=drain)
-    client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
-    server = await upstream.accept()
-    client.reset()
-    await eventually(lambda: "leg=client" in proxy.log, "the client's leg is lost")
-    await server.send(*numbered("u2c", 10))
-    await server.fence()
+    (server,) = await have_gone(proxy, upstream, [CHOSEN], *numbered("u2c", 10))
     proxy.signal()
     assert await proxy.exit_code() == 0
     assert (await server.ended()).code == 1001

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from ..certificates import Authority
+from .absence import have_gone
 from .aware import AwareClient, AwareServer
 from .conftest import Serve
 from .frames import Frame, Head, Opcode, Refused, encode, read_head
@@ -36,6 +37,9 @@ MANY = 24
 def chosen(number: int) -> str:
     """Return an id that a client may have chosen."""
     return f"an-id-that-a-client-chose-{number}"
+
+
+EVERYBODY = [chosen(number) for number in range(MANY)]
 
 
 def workers(proxy: Serving) -> list[psutil.Process]:
@@ -600,21 +604,14 @@ async def test_a_supervisor_that_breaks_down_takes_stuck_workers_along(upstream:
 async def test_a_signal_to_all_processes_is_one_stop(serve: Serve, upstream: RawServer, number: signal.Signals) -> None:
     """As a terminal's Ctrl-C, or a service manager's stop: what is owed is delivered first, then clients get 1012."""
     proxy = await serve(upstream.url, *TWO, drain="1h")
-    clients = [await dial(f"{proxy.url}/", [("X-Connection-Id", chosen(place))]) for place in range(MANY)]
-    servers = [await upstream.accept() for _ in range(MANY)]
-    for client in clients:
-        client.reset()
-    await eventually(lambda: proxy.log.count("leg=client") == MANY, "all clients are away")
-    for server in servers:
-        await server.send(*numbered("u2c", 3))
-        await server.fence()
+    await have_gone(proxy, upstream, EVERYBODY, *numbered("u2c", 3))
     for process in (*workers(proxy), psutil.Process(proxy.process.pid)):
         process.send_signal(number)
     await eventually(lambda: " stopping " in proxy.log, "the proxy drains")
     with pytest.raises(Refused) as refused:
         await dial(f"{proxy.url}/")
     assert json.loads(refused.value.body)["error"] == "stopping"
-    again = [await dial(f"{proxy.url}/", [("X-Reconnect-Id", chosen(place))]) for place in range(MANY)]
+    again = [await dial(f"{proxy.url}/", [("X-Reconnect-Id", identity)]) for identity in EVERYBODY]
     for client in again:
         assert await client.take(3) == numbered("u2c", 3)
         assert (await client.ended()).code == 1012
@@ -625,14 +622,7 @@ async def test_a_signal_to_all_processes_is_one_stop(serve: Serve, upstream: Raw
 async def test_a_second_signal_ends_all_workers_at_once(serve: Serve, upstream: RawServer) -> None:
     """What is kept for clients that are away is given up, and counted."""
     proxy = await serve(upstream.url, *TWO, drain="1h")
-    clients = [await dial(f"{proxy.url}/", [("X-Connection-Id", chosen(place))]) for place in range(MANY)]
-    servers = [await upstream.accept() for _ in range(MANY)]
-    for client in clients:
-        client.reset()
-    await eventually(lambda: proxy.log.count("leg=client") == MANY, "all clients are away")
-    for server in servers:
-        await server.send("kept")
-        await server.fence()
+    await have_gone(proxy, upstream, EVERYBODY, "kept")
     proxy.signal()
     await eventually(lambda: " stopping " in proxy.log, "the proxy drains")
     proxy.signal()

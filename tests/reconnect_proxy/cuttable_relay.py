@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from collections.abc import AsyncIterator
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -144,3 +146,43 @@ class CuttableRelay:
                 task.cancel()
             await asyncio.wait([released, reading])
         return bytes(held)
+
+
+@contextlib.asynccontextmanager
+async def cut_at_random(
+    relay: CuttableRelay, dice: random.Random, *, pause: tuple[float, float], within: int, outages: bool = False
+) -> AsyncIterator[None]:
+    """Cut the links of a relay again and again, until the block is left.
+
+    Args:
+        relay: whose links are cut; at the end it is up.
+        dice: what it all is drawn from.
+        pause: how long it is from one cut to the next, in seconds, at least and at most.
+        within: a cut may come after fewer bytes than this in one direction, in mid-frame too.
+        outages: whether the relay is down for a moment now and then.
+
+    """
+
+    async def cutting() -> None:
+        while True:
+            await asyncio.sleep(dice.uniform(*pause))
+            match dice.randrange(4 if outages else 3):
+                case 0:
+                    await relay.cut()
+                case 1:
+                    relay.cut_after(Way.UP, dice.randrange(within))
+                case 2:
+                    relay.cut_after(Way.DOWN, dice.randrange(within))
+                case 3:
+                    relay.down = True
+                    await relay.cut()
+                    await asyncio.sleep(dice.uniform(0, 0.05))
+                    relay.down = False
+
+    task = asyncio.create_task(cutting())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        relay.down = False

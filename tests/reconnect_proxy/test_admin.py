@@ -20,6 +20,7 @@ from reconnect_proxy.admin import Admin
 from reconnect_proxy.config import Config
 from reconnect_proxy.core.events import EndedByOperator, Event, SessionEnded
 from reconnect_proxy.proxy import Proxy
+from tests.silence import silent_server
 
 from .admin_rig import ID, admin_of, ask, ask_json, echo, exchange, proxy_in_front_of, until
 
@@ -321,15 +322,8 @@ async def reach(url: str) -> None:
 async def test_a_session_whose_first_dial_goes_on_can_be_ended(seen: list[Event]) -> None:
     """Its client is refused with a reason of its own."""
     asked = asyncio.Event()
-
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.set()
-        await reader.read()
-        writer.close()
-
     async with AsyncExitStack() as stack:
-        silent = await stack.enter_async_context(await asyncio.start_server(say_nothing, "127.0.0.1", 0))
-        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        url = await stack.enter_async_context(silent_server(asked.set))
         proxy = await stack.enter_async_context(Proxy(Config(upstream=url, listen="127.0.0.1:0"), seen.append))
         admin = await stack.enter_async_context(admin_of(proxy, seen))
         client = asyncio.ensure_future(connect(proxy.url, additional_headers={"X-Connection-Id": ID}).__aenter__())

@@ -15,7 +15,7 @@ from reconnect_proxy.client import connect
 
 from .aware_server import PATIENCE, Data
 from .client_rig import Link, echo, eventually, numbered, take
-from .cuttable_relay import Way
+from .cuttable_relay import Way, cut_at_random
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -24,22 +24,6 @@ async def test_every_message_arrives_once_through_random_cuts(link: Link, seed: 
     server, relay, url = link
     dice = random.Random(seed)
     up, down = numbered(1, 400), numbered(1001, 1400)
-
-    async def cut_at_random() -> None:
-        while True:
-            await asyncio.sleep(dice.uniform(0, 0.05))
-            match dice.randrange(4):
-                case 0:
-                    await relay.cut()
-                case 1:
-                    relay.cut_after(Way.UP, dice.randrange(20_000))
-                case 2:
-                    relay.cut_after(Way.DOWN, dice.randrange(20_000))
-                case 3:
-                    relay.down = True
-                    await relay.cut()
-                    await asyncio.sleep(dice.uniform(0, 0.05))
-                    relay.down = False
 
     async def speak(say: Callable[[Data], Awaitable[None]], messages: list[Data]) -> None:
         for message in messages:
@@ -51,15 +35,12 @@ async def test_every_message_arrives_once_through_random_cuts(link: Link, seed: 
         server.session.push(message)
 
     async with asyncio.timeout(PATIENCE), connect(url, close_timeout=PATIENCE) as ws:
-        cutting = asyncio.create_task(cut_at_random())
-        async with asyncio.TaskGroup() as group:
+        cuts = cut_at_random(relay, dice, pause=(0, 0.05), within=20_000, outages=True)
+        async with cuts, asyncio.TaskGroup() as group:
             group.create_task(speak(ws.send, up))
             group.create_task(speak(push, down))
             received = await take(ws, len(down))
             await server.session.until(lambda session: len(session.received) >= len(up))
-        cutting.cancel()
-        await asyncio.wait([cutting])
-        relay.down = False
         assert ws.resumes > 0
     assert received == down
     assert server.session.received == up

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from reconnect_proxy.client import SessionLost, connect
 
 from .aware_server import PATIENCE, Data
-from .cuttable_relay import CuttableRelay, Way
+from .cuttable_relay import CuttableRelay, cut_at_random
 
 
 @dataclass
@@ -88,33 +88,20 @@ async def test_echoes_are_complete_and_in_order_through_random_cuts(seed: int) -
     dice = random.Random(seed)
     sent = messages(600)
 
-    async def cut_at_random(relay: CuttableRelay) -> None:
-        while True:
-            await asyncio.sleep(dice.uniform(0.01, 0.08))
-            match dice.randrange(3):
-                case 0:
-                    await relay.cut()
-                case 1:
-                    relay.cut_after(Way.UP, dice.randrange(30_000))
-                case 2:
-                    relay.cut_after(Way.DOWN, dice.randrange(30_000))
-
     async with asyncio.timeout(2 * PATIENCE), topology("--grace-on", "abnormal") as (upstream, relay, _):
         # Not compressed, so that there are as many bytes as the cuts are made for.
         async with connect(f"ws://127.0.0.1:{relay.port}/chat", close_timeout=PATIENCE, compression=None) as ws:
             assert ws.resumable
-            cutting = asyncio.create_task(cut_at_random(relay))
             received: list[Data] = []
-            for n, message in enumerate(sent):
-                await ws.send(message)
-                if n % 2:
+            async with cut_at_random(relay, dice, pause=(0.01, 0.08), within=30_000):
+                for n, message in enumerate(sent):
+                    await ws.send(message)
+                    if n % 2:
+                        received.append(await ws.recv())
+                    if n % 20 == 0:
+                        await asyncio.sleep(dice.uniform(0, 0.03))
+                while len(received) < len(sent):
                     received.append(await ws.recv())
-                if n % 20 == 0:
-                    await asyncio.sleep(dice.uniform(0, 0.03))
-            while len(received) < len(sent):
-                received.append(await ws.recv())
-            cutting.cancel()
-            await asyncio.wait([cutting])
             assert ws.resumes > 0
         assert received == sent
         assert upstream.received == sent

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from reconnect_proxy import ClientRequest, Hooks, Message, Proxy, Receiver, Refuse, Session
 from reconnect_proxy.core.events import Event, HookFailed, LegName, MessagesDropped
 from reconnect_proxy.hooks import load_hooks
+from tests.silence import silent_server
 
 ANY_PORT = "127.0.0.1:0"
 ID = "a-session-of-mine"
@@ -170,16 +171,9 @@ async def test_a_program_closes_a_session_that_has_not_opened_yet() -> None:
         def on_session(self, session: Session) -> None:
             asyncio.get_running_loop().call_later(0.0, session.close, 4000, "not today")
 
-    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(never, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        async with Proxy(upstream=f"ws://127.0.0.1:{port}", listen=ANY_PORT, hooks=Impatient()) as proxy:
-            status, body, _ = await refused(proxy.url)
-            assert (status, json.loads(body)) == (503, {"error": "refused", "detail": "not today"})
+    async with silent_server() as url, Proxy(upstream=url, listen=ANY_PORT, hooks=Impatient()) as proxy:
+        status, body, _ = await refused(proxy.url)
+        assert (status, json.loads(body)) == (503, {"error": "refused", "detail": "not today"})
 
 
 async def test_a_session_that_came_to_nothing_is_closed_too() -> None:
