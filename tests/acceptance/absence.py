@@ -1,11 +1,11 @@
-"""Clients that are away while their upstreams say something."""
+"""Clients that go without a word, and what they are owed then."""
 
 from collections.abc import Sequence
 
 from .process import Serving
 from .rawserver import RawServer
 from .rawsocket import RawSocket, dial
-from .waiting import Message, eventually
+from .waiting import Message, eventually, numbered
 
 
 async def have_gone(proxy: Serving, upstream: RawServer, identities: Sequence[str], *owed: Message) -> list[RawSocket]:
@@ -22,3 +22,16 @@ async def have_gone(proxy: Serving, upstream: RawServer, identities: Sequence[st
         await server.send(*owed)
         await server.fence()
     return servers
+
+
+async def go_unconfirmed(client: RawSocket, server: RawSocket, more: int) -> None:
+    """Have a client confirm five messages, be given so many `more` that it does not confirm, and go without a word."""
+    await server.send(*numbered("u2c", 5))
+    await client.take(5)
+    # The Pong for 5 is the client's word that it has five; the fence behind it says that the proxy read it.
+    await client.until(lambda: 5 in client.tokens())
+    await client.fence()
+    client.answer_pings = False
+    await server.send(*numbered("u2c", more, start=6))
+    await client.take(more)
+    client.reset()

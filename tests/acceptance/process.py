@@ -125,6 +125,19 @@ class Serving:
                 self._ready.set()
 
 
+async def failed_start(*options: str) -> tuple[int | None, str]:
+    """Return the exit code of a proxy that does not start, and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "reconnect_proxy.cli", "serve", *options),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=PIPE,
+        env=environment("0s"),
+    )
+    async with asyncio.timeout(PATIENCE * 2):
+        _, stderr = await process.communicate()
+    return process.returncode, stderr.decode().rstrip("\n")
+
+
 def environment(drain: str) -> dict[str, str]:
     """The environment without this user's settings of the proxy, and with the drain time of its stop."""
     settings = {key: value for key, value in os.environ.items() if not key.startswith("RECONNECT_PROXY_")}

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from .absence import go_unconfirmed
 from .conftest import Serve
 from .frames import Headers, Opcode, Refused, token
 from .rawserver import RawServer
@@ -156,15 +157,7 @@ async def test_counts_that_disagree_are_answered_409(serve: Serve, upstream: Raw
     proxy = await serve(upstream.url)
     client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN), ("X-Reconnect-Received", "0")])
     server = await upstream.accept()
-    await server.send(*numbered("u2c", 5))
-    await client.take(5)
-    # The Pong for 5 is the client's word that it has five; the fence behind it says that the proxy read it.
-    await client.until(lambda: 5 in client.tokens())
-    await client.fence()
-    client.answer_pings = False
-    await server.send(*numbered("u2c", 3, start=6))
-    await client.take(3)
-    client.reset()
+    await go_unconfirmed(client, server, 3)
     for count in (9, 4, 0):
         fields = [("X-Reconnect-Id", CHOSEN), ("X-Reconnect-Received", str(count))]
         assert (await refused(f"{proxy.url}/", fields)).status == 409

@@ -7,8 +7,6 @@ import shutil
 import signal
 import ssl
 import struct
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from websockets.http11 import Request, Response
 from ..certificates import Authority
 from .conftest import Serve
 from .ordinary import Talker, conversation, echo, ordinary_client, ordinary_server
-from .process import Serving, environment, one_process
+from .process import Serving, failed_start, one_process
 from .waiting import PATIENCE, eventually
 
 ID = "an-id-for-tls-tests"
@@ -65,16 +63,9 @@ async def served(serving: Serving, authority: Authority) -> bytes:
 
 async def complaint(*options: str) -> str:
     """Return the one line with which a proxy does not start, with exit code 2."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0", *options),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=PIPE,
-        env=environment("0s"),
-    )
-    async with asyncio.timeout(PATIENCE * 2):
-        _, stderr = await process.communicate()
-    (line,) = stderr.decode().splitlines()
-    assert process.returncode == 2, line
+    code, text = await failed_start("--listen", "127.0.0.1:0", *options)
+    assert code == 2, text
+    (line,) = text.splitlines()
     return line
 
 

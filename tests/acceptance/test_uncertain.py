@@ -2,6 +2,7 @@
 
 import pytest
 
+from .absence import go_unconfirmed
 from .conftest import Serve
 from .frames import Refused
 from .rawserver import Answer, RawServer
@@ -71,14 +72,7 @@ async def test_client_gets_uncertain_messages_again_or_not(
     proxy = await serve(upstream.url, "--uncertain", setting)
     client = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])
     server = await upstream.accept()
-    await server.send(*numbered("u2c", 5))
-    await client.take(5)
-    await client.until(lambda: 5 in client.tokens())
-    await client.fence()
-    client.answer_pings = False
-    await server.send(*numbered("u2c", 5, start=6))
-    await client.take(5)
-    client.reset()
+    await go_unconfirmed(client, server, 5)
     # Not before the proxy knows: what it writes to the dying link would be uncertain too.
     await server.fence()
     again = await dial(f"{proxy.url}/", [("X-Connection-Id", CHOSEN)])

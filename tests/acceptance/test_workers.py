@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import sys
-from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +21,7 @@ from .aware import AwareClient, AwareServer
 from .conftest import Serve
 from .frames import Frame, Head, Opcode, Refused, encode, read_head
 from .ordinary import echo, ordinary_client, ordinary_server
-from .process import Serving, environment
+from .process import Serving, failed_start
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
 from .test_admin import ADMIN, admin_of, ask
@@ -666,7 +664,7 @@ async def test_a_port_in_use_is_one_line(upstream: RawServer) -> None:
     """Also where it is in use by a proxy that shares it among its own workers."""
     proxy = await Serving.started("--upstream", upstream.url, *TWO, drain="1s")
     try:
-        line = await complaint("--upstream", upstream.url, *TWO, "--listen", proxy.base)
+        line = await failed_start("--upstream", upstream.url, *TWO, "--listen", proxy.base)
     finally:
         await proxy.stop()
     assert line == (
@@ -686,7 +684,7 @@ async def test_hooks_that_cannot_be_made_twice_are_one_line(
         f"        os.mkdir({str(tmp_path / 'once')!r})\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
-    code, text = await complaint("--upstream", upstream.url, *TWO, "--hooks", "shy:Shy")
+    code, text = await failed_start("--upstream", upstream.url, *TWO, "--hooks", "shy:Shy")
     assert code == 1
     assert text.splitlines()[-1].startswith("reconnect-proxy: worker ")
     assert "did not start" in text.splitlines()[-1]
@@ -714,16 +712,3 @@ async def test_hooks_work_in_every_worker(
         assert ignored is not None
         mask = int(ignored.removeprefix("SigIgn:"), 16)
         assert not mask & (1 << signal.SIGTERM - 1 | 1 << signal.SIGINT - 1 | 1 << signal.SIGHUP - 1)
-
-
-async def complaint(*options: str) -> tuple[int | None, str]:
-    """Return the exit code of a proxy that does not start, and what it wrote."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reconnect_proxy.cli", "serve", *options),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=PIPE,
-        env=environment("0s"),
-    )
-    async with asyncio.timeout(PATIENCE * 2):
-        _, stderr = await process.communicate()
-    return process.returncode, stderr.decode().rstrip("\n")

@@ -14,6 +14,13 @@ def descendants() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True) if _runs(child)}
 
 
+def family(pid: int | None) -> list[psutil.Process]:
+    """Return a process and all its children."""
+    assert pid is not None
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
 def survivors(processes: Iterable[psutil.Process], within: float = 30.0) -> list[psutil.Process]:
     """Return which of the processes still run after at most `within` seconds: none, if all is well.
 

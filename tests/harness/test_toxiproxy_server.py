@@ -18,6 +18,7 @@ from toxiproxy.api import APIConsumer
 
 from harness import toxiproxy_process, toxiproxy_server
 from harness.links import Link, ToxiproxyServer, ToxiproxyUnavailable
+from tests.harness.leftovers import family
 from tests.harness.wires import eventually, exchange, kill, source_or_skip, startable_or_skip, wires_on
 
 OWNER = """
@@ -27,13 +28,6 @@ with find_toxiproxy().server() as server:
     print(server.pid, flush=True)
     sys.stdin.read()
 """
-
-
-def family(pid: int | None) -> list[psutil.Process]:
-    """Return the process and all its children: the shell, the server, the watcher."""
-    assert pid is not None
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
 
 
 def ended(processes: list[psutil.Process]) -> bool:

@@ -24,7 +24,7 @@ from harness.presets.nginx import Nginx
 from harness.processes import ProcessFailed, Warden
 from harness.scenario import Scenario
 from harness.sut import Listening, NotInstalled
-from tests.harness.leftovers import survivors
+from tests.harness.leftovers import family, survivors
 from tests.harness.waiting import PATIENCE, until
 
 
@@ -108,8 +108,7 @@ async def test_a_stopped_preset_leaves_no_process(
     try:
         await preset.start([upstream], mine, tmp_path, warden)
         assert preset.process is not None
-        leader = psutil.Process(preset.process.pid)
-        started = [leader, *leader.children(recursive=True)]
+        started = family(preset.process.pid)
     finally:
         await preset.stop()
     assert survivors(started) == []
@@ -124,8 +123,7 @@ async def test_a_preset_that_is_killed_takes_its_workers_along(
     try:
         await preset.start([upstream], mine, tmp_path, warden)
         assert preset.process is not None
-        leader = psutil.Process(preset.process.pid)
-        started = [leader, *leader.children(recursive=True)]
+        started = family(preset.process.pid)
         os.killpg(preset.process.pid, signal.SIGKILL)
         assert survivors(started) == []
     finally:
