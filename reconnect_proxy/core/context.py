@@ -487,7 +487,7 @@ class Context:
         c2u.push((opcode, payload))
         upstream = self.upstream.link
         if upstream is not None:
-            upstream.pump()
+            upstream.pump(None if link is None else link.heard_at)
         if c2u.full:
             self._regulate()
 
@@ -503,7 +503,7 @@ class Context:
             full = self.u2c.full
         for client in self.incoming:
             client.outbox.push(message)
-            client.pump()
+            client.pump(None if link is None else link.heard_at)
             full = full or client.outbox.full
         if full:
             self._regulate()

@@ -202,11 +202,15 @@ class Link:
             outbox.confirm(outbox.furthest)
         return Resumption(len(outbox), outbox.uncertain, dropped)
 
-    def pump(self) -> None:
-        """Send what is pending, as far as the socket takes it and the gate is open."""
+    def pump(self, now: float | None = None) -> None:
+        """Send what is pending, as far as the socket takes it and the gate is open.
+
+        `now` is the time, where the caller has just asked for it.
+        """
         outbox = self.outbox
         leg = self.leg
-        pending = outbox.pending
+        # `outbox.pending`, without the call.
+        pending = outbox.pushed - outbox.sent
         if not pending or not self.open or self.dead:
             return
         while pending and leg.writable:
@@ -217,7 +221,7 @@ class Link:
             self._bytes_since_ping += len(payload)
             if self._sent_since_ping >= PING_EVERY_MESSAGES or self._bytes_since_ping >= PING_EVERY_BYTES:
                 self._ping()
-        self._last_sent = self._clock.time()
+        self._last_sent = self._clock.time() if now is None else now
         if self.mute:
             outbox.confirm(outbox.sent)
         elif not self._tokens:

@@ -86,6 +86,7 @@ class Outbox:
         "full",
         "furthest",
         "high_water",
+        "pushed",
         "sent",
     )
 
@@ -112,6 +113,8 @@ class Outbox:
         self.confirmed = start
         self.sent = start
         self.furthest = start
+        # The number of the last message pushed: how many messages of the stream were received from its source.
+        self.pushed = start
         # Payload bytes plus MESSAGE_COST for each message held.
         self.bytes_held = 0
         # The same for the messages that are not held any more. So what was pushed in all can be told without counting
@@ -127,12 +130,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """Return the number of messages held."""
-        return self._before + len(self._messages) - self.confirmed
-
-    @property
-    def pushed(self) -> int:
-        """The number of the last message pushed: how many messages of the stream were received from its source."""
-        return self._before + len(self._messages)
+        return self.pushed - self.confirmed
 
     @property
     def pushed_bytes(self) -> int:
@@ -142,7 +140,7 @@ class Outbox:
     @property
     def pending(self) -> int:
         """How many messages wait to be sent on the present link."""
-        return self._before + len(self._messages) - self.sent
+        return self.pushed - self.sent
 
     @property
     def unconfirmed(self) -> int:
@@ -157,6 +155,7 @@ class Outbox:
     def push(self, message: Message) -> None:
         """Append a message to the stream."""
         self._messages.append(message)
+        self.pushed += 1
         cost = len(message[1]) + MESSAGE_COST
         self._budget.held += cost
         self.bytes_held += cost
@@ -188,9 +187,9 @@ class Outbox:
     def mark_sent(self) -> Message:
         """Count the next pending message as sent and return it. Raises IndexError when nothing is pending."""
         message = self._messages[self.sent - self._before]
-        self.sent += 1
-        if self.sent > self.furthest:
-            self.furthest = self.sent
+        self.sent = sent = self.sent + 1
+        if sent > self.furthest:
+            self.furthest = sent
         return message
 
     def confirm(self, n: int) -> None:
@@ -201,14 +200,16 @@ class Outbox:
         """
         if not self.confirmed <= n <= self.furthest:
             raise OutOfRange(n, self.confirmed, self.furthest)
-        messages, before = self._messages, self._before
-        freed = 0
-        for place in range(self.confirmed - before, n - before):
-            freed += len(messages[place][1]) + MESSAGE_COST
-            messages[place] = _LET_GO
-        if 2 * (n - before) > len(messages):
-            del messages[: n - before]
+        messages = self._messages
+        first, end = self.confirmed - self._before, n - self._before
+        freed = (end - first) * MESSAGE_COST
+        for _, payload in messages[first:end]:
+            freed += len(payload)
+        if 2 * end > len(messages):
+            del messages[:end]
             self._before = n
+        else:
+            messages[first:end] = [_LET_GO] * (end - first)
         self.bytes_held -= freed
         self._forgotten += freed
         self.confirmed = n

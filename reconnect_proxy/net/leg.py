@@ -51,6 +51,8 @@ _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
 _TEXT = 1
 _BINARY = 2
+#: What of a message's kind is its opcode: all but COMPRESSED.
+_KIND = 0x0F
 #: The kinds of a frame that is a data message, and those as which the core knows them: plain ints, which unlike members
 #: of an enum cost nothing to compare and combine.
 _OPCODES = {WSMsgType.TEXT: _TEXT, WSMsgType.BINARY: _BINARY}
@@ -227,7 +229,7 @@ class WebSocketLeg(WSListener):
         if opcode > _BINARY and not self.deflate:
             self._send_inflated(opcode, payload)
         elif self.masked and len(payload) < LARGE:
-            self.transport.send(opcode & ~COMPRESSED, payload, True, opcode > _BINARY)  # type: ignore[arg-type]
+            self.transport.send(opcode & _KIND, payload, True, opcode > _BINARY)  # type: ignore[arg-type]
         elif not self.transport.is_close_frame_sent:
             if self.masked:
                 mask = os.urandom(4)
