@@ -22,15 +22,19 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 VARIABLE = "COMPILE_RECONNECT_PROXY"
 #: What a message passes, what a session is opened with, and what these need to know of each other at compile time.
 MODULES = (
+    "core/backpressure.py",
     "core/budget.py",
+    "core/clients.py",
     "core/context.py",
     "core/filtered.py",
     "core/link.py",
+    "core/opening.py",
     "core/outbox.py",
     "core/pool.py",
     "core/target.py",
     "core/throttle.py",
     "core/timers.py",
+    "core/traffic.py",
     "core/upstream.py",
     "core/wire.py",
     "net/burst.py",

@@ -11,8 +11,9 @@ from http import HTTPStatus
 from harness.simulated_network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
 from harness.simulated_peers import REFUSED_SECONDS
 from harness.simulated_upstream import SimulatedUpstream
-from reconnect_proxy.core.context import Context, Opening
+from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.target import Server

@@ -20,9 +20,10 @@ from multidict import CIMultiDict
 
 from .config import Address, Compression, Config, Dial
 from .core.budget import Budget
-from .core.context import Context, Opening
+from .core.context import Context
 from .core.events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
 from .core.filtered import FilteredContext
+from .core.opening import Opening
 from .core.policy import POLICIES, GateKind, Mode, Policy
 from .core.pool import Pool
 from .core.target import UpstreamInfo

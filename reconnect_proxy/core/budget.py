@@ -13,7 +13,7 @@ session or its client. What is owed to several clients of a shared session count
 one payload: the sum says what is owed, and is never less than what is used.
 
 Nobody waits for anybody else here. A session whose outboxes are squeezed empties them by itself, by the rules that
-`Context._regulate` has for full ones; the others' relief only comes on top.
+`Context.regulate` has for full ones; the others' relief only comes on top.
 """
 
 from __future__ import annotations

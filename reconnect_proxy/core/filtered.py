@@ -5,7 +5,7 @@ the filter once, when it is received, and what the filter makes of it is what th
 lost link repeats that and asks nobody. Control messages (PROTOCOL.md section 5) are no data and are not shown.
 
 Towards the peer that sent it a dropped message was received: the proxy has taken responsibility for it, so it is in
-the count of `X-Reconnect-Received` (`Context.received_from_client`, `received_from_upstream`). Towards the peer at the
+the count of `X-Reconnect-Received` (`received_from_client`, `received_from_upstream`). Towards the peer at the
 other end it never existed, and the numbers of the stream go on without it.
 """
 
@@ -43,7 +43,7 @@ class FilteredContext(Context):
     #: For mypyc: what is deleted at the end.
     __deletable__ = ["_filter"]  # noqa: RUF012 - mypyc wants a list
 
-    __slots__ = ("_filter",)
+    __slots__ = ("_filter", "dropped_c2u", "dropped_u2c")
 
     def __init__(
         self,
@@ -60,18 +60,31 @@ class FilteredContext(Context):
         """Make a session as `Context` does; `message_filter` sees what it receives."""
         super().__init__(session_id, pool, dialler, clock, policy, observe, on_ended, budget)
         self._filter = message_filter
+        # Messages that were received and are no part of the stream.
+        self.dropped_c2u = self.dropped_u2c = 0
 
-    def _from_client(self, link: Link | None, opcode: int, payload: bytes) -> None:
+    @property
+    def received_from_client(self) -> int:
+        """How many `c2u` messages were received so far, with those that went no further: they had their Pong."""
+        return self.uncounted_c2u.received(self.c2u) + self.dropped_c2u
+
+    @property
+    def received_from_upstream(self) -> int:
+        """How many `u2c` messages were received so far, with those that went no further: they had their Pong."""
+        return self.uncounted_u2c.received(self.u2c) + self.dropped_u2c
+
+    def client_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
+        """Take a data message of a client, if the filter lets it pass."""
         if self._owed_to is LegName.CLIENT:
             # Nobody is left to deliver it to: nothing to decide.
-            super()._from_client(link, opcode, payload)
+            super().client_message(link, opcode, payload)
             return
         message = self._filter(Direction.C2U, (opcode, payload))
         if message is None:
             self.dropped_c2u += 1
         else:
             opcode, payload = message
-            super()._from_client(link, opcode, payload)
+            super().client_message(link, opcode, payload)
 
     def upstream_message(self, link: Link | None, opcode: int, payload: bytes) -> None:
         """Take a data message of the upstream, if the filter lets it pass."""

@@ -19,7 +19,8 @@ from http import HTTPStatus
 from typing import Protocol, cast
 
 from ..core.clock import Timer
-from ..core.context import Context, Opening, State
+from ..core.context import Context, State
+from ..core.opening import Opening
 from ..core.timers import Timers
 from ..core.upstream import Failure
 from ..core.wire import (

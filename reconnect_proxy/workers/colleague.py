@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import Config
-from ..core.context import Context, Opening, State
+from ..core.context import Context, State
 from ..core.events import HandedOn, Observe
+from ..core.opening import Opening
 from ..core.policy import GateKind, Mode
 from ..core.wire import Claim, stopping
 from ..net.accept import Acceptor, Request

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconnect_proxy.cli import main
+from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.link import Link, Resumption
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Outbox
@@ -88,20 +89,20 @@ def _swallow_codes() -> None:
 
 
 def _keep_sessions() -> None:
-    Context._on_grace_over = lambda self: None  # type: ignore[method-assign]
+    Clients._on_grace_over = lambda self: None  # type: ignore[method-assign]
 
 
 def _keep_every_fourth() -> None:
-    over = Context._on_grace_over
+    over = Clients._on_grace_over
     count = 0
 
-    def wrong(self: Context) -> None:
+    def wrong(self: Clients) -> None:
         nonlocal count
         count += 1
         if count % 4:
             over(self)
 
-    Context._on_grace_over = wrong  # type: ignore[method-assign]
+    Clients._on_grace_over = wrong  # type: ignore[method-assign]
 
 
 def _keep_lost_sockets() -> None:
@@ -223,13 +224,13 @@ def _drop_when_full() -> None:
 
 def _drop_while_down() -> None:
     """Forget what a client says while there is no upstream."""
-    taken = Context._from_client
+    taken = Context.client_message
 
     def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
         if self.upstream.link is not None:
             taken(self, link, opcode, payload)
 
-    Context._from_client = wrong  # type: ignore[method-assign]
+    Context.client_message = wrong  # type: ignore[method-assign]
 
 
 def _leave_one_out() -> None:

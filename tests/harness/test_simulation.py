@@ -16,7 +16,7 @@ from harness.scenario import ScenarioError
 from harness.simulated_network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
 from harness.simulation import simulate
 from harness.stack import Run
-from reconnect_proxy.core.context import Context
+from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.outbox import Outbox
 
@@ -99,8 +99,8 @@ def _believes_no_count(link: Link, received: int | None) -> Any:
     return _RESUME(link, None)
 
 
-def _never_ends(context: Context, code: int, reason: str) -> None:
-    context._cancel_grace()
+def _never_ends(clients: Clients, code: int, reason: str) -> None:
+    clients.cancel_grace()
 
 
 _RESUME = Link.resume
@@ -111,7 +111,7 @@ _RESUME = Link.resume
     [
         (Outbox, "rewind", _forgets_the_order, PLAIN, {"reordered c2u"}),
         (Link, "resume", _believes_no_count, {}, {"duplicated c2u"}),
-        (Context, "_client_absent", _never_ends, {"faults": []}, {"leaks"}),
+        (Clients, "await_return", _never_ends, {"faults": []}, {"leaks"}),
     ],
 )
 def test_a_core_that_is_wrong_is_invalid(

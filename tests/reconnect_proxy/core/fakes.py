@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from harness.simulated_network import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import Budget
-from reconnect_proxy.core.context import Context, Opening, State
+from reconnect_proxy.core.context import Context, State
 from reconnect_proxy.core.events import Event, SessionEnded, SessionOpened
 from reconnect_proxy.core.link import Leg, Link
+from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import RECEIVER, Policy
 from reconnect_proxy.core.pool import Pool

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.context import HARD_LIMIT
+from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.link import Link
 
 from .fakes import (

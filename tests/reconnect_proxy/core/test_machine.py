@@ -23,12 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconnect_proxy.core.backoff import CAP
+from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
 from reconnect_proxy.core.budget import RELIEF, Budget
-from reconnect_proxy.core.context import HARD_LIMIT, Context, Opening, State
+from reconnect_proxy.core.context import Context, State
 from reconnect_proxy.core.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
 from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, Server

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.context import SLOW_AFTER, State
+from reconnect_proxy.core.backpressure import SLOW_AFTER
+from reconnect_proxy.core.context import State
 from reconnect_proxy.core.events import (
     SlowClientClosed,
     TakenOver,
