@@ -83,8 +83,16 @@ def _line(axes: Any, points: Sequence[Point], unit: float, colour: str, label: s
 
 
 def _faults(axes: Any, evidence: Evidence, unit: float) -> None:
-    for fault in evidence.faults:
-        if fault["took_hold"] is not None:
-            end = fault["cleared"] or fault["took_hold"]
-            # A thing of a moment is to be seen, too.
-            axes.axvspan(fault["t"] / unit, max(end, fault["t"] + 0.1) / unit, color=_FAULT, linewidth=0)
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    spans = [
+        # A thing of a moment is to be seen, too.
+        (fault["t"] / unit, max(fault["cleared"] or fault["took_hold"], fault["t"] + 0.1) / unit)
+        for fault in evidence.faults
+        if fault["took_hold"] is not None
+    ]
+    if spans:
+        # One outline of all: half an hour has hundreds of faults, on each panel.
+        outline = Outline.make_compound_path(*(Outline([(a, 0), (a, 1), (b, 1), (b, 0), (a, 0)]) for a, b in spans))
+        axes.add_patch(PathPatch(outline, transform=axes.get_xaxis_transform(), color=_FAULT, linewidth=0))

@@ -70,6 +70,7 @@ def test_a_soak_leaves_its_verdict_its_samples_and_a_picture(
     assert any(sample["sessions"] for sample in samples)
     picture = (tmp_path / "soak-1" / "soak.svg").read_text()
     assert all(word in picture for word in ("memory", "descriptors", "sessions", "round trip p50", "trend"))
+    assert picture.count("fill: #f3e3d9") == 5, "all faults are one shape on each panel"
 
 
 @pytest.mark.parametrize(
