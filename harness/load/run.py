@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -51,6 +52,9 @@ _KEY = "reconnect"
 PATIENCE_SECONDS = 30.0
 
 _POLL_SECONDS = 0.05
+
+#: What comes of a second Ctrl-C.
+INTERRUPTED = "it was interrupted again before everything in flight was awaited"
 
 
 def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:
@@ -114,7 +118,10 @@ class WorkerSide(Side):
 
     def _stopping(self) -> None:
         if self.running:
-            self.end()
+            try:
+                self.end()
+            except KeyboardInterrupt:
+                logger.warning(INTERRUPTED)
             self.runner.send_message(REPORT, self.crew.report())
 
     def _quitting(self) -> None:
@@ -142,6 +149,7 @@ class Run:
         self._running = False
         self._suffering = False
         self._ending = False
+        self._awaiting = False
         # Whether any run, of those that the web UI has started, has broken a promise.
         self._breached = False
         self._scene: Scene | None = None
@@ -250,15 +258,17 @@ class Run:
     def _stopping(self) -> None:
         if not self._running:
             return
-        self._ending = True
-        self._part()
+        self._ending = self._awaiting = True
         try:
+            self._part()
             if self._side is not None:
                 self._side.end()
             else:
                 self._await_workers()
         except KeyboardInterrupt:
-            self.troubles.append("it was interrupted again before everything in flight was awaited")
+            self.troubles.append(INTERRUPTED)
+        finally:
+            self._awaiting = False
 
     def _part(self) -> None:
         """End the faults, and see whether what the users talk to is still there."""
@@ -305,11 +315,17 @@ class Run:
 
     def _quitting(self) -> None:
         # Ctrl-C and SIGTERM come here while users are still talking.
+        signal.signal(signal.SIGINT, self._on_another)
         self.runner.stop()
         if self._scene is not None:
             self._scene.stop()
         if self.outcome is not None:
             self.environment.process_exit_code = self._exit_code(self.outcome)
+
+    def _on_another(self, *_: object) -> None:
+        """End the wait for what is in flight; what was started is stopped, and the summary told, all the same."""
+        if self._awaiting:
+            raise KeyboardInterrupt
 
     def _exit_code(self, outcome: Outcome) -> int | None:
         """Return 1 where something was lost or nobody knows, and else leave it to locust and its other failures.

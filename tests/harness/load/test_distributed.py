@@ -98,3 +98,17 @@ def test_a_run_that_is_interrupted_awaits_what_is_in_flight_and_leaves_nothing_b
     assert "verdict: valid" in run.text
     assert len(started) > 4
     assert survivors(started) == []
+
+
+def test_another_interrupt_while_everything_is_stopped_takes_nothing_from_the_end() -> None:
+    """The summary is told, and nothing is left behind."""
+    with running("--headless", "-u", "4", "-r", "4", "--rate", "10/s") as process:
+        wait_until(lambda: "round trip" in said(process))
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until(lambda: not all(child.is_running() for child in started))
+        os.killpg(process.pid, signal.SIGINT)
+        run = ended(process)
+    assert "verdict: valid" in run.text, run.text
+    assert "Traceback" not in run.text
+    assert survivors(started) == []
