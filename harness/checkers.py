@@ -365,6 +365,8 @@ def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
         if fault.took_hold is None:
             why = f": {fault.problem}" if fault.problem else ""
             yield f"the fault {fault.name} {fault.target} ({when}) never took hold{why}"
+        elif fault.problem:
+            yield f"the fault {fault.name} {fault.target} ({when}) could not be ended: {fault.problem}"
         elif sent and (fault.asked > sent[-1] + _IDLE_SECONDS or (fault.cleared or math.inf) < sent[0]):
             yield f"the fault {fault.name} {fault.target} ({when}) was on while nobody was sending"
 

@@ -60,6 +60,8 @@ class ContainerSpec(Section):
             given = [key for key in _STARTED_ONLY if key in self.model_fields_set]
             if given:
                 raise ValueError(f"`{given[0]}` is for a container that is started: it needs `image`")
+        if self.network == "none" and self.port is not None:
+            raise ValueError("on the network none nobody reaches a container at its `port`")
         if self.network != HOST and self.port is None and self._says_port:
             raise ValueError(f"on the network {self.network} a container has its own ports: give `port`")
         return self

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness import as_found
 from harness.container_spec import HOST, ContainerSpec
 from harness.engine import Engine, EngineError, refusals
 from harness.harm import FaultError
@@ -39,20 +40,23 @@ class Container:
         name: what the scenario calls it.
         handle: what the docker SDK calls it.
         port: where it listens, in the container; None where nobody needs it to.
-        ours: whether it was made for this run, and is removed with it.
+        found: how one of somebody else was found, as `harness.as_found` notes it, and is put back; None for one that
+            was made for this run, and is removed with it.
 
     Attributes:
         address: HOST:PORT where it can be reached from this machine; None without `port`, or when it is not started.
 
     """
 
-    def __init__(self, engine: Engine, name: str, handle: Any, *, port: int | None, ours: bool) -> None:
+    def __init__(
+        self, engine: Engine, name: str, handle: Any, *, port: int | None, found: dict[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.address: str | None = None
         self._engine = engine
         self._handle = handle
         self._port = port
-        self._ours = ours
+        self._found = found
         self._hurried = threading.Event()
         # The networks that a fault has taken it off, with what it was there.
         self._off: dict[str, dict[str, Any]] = {}
@@ -71,25 +75,32 @@ class Container:
         handle = engine.create(
             spec.image, name=f"reconnect-{name}-{engine.run}", network=network, **spec.settings(port)
         )
-        return cls(engine, name, handle, port=port, ours=True)
+        return cls(engine, name, handle, port=port)
 
     @classmethod
     def by_label(cls, engine: Engine, name: str, spec: ContainerSpec) -> Container:
         """Find the one container that runs and carries the label of `spec`.
 
         Raises:
-            EngineError: there is none, or there are several.
+            EngineError: there is none, or there are several; or it cannot be reached at its port.
 
         """
         assert spec.label is not None
-        found = engine.labelled(spec.label)
-        if len(found) != 1:
-            there = ", ".join(container.name for container in found) or "none"
+        carriers = engine.labelled(spec.label)
+        running = [one for one in carriers if one.attrs["State"]["Running"]]
+        if len(running) != 1:
+            there = ", ".join(one.name for one in running) or "none"
+            if carriers and not running:
+                there += f" ({', '.join(one.name for one in carriers)} has it, and does not run)"
             raise EngineError(
                 f"container {name}: exactly one that runs must carry the label {spec.label}; there is {there}"
             )
-        container = cls(engine, name, found[0], port=spec.port, ours=False)
+        (handle,) = running
+        container = cls(engine, name, handle, port=spec.port, found=engine.noted(handle))
         container.address = container._find_address()
+        if spec.port is not None and container.address is None:
+            on = ", ".join(container._networks()) or "no network"
+            raise EngineError(f"container {name} cannot be reached from this machine: it is on {on}")
         return container
 
     def start(self) -> None:
@@ -120,14 +131,14 @@ class Container:
 
     def kill(self) -> None:
         """Send it SIGKILL, and wait until it has ended."""
-        self._must_run()
+        self._must_come_back()
         with self._refusals("kill"):
             self._handle.kill()
             self._handle.wait(timeout=_KILL_SECONDS)
 
     def stop(self) -> None:
         """Tell it to end, and wait until it has; it is killed after `STOP_SECONDS`."""
-        self._must_run()
+        self._must_come_back()
         with self._refusals("stop"):
             self._handle.stop(timeout=STOP_SECONDS)
 
@@ -172,29 +183,35 @@ class Container:
         else:
             network = self._engine.network(network).name
         with self._refusals(f"put on the network {network}"):
-            self._engine.network(network).connect(self._handle, **_as_before(self._off.get(network), self._handle))
-        was = self._off.pop(network, None)
-        if was is not None and self._port is not None and self._find_address() != self.address:
-            raise FaultError(
-                f"container {self.name} has got another address on the network {network}, where it was {self.address}: "
-                "give the network a subnet of its own (`docker network create --subnet`), and it keeps its address"
-            )
+            was = self._off.get(network)
+            as_before = {} if was is None else as_found.endpoint(was, self._handle)
+            self._engine.network(network).connect(self._handle, **as_before)
+        if self._off.pop(network, None) is not None:
+            self._must_be_where_it_was(self._find_address())
 
     def put_back(self) -> None:
-        """Undo what has no end of its own: unpause, connect; one that is not ours runs again if it did at first."""
-        state = self._state()
-        if state["Paused"]:
+        """Undo what has no end of its own: unpause, connect; one that is not ours is made again what it was."""
+        if self._found is not None:
+            with self._refusals("put back"):
+                self._engine.put_back(self._found)
+            self._off.clear()
+            self._must_be_where_it_was(self._find_address())
+            return
+        if self._state()["Paused"]:
             self.unpause()
         for network in list(self._off):
             self.connect(network)
-        if not self._ours and not state["Running"]:
-            self._begin()
+
+    def ended(self) -> int | None:
+        """Return the status with which it has ended, None while it runs."""
+        state = self._state()
+        return None if state["Running"] else int(state["ExitCode"])
 
     def remove(self, log: Path | None = None) -> None:
         """Remove it, if it is ours. What it has said goes to the file `log`."""
-        if self._ours:
+        if self._found is None:
             if log is not None:
-                with self._refusals("ask for the output of"):
+                with self._refusals("give the output of"):
                     log.write_bytes(self._handle.logs())
             with self._refusals("remove"):
                 self._handle.remove(force=True, v=True)
@@ -202,9 +219,13 @@ class Container:
     def _listens(self) -> bool:
         if self._port is None:
             return bool(self._state()["Running"])
-        self.address = self._find_address()
-        if self.address is None:
-            return False
+        address = self._find_address()
+        if address is None:
+            # A fault has taken it off its network: nobody can tell.
+            return bool(self._off) and bool(self._state()["Running"])
+        if self.address is not None:
+            self._must_be_where_it_was(address)
+        self.address = address
         host, _, port = self.address.rpartition(":")
         try:
             with socket.create_connection((host, int(port)), timeout=1.0):
@@ -230,7 +251,7 @@ class Container:
         return dict(self._handle.attrs["NetworkSettings"]["Networks"])
 
     def _state(self) -> dict[str, Any]:
-        with self._refusals("ask for the state of"):
+        with self._refusals("tell the state of"):
             self._handle.reload()
         state: dict[str, Any] = self._handle.attrs["State"]
         return state
@@ -240,20 +261,29 @@ class Container:
         if not state["Running"]:
             raise FaultError(f"container {self.name} has ended already, with {state['ExitCode']}")
 
+    def _must_come_back(self) -> None:
+        self._must_run()
+        if self._handle.attrs["HostConfig"]["AutoRemove"]:
+            raise FaultError(
+                f"container {self.name} was started with --rm: once it has ended the engine removes it, and nobody can "
+                "start it again"
+            )
+        if self._found is not None:
+            self._engine.ending(self._found)
+
+    def _must_be_where_it_was(self, address: str | None) -> None:
+        if address not in (None, self.address):
+            raise FaultError(
+                f"container {self.name} was at {self.address}, and is at {address} now, where nobody looks for it: "
+                "give its network a subnet of its own (`docker network create --subnet`), or what it publishes a port "
+                "that is always the same"
+            )
+
     def _complaint(self, what: str) -> str:
-        with self._refusals("ask for the output of"):
+        with self._refusals("give the output of"):
             lines = self._handle.logs(tail=15).decode(errors="replace").splitlines()
         said = "\n".join(f"    {line}" for line in lines) or "    (it said nothing)"
         return f"container {self.name} {what}. Its last lines of output:\n{said}"
 
     def _refusals(self, verb: str) -> Any:
         return refusals(f"to {verb} the container {self.name}")
-
-
-def _as_before(was: dict[str, Any] | None, handle: Any) -> dict[str, Any]:
-    """Return how a container is to be put on a network on which it `was`: the engine would forget its names there."""
-    if was is None:
-        return {}
-    aliases = [alias for alias in was.get("Aliases") or [] if not handle.id.startswith(alias)]
-    fixed = (was.get("IPAMConfig") or {}).get("IPv4Address")
-    return {"aliases": aliases or None, "links": was.get("Links"), "ipv4_address": fixed}

@@ -2,7 +2,8 @@
 
 Everything that is made here carries labels that name the run and its owner, so that nothing stays behind:
 
-    this process ==pipe==> harness.container_keeper      removes what the run still has when this process is gone
+    this process ==pipe==> harness.container_keeper      removes what the run still has when this process is gone,
+                                                         and puts back what it has found and harmed
     the next run ---labels---> the engine                removes what has no living owner, if the keeper died too
 
 The engine must be on this machine: containers are reached over its loopback and its bridges.
@@ -11,17 +12,18 @@ The engine must be on this machine: containers are reached over its loopback and
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from harness import ownership
+from harness import as_found, ownership
 
 #: The label of what a run has made: a token of the run's own.
 RUN_LABEL = "reconnect-harness.run"
@@ -71,7 +73,7 @@ class Engine:
             remove_leftovers(self._client)
             # A session of its own: the Ctrl-C of a terminal is for us, and we want to clean up in good order.
             command = [sys.executable, "-P", "-m", "harness.container_keeper", self.run]
-            self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
             undo.pop_all()
         return self
 
@@ -82,11 +84,19 @@ class Engine:
         assert self._keeper.stdin is not None
         try:
             remove(self._client, f"{RUN_LABEL}={self.run}")
-            self._keeper.stdin.write(b"done\n")
+            self._tell_keeper(None)
         finally:
             self._keeper.stdin.close()
             self._client.close()
             self._keeper.wait()
+
+    def _tell_keeper(self, what: object) -> None:
+        """Tell the keeper something: what has to be put back, or that all is done (None)."""
+        assert self._keeper is not None
+        assert self._keeper.stdin is not None
+        # Somebody may have killed it.
+        with contextlib.suppress(BrokenPipeError):
+            self._keeper.stdin.write(json.dumps(what).encode() + b"\n")
 
     @property
     def labels(self) -> dict[str, str]:
@@ -103,11 +113,12 @@ class Engine:
 
         Raises:
             EngineUnavailable: it is not here, and cannot be pulled.
+            EngineError: the engine does not take that for a name.
 
         """
         from docker.errors import DockerException, ImageNotFound
 
-        with contextlib.suppress(ImageNotFound):
+        with refusals(f"for the image {name}"), contextlib.suppress(ImageNotFound):
             return self._client.images.get(name)
         print(f"pulling the image {name} (once; it may take a minute)", file=sys.stderr, flush=True)
         try:
@@ -134,9 +145,28 @@ class Engine:
             )
 
     def labelled(self, label: str) -> list[Any]:
-        """Return the containers that run, or are paused, and carry `label`: `key` or `key=value`."""
+        """Return the containers that carry `label`, `key` or `key=value`, whether they run or not."""
         with refusals(f"for the containers with the label {label}"):
-            return list(self._client.containers.list(filters={"label": label}, ignore_removed=True))
+            return list(self._client.containers.list(all=True, filters={"label": label}, ignore_removed=True))
+
+    def noted(self, handle: Any) -> dict[str, Any]:
+        """Note how a container of somebody else was found, for `put_back`. Should this process be killed meanwhile, its
+        keeper puts it back."""
+        found = as_found.note(handle)
+        self._tell_keeper(found)
+        return found
+
+    def ending(self, found: dict[str, Any]) -> None:
+        """Say that one of somebody else is about to be ended: the engine goes on with it if this process is killed."""
+        self._tell_keeper({**found, "ending": True})
+
+    def put_back(self, found: dict[str, Any]) -> None:
+        """Make a container of somebody else again what was noted of it.
+
+        Raises what the docker SDK raises.
+
+        """
+        as_found.put_back(self._client, found)
 
     def network(self, name: str) -> Any:
         """Return the network called `name`; where there is none, one of this run's own, called `name-RUN`."""
@@ -243,21 +273,26 @@ def remove_leftovers(client: Any) -> None:
 
 def remove(client: Any, label: str) -> None:
     """Remove the containers and networks that carry `label`. Others may be removing them at the same time."""
-    from docker.errors import APIError
-
-    def gone(failure: APIError) -> bool:
-        # 409: somebody else's removal is under way.
-        return failure.status_code == 404 or (failure.status_code == 409 and "in progress" in reason(failure))
-
     with refusals(f"to remove what has the label {label}"):
         containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
         networks = client.networks.list(filters={"label": label})
-        for thing, options in [
-            *((one, {"force": True, "v": True}) for one in containers),
-            *((one, {}) for one in networks),
-        ]:
-            try:
-                thing.remove(**options)
-            except APIError as failure:
-                if not gone(failure):
-                    raise
+        for container in containers:
+            _unless_gone(container.remove, force=True, v=True)
+        for network in networks:
+            _unless_gone(network.reload)
+            # Somebody else's container, that a fault has put on it.
+            for container in network.attrs.get("Containers") or {}:
+                _unless_gone(network.disconnect, container, force=True)
+            _unless_gone(network.remove)
+
+
+def _unless_gone(call: Callable[..., object], *arguments: object, **options: object) -> None:
+    """Make a call of the docker SDK to remove something; that it is gone already is no error."""
+    from docker.errors import APIError
+
+    try:
+        call(*arguments, **options)
+    except APIError as failure:
+        # 409: somebody else's removal is under way.
+        if failure.status_code != 404 and not (failure.status_code == 409 and "in progress" in reason(failure)):
+            raise

@@ -208,8 +208,13 @@ class Scenario(Section):
         for index, done in enumerate(self.faults):
             sort = done.kind.target
             if done.target not in there[sort]:
-                hint = f"{done.target} is a container: write `container`" if done.target in theirs else ""
-                named = hint or f"there is {', '.join(there[sort]) or 'none'}"
+                named = f"there is {', '.join(there[sort]) or 'none'}"
+                if done.target in theirs:
+                    named = f"{done.target} is a container: write `container`"
+                elif sort == "container" and done.target in there["process"]:
+                    named = f"{done.target} is a process here: write `process`, or let it be a container by `image`"
+                elif sort == "container":
+                    named += ": name it under `containers`"
                 raise ValueError(f"faults.{index}: no {sort} is called {done.target}; {named}")
             if done.target in self.proxy_names and done.kind.extent is Extent.EITHER and done.lasts is not None:
                 raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")

@@ -18,6 +18,7 @@ from harness.history import History
 from harness.links import ToxiproxyServer
 from harness.message import Direction
 from harness.nemesis import FaultRecord, Nemesis
+from harness.processes import ProcessFailed
 from harness.scenario import Scenario
 from harness.sut import SystemUnderTest
 from harness.topology import Counts, Topology
@@ -74,8 +75,8 @@ class Stack:
 
         Raises:
             ScenarioError: it cannot be run with this system under test.
-            ProcessFailed: a process or container did not start, or died of itself.
-            ToxiproxyError: a link could not be made, or healed.
+            ProcessFailed: a process or container did not start, or died of itself; or something could not be healed.
+            ToxiproxyError: a link could not be made.
             EngineUnavailable: there is no engine, or no image.
 
         """
@@ -93,6 +94,7 @@ class Stack:
                 await self._settle(topology)
             seconds = time.monotonic() - start
             ends = topology.ends()
+            gone = await topology.containers_ended()
             await topology.close()
             if topology.watch is not None:
                 await topology.watch.after(self.scenario.settle)
@@ -106,7 +108,7 @@ class Stack:
         if topology.watch is not None:
             history.footprints += topology.watch.found
         judgement = judge(history, self.scenario.expect, self._directions())
-        for doubt in (*self._doubts(ends), *self._manners(history)):
+        for doubt in (*self._doubts(ends), *self._gone(gone), *self._manners(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
         return Run(
@@ -150,6 +152,13 @@ class Stack:
                 ended = "has not ended" if status is None else f"ended with status {status}, not 0"
                 yield f"the system under test was told to end, and {ended}"
 
+    def _gone(self, ends: Mapping[str, int]) -> Iterator[str]:
+        """Say which containers have ended, and were not to."""
+        for name, status in ends.items():
+            done = {fault.do for fault in self.scenario.faults if fault.container and fault.target == name}
+            if not done & {"kill", "stop"}:
+                yield f"container {name} has ended, with status {status}"
+
     def _manners(self, history: History) -> Iterator[str]:
         """Say what the upstream was to do wrong, and has not come to do."""
         done = {event.reason.partition(":")[0] for event in history.links if event.event == "rude"}
@@ -176,7 +185,7 @@ class Stack:
                     break
                 await asyncio.wait([suffering], timeout=POLL_SECONDS)
                 if suffering.done():
-                    suffering.result()
+                    _healed(suffering)
                     await asyncio.sleep(POLL_SECONDS)
         finally:
             suffering.cancel()
@@ -207,6 +216,14 @@ class Stack:
             f"c2u {counts.c2u_sent:,} sent {counts.c2u_arrived:,} arrived, "
             f"u2c {counts.u2c_sent:,} sent {counts.u2c_arrived:,} arrived"
         )
+
+
+def _healed(suffering: asyncio.Task[None]) -> None:
+    """Raise what has ended the nemesis, as one error."""
+    try:
+        suffering.result()
+    except ExceptionGroup as failures:
+        raise ProcessFailed("; ".join(map(str, failures.exceptions))) from failures
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

@@ -23,6 +23,7 @@ from harness.footprint import Watch
 from harness.links import Link
 from harness.role import Role
 from harness.sut import SystemUnderTest
+from harness.uninterrupted import uninterrupted
 
 
 class Counts(NamedTuple):
@@ -122,3 +123,8 @@ class Topology:
     def ends(self) -> dict[str, int | None]:
         """Return the exit status of each system under test that is a process of ours, None while it runs."""
         return {name: system.process.returncode for name, system in self.target.systems.items() if system.process}
+
+    async def containers_ended(self) -> dict[str, int]:
+        """Return the exit status of each container that has ended."""
+        ends = {name: await uninterrupted(one.ended) for name, one in self.target.containers.items()}
+        return {name: status for name, status in ends.items() if status is not None}

@@ -192,6 +192,7 @@ def test_the_percentile_of_nothing_is_unknown() -> None:
         (history(), "no message was sent c2u"),
         (history(*conversation([])), "no message arrived c2u"),
         (history(*conversation(ALL), faults=[fault(None, None, "refused")]), "never took hold: refused"),
+        (history(*conversation(ALL), faults=[fault(4.0, 5.0, "stuck")]), "could not be ended: stuck"),
         (history(*conversation(ALL), faults=[fault(20.0, 21.0)]), "was on while nobody was sending"),
     ],
 )

@@ -177,6 +177,90 @@ def test_a_label_must_name_one_container(engine: Engine, harness_image: str) -> 
         by_label(engine, label)
 
 
+def test_a_label_of_one_that_does_not_run_is_said(engine: Engine, harness_image: str) -> None:
+    """Whoever has forgotten to start it reads which one it is."""
+    engine.create(harness_image, command=["sleep", "1000"], name=f"asleep-{engine.run}")
+    with pytest.raises(EngineError, match=rf"there is none \(asleep-{engine.run} has it, and does not run\)"):
+        by_label(engine, f"reconnect-harness.run={engine.run}")
+
+
+def test_one_that_nobody_can_reach_is_no_upstream(engine: Engine, harness_image: str) -> None:
+    """It says which networks it is on."""
+    engine.create(harness_image, command=["sleep", "1000"], network_mode="none").start()
+    with pytest.raises(EngineError, match="container theirs cannot be reached from this machine: it is on none"):
+        by_label(engine, f"reconnect-harness.run={engine.run}", 9200)
+
+
+def test_one_of_somebody_else_gets_its_networks_back(engine: Engine, harness_image: str) -> None:
+    """It is on that which it was on, and on none that it was not on, when it is put back."""
+    network = engine.network("reconnect-test")
+    handle = engine.create(harness_image, command=["sleep", "1000"], network=network.name)
+    handle.start()
+    theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
+    theirs.connect("reconnect-other")
+    theirs.disconnect(network.name)
+    theirs.stop()
+    theirs.put_back()
+    handle.reload()
+    assert list(handle.attrs["NetworkSettings"]["Networks"]) == [network.name]
+    assert handle.status == "running"
+
+
+def test_one_that_was_found_frozen_is_frozen_again(engine: Engine, harness_image: str) -> None:
+    """As it was found, whatever happened meanwhile."""
+    handle = engine.create(harness_image, command=["sleep", "1000"], network_mode="host")
+    handle.start()
+    handle.pause()
+    theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
+    theirs.kill()
+    theirs.put_back()
+    assert status(theirs) == "paused"
+
+
+def test_one_that_would_be_gone_for_good_is_not_ended(engine: Engine, harness_image: str) -> None:
+    """With --rm the engine removes what has ended: a kill and a stop are refused, and a pause is not."""
+    engine.create(harness_image, command=["sleep", "1000"], network_mode="host", auto_remove=True).start()
+    theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
+    for end in (theirs.kill, theirs.stop):
+        with pytest.raises(FaultError, match=r"container theirs was started with --rm: .*nobody can start it again"):
+            end()
+    theirs.pause()
+    theirs.put_back()
+    assert status(theirs) == "running"
+
+
+def test_one_that_is_off_its_network_can_be_started(engine: Engine, harness_image: str) -> None:
+    """Nobody waits for it to listen where nobody can reach it."""
+    said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": "reconnect-test"}
+    container = started(engine, harness_image, 9200, **said)
+    container.disconnect(None)
+    container.kill()
+    container.start()
+    container.connect(None)
+    assert eventually(lambda: answers(container))
+
+
+def test_one_that_comes_back_elsewhere_is_an_error(engine: Engine, harness_image: str) -> None:
+    """Whoever looks for it would not find it; the error says where it was, and where it is."""
+    said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": "reconnect-test"}
+    container = started(engine, harness_image, 9200, **said)
+    was = container.address
+    container.stop()
+    # Its address is given to whoever comes next.
+    other = engine.create(harness_image, command=["sleep", "1000"], network=engine.network("reconnect-test").name)
+    other.start()
+    with pytest.raises(FaultError, match=f"container boxed was at {was}, and is at .* now, where nobody looks for it"):
+        container.start()
+
+
+def test_how_one_has_ended_is_known(engine: Engine, harness_image: str) -> None:
+    """None while it runs, then its status."""
+    container = started(engine, harness_image, None, command=["sh", "-c", "sleep 1; exit 3"])
+    assert container.ended() is None
+    assert eventually(lambda: container.ended() is not None)
+    assert container.ended() == 3
+
+
 def test_one_without_a_port_is_started_when_it_runs(engine: Engine, harness_image: str) -> None:
     """A worker that listens nowhere is not waited for at any address."""
     container = started(engine, harness_image, None, command=["sleep", "1000"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,25 @@ def test_a_network_that_is_there_is_used_and_kept(engine: Engine) -> None:
         theirs.reload()
     finally:
         theirs.remove()
+
+
+def test_a_network_of_ours_is_removed_with_somebody_elses_container_on_it(engine: Engine, harness_image: str) -> None:
+    """A fault has put it there, and nobody has taken it off again: the container stays."""
+    with Engine() as mine:
+        theirs = engine.create(harness_image, command=SLEEP, network=engine.network("reconnect-test").name)
+        theirs.start()
+        network = mine.network("reconnect-other")
+        network.connect(theirs)
+    assert there(engine, f"{RUN_LABEL}={mine.run}") == []
+    theirs.reload()
+    assert theirs.status == "running"
+
+
+@pytest.mark.parametrize("name", ["My Server", "Upper/Case", "../.."])
+def test_what_is_no_name_of_an_image_is_one_sentence(engine: Engine, name: str) -> None:
+    """The engine says what is wrong with it."""
+    with pytest.raises(EngineError, match=f"for the image {re.escape(name)}, and refused: "):
+        engine.create(name)
 
 
 def test_an_image_that_cannot_be_had_is_one_sentence(engine: Engine) -> None:

@@ -111,6 +111,73 @@ def test_containers_of_others_are_harmed_and_put_back(engine: Engine, harness_im
     assert theirs.status == "running"
 
 
+@pytest.mark.parametrize(
+    ("fault", "harmed"),
+    [({"do": "pause", "for": "60s"}, "paused"), ({"do": "kill", "for": "60s"}, "exited")],
+    ids=["paused", "killed"],
+)
+def test_a_container_of_others_is_put_back_after_sigkill(
+    engine: Engine, harness_image: str, tmp_path: Path, fault: dict[str, Any], harmed: str
+) -> None:
+    """The run cannot do it any more: its keeper does."""
+    command = ["reconnect-harness", "upstream", "--listen", "0.0.0.0:9200"]
+    theirs = engine.create(harness_image, command=command, network=engine.network("reconnect-test").name)
+    theirs.start()
+
+    def status() -> str:
+        theirs.reload()
+        return str(theirs.status)
+
+    said = story(
+        harness_image,
+        upstream={"label": f"reconnect-harness.run={engine.run}", "port": 9200},
+        clients={"kind": "plain", "send": "20/s", "for": "60s"},
+        faults=[{"at": 0, "container": "upstream", **fault}],
+    )
+    (tmp_path / "boxed.yaml").write_text(json.dumps(said))
+    with subprocess.Popen(pytest_of(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert eventually(lambda: status() == harmed)
+        process.kill()
+    assert eventually(lambda: status() == "running")
+
+
+def test_a_container_that_is_taken_away_is_an_error(engine: Engine, harness_image: str, tmp_path: Path) -> None:
+    """What cannot be put back is said in a sentence."""
+    theirs = engine.create(harness_image, command=["sleep", "1000"], network_mode="host")
+    theirs.start()
+    said = story(
+        harness_image,
+        upstream={"kind": "echo"},
+        containers={"db": {"label": f"reconnect-harness.run={engine.run}"}},
+        clients={"kind": "plain", "send": "20/s", "for": "3s"},
+        faults=[{"at": 0, "container": "db", "do": "pause", "for": "2s"}],
+    )
+    (tmp_path / "boxed.yaml").write_text(json.dumps(said))
+    command = pytest_of(tmp_path)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+
+        def status() -> str:
+            theirs.reload()
+            return str(theirs.status)
+
+        assert eventually(lambda: status() == "paused")
+        theirs.remove(force=True)
+        said_last, _ = process.communicate()
+    assert process.returncode == 1
+    assert "asked to put back the container db, and refused: No such container" in said_last
+    assert "Traceback" not in said_last
+
+
+def test_a_container_that_ends_by_itself_proves_nothing(engine: Engine, harness_image: str, tmp_path: Path) -> None:
+    """However little was asked for."""
+    command = ["timeout", "4", "reconnect-harness", "upstream", "--listen", "127.0.0.1:{port}"]
+    said = story(harness_image, upstream={"image": harness_image, "command": command}, faults=[], settle="500ms")
+    (tmp_path / "boxed.yaml").write_text(json.dumps(said))
+    code, said_last = run(engine, tmp_path)
+    assert code == 1
+    assert "nothing is proven: container upstream has ended, with status 124" in said_last
+
+
 def test_a_container_that_does_not_start_is_one_error(engine: Engine, harness_image: str, tmp_path: Path) -> None:
     """Its status and its last lines, and no traceback."""
     said = story(harness_image, upstream={"image": harness_image, "command": "reconnect-harness upstream --nonsense"})
