@@ -99,6 +99,7 @@ class Clients:
             self.throttles[link] = throttle
         link.wants_control = wants_control
         self.attached_before = True
+        self.said_goodbye = False
         self.cancel_grace()
         self.links.append(link)
         return link

@@ -273,6 +273,17 @@ def test_the_end_says_whether_a_client_has_closed_it(code: int, left: bool) -> N
     assert (ended.undelivered_u2c, ended.left) == (1, left)
 
 
+def test_a_client_that_closed_and_came_back_has_not_left() -> None:
+    """How an earlier link of it ended says nothing of what it wants now."""
+    stage, _, client_link, _, upstream_link = started()
+    client_link.on_lost(1000, "")
+    _, client_link = stage.client()
+    say(upstream_link, "not confirmed")
+    client_link.on_too_big("too big")
+    ended = the_end(stage)
+    assert (ended.undelivered_u2c, ended.left) == (1, False)
+
+
 def test_an_upstream_that_closes_has_not_left_as_a_client_does() -> None:
     """What the client had not confirmed is then a loss."""
     stage, _, client_link, _, upstream_link = started()
