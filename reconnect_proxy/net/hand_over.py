@@ -18,16 +18,11 @@ from typing import Any, cast
 
 from multidict import CIMultiDict
 from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from .burst import BurstTransport
 from .head import accept_key
 from .leg import WebSocketLeg
-
-#: Bytes of read buffer that picows starts with: the least that it takes, and 256 of them it does not read into. It
-#: doubles whenever a read fills it, and does not shrink; so an idle session takes little, and one that is sent much has
-#: what it needs after a few reads.
-READ_BUFFER = 2 * 1024
+from .reader import READ_BUFFER, Reader
 
 _LOG = logging.getLogger("reconnect_proxy.net")
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
@@ -120,8 +115,8 @@ def take_dialled(transport: asyncio.Transport, leg: WebSocketLeg, rest: bytes) -
     _feed(protocol, _RESPONSE % accept_key(key).encode("ascii") + rest)
 
 
-def _make_protocol(listener_factory: Callable[..., Any], max_message: int, dialled: bool) -> WSProtocol:
-    return WSProtocol(
+def _make_protocol(listener_factory: Callable[..., Any], max_message: int, dialled: bool) -> Reader:
+    return Reader(
         "" if dialled else None,
         "/" if dialled else None,
         dialled,
@@ -140,14 +135,14 @@ def _make_protocol(listener_factory: Callable[..., Any], max_message: int, diall
     )
 
 
-def _give(transport: asyncio.Transport, protocol: WSProtocol) -> None:
+def _give(transport: asyncio.Transport, protocol: Reader) -> None:
     """Let `protocol` read from `transport`, and who has read from it so far be forgotten."""
     # Of a protocol of the other kind, which has no buffer of its own, uvloop keeps what it called last.
     transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
 
 
-def _feed(protocol: WSProtocol, data: bytes) -> None:
+def _feed(protocol: Reader, data: bytes) -> None:
     """Give `protocol` bytes that were read before it took the socket over."""
     rest = memoryview(data)
     while rest:

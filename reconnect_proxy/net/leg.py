@@ -25,12 +25,12 @@ from typing import ClassVar, cast
 
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..core.link import Link
 from ..core.outbox import COMPRESSED
 from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
+from .reader import Reader
 
 try:
     from websockets.speedups import apply_mask
@@ -102,7 +102,7 @@ class WebSocketLeg(WSListener):
         """
         self._attach: Callable[[WebSocketLeg], Link | None] | None = attach
         self.link: Link | None = None
-        self.protocol: WSProtocol | None = None
+        self.protocol: Reader | None = None
         self.transport: WSTransport = None  # type: ignore[assignment]
         # What picows writes to.
         self._out: BurstTransport = None  # type: ignore[assignment]
@@ -284,7 +284,7 @@ class WebSocketLeg(WSListener):
 
     def progress(self) -> int:
         """Return the room that is left in the read buffer: it changes with every byte of an unfinished frame."""
-        return len(self.protocol.get_buffer(-1)) if self.protocol is not None else 0
+        return self.protocol.room if self.protocol is not None else 0
 
     def flushed(self) -> bool:
         """Tell whether the write buffer is empty, and where the system can say so (Linux) the kernel's as well."""
