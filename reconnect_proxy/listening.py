@@ -26,10 +26,11 @@ def listening_on(address: Address, flag: str) -> Iterator[None]:
     """Turn what goes wrong in the block, which listens on `address`, into CannotListen. `flag` names another."""
     try:
         yield
-    except socket.gaierror:
-        raise CannotListen(f"cannot listen on {address}: the host is unknown; choose another with {flag}") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno == errno.EADDRINUSE:
+        # `socket.create_server` makes another error of it.
+        if isinstance(error, socket.gaierror) or isinstance(error.__context__, socket.gaierror):
+            reason = "the host is unknown"
+        elif error.errno == errno.EADDRINUSE:
             reason = "the port is in use"
         raise CannotListen(f"cannot listen on {address}: {reason}; choose another with {flag}") from None

@@ -159,8 +159,8 @@ def _count(given: object) -> object:
 
 
 def _workers(given: object) -> object:
-    count = _count(given)
-    if not isinstance(count, int) or count > MOST_WORKERS:
+    text = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not 1 <= (count := int(text)) <= MOST_WORKERS:
         raise ValueError(f"{given!r} is not a number of workers: write 1 to {MOST_WORKERS}")
     if count > 1 and sys.platform != "linux":
         raise ValueError(f"{count} processes cannot share a port on this system, only on Linux: write 1")

@@ -25,7 +25,8 @@ def why_not_ready(admin: Address) -> str | None:
         answer = connection.getresponse()
         said = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as failure:
-        return f"no answer from the admin listener at {admin}: {str(failure) or type(failure).__name__}"
+        reason = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
+        return f"no answer from the admin listener at {admin}: {reason}"
     finally:
         connection.close()
     if answer.status == http.HTTPStatus.OK:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from .config import Config
+from .net.tls import BadCertificate
 
 __all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
 
@@ -25,6 +26,10 @@ TABLE = "reconnect-proxy"
 #: Kubernetes gives every pod the addresses of its services as variables. For a service called `reconnect-proxy`
 #: they have our prefix: RECONNECT_PROXY_PORT, RECONNECT_PROXY_SERVICE_HOST, RECONNECT_PROXY_PORT_9124_TCP_ADDR.
 _SERVICE_VARIABLE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT$|PORT_\d+_(TCP|UDP|SCTP))")
+
+
+#: Options that name PEM files.
+_FILES = ("tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key")
 
 
 class ConfigError(Exception):
@@ -97,6 +102,9 @@ def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
             f"or {option} in the file of --config"
         )
     reason = first.get("ctx", {}).get("error", first["msg"])
+    if isinstance(reason, BadCertificate):
+        # They are tried together, when the last of them is known.
+        option = next((name for name in _FILES if name in given and given[name].value == reason.path), option)
     # What is missing beside another option was not given anywhere.
     origin = given[option].origin if option in given else flag_of(option)
     return f"{origin}: {reason}"

@@ -22,7 +22,11 @@ ALPN = ["http/1.1"]
 
 
 class BadCertificate(ValueError):
-    """Files that make no context. The message says which one, and what is wrong with it."""
+    """Files that make no context. The message says which one, `path`, and what is wrong with it."""
+
+    def __init__(self, message: str, path: str | None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class TlsFiles(NamedTuple):
@@ -69,7 +73,7 @@ def upstream_context(ca: str | None = None, cert: str | None = None, key: str | 
     try:
         context = _modern(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca))
     except ssl.SSLError as error:
-        raise BadCertificate(f"{ca} holds a certificate that cannot be read: {_reason(error)}") from None
+        raise BadCertificate(f"{ca} holds a certificate that cannot be read: {_reason(error)}", ca) from None
     if cert is not None:
         _load_identity(context, cert, key or cert)
     return context
@@ -125,15 +129,16 @@ def _load_identity(context: ssl.SSLContext, cert: str, key: str) -> None:
 
     def passphrase() -> str:
         # Without this OpenSSL would ask for it on the terminal, and wait.
-        raise BadCertificate(f"the private key in {key} is encrypted: give one without a passphrase")
+        raise BadCertificate(f"the private key in {key} is encrypted: give one without a passphrase", key)
 
     try:
         context.load_cert_chain(cert, key, passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise BadCertificate(f"the private key in {key} does not belong to the certificate in {cert}") from None
+            why = f"the private key in {key} does not belong to the certificate in {cert}"
+            raise BadCertificate(why, key) from None
         files = cert if cert == key else f"{cert} with {key}"
-        raise BadCertificate(f"{files} cannot be used: {_reason(error)}") from None
+        raise BadCertificate(f"{files} cannot be used: {_reason(error)}", cert) from None
 
 
 def _holding(path: str, block: str, what: str) -> None:
@@ -141,9 +146,10 @@ def _holding(path: str, block: str, what: str) -> None:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
-        raise BadCertificate(f"{path} cannot be read: {error.strerror}") from None
+        raise BadCertificate(f"{path} cannot be read: {error.strerror}", path) from None
     if f"{block}-----".encode() not in text:
-        raise BadCertificate(f"{path} holds no {what}: it must be a PEM file with a line -----BEGIN {block}-----")
+        why = f"{path} holds no {what}: it must be a PEM file with a line -----BEGIN {block}-----"
+        raise BadCertificate(why, path)
 
 
 def _reason(error: ssl.SSLError) -> str:

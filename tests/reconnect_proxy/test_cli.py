@@ -109,15 +109,24 @@ def get(url: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "Missing command."),
+        ([], "Missing command. There are ready, serve; see --help"),
         (["serv"], "No such command 'serv'"),
+        (["serv"], "There are ready, serve"),
         (["serve"], "no upstream: give --upstream ws://HOST:PORT, RECONNECT_PROXY_UPSTREAM, or upstream in the file"),
         (["serve", "--upstram", "ws://h:1"], "No such option '--upstram'. (Did you mean one of: '--upstream'"),
         (["serve", "--upstream"], "Option '--upstream' requires an argument."),
         (["serve", "--upstream", "ws://h:1", "more"], "Got unexpected extra argument (more)"),
         (["serve", "--upstream", "http://h:1"], "--upstream: 'http://h:1' is not the URL"),
         (["serve", "--upstream", "ws://h:1", "--tls-cert", "c"], "--tls-key: --tls-cert is given without --tls-key"),
-        (["serve", "--upstream", "ws://h:1", "--tls-cert", "/no", "--tls-key", "/no"], "--tls-key: /no cannot be read"),
+        (
+            ["serve", "--upstream", "ws://h:1", "--tls-cert", "/no", "--tls-key", "/no"],
+            "--tls-cert: /no cannot be read",
+        ),
+        (["serve", "--upstream", "wss://h:1", "--upstream-ca", "/no"], "--upstream-ca: /no cannot be read"),
+        (
+            ["serve", "--upstream", "ws://h:1", "--workers", "0"],
+            "--workers: '0' is not a number of workers: write 1 to",
+        ),
         (["serve", "--upstream", "ws://h:1", "--upstream-ca", "c"], "--upstream-ca: it is for wss:// upstreams"),
         (["serve", "--upstream", "ws://h:1", "--mode", "x"], "--mode: 'x' is not a choice: write duplex, sender or"),
         (["serve", "--upstream", "ws://h:1", "--grace", "x"], "--grace: 'x' is not a duration: write it as 400ms"),
@@ -278,6 +287,15 @@ async def test_a_port_in_use_is_one_line_and_exit_1(nobody: str, flag: str) -> N
         code, stdout, stderr = await run("serve", "--upstream", nobody, "--listen", "127.0.0.1:0", flag, address)
     assert (code, stdout) == (1, "")
     assert stderr == f"reconnect-proxy: cannot listen on {address}: the port is in use; choose another with {flag}\n"
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+async def test_a_host_that_nobody_knows_is_one_line_and_exit_1(nobody: str, flag: str) -> None:
+    """Names under .invalid never resolve (RFC 6761 section 6.4)."""
+    code, stdout, stderr = await run("serve", "--upstream", nobody, "--listen", "127.0.0.1:0", flag, "host.invalid:1")
+    assert (code, stdout) == (1, "")
+    line = f"cannot listen on host.invalid:1: the host is unknown; choose another with {flag}"
+    assert stderr == f"reconnect-proxy: {line}\n"
 
 
 async def test_a_host_that_is_not_ours_is_one_line_and_exit_1(nobody: str) -> None:
