@@ -5,10 +5,11 @@ Everything that can be wrong with what the user asked for is found when a campai
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,10 @@ from harness.sut import system_under_test
 
 #: Where runs leave their files if the user does not say.
 DEFAULT_OUT = Path("scenario-runs")
+
+
+class ResultsError(Exception):
+    """The files of a run cannot be written. The message says which, and why."""
 
 
 class Campaign:
@@ -137,17 +142,19 @@ class Campaign:
             ProcessFailed: a process did not start, or died of itself.
             ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
             EngineUnavailable: the scenario has containers, and there is no engine, or no image.
+            ResultsError: its files cannot be written.
             KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
 
         """
         self.open()
         self.prepare(chosen)
-        make_folder(self.out)
         folder = self.out / f"{chosen.name}-{self.seed}"
-        system = system_under_test(self._system)
-        parts = Stack(chosen, system, self._server, self.seed, folder, progress, self._engine)
-        done = stack.run_to_end(parts.run())
-        report.write(done, self._repeat(chosen))
+        with writing(self.out):
+            make_folder(self.out)
+            system = system_under_test(self._system)
+            parts = Stack(chosen, system, self._server, self.seed, folder, progress, self._engine)
+            done = stack.run_to_end(parts.run())
+            report.write(done, self._repeat(chosen))
         return done
 
     def _repeat(self, chosen: Scenario) -> str:
@@ -159,6 +166,20 @@ class Campaign:
         options |= {"sut": self._system} if self._system else {}
         options |= {"toxiproxy": self._toxiproxy} if self._toxiproxy else {}
         return " ".join(["pytest", *(f"--{name}={shlex.quote(value)}" for name, value in options.items())])
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn whatever keeps the block from writing into the folder `out` into ResultsError."""
+    try:
+        yield
+    except OSError as failure:
+        # A write to a file that is open names none; of what may fail there a full disk is the user's to know.
+        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = Path(failure.filename) if isinstance(failure.filename, (str, os.PathLike)) else out
+        if not full and (failure.filename is None or not where.absolute().is_relative_to(out.absolute())):
+            raise
+        raise ResultsError(f"cannot write {where}: {failure.strerror}: name another folder for the results") from None
 
 
 def make_folder(out: Path) -> None:

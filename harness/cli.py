@@ -26,13 +26,14 @@ from rich.table import Column, Table
 
 from harness import options, report_html, scenario, storyboard
 from harness.bench.cli import bench
-from harness.campaign import DEFAULT_OUT, Campaign
+from harness.campaign import DEFAULT_OUT, Campaign, ResultsError, writing
 from harness.checkers import Verdict
 from harness.compare import SYSTEMS, Comparer
 from harness.echo_server import upstream
 from harness.engine import EngineError, EngineUnavailable
 from harness.explain import explain
 from harness.links import ToxiproxyError
+from harness.output_file import OutputFile
 from harness.processes import ProcessFailed
 from harness.report import accusation, proven
 from harness.report_html import ReportError
@@ -48,13 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(commands.main(arguments, prog_name="reconnect-harness", standalone_mode=False) or 0)
     except click.ClickException as error:
-        return _complain(error.format_message(), 2)
+        # 2 where the request is wrong (UsageError), 1 where it cannot be fulfilled.
+        return _complain(_sentence(error), error.exit_code)
     except (ScenarioError, ReportError) as error:
         return _complain(str(error), 2)
-    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError) as error:
+    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError, ResultsError) as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return 130
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Return what click says, and where no command was given, or one that is none, which ones there are."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or not isinstance(context.command, click.Group):
+        return error.format_message()
+    return f"{error.format_message()} There are {', '.join(sorted(context.command.commands))}; see --help"
 
 
 def _complain(message: str, code: int) -> int:
@@ -62,7 +72,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
     """Test how WebSocket proxies and servers bear network faults."""
@@ -73,7 +83,7 @@ def commands() -> None:
 def load(words: Sequence[str]) -> None:
     """Load something with locust: what is behind `load` are locust's options. docs/load.md has examples."""
     if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
-        raise click.ClickException(
+        raise click.UsageError(
             "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
             "Everything else works without them"
         )
@@ -123,7 +133,7 @@ def show(wanted: str, seed: int) -> None:
 
 
 @commands.command()
-@click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
+@click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
 @options.sut()
 @options.toxiproxy()
 @options.seed()
@@ -159,7 +169,7 @@ def _tell(done: Run) -> None:
 @commands.command()
 @click.argument(
     "folders",
-    metavar="DIR",
+    metavar="DIR ...",
     nargs=-1,
     required=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -171,12 +181,14 @@ def report(folders: tuple[Path, ...]) -> None:
 
 
 @commands.command()
-@click.argument("wanted", metavar="NAME|FILE|FOLDER|all", nargs=-1, required=True)
+@click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
 @options.suts(SYSTEMS)
-@click.option("--markdown", metavar="FILE|-", help="Write the table as Markdown, there or to stdout.")
+@click.option(
+    "--markdown", type=OutputFile(), metavar="FILE|-", help="Write the table as Markdown, there or to stdout."
+)
 @options.toxiproxy()
-@options.seed("--scenario-seed")
-@options.out(DEFAULT_OUT, "Where each system gets a folder, and in it each run.", "--scenario-out")
+@options.seed()
+@options.out(DEFAULT_OUT, "Where each system gets a folder, and in it each run.")
 def compare(
     wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
 ) -> int:
@@ -199,7 +211,7 @@ def compare(
     command = ["reconnect-harness", "compare", *wanted, *(word for system in systems for word in ("--sut", system))]
     text = done.markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
     if markdown not in (None, "-"):
-        Path(markdown).write_text(text)
+        Path(markdown).write_text(text, encoding="utf-8")
     if markdown == "-" or not terminal.is_terminal:
         click.echo(text, nl=False)
     else:
@@ -210,17 +222,17 @@ def compare(
 
 
 @commands.command()
-@click.argument("wanted", metavar="[FILE]", nargs=-1)
+@click.argument("wanted", metavar="[NAME|FILE ...]", nargs=-1)
 @click.option("--for", "within", metavar="TIME", default="60s", show_default=True, help="How long to search.")
 @options.seed()
 @click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
 @options.sut(kinds="PRESET|COMMAND")
 @options.toxiproxy()
-@options.out(DEFAULT_OUT, "Where the scenario file of what is found lies, and its report.", "--scenario-out")
+@options.out(DEFAULT_OUT, "Where the scenario file of what is found lies, and its report.")
 def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
     """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
 
-    With FILE that scenario is run once instead: it repeats what was found at the simulated level.
+    With NAME or FILE that scenario is run once instead: it repeats what was found at the simulated level.
     """
     # Imported here: hypothesis takes its time, and is nobody else's business.
     from harness.fuzz import Fuzzer, load_for
@@ -238,10 +250,11 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
     ):
         for line in fuzzer.header():
             click.echo(line)
-        runs = [fuzzer.again(one) for one in chosen]
-        if not chosen:
-            click.echo(f"random timelines for {time:g} s, seed {told['seed']}")
-            outcome = fuzzer.search()
+        with writing(told["out"]):
+            runs = [fuzzer.again(one) for one in chosen]
+            if not chosen:
+                click.echo(f"random timelines for {time:g} s, seed {told['seed']}")
+                outcome = fuzzer.search()
     for done in runs:
         _tell(done)
     for line in outcome.lines() if outcome else []:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -45,12 +47,14 @@ _PORT = os.environ.get("PORT", "9200")
 def upstream(listen: str, *, aware: bool) -> None:
     """Serve WebSocket connections, and send back what comes on them, until SIGTERM or Ctrl-C."""
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise click.BadParameter(f"{listen!r} is not of the form HOST:PORT", param_hint="--listen")
     try:
         asyncio.run(_serve(host.strip("[]"), int(port), aware=aware))
     except OSError as failure:
-        raise click.ClickException(f"cannot listen on {listen}: {failure.strerror}") from None
+        used = failure.errno == errno.EADDRINUSE
+        reason = "the port is in use" if used else failure.strerror
+        raise click.ClickException(f"cannot listen on {listen}: {reason}; choose another with --listen") from None
 
 
 async def _serve(host: str, port: int, *, aware: bool) -> None:

@@ -292,7 +292,7 @@ class Fuzzer:
         text = yaml.safe_dump(
             {**finding.said, "name": self._name, "summary": what}, sort_keys=False, width=120, default_flow_style=None
         )
-        finding.file.write_text(text)
+        finding.file.write_text(text, encoding="utf-8")
         finding.run.folder.mkdir(parents=True, exist_ok=True)
         report.write(finding.run, finding.command)
 

@@ -99,7 +99,7 @@ class History:
                     fields[key] = round(fields[key] - start, 6)
             rows.append((moment, json.dumps(fields, separators=(",", ":"))))
         rows.sort(key=itemgetter(0))
-        with path.open("w") as file:
+        with path.open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for _, line in rows)
 
     @classmethod

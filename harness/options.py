@@ -43,15 +43,29 @@ def toxiproxy(default: str | None = None, more: str = "") -> Option:
     )
 
 
-def seed(flag: str = "--seed") -> Option:
-    """Return the option that a command gets as `seed`."""
-    return click.option(flag, "seed", type=int, default=1, show_default=True, help="What random parts are drawn from.")
+def seed() -> Option:
+    """Return the option that a command gets as `seed`. The name that pytest's has is taken too, as it is by `out`."""
+    return click.option(
+        "--seed",
+        "--scenario-seed",
+        "seed",
+        type=int,
+        default=1,
+        show_default=True,
+        help="What random parts are drawn from; the same one makes the same run.",
+    )
 
 
-def out(default: Path, what: str, flag: str = "--out") -> Option:
+def out(default: Path, what: str) -> Option:
     """Return the option that a command gets as `out`, a folder; `what` says what will lie there."""
     return click.option(
-        flag, "out", type=click.Path(path_type=Path, file_okay=False), default=default, show_default=True, help=what
+        "--out",
+        "--scenario-out",
+        "out",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=True,
+        help=what,
     )
 
 

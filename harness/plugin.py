@@ -7,6 +7,7 @@ when every one of them is valid.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,13 +61,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Take the run over if scenarios are asked for; whatever is wrong with them is said before anything starts."""
     wanted = config.getoption("scenario")
     if not wanted:
         return
-    from harness.campaign import DEFAULT_OUT, Campaign
-    from harness.scenario import ScenarioError
+    # Of no meaning to scenarios, and the first thing that people would read in an empty folder.
+    warnings.filterwarnings("ignore", "(?s).*asyncio_default_fixture_loop_scope", pytest.PytestDeprecationWarning)
+    try:
+        from harness.campaign import DEFAULT_OUT, Campaign
+        from harness.scenario import ScenarioError
+    except ModuleNotFoundError as error:
+        from harness.__main__ import missing
+
+        raise pytest.UsageError(f"--scenario: {missing(error)}") from None
 
     out = config.getoption("scenario_out")
     try:
@@ -125,6 +134,7 @@ class ScenarioItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Say what was wrong, in lines rather than in a traceback."""
+        from harness.campaign import ResultsError
         from harness.engine import EngineError, EngineUnavailable
         from harness.links import ToxiproxyError
         from harness.processes import ProcessFailed
@@ -138,7 +148,7 @@ class ScenarioItem(pytest.Item):
                 for name in ("report.html", "results.json", "history.jsonl")
             ]
             return "\n".join(lines)
-        if isinstance(error, (ProcessFailed, ToxiproxyError, EngineUnavailable, EngineError)):
+        if isinstance(error, (ProcessFailed, ToxiproxyError, EngineUnavailable, EngineError, ResultsError)):
             return str(error)
         return super().repr_failure(excinfo, style)
 

@@ -36,7 +36,7 @@ def write(run: Run, repeat: str | None = None) -> None:
     run.history.write(run.folder / "history.jsonl")
     results = {**_results(run), "repeat": repeat}
     text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    (run.folder / "results.json").write_text(text + "\n")
+    (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")
     report_html.write(run.folder, run.history, results)
 
 

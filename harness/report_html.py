@@ -50,7 +50,7 @@ def make(folder: Path) -> Path:
 
     """
     try:
-        results = json.loads((folder / "results.json").read_text())
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         shapes = {shape: results.get(shape, False) for shape in ("echoed", "shared")}
         history = History.read(folder / "history.jsonl", **shapes)
         return write(folder, history, results)
@@ -65,7 +65,7 @@ def make(folder: Path) -> Path:
 def write(folder: Path, history: History, results: dict[str, Any]) -> Path:
     """Write the report of a run into its folder and return its path. `results` is what results.json holds."""
     path = folder / PAGE
-    path.write_text(page(history, results))
+    path.write_text(page(history, results), encoding="utf-8")
     return path
 
 
@@ -308,7 +308,7 @@ class _Telling:
 
 
 def _part(name: str) -> str:
-    return (files("harness") / "report_page" / name).read_text()
+    return (files("harness") / "report_page" / name).read_text(encoding="utf-8")
 
 
 def _table(heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:

@@ -297,13 +297,15 @@ def load(path: Path) -> Scenario:
 
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
         raise ScenarioError(f"{path}: it cannot be read: {failure}") from None
     try:
         said = yaml.load(text, _Loader)
     except yaml.YAMLError as failure:
-        raise ScenarioError(f"{path}: it is not YAML: {' '.join(str(failure).split())}") from None
+        raise ScenarioError(f"{path}: it is not YAML: {_complaint(failure)}") from None
+    except RecursionError:
+        raise ScenarioError(f"{path}: it cannot be read: lists and mappings lie too deep in each other") from None
     return parse(said, str(path))
 
 
@@ -339,7 +341,8 @@ def find(wanted: str) -> list[Path]:
         return found
     hint = given.close_to(wanted, shipped())
     raise ScenarioError(
-        f"there is no scenario {wanted!r}: {hint}It may be a file, a folder, all, or one of {', '.join(shipped())}"
+        f"there is no scenario {wanted!r}: {hint}It may be a file, a folder, all, or one that `reconnect-harness list` "
+        "shows"
     )
 
 
@@ -350,6 +353,16 @@ def shipped() -> dict[str, Path]:
         if folder.is_dir():
             return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     return {}
+
+
+def _complaint(failure: yaml.YAMLError) -> str:
+    """Return what is wrong with a YAML file, and where, in one line."""
+    mark = getattr(failure, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(failure).split())
+    context, problem = (getattr(failure, name, None) for name in ("context", "problem"))
+    what = ": ".join(filter(None, (context, problem)))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 
 
 def _sentence(problem: dict[str, Any]) -> str:
@@ -368,6 +381,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark

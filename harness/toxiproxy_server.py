@@ -93,7 +93,7 @@ class ToxiproxyApi:
         except (InvalidToxic, NotFound, ProxyExists) as refusal:
             raise ToxiproxyError(f"Toxiproxy refused {asked}: {_reason(refusal.args[0])}") from None
         except requests.RequestException as failure:
-            raise ToxiproxyError(f"Toxiproxy did not answer {asked}: {failure}") from failure
+            raise ToxiproxyError(f"Toxiproxy did not answer {asked}: {_why(failure)}") from failure
         if not answer.ok:
             raise ToxiproxyError(f"Toxiproxy refused {asked} ({answer.status_code}): {_reason(answer.content)}")
         try:
@@ -270,6 +270,16 @@ class ToxiproxyServer:
                 problem = f"did not answer at {self.url} within {_START_SECONDS:.0f} s"
             said = started.last_output() or "(nothing)"
             raise ToxiproxyUnavailable(f"{started.name} {problem}. It said:\n{said}")
+
+
+def _why(failure: BaseException) -> str:
+    """Return the system's reason for a request that failed, which lies deep in it, or all that requests says."""
+    seen: BaseException | None = failure
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    return str(failure)
 
 
 def _version(api: ToxiproxyApi, token: str) -> str:

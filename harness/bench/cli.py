@@ -19,6 +19,8 @@ from harness.bench.budgets import Outcome, Verdict, judge
 from harness.bench.cases import Shape, product
 from harness.bench.plan import CONTENDERS, Plan
 from harness.bench.plots import PlotsUnavailable, draw
+from harness.campaign import writing
+from harness.output_file import OutputFile
 from reconnect_proxy.units import parse_duration, parse_size
 
 #: Options that say where the results go, which is nothing for whoever repeats the run.
@@ -27,7 +29,7 @@ _OUTPUT = ("markdown", "out", "plots", "check")
 
 @click.command()
 @options.suts(CONTENDERS, kinds="PRESET|COMMAND|direct")
-@click.option("--quick", "chosen", flag_value="quick", help="Half a minute: what the budgets need, roughly.")
+@click.option("--quick", "chosen", flag_value="quick", help="Less than a minute: what the budgets need, roughly.")
 @click.option("--full", "chosen", flag_value="full", help="An hour: every shape, size and number of connections.")
 @click.option(
     "--shape",
@@ -57,7 +59,12 @@ _OUTPUT = ("markdown", "out", "plots", "check")
     "--seconds", callback=options.positive(parse_duration), metavar="DURATION", help="For how long each time."
 )
 @click.option("--check", is_flag=True, help="Exit 1 if a budget is exceeded, or could not be measured.")
-@click.option("--markdown", metavar="FILE|-", help="Write the tables into FILE, between its markers, or to stdout.")
+@click.option(
+    "--markdown",
+    type=OutputFile(),
+    metavar="FILE|-",
+    help="Write the tables into FILE, between its markers, or to stdout.",
+)
 @click.option(
     "--plots", type=click.Path(path_type=Path, file_okay=False), help="Where the plots go.  [default: the folder --out]"
 )
@@ -86,15 +93,17 @@ def bench(
         try:
             table.around(Path(markdown))
         except table.MarkdownError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.UsageError(str(error)) from None
     with Console(stderr=True).status("bench") as status:
         made = Bench(plan, systems, out, command=_command(), progress=status.update)
         click.echo(f"about {made.seconds / 60:.1f} minutes", err=True)
-        report = run(made)
+        with writing(out):
+            report = run(made)
     report.notes.extend(notes)
     verdicts = judge(report.cases, report.results)
     _tell(report, verdicts, markdown)
-    _leave(report, verdicts, out, plots or out)
+    with writing(plots or out), writing(out):
+        _leave(report, verdicts, out, plots or out)
     broken = [verdict for verdict in verdicts if verdict.outcome is not Outcome.KEPT]
     return int(not report.contenders or (check and bool(broken)))
 
@@ -156,7 +165,7 @@ def _leave(report: Report, verdicts: list[Verdict], out: Path, plots: Path) -> N
     found["budgets"] = [
         {"what": verdict.budget.what, "outcome": str(verdict.outcome), "value": verdict.value} for verdict in verdicts
     ]
-    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
+    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     plots.mkdir(parents=True, exist_ok=True)
     try:
         made = draw(report, plots)

@@ -186,14 +186,14 @@ def write(text: str, path: Path) -> None:
 
     """
     before, after = around(path)
-    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
 
 
 def around(path: Path) -> tuple[str, str]:
     """Return what a file has before and behind its markers; see `write` for its errors."""
     if not path.exists():
         return "", "\n"
-    before, begin, rest = path.read_text().partition(f"{BEGIN}\n")
+    before, begin, rest = path.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise MarkdownError(f"{path} has no lines {BEGIN} and {END} between which the tables could be written")

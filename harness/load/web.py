@@ -34,7 +34,7 @@ def extend(web_ui: WebUI, run: Run, base_path: str) -> None:
     pages = Blueprint("reconnect", __name__, url_prefix=base_path or None)
 
     def script() -> Response:
-        return Response(_SCRIPT.read_text(), mimetype="application/javascript")
+        return Response(_SCRIPT.read_text(encoding="utf-8"), mimetype="application/javascript")
 
     def faults() -> Response:
         return jsonify(_marks(run.faults))
@@ -73,7 +73,7 @@ def with_marks(report: str, faults: Sequence[Fault]) -> str:
     """Return one of locust's reports, HTML, with the faults marked in its charts."""
     # A script ends at the first `</`, wherever that is.
     marks = json.dumps(_marks(faults)).replace("</", "<\\/")
-    script = f"<script>window.reconnectFaults = {marks};\n{_SCRIPT.read_text()}</script>"
+    script = f"<script>window.reconnectFaults = {marks};\n{_SCRIPT.read_text(encoding='utf-8')}</script>"
     before, body, after = report.rpartition("</body>")
     return f"{before}{script}{body}{after}" if body else report
 

@@ -55,7 +55,7 @@ class Haproxy(Listening):
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
         """Write `haproxy.cfg` into the folder, and return the command that serves it."""
         path = folder.absolute() / "haproxy.cfg"
-        path.write_text(config(listen, upstream))
+        path.write_text(config(listen, upstream), encoding="utf-8")
         # -db: in the foreground, and one process.
         return [self._program(), "-db", "-f", str(path)]
 

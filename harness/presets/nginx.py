@@ -77,7 +77,7 @@ class Nginx(Listening):
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
         """Write `nginx.conf` into the folder, and return the command that serves it."""
         path = folder.absolute() / "nginx.conf"
-        path.write_text(config(listen, upstream))
+        path.write_text(config(listen, upstream), encoding="utf-8")
         # -e: until it has read the configuration it would write to the log of the system's own nginx.
         return [self._program(), "-e", "stderr", "-p", f"{path.parent}/", "-c", str(path)]
 

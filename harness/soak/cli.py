@@ -13,6 +13,7 @@ from rich.table import Table
 
 from harness import options
 from harness.bench.plots import PlotsUnavailable
+from harness.campaign import writing
 from harness.checkers import Verdict
 from harness.links import find_toxiproxy
 from harness.scenario import proxy_options
@@ -87,7 +88,8 @@ def soak(
         run = Soak(plan, server, out, status.update)
         click.echo(f"system under test: {run.done.system}\ntoxiproxy: {run.done.toxiproxy}", err=True)
         try:
-            done = run_to_end(run.run())
+            with writing(out):
+                done = run_to_end(run.run())
         except asyncio.CancelledError:
             # The second Ctrl-C.
             raise KeyboardInterrupt from None
@@ -105,7 +107,7 @@ def soak(
     else:
         click.echo(table.markdown(rows, judgement, command), nl=False)
     left = [done.folder / "soak.json"]
-    left[0].write_text(json.dumps(table.to_json(done, judgement, command), indent=1) + "\n")
+    left[0].write_text(json.dumps(table.to_json(done, judgement, command), indent=1) + "\n", encoding="utf-8")
     try:
         draw(done, evidence, done.folder / "soak.svg")
         left.append(done.folder / "soak.svg")

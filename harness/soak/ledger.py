@@ -213,7 +213,7 @@ def words_beside(path: Path) -> Path:
 
 def words(path: Path) -> Iterator[dict[str, Any]]:
     """Yield what a ledger has said in words, each with the moment `t` and the sentence `what`."""
-    with words_beside(path).open() as lines:
+    with words_beside(path).open(encoding="utf-8") as lines:
         # The last one may have been cut, when its process was killed.
         yield from (json.loads(line) for line in lines if line.endswith("\n"))
 

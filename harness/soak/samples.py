@@ -110,12 +110,12 @@ class Sampler:
 
 def append(path: Path, fields: Mapping[str, Any]) -> None:
     """Append a line to a file of samples."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(fields) + "\n")
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of such a file, none where it does not exist."""
     if path.exists():
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)

@@ -83,5 +83,5 @@ def test_what_is_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'9200' is not of the form HOST:PORT" in capsys.readouterr().err
     with serving("--listen", "127.0.0.1:0") as (_, url):
         taken = url.removeprefix("ws://").strip("/")
-        assert main(["upstream", "--listen", taken]) == 2
+        assert main(["upstream", "--listen", taken]) == 1
     assert f"cannot listen on {taken}: " in capsys.readouterr().err

@@ -114,6 +114,29 @@ def test_what_is_wrong_is_said_before_anything_starts(
     assert not (folder / "scenario-runs").exists()
 
 
+def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing(
+    pytester: pytest.Pytester, folder: Path
+) -> None:
+    """The plugin is loaded in every pytest beside the proxy, and the toolkit's packages may not be there."""
+    pytester.makepyfile(hidden="import sys\nsys.modules['yaml'] = None")
+    done = pytester.runpytest_subprocess("-p", "hidden", "--scenario=mine.yaml")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    said = [line for line in done.stderr.lines if line]
+    assert said == [
+        "ERROR: --scenario: this needs the Python package yaml, which is not installed: "
+        "pip install 'reconnect-proxy[harness]'. The proxy works without it"
+    ]
+
+
+@pytest.mark.parametrize("out", ["mine.yaml", "mine.yaml/below"])
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(pytester: pytest.Pytester, folder: Path, out: str) -> None:
+    """Here a file is in its place; a read-only one, and a full disk, come to the same."""
+    done = pytester.runpytest_subprocess("--scenario=mine.yaml", "--sut", RELAY, "--scenario-out", out)
+    assert done.ret == 1
+    done.stdout.fnmatch_lines([f"cannot write {out}*: *: name another folder for the results"])
+    done.stdout.no_fnmatch_line("*Traceback*")
+
+
 def test_scenarios_are_listed_and_selected_like_tests(pytester: pytest.Pytester, folder: Path) -> None:
     """--collect-only starts nothing; -k chooses among them."""
     listed = pytester.runpytest_subprocess("--scenario=mine.yaml", "--scenario=all", "--collect-only", "-q")
@@ -172,6 +195,7 @@ def test_an_empty_folder_is_enough(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-m", "pytest", f"--scenario={name}"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stdout + done.stderr, "nothing of ours, and nothing about what is not theirs to set"
     assert f"{name}[1]: valid" in done.stdout
     assert "system under test: reconnect-proxy serve" in done.stdout
     assert "toxiproxy: Toxiproxy 2.1" in done.stdout
