@@ -63,6 +63,10 @@ def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None,
     # Each user takes a descriptor; locust asks for 10,000.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C is for locust's main greenlet. Without this it is raised in whichever greenlet runs just then, and ends
+        # that one: in a master it may be the one that hears the workers, and a sound run comes to nothing.
+        gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
     crew = Crew.of(environment)
     if isinstance(runner, WorkerRunner):
         WorkerSide(crew, runner)

@@ -14,6 +14,33 @@ from tests.harness.leftovers import survivors
 from tests.harness.load.locust_run import FLAP, echo_server, ended, free_port, locust, running, said
 from tests.harness.waiting import wait_until
 
+#: A locustfile with a greenlet that nearly always runs.
+BUSY = """
+import time
+
+import gevent
+from locust import events
+
+from harness.load import AwareUser
+
+
+def work():
+    try:
+        while True:
+            until = time.monotonic() + 0.05
+            while time.monotonic() < until:
+                pass
+            gevent.sleep(0.005)
+    except KeyboardInterrupt:
+        print("Ctrl-C has come to the wrong one", flush=True)
+        raise
+
+
+@events.init.add_listener
+def begin(**_):
+    gevent.spawn(work)
+"""
+
 
 def _processes() -> tuple[str, ...]:
     """Return the options of a run in two processes; its port is not that of others on this machine."""
@@ -112,3 +139,14 @@ def test_another_interrupt_while_everything_is_stopped_takes_nothing_from_the_en
     assert "verdict: valid" in run.text, run.text
     assert "Traceback" not in run.text
     assert survivors(started) == []
+
+
+def test_ctrl_c_ends_the_run_and_not_whoever_is_busy(tmp_path: Path) -> None:
+    """Of a master's greenlets it may be the one that hears the workers that runs when the signal comes."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    with running("--headless", "-u", "2", "-r", "2", "-f", "busy.py", folder=tmp_path) as process:
+        wait_until(lambda: "round trip" in said(process))
+        process.send_signal(signal.SIGINT)
+        run = ended(process)
+    assert "verdict: " in run.text
+    assert "Ctrl-C has come to the wrong one" not in run.text
