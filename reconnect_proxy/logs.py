@@ -174,6 +174,9 @@ def log_event(event: Event) -> None:
 
 def level_of(event: Event) -> int:
     """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
+    level = _LEVELS.get(type(event))
+    if level is not None:
+        return level
     match event:
         case SessionOpened(connected=connected):
             return logging.INFO if connected else logging.WARNING
@@ -182,7 +185,7 @@ def level_of(event: Event) -> int:
         case Refused(status=status):
             return logging.WARNING if status >= 500 else logging.INFO
         case _:
-            return _LEVELS.get(type(event), logging.INFO)
+            return logging.INFO
 
 
 def line_of(event: Event) -> tuple[str, dict[str, object]]:

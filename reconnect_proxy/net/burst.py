@@ -30,6 +30,28 @@ _SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 Data = bytes | bytearray | memoryview
 
 
+class _NoSocket:
+    """What picows gets for the socket: it could only write past what is collected.
+
+    It asks for addresses and options only to log them, and sets those that event loops have set. Of uvloop's sockets
+    each answer is a system call or two and a socket object.
+    """
+
+    def fileno(self) -> int:
+        """Return no descriptor."""
+        return -1
+
+    def setsockopt(self, *option: int) -> None:
+        """Set nothing."""
+
+    def getsockopt(self, *option: int) -> int:
+        """Return no option's value."""
+        return 0
+
+
+_NO_SOCKET = _NoSocket()
+
+
 class BurstTransport:
     """Collects what is written to the transport below. All else is that one's business."""
 
@@ -154,25 +176,14 @@ class BurstTransport:
     # The rest of asyncio.Transport, as far as picows and the legs use it; its own class would be in mypyc's way.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection. Its socket is this object, as far as picows has a use for it.
-
-        picows asks for addresses and options of the socket only to log them, and sets those that event loops have set.
-        Of uvloop's sockets each answer is a system call or two and a socket object.
-        """
+        """Return what is known of the connection; of its socket nothing, see `_NoSocket`."""
         if name == "socket":
-            return self
+            return _NO_SOCKET
         return default if name in ("peername", "sockname") else self._transport.get_extra_info(name, default)
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return int(self._transport.get_extra_info("socket").fileno())
-
-    def setsockopt(self, *option: int) -> None:
-        """Set nothing."""
-
-    def getsockopt(self, *option: int) -> int:
-        """Return no option's value."""
-        return 0
 
     def is_closing(self) -> bool:
         """Tell whether the connection is closing, or closed."""

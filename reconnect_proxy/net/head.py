@@ -165,9 +165,8 @@ class ResponseHead:
 
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
     """Return the comma-separated members of all headers called `name`."""
-    if name not in headers:
-        return []
-    return [part.strip() for value in headers.getall(name, ()) for part in value.split(",") if part.strip()]
+    values = headers.getall(name, ())
+    return [token for value in values for part in value.split(",") if (token := part.strip())] if values else []
 
 
 def has_token(headers: CIMultiDict[str], name: str, token: str) -> bool:
@@ -256,6 +255,8 @@ class HeadReader:
         return MalformedHead(detail, status)
 
 
+# Looked at as soon as it is there, and again with the rest; and clients of one kind ask for the same few.
+@lru_cache(16)
 def parse_request_line(line: bytes) -> tuple[str, str, str]:
     """Return method, target and version (`1.1`) of a request's first line.
 
@@ -358,9 +359,9 @@ def check_handshake(head: RequestHead) -> None:
     keys = headers.getall("Sec-WebSocket-Key", ())
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise bad_request("Sec-WebSocket-Key must be 16 bytes in base64")
-    offers = head.subprotocols
-    if not all(offer.isascii() and _TOKEN.fullmatch(offer.encode()) for offer in offers):
-        raise bad_request("Sec-WebSocket-Protocol must be tokens, with commas between them")
+    for offer in head.subprotocols:
+        if not (offer.isascii() and _TOKEN.fullmatch(offer.encode())):
+            raise bad_request("Sec-WebSocket-Protocol must be tokens, with commas between them")
     not_utf8 = first_not_utf8(headers)
     if not_utf8 is not None:
         raise bad_request(f"the header {not_utf8} is not UTF-8")
@@ -405,18 +406,22 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
 
     `_` counts as `-` here: to many servers (CGI, WSGI) both are one, so that X_Reconnect_Id would be X-Reconnect-Id.
     """
-    named = [_folded(token) for token in tokens(headers, "Connection")]
-    return [
-        (name, value)
-        for name, value in headers.items()
-        if (folded := _folded(name)) not in _DROPPED and folded not in named and not folded.startswith(_RESERVED)
-    ]
+    passed = [(name, value) for name, value in headers.items() if _may_pass(name)]
+    # A Connection header hardly ever names more than what never passes.
+    named = [_folded(token) for token in tokens(headers, "Connection") if _may_pass(token)]
+    return [item for item in passed if _folded(item[0]) not in named] if named else passed
 
 
 # Clients of one kind all send the same few names.
 @lru_cache(1024)
 def _folded(name: str) -> str:
     return name.lower().replace("_", "-")
+
+
+@lru_cache(1024)
+def _may_pass(name: str) -> bool:
+    folded = _folded(name)
+    return folded not in _DROPPED and not folded.startswith(_RESERVED)
 
 
 def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

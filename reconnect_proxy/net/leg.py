@@ -291,7 +291,7 @@ class WebSocketLeg(WSListener):
         if self._out.is_closing() or self._out.waiting:
             return False
         try:
-            unacknowledged = fcntl.ioctl(self._out.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            unacknowledged = fcntl.ioctl(self._out.fileno(), termios.TIOCOUTQ, bytes(4))
         except OSError:
             return True
         return not any(unacknowledged)
