@@ -15,6 +15,9 @@ start_engine() {
     if ! command -v dockerd >/dev/null || ! command -v debootstrap >/dev/null || ! command -v docker-compose >/dev/null; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker.io debootstrap >/dev/null
+        # Debian 13 has the client in a package of its own.
+        command -v docker >/dev/null \
+            || DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker-cli >/dev/null
         # To bring compose.yaml up; the tests that want to are skipped without it.
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker-compose >/dev/null || true
     fi
