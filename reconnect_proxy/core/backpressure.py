@@ -69,8 +69,12 @@ class Race:
         self._timer.cancel()
 
     def slow(self, clients: Sequence[Link]) -> list[Link]:
-        """Return those of `clients` that are past their mark while another moves much faster, or has all."""
-        moved = {client: client.outbox.confirmed - self._confirmed.get(client, 0) for client in clients}
+        """Return those of `clients` that are past their mark while another moves much faster, or has all.
+
+        Who has come since it began has not run with the others: it shows nothing of them, nor they of it.
+        """
+        runners = [client for client in clients if client in self._confirmed]
+        moved = {client: client.outbox.confirmed - self._confirmed[client] for client in runners}
         most = max(moved.values(), default=0)
-        one_has_all = any(not client.outbox for client in clients)
-        return [client for client in clients if client.outbox.full and (one_has_all or 2 * moved[client] < most)]
+        one_has_all = any(not client.outbox for client in runners)
+        return [client for client in runners if client.outbox.full and (one_has_all or 2 * moved[client] < most)]

@@ -165,6 +165,18 @@ def test_receiver_clients_that_are_all_stuck_hold_the_upstream_back() -> None:
     assert upstream.paused
 
 
+def test_receiver_a_client_that_has_just_come_makes_no_other_one_slow() -> None:
+    """Neither by having all, which is nothing yet, nor by where in a long stream it began."""
+    stage, [(a, _), (b, _)], upstream, upstream_link = shared(2, replace(SHARED, max_queue=SMALL))
+    a.writable = b.writable = False
+    say(upstream_link, *[bytes(10)] * 40)
+    assert upstream.paused
+    c, _ = stage.client()
+    stage.clock.advance(SLOW_AFTER)
+    assert (a.closed, b.closed, c.closed) == (None, None, None)
+    assert stage.seen(SlowClientClosed) == []
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 4000])
 def test_receiver_no_client_can_end_a_shared_session_by_leaving(code: int) -> None:
     """Not even the last one, cleanly."""
