@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import shlex
 import socket
@@ -41,6 +42,9 @@ DIRECT = "direct"
 
 _POLL_SECONDS = 0.01
 _START_ATTEMPTS = 3
+#: The lowest port that a system under test is started on, and where Linux says which ones it gives to anybody.
+_FIRST_FREE = 10_000
+_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _PLACES = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
 #: Where a command takes what it needs for TLS towards its clients, and its upstreams.
 _CLIENT_TLS = ("{tls_cert}", "{tls_key}")
@@ -343,7 +347,25 @@ def _filled(part: str, values: Mapping[str, str]) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody has, out of those that the system does not give to whoever asks for just any.
+
+    One of the others may be somebody's a moment later, if only as the near end of a connection. And a connection to it
+    while nobody listens there may come to be one to itself (RFC 9293 section 3.5), which looks as if somebody did.
+    """
+    first_given = _first_given()
+    ports = range(_FIRST_FREE, first_given) if first_given > _FIRST_FREE else range(1)
+    for port in random.sample(ports, len(ports)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free: int = probe.getsockname()[1]
+            return free
+    raise ProcessFailed(f"no port from {_FIRST_FREE} to {first_given - 1} is free on 127.0.0.1")
+
+
+def _first_given() -> int:
+    """Return the lowest port that the system gives to whoever asks for just any."""
+    try:
+        return int(_GIVEN.read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        # Another system than Linux: what RFC 6335 section 6 sets aside for that.
+        return 49152

@@ -106,6 +106,33 @@ async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
     assert "in use" in (tmp_path / "sut.log").read_text()
 
 
+@pytest.mark.parametrize("given", ["32768 60999", "10001 60999", "1024 65535", None])
+def test_a_free_port_is_not_one_that_anybody_may_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """As long as the system leaves any; where it says nothing, by what is usual."""
+    file = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(sut, "_GIVEN", file)
+    if given is not None:
+        file.write_text(given.replace(" ", "\t") + "\n")
+    first_given = int(given.split()[0]) if given else 49152
+    ports = [sut._free_port() for _ in range(10)]
+    assert all(port < first_given for port in ports) is (first_given > 10_000)
+    assert all(port >= 10_000 for port in ports)
+
+
+def test_a_port_that_somebody_has_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there is no other one, that is said."""
+    monkeypatch.setattr(sut, "_GIVEN", tmp_path / "ip_local_port_range")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sut, "_FIRST_FREE", port)
+        (tmp_path / "ip_local_port_range").write_text(f"{port + 1}\t{port + 1}\n")
+        with pytest.raises(ProcessFailed, match=rf"no port from {port} to {port} is free on 127\.0\.0\.1"):
+            sut._free_port()
+
+
 async def test_a_command_that_never_listens_is_given_up(
     tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
