@@ -412,13 +412,17 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
     return [item for item in passed if _folded(item[0]) not in named] if named else passed
 
 
-# Clients of one kind all send the same few names.
-@lru_cache(1024)
+#: Names of headers that are remembered with what becomes of them. Clients of one kind all send the same few; and a name
+#: may be as long as a head, so that what strangers make up is to take no more than some MiB.
+_NAMES = 256
+
+
+@lru_cache(_NAMES)
 def _folded(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-@lru_cache(1024)
+@lru_cache(_NAMES)
 def _may_pass(name: str) -> bool:
     folded = _folded(name)
     return folded not in _DROPPED and not folded.startswith(_RESERVED)
