@@ -83,8 +83,12 @@ class RawSocket:
         await self.ended()
 
     def reset(self) -> None:
-        """End the TCP connection with RST."""
+        """End the TCP connection with RST, if it has not ended."""
         sock = self.writer.get_extra_info("socket")
+        if sock is not None and sock.fileno() == -1:
+            # To abort a transport of CPython's that was closed with data in its buffer, and is gone, raises
+            # AttributeError (agronholm/anyio#1250).
+            return
         # uvloop has none any more once the transport is closed.
         with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
