@@ -58,12 +58,13 @@ async def test_the_charts_mark_the_faults_and_tabs_tell_of_them(tmp_path: Path) 
             async def marked() -> bool:
                 shown = await page.value("typeof window.reconnectMarks === 'function'")
                 marks = await _marks(page) if shown else []
-                return len(marks) == 3 and all(marks)
+                # JSON has no difference between 60 and 60.0; for what has no place in its chart yet it has null.
+                placed = all(isinstance(mark["x"], int | float) for chart in marks for mark in chart)
+                return len(marks) == 3 and all(marks) and placed
 
             await until(marked)
             for chart in await _marks(page):
                 assert [mark["label"] for mark in chart] == ["upstream: down"] * 3 + ["upstream: latency"]
-                assert all(isinstance(mark["x"], float) for mark in chart)
 
             async def told(name: str, *words: str) -> None:
                 await page.call("Page.navigate", url=f"{url}/?tab={name}")
