@@ -1,4 +1,4 @@
-"""How much of a socket is read at a time: as much as stays in the processor's cache until it has been handled.
+"""How much of a socket is read at a time: not all that the system has collected of it.
 
 picows reads into a buffer of its own, which doubles whenever a read has filled it, and does not shrink. So a peer that
 sends much while nobody reads would make it as large as what the system has collected meanwhile, some MiB for each leg,
