@@ -101,6 +101,8 @@ class Session:
     async def serve(self, connection: UpstreamConnection) -> None:
         """Carry the session on a connection that has claimed it, until the connection ends."""
         if self.claimed_by is not connection:
+            # Without a Close frame, which would say that the session has ended: its peer may be the one to come back.
+            connection.transport.abort()
             return
         self._link = connection
         self._drained.clear()
