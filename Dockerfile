@@ -12,7 +12,7 @@ COPY constraints.txt ./
 # The versions that CI tests, of what builds the wheel too.
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/reconnect-proxy
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY reconnect_proxy reconnect_proxy
 COPY harness harness
 COPY scenarios scenarios

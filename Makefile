@@ -5,12 +5,12 @@ BIN := .venv/bin
 # What `make scenarios` runs: names, files, folders, or all.
 SCENARIOS ?= upstream-flap upstream-flap-plain
 
-.PHONY: demo test lint types unit compiled scenarios clean
+.PHONY: demo test lint types unit scenarios clean
 
 demo: .venv/ready
 	$(BIN)/pytest --scenario=upstream-flap
 
-test: lint types unit compiled scenarios
+test: lint types unit scenarios
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -23,10 +23,6 @@ types: .venv/ready
 # process begins with a run of neighbours, for fixtures of modules; who is done takes over from others, not by the file.
 unit: .venv/ready
 	$(BIN)/pytest --numprocesses 3 --dist worksteal
-
-# The compiled build passes the same tests.
-compiled: .venv/ready
-	.ci/compiled $(BIN)/python
 
 scenarios: .venv/ready
 	$(BIN)/pytest $(SCENARIOS:%=--scenario=%)

@@ -12,7 +12,7 @@ WORKDIR /src
 COPY constraints.txt ./
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/reconnect-harness
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY reconnect_proxy reconnect_proxy
 COPY harness harness
 COPY scenarios scenarios
@@ -24,6 +24,6 @@ COPY --from=build /opt/reconnect-harness /opt/reconnect-harness
 ENV PATH=/opt/reconnect-harness/bin:${PATH} PYTHONUNBUFFERED=1
 WORKDIR /work
 # What `locust` finds by itself.
-COPY harness/load/locustfile.py ./
+COPY harness/reconnect_harness/load/locustfile.py ./
 USER 10001:10001
 CMD ["reconnect-harness", "--help"]

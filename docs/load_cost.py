@@ -35,7 +35,7 @@ class Look(NamedTuple):
 
 def measure(users: int, options: argparse.Namespace) -> tuple[Look, Look]:
     """Run so many users, and look at their process twice."""
-    command = [sys.executable, "-m", "harness.load", "--headless", "-u", str(users), "-r", "200"]
+    command = [sys.executable, "-m", "reconnect_harness.load", "--headless", "-u", str(users), "-r", "200"]
     command += ["--rate", options.rate, "--push", options.push, "--sut", "direct", options.users_class]
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"

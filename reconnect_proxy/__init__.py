@@ -13,10 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import compiled
-    from .client import SessionLost, connect
-    from .config import Config
-    from .hooks import ClientRequest, Hooks, Message, Refuse, Session
+    from .client.connect import SessionLost, connect
+    from .config.model import Config
+    from .hooks.api import ClientRequest, Hooks, Message, Refuse, Session
     from .proxy import Proxy, Receiver, Sender
 
 __all__ = [
@@ -30,16 +29,14 @@ __all__ = [
     "Sender",
     "Session",
     "SessionLost",
-    "compiled",
     "connect",
 ]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build": ("compiled",),
-    "client": ("SessionLost", "connect"),
-    "config": ("Config",),
-    "hooks": ("ClientRequest", "Hooks", "Message", "Refuse", "Session"),
+    "client.connect": ("SessionLost", "connect"),
+    "config.model": ("Config",),
+    "hooks.api": ("ClientRequest", "Hooks", "Message", "Refuse", "Session"),
     "proxy": ("Proxy", "Receiver", "Sender"),
 }
 

@@ -24,28 +24,28 @@ import click
 import uvloop
 from pydantic.fields import FieldInfo
 
-from . import sources
-from .admin import Admin
-from .build import compiled
-from .config import Config
+from .admin.probe import why_not_ready
+from .admin.routes import Admin
+from .config import sources
+from .config.model import Config
+from .config.sources import ConfigError, flag_of
 from .core.policy import DUPLEX
 from .descriptors import take_descriptors
-from .instruments import Instruments
-from .listening import CannotServe, listening_on
-from .logs import logger, start_logging
+from .observe.logs import logger, start_logging
+from .observe.observers import Instruments
 from .proxy import Proxy
-from .readiness import why_not_ready
 from .serving import (
     STOP_SIGNALS,
+    CannotServe,
     Signals,
-    collect_less_often,
     first_of,
+    listening_on,
     say_nothing_to_reload,
     say_ready,
     say_stopped,
     say_stopping,
+    tune_gc,
 )
-from .sources import ConfigError, flag_of
 from .units import format_duration, format_size
 
 __all__ = ["main", "serve"]
@@ -80,9 +80,7 @@ def _complain(message: str, code: int) -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False)
-@click.version_option(
-    package_name="reconnect-proxy", message=f"%(prog)s %(version)s{' (compiled)' if compiled() else ''}"
-)
+@click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
     """A WebSocket proxy whose sessions outlive dropped connections."""
 
@@ -141,7 +139,7 @@ def _run(**flags: Any) -> int:
             remedy = "--admin-token-file or RECONNECT_PROXY_ADMIN_TOKEN"
             logger.warning("admin token visible", extra={"fields": {"where": "the command line", "remedy": remedy}})
         take_descriptors(settings)
-        collect_less_often()
+        tune_gc()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if settings.workers > 1:
                 # Here: one process has no use for it.

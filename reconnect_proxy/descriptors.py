@@ -11,9 +11,9 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-from .config import Config
-from .logs import logger
-from .net.lobby import with_spare, without_spare
+from .config.model import Config
+from .net.pending import with_spare, without_spare
+from .observe.logs import logger
 
 __all__ = ["needed_for", "sessions_within", "take_descriptors"]
 

@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
-from .core.events import Event
-from .logs import event_name, field_names
+from .events import Event
+from .observe.logs import event_name, field_names
 
 __all__ = ["FIELDS", "NOTICES", "LogLine", "log_table"]
 

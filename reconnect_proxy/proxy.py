@@ -18,10 +18,9 @@ from typing import Any, Self
 
 from multidict import CIMultiDict
 
-from .config import Address, Compression, Config, Dial
+from .config.model import Address, Compression, Config, Dial
 from .core.budget import Budget
 from .core.context import Context
-from .core.events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
 from .core.filtered import FilteredContext
 from .core.opening import Opening
 from .core.policy import POLICIES, GateKind, Mode, Policy
@@ -29,22 +28,22 @@ from .core.pool import Pool
 from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Claim, Refusal, new_id, stopping
-from .hook_calls import HookCalls, as_seen
-from .hooks import Session
+from .draining import Backlog, Stopped, wait_until
+from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
+from .hooks.api import Session
+from .hooks.calls import HookCalls, as_seen
+from .introspection import SessionInfo, Usage, info_of
 from .net.accept import Acceptor, Request
-from .net.address import SessionsByAddress, client_address, counted_as
+from .net.client_address import SessionsByAddress, client_address, counted_as
 from .net.deflate import accept
 from .net.head import RequestHead, forwarded, replaced
 from .net.http_exchange import HttpSettings
+from .net.http_relay import HttpRelay
 from .net.leg import WebSocketLeg
-from .net.lobby import Lobby, descriptors_for_clients
 from .net.outgoing import UpstreamDialler
+from .net.pending import Lobby, descriptors_for_clients
 from .net.reach import reach
-from .net.relay_http import HttpRelay
 from .net.tls import Tls
-from .sessions import SessionInfo, info_of
-from .stopping import Backlog, Stopped, wait_until
-from .usage import Usage
 
 #: Seconds after a stop in which closing handshakes may end; then sockets are dropped.
 GOODBYE = 1.0

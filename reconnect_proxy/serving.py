@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
+import os
 import signal
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import click
 
-from .config import Config
-from .logs import logger
-from .stopping import Stopped
+from .config.model import Config
+from .config.values import Address
+from .draining import Stopped
+from .observe.logs import logger
 
 __all__ = [
     "HEEDED",
     "STOP_SIGNALS",
+    "CannotListen",
+    "CannotServe",
     "Signals",
-    "collect_less_often",
     "first_of",
+    "listening_on",
     "say_nothing_to_reload",
     "say_ready",
     "say_stopped",
     "say_stopping",
+    "tune_gc",
 ]
+
+
+class CannotServe(Exception):
+    """The program cannot come to serve. The message is one line for the user."""
+
+
+class CannotListen(CannotServe):
+    """A listener cannot be bound."""
+
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: All that such a program heeds. With several processes only the first one does.
 HEEDED = (*STOP_SIGNALS, signal.SIGHUP)
+
+
+@contextmanager
+def listening_on(address: Address, flag: str) -> Iterator[None]:
+    """Turn what goes wrong in the block, which listens on `address`, into CannotListen. `flag` names another."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        # `socket.create_server` makes another error of it.
+        if isinstance(error, socket.gaierror) or isinstance(error.__context__, socket.gaierror):
+            reason = "the host is unknown"
+        elif error.errno == errno.EADDRINUSE:
+            reason = "the port is in use"
+        raise CannotListen(f"cannot listen on {address}: {reason}; choose another with {flag}") from None
 
 
 class Signals:
@@ -97,7 +129,7 @@ async def first_of(*waits: Coroutine[None, None, None]) -> None:
         task.result()
 
 
-def collect_less_often() -> None:
+def tune_gc() -> None:
     """Have the collector of cyclic garbage look at new objects by the ten thousand, and at what was imported never.
 
     A session is some sixty objects that stay. By default they are looked at a dozen times while a few thousand sessions

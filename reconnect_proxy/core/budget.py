@@ -22,8 +22,8 @@ import math
 from itertools import islice
 from typing import Protocol
 
+from ..events import HeldLimitReached, HeldLimitRelieved, Observe
 from .clock import Clock
-from .events import HeldLimitReached, HeldLimitRelieved, Observe
 
 #: Bytes that each outbox may hold whatever the others hold.
 FLOOR = 64 * 1024

@@ -17,9 +17,9 @@ from __future__ import annotations
 import weakref
 from typing import Protocol
 
+from ..events import Limit, LimitReached, Observe, SlowClientClosed, TakenOver
 from .backpressure import Race
 from .clock import Clock, Timer
-from .events import Limit, LimitReached, Observe, SlowClientClosed, TakenOver
 from .link import Leg, Link, Owner
 from .outbox import Outbox
 from .policy import GraceOn, Policy

@@ -32,12 +32,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from http import HTTPStatus
 
-from .backpressure import Overdraft
-from .budget import Budget
-from .clients import Clients
-from .clock import Clock
-from .delivery import Delivery
-from .events import (
+from ..events import (
     Event,
     LegLost,
     LegMute,
@@ -50,6 +45,11 @@ from .events import (
     SessionOpened,
     UncertainDropped,
 )
+from .backpressure import Overdraft
+from .budget import Budget
+from .clients import Clients
+from .clock import Clock
+from .delivery import Delivery
 from .idle import IdleWatch
 from .link import DeliveryUncertain, Leg, Link, Resumption
 from .opening import ACCEPTED, Opening, closed, gone, unreachable

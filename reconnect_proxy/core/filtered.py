@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+from ..events import LegName, MessagesDropped, Observe
 from .budget import Budget
 from .clock import Clock
 from .context import Context, State
-from .events import LegName, MessagesDropped, Observe
 from .link import Link
 from .outbox import Message
 from .policy import Policy

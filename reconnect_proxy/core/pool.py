@@ -30,8 +30,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 
+from ..events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
 from .clock import Clock
-from .events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
 from .target import Caller, Place, PlaceState, Server, Target, UpstreamInfo
 
 #: Failures in a row after which a target is out.

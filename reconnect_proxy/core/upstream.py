@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from ..events import DialFailed, Observe, Redial
 from .backoff import longest_wait
 from .clock import Clock, Timer
-from .events import DialFailed, Observe, Redial
 from .link import DeliveryUncertain, Leg, Link, Owner, Resumption
 from .outbox import Message, Outbox
 from .policy import GateKind, Policy

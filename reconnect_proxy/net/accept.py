@@ -34,9 +34,9 @@ from ..core.wire import (
     parse_id,
     split_query,
 )
+from .adoption import take_accepted
 from .allow import check_origin, check_path
 from .deflate import EXTENSIONS, accept
-from .hand_over import take_accepted
 from .head import (
     HEAD_END,
     HeadReader,
@@ -49,11 +49,11 @@ from .head import (
     received_count,
 )
 from .http_exchange import HttpRequest
+from .http_relay import HttpRelay
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
 from .leg import CLOSE_TIMEOUT, WebSocketLeg
-from .lobby import Lobby
-from .relay_http import HttpRelay
+from .pending import Lobby
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 

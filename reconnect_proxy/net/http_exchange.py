@@ -24,10 +24,10 @@ from urllib.parse import urlsplit
 
 import h11
 
-from ..core.events import HttpFailed, HttpRelayed, Observe
 from ..core.pool import Pool
 from ..core.target import Target
 from ..core.wire import Refusal, bad_request
+from ..events import HttpFailed, HttpRelayed, Observe
 from .head import (
     INTERIM_LIMIT,
     MalformedHead,

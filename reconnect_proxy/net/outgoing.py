@@ -23,8 +23,8 @@ from picows import WSTransport
 
 from ..core.upstream import Answer, Dial, Failure, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
+from .adoption import take_dialled
 from .deflate import EXTENSIONS, OFFER, agreed
-from .hand_over import take_dialled
 from .head import (
     HEAD_LIMIT,
     INTERIM_LIMIT,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.events import LegName, TlsReloaded, TlsReloadFailed
+from ..events import LegName, TlsReloaded, TlsReloadFailed
 
 #: What is spoken inside (RFC 7301): WebSockets begin as HTTP/1.1.
 ALPN = ["http/1.1"]

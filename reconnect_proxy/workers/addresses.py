@@ -17,7 +17,7 @@ import mmap
 import os
 from hashlib import blake2b
 
-from ..net.address import SessionsByAddress
+from ..net.client_address import SessionsByAddress
 
 __all__ = ["AddressTable", "SharedAddresses"]
 

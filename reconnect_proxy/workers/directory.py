@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .homes import Homes
+from .placement import Homes
 
 __all__ = ["Directory"]
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 from ..core.wire import Refusal
 from ..net.accept import Acceptor, Door
 from ..net.tls_transport import TlsTransport
-from .inbox import Inbox, Letter, Outbound
+from .mailbox import Inbox, Letter, Outbound
 from .relay import Relay, RelayedTransport
 
 __all__ = ["MOST_HOPS", "AdoptedClient", "Handover"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 
-from ..config import Address
+from ..config.model import Address
 from ..proxy import BACKLOG
 
 __all__ = ["listen", "listen_again"]

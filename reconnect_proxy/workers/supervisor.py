@@ -11,16 +11,15 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from ..admin import Admin
-from ..config import Config
-from ..instruments import Instruments
-from ..listening import listening_on
+from ..admin.routes import Admin
+from ..config.model import Config
+from ..draining import Stopped
+from ..observe.observers import Instruments
 from ..proxy import GOODBYE, SETTLE
-from ..serving import Signals, first_of, say_nothing_to_reload, say_ready, say_stopped, say_stopping
-from ..stopping import Stopped
-from .crew import Crew
-from .families import Families, families_of
+from ..serving import Signals, first_of, listening_on, say_nothing_to_reload, say_ready, say_stopped, say_stopping
 from .listeners import listen
+from .merged_metrics import Families, families_of
+from .worker_group import Crew
 
 __all__ = ["supervise"]
 

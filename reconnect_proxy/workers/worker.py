@@ -22,19 +22,19 @@ from typing import Any
 
 import uvloop
 
-from ..config import Config
-from ..instruments import Instruments
-from ..logs import start_logging
-from ..overview import OneProxy
+from ..admin.view import OneProxy
+from ..config.model import Config
+from ..draining import Stopped
+from ..observe.logs import start_logging
+from ..observe.observers import Instruments
 from ..proxy import GOODBYE
-from ..serving import HEEDED, collect_less_often, first_of
-from ..stopping import Stopped
+from ..serving import HEEDED, first_of, tune_gc
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed, receive_now
-from .colleague import Colleague, Place
-from .families import families_of
-from .homes import Homes
-from .tallies import Tallies
+from .merged_metrics import families_of
+from .placement import Homes
+from .shared_counters import Tallies
+from .worker_proxy import Colleague, Place
 
 __all__ = ["main"]
 
@@ -61,7 +61,7 @@ def main() -> int:
     config = Config(**given["options"])
     handler = start_logging(config.log_format, config.log_level)
     handler.addFilter(_Numbered(given["number"]))
-    collect_less_often()
+    tune_gc()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(config, given, channel))
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.harness.containers.conftest import engine, harness_image, proxy_image, toxiproxy_image
+from tests.reconnect_harness.containers.conftest import engine, harness_image, proxy_image, toxiproxy_image
 
 __all__ = ["engine", "harness_image", "proxy_image", "toxiproxy_image"]

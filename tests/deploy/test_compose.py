@@ -12,8 +12,8 @@ import click
 import pytest
 import yaml
 
-from harness.cli import commands
-from reconnect_proxy.sources import load
+from reconnect_harness.cli import commands
+from reconnect_proxy.config.sources import load
 
 ROOT = Path(__file__).parents[2]
 

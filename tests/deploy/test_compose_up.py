@@ -13,9 +13,9 @@ import pytest
 import yaml
 from websockets.sync.client import connect
 
-from harness.engine import Engine
+from reconnect_harness.containers.engine import Engine
 from tests.deploy.test_compose import ROOT, compose
-from tests.harness.wires import eventually
+from tests.reconnect_harness.toxiproxy.wires import eventually
 
 PARTS = ["upstream", "toxiproxy", "proxy", "locust-master", "locust-worker"]
 

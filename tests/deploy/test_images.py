@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from harness.engine import Engine
-from harness.toxiproxy_server import reserve_port
-from tests.harness.wires import eventually
+from reconnect_harness.containers.engine import Engine
+from reconnect_harness.toxiproxy.server import reserve_port
+from tests.reconnect_harness.toxiproxy.wires import eventually
 
 
 @pytest.fixture

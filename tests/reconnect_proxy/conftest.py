@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from reconnect_proxy.config import Config
-from reconnect_proxy.sources import variable_of
+from reconnect_proxy.config.model import Config
+from reconnect_proxy.config.sources import variable_of
 
-from .aware_server import AwareServer
-from .client_rig import Link
+from .client.aware_server import AwareServer
+from .client.client_rig import Link
 from .cuttable_relay import CuttableRelay
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconnect_proxy.hooks import Hooks, Refuse, Session
+from reconnect_proxy.hooks.api import Hooks, Refuse, Session
 
 
 class Guard(Hooks):

@@ -21,10 +21,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from reconnect_proxy import compiled
 from reconnect_proxy.cli import main
-from reconnect_proxy.config import Config
-from reconnect_proxy.sources import flag_of
+from reconnect_proxy.config.model import Config
+from reconnect_proxy.config.sources import flag_of
 
 GUARD = "tests.reconnect_proxy.guard"
 
@@ -200,10 +199,9 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is that of the installed package, and whether that is the compiled build."""
+    """It is that of the installed package."""
     assert main(["--version"]) == 0
-    build = " (compiled)" if compiled() else ""
-    assert capsys.readouterr().out == f"reconnect-proxy {version('reconnect-proxy')}{build}\n"
+    assert capsys.readouterr().out == f"reconnect-proxy {version('reconnect-proxy')}\n"
 
 
 # A real process.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconnect_proxy import descriptors
-from reconnect_proxy.config import Config
+from reconnect_proxy.config.model import Config
 from reconnect_proxy.descriptors import needed_for, sessions_within, take_descriptors
-from reconnect_proxy.net.lobby import with_spare, without_spare
+from reconnect_proxy.net.pending import with_spare, without_spare
 
 
 def config(**options: object) -> Config:

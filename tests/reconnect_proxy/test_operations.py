@@ -16,19 +16,19 @@ import yaml
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 import reconnect_proxy
-from reconnect_proxy.admin import SESSION_FIELDS
+from reconnect_proxy import events
+from reconnect_proxy.admin.routes import SESSION_FIELDS
 from reconnect_proxy.cli import configure, serve_command
-from reconnect_proxy.core import events
+from reconnect_proxy.config.sources import PREFIX, load, variable_of
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
+from reconnect_proxy.introspection import Usage
 from reconnect_proxy.log_table import FIELDS, NOTICES, log_table
-from reconnect_proxy.metrics import Metrics, worker_families
 from reconnect_proxy.net.head import MalformedHead
-from reconnect_proxy.sources import PREFIX, load, variable_of
-from reconnect_proxy.usage import Usage
+from reconnect_proxy.observe.metrics import Metrics, worker_families
 
-from .every_event import CASES, URL
-from .test_log_table import calls
+from .observe.every_event import CASES, URL
+from .observe.test_log_table import calls
 
 PACKAGE = Path(reconnect_proxy.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -141,7 +141,7 @@ def refusals() -> set[str]:
     """Return the short name of each refusal that the listener can answer, as the code has them."""
     names = {MalformedHead("", status).refusal.error for status in head_statuses()}
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name in ("admin.py", "admin_http.py") or path.name.startswith("client"):
+        if path.parent.name in ("admin", "client"):
             continue
         text = path.read_text(encoding="utf-8")
         names |= set(re.findall(r'"error": "([a-z-]+)"', text))

@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from reconnect_proxy.config import Config
-from reconnect_proxy.core.events import Dialled, Event, LegLost, Resumed, SessionEnded, SessionOpened
+from reconnect_proxy.config.model import Config
+from reconnect_proxy.events import Dialled, Event, LegLost, Resumed, SessionEnded, SessionOpened
 from reconnect_proxy.proxy import Proxy, Receiver, Sender
 
 ANY_PORT = "127.0.0.1:0"

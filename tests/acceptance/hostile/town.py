@@ -22,7 +22,7 @@ from collections.abc import Callable
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from reconnect_proxy.client import connect as aware_connect
+from reconnect_proxy.client.connect import connect as aware_connect
 
 from ..frames import Closed, read_head
 from ..rawsocket import RawSocket

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.simulated_network import VirtualClock, VirtualTimer
+from reconnect_harness.simulate.network import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import Budget
 from reconnect_proxy.core.context import Context, State
-from reconnect_proxy.core.events import Event, SessionEnded, SessionOpened
 from reconnect_proxy.core.link import Leg, Link
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import Message, Opcode
@@ -17,6 +16,7 @@ from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.target import Server
 from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
+from reconnect_proxy.events import Event, SessionEnded, SessionOpened
 
 #: Pings far apart, so that a test about something else may let time pass.
 CALM = Policy(ping_interval=1000.0, ping_timeout=1000.0)

@@ -9,17 +9,7 @@ import pytest
 from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.link import Link
 
-from .fakes import (
-    CALM,
-    SMALL,
-    FakeLeg,
-    Stage,
-    confirm,
-    confirm_all,
-    say,
-    started,
-    the_end,
-)
+from .fakes import CALM, SMALL, FakeLeg, Stage, confirm, confirm_all, say, started, the_end
 
 # Section 6, row: outbox above its high-water mark.
 

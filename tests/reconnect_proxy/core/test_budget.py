@@ -9,9 +9,9 @@ import pytest
 
 from reconnect_proxy.core.budget import RELIEVED_AT_ONCE, Budget
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.events import Event, HeldLimitReached, HeldLimitRelieved, Limit, LimitReached
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
 from reconnect_proxy.core.policy import Policy
+from reconnect_proxy.events import Event, HeldLimitReached, HeldLimitRelieved, Limit, LimitReached
 
 from .fakes import CALM, SHARED, FakeClock, FakeLeg, Stage, confirm, confirm_all, say, started, the_end
 

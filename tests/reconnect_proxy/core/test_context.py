@@ -10,30 +10,12 @@ from http import HTTPStatus
 import pytest
 
 from reconnect_proxy.core.context import Context, State
-from reconnect_proxy.core.events import (
-    LegLost,
-    LegName,
-    Resumed,
-    SessionOpened,
-)
 from reconnect_proxy.core.policy import SENDER, GraceOn, Policy, RetryOn
 from reconnect_proxy.core.upstream import Answer
 from reconnect_proxy.core.wire import Claim
+from reconnect_proxy.events import LegLost, LegName, Resumed, SessionOpened
 
-from .fakes import (
-    CALM,
-    SESSION_ID,
-    FakeLeg,
-    Stage,
-    confirm,
-    never_was,
-    over,
-    pong,
-    say,
-    started,
-    the_end,
-    waiting,
-)
+from .fakes import CALM, SESSION_ID, FakeLeg, Stage, confirm, never_was, over, pong, say, started, the_end, waiting
 
 # Section 6, row: new client.
 

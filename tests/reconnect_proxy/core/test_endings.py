@@ -7,25 +7,12 @@ from dataclasses import replace
 import pytest
 
 from reconnect_proxy.core.context import State
-from reconnect_proxy.core.events import (
-    LegMute,
-    LegName,
-)
 from reconnect_proxy.core.link import PING_QUIET
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
 from reconnect_proxy.core.upstream import Answer
+from reconnect_proxy.events import LegMute, LegName
 
-from .fakes import (
-    CALM,
-    SESSION_ID,
-    SMALL,
-    confirm,
-    over,
-    pong,
-    say,
-    started,
-    the_end,
-)
+from .fakes import CALM, SESSION_ID, SMALL, confirm, over, pong, say, started, the_end
 
 # Endings.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.events import LegName, MessagesDropped
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
 from reconnect_proxy.core.upstream import Answer
 from reconnect_proxy.core.wire import Claim
+from reconnect_proxy.events import LegName, MessagesDropped
 
 from .fakes import CALM, SESSION_ID, SHARED, FakeLeg, Stage, confirm, confirm_all, over, say, started
 

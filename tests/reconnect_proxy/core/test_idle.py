@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.events import Limit, LimitReached
 from reconnect_proxy.core.idle import IdleWatch
+from reconnect_proxy.events import Limit, LimitReached
 
 from .fakes import CALM, SESSION_ID, FakeClock, confirm, confirm_all, over, pong, say, started, the_end
 

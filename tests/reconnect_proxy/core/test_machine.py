@@ -27,7 +27,6 @@ from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
 from reconnect_proxy.core.budget import RELIEF, Budget
 from reconnect_proxy.core.context import Context, State
-from reconnect_proxy.core.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.opening import Opening
@@ -37,6 +36,7 @@ from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, Server
 from reconnect_proxy.core.upstream import Answer, Failure
 from reconnect_proxy.core.upstream import State as UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
+from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 
 from .fakes import SESSION_ID, FakeClock
 from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream

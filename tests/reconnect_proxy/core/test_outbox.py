@@ -176,7 +176,7 @@ def test_an_outbox_agrees_with_a_plain_list(steps: list[tuple[str, int]]) -> Non
         elif step == "send" and sent < len(stream):
             opcode, payload = outbox.mark_sent()
             assert opcode == stream[sent][0]
-            # The same object: it is not copied. The pair around it is, in the compiled build.
+            # The same object: it is not copied.
             assert payload is stream[sent][1]
             sent += 1
             furthest = max(furthest, sent)

@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from reconnect_proxy.core.events import Dialled, DialOutcome, Event, UpstreamEjected, UpstreamReturned
 from reconnect_proxy.core.pool import (
     EJECT_AFTER,
     LONGEST_EJECTION,
@@ -18,6 +17,7 @@ from reconnect_proxy.core.pool import (
     Pool,
 )
 from reconnect_proxy.core.target import Place, PlaceState, Server, Target
+from reconnect_proxy.events import Dialled, DialOutcome, Event, UpstreamEjected, UpstreamReturned
 
 from .fakes import FakeClock
 

@@ -19,9 +19,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_proxy.core.events import Dialled, Event, UpstreamEjected, UpstreamReturned
 from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, Pool
 from reconnect_proxy.core.target import Place, PlaceState, Server, Target
+from reconnect_proxy.events import Dialled, Event, UpstreamEjected, UpstreamReturned
 
 from .fakes import FakeClock
 

@@ -8,26 +8,12 @@ import pytest
 
 from reconnect_proxy.core.backpressure import SLOW_AFTER
 from reconnect_proxy.core.context import State
-from reconnect_proxy.core.events import (
-    SlowClientClosed,
-    TakenOver,
-)
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.policy import GraceOn, Policy
 from reconnect_proxy.core.wire import Claim
+from reconnect_proxy.events import SlowClientClosed, TakenOver
 
-from .fakes import (
-    SESSION_ID,
-    SHARED,
-    SMALL,
-    FakeLeg,
-    Stage,
-    confirm,
-    confirm_all,
-    over,
-    say,
-    the_end,
-)
+from .fakes import SESSION_ID, SHARED, SMALL, FakeLeg, Stage, confirm, confirm_all, over, say, the_end
 
 # Receiver mode: fan-out.
 

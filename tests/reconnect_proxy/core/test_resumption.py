@@ -8,26 +8,11 @@ from http import HTTPStatus
 import pytest
 
 from reconnect_proxy.core.context import State
-from reconnect_proxy.core.events import (
-    LegLost,
-    LegName,
-    Resumed,
-    TakenOver,
-    UncertainDropped,
-)
 from reconnect_proxy.core.policy import Uncertain
 from reconnect_proxy.core.wire import Claim, Refusal
+from reconnect_proxy.events import LegLost, LegName, Resumed, TakenOver, UncertainDropped
 
-from .fakes import (
-    CALM,
-    SESSION_ID,
-    FakeLeg,
-    confirm,
-    over,
-    say,
-    started,
-    the_end,
-)
+from .fakes import CALM, SESSION_ID, FakeLeg, confirm, over, say, started, the_end
 
 # Section 6, row: client returns.
 

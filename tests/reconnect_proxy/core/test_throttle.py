@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconnect_proxy.core.events import Limit, LimitReached
 from reconnect_proxy.core.link import Link
+from reconnect_proxy.events import Limit, LimitReached
 
 from .fakes import CALM, SESSION_ID, SHARED, FakeLeg, Stage, say, started, the_end
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from reconnect_proxy.core.context import State
-from reconnect_proxy.core.events import DialFailed, Redial, SessionEnded
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
 from reconnect_proxy.core.pool import EJECT_AFTER, PROBE_PAUSE, PROVEN_AFTER
 from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import Stage, say
 

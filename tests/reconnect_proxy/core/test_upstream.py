@@ -8,10 +8,10 @@ import pytest
 
 from reconnect_proxy.core.backoff import BASE, CAP
 from reconnect_proxy.core.context import State
-from reconnect_proxy.core.events import DialFailed, Redial, SessionEnded
 from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
 from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
 from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
 

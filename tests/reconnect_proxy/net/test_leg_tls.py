@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 import reconnect_proxy
-from reconnect_proxy.core.events import Event, LegLost, LegMute, LegName, Resumed
+from reconnect_proxy.events import Event, LegLost, LegMute, LegName, Resumed
 from reconnect_proxy.net.outgoing import OutgoingWebSocket
 from reconnect_proxy.proxy import Proxy
 

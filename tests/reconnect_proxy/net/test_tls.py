@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from reconnect_proxy.core.events import DialFailed, Event, LegName, TlsHandshakeFailed, TlsReloaded, TlsReloadFailed
+from reconnect_proxy.events import DialFailed, Event, LegName, TlsHandshakeFailed, TlsReloaded, TlsReloadFailed
 from reconnect_proxy.net.tls import BadCertificate, Tls, TlsFiles, listener_context, upstream_context
 from reconnect_proxy.proxy import Proxy
 

@@ -10,7 +10,7 @@ import pytest
 
 from reconnect_proxy.workers import directory as module
 from reconnect_proxy.workers.directory import Directory
-from reconnect_proxy.workers.homes import Homes
+from reconnect_proxy.workers.placement import Homes
 
 KEY = bytes(32)
 

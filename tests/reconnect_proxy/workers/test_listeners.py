@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from reconnect_proxy.config import Address
+from reconnect_proxy.config.model import Address
 from reconnect_proxy.workers.listeners import listen, listen_again
 
 

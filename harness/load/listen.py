@@ -1,9 +1,0 @@
-"""Listens to locust's events. Imported once, by whatever locustfile uses WebSocket users."""
-
-from locust import events
-
-from harness.load.options import add_options
-from harness.load.run import begin
-
-events.init_command_line_parser.add_listener(add_options)
-events.init.add_listener(begin)

@@ -1,0 +1,187 @@
+"""The load generator, a process of its own: made of picows on uvloop, as the server is, so as not to be the limit.
+
+    python -m reconnect_harness.bench.generator '{"server": "ws://HOST:PORT", "pids": […]}'
+
+It obeys one JSON line at a time, `{"do": …}`, and answers with one: what `Generator` returns for it, or the `problem`.
+It takes the CPU times itself, at the moments at which it counts: nothing else would be in step. `pids` are the
+processes of the server; its own it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import picows
+import uvloop
+
+from reconnect_harness.bench import flows
+from reconnect_harness.bench.cases import Case, Shape
+from reconnect_harness.bench.figures import Figure, Interval, Limit, Snapshot, latencies
+from reconnect_harness.bench.load import Load, LoadFailed
+from reconnect_harness.bench.metronome import beating
+from reconnect_harness.processes import actor
+from reconnect_harness.processes.cores import cpu_seconds
+
+#: How long traffic flows before it is measured, in seconds.
+WARM_UP = 0.1
+
+#: How long the last answers of a paced case, and a burst, may take, in seconds.
+LATE = 10.0
+BURST_SECONDS = 30.0
+
+
+class Generator:
+    """What the generator can be told. `contender` is the ids of the processes whose CPU time is taken."""
+
+    def __init__(self, server: str, pids: Sequence[int], cores: int) -> None:
+        self._load = Load(server)
+        self._server_pids = pids
+        self._cores = cores
+        self._owed: flows.Owed | None = None
+        self._burst: tuple[flows.Burst, Sequence[int], Snapshot] | None = None
+
+    async def answer(self, line: str) -> Mapping[str, Any]:
+        """Do what a line says. What the contender does wrong is answered; what is wrong here is raised."""
+        asked = json.loads(line)
+        try:
+            return await self._do(asked) or {}
+        except LoadFailed as failure:
+            return {"problem": str(failure)}
+        except (picows.WSError, OSError) as failure:
+            return {"problem": f"could not be connected to: {failure}"}
+        except TimeoutError:
+            return {"problem": "took too long"}
+
+    async def _do(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        case = Case(Shape(asked["shape"]), asked["size"], asked["count"]) if "shape" in asked else None
+        match asked["do"], case:
+            case "open", Case():
+                return await self.open(asked["url"], case, asked["contender"])
+            case "measure", Case():
+                return await self.measure(case, asked["contender"], asked["seconds"])
+            case "owe", Case():
+                self._owe(case)
+            case "owed", None:
+                return await self.owed()
+            case "send", Case():
+                self._send(case, asked["contender"])
+            case "sent", None:
+                return await self.sent()
+            case "close", None:
+                await self._load.close()
+            case unknown:
+                raise ValueError(f"there is nothing like {unknown}")
+        return None
+
+    async def open(self, url: str, case: Case, contender: Sequence[int]) -> Mapping[str, Any]:
+        """Open as many connections as the case has, beside those that are open."""
+        kind = flows.STEADY.get(case.shape, flows.Traffic)
+        if case.shape in (Shape.BURST, Shape.DRAIN):
+            kind, missing = flows.Burst, 1
+        else:
+            missing = case.count - len(self._load.connections)
+        path = kind.path.replace("{grant}", str(flows.grant(case)))
+        begin = self._snapshot(0, contender)
+        await self._load.open(url, missing, path)
+        return self._told(Interval(begin, self._snapshot(missing, contender), self._cores))
+
+    async def measure(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
+        """Let the traffic of a case flow, and measure it for so many seconds."""
+        if case.shape is Shape.PACED:
+            return await self._pace(case, contender, seconds)
+        traffic = flows.STEADY[case.shape](self._load, case)
+        self._load.flow = traffic
+        traffic.begin()
+        try:
+            await self._load.unbroken(_flowing(traffic))
+            begin = self._snapshot(traffic.count, contender)
+            traffic.found.clear()
+            await self._load.unbroken(asyncio.sleep(seconds))
+            end = self._snapshot(traffic.count, contender)
+        finally:
+            traffic.end()
+        return self._told(Interval(begin, end, self._cores), traffic.found)
+
+    async def _pace(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
+        traffic = flows.Paced(self._load, case)
+        self._load.flow = traffic
+        try:
+            with beating(traffic.schedule, traffic.beat):
+                await self._load.unbroken(asyncio.sleep(WARM_UP))
+                begin = self._snapshot(traffic.count, contender)
+                traffic.found.clear()
+                await self._load.unbroken(asyncio.sleep(seconds))
+                end = self._snapshot(traffic.count, contender)
+        finally:
+            traffic.end()
+        # The slowest ones are the last to come, and those that one wants to know of.
+        await self._load.unbroken(asyncio.wait_for(traffic.idle.wait(), LATE))
+        return self._told(Interval(begin, end, self._cores), traffic.found)
+
+    def _owe(self, case: Case) -> None:
+        self._owed = flows.Owed(self._load, case)
+        self._load.flow = self._owed
+        self._owed.begin()
+
+    async def owed(self) -> Mapping[str, Any]:
+        """Wait until each session has its echo; say when that was, on the clock that all processes share."""
+        assert self._owed is not None
+        last = await self._load.unbroken(asyncio.wait_for(asyncio.shield(self._owed.last), BURST_SECONDS))
+        return {"t": last}
+
+    def _send(self, case: Case, contender: Sequence[int]) -> None:
+        traffic = flows.Burst(self._load, case)
+        self._burst = traffic, contender, self._snapshot(0, contender)
+        self._load.flow = traffic
+        traffic.begin()
+
+    async def sent(self) -> Mapping[str, Any]:
+        """Wait until a burst has come; say how fast, from its first message to its last, and what it has cost."""
+        assert self._burst is not None
+        traffic, contender, begin = self._burst
+        last = await self._load.unbroken(asyncio.wait_for(asyncio.shield(traffic.last), BURST_SECONDS))
+        told = self._told(Interval(begin, self._snapshot(traffic.window, contender), self._cores))
+        return {"figures": told["figures"] | {Figure.RATE: (traffic.window - 1) / max(1e-9, last - traffic.first)}}
+
+    def _snapshot(self, count: int, contender: Sequence[int]) -> Snapshot:
+        try:
+            cpu = cpu_seconds(contender)
+        except ProcessLookupError as gone:
+            raise LoadFailed(f"has lost a process: {gone}") from None
+        return Snapshot(time.monotonic(), count, cpu, [cpu_seconds([os.getpid()]), cpu_seconds(self._server_pids)])
+
+    def _told(self, interval: Interval, found: Sequence[float] = ()) -> Mapping[str, Any]:
+        figures = interval.figures
+        if not figures:
+            raise LoadFailed(f"has let nothing through for {interval.seconds:.1f} s")
+        if not interval.begin.contender and not interval.end.contender:
+            del figures[Figure.CPU]
+        return {"figures": figures | latencies(found), "limit": Limit(interval.limit)}
+
+
+async def _flowing(traffic: flows.Traffic) -> None:
+    """Wait for as long as a warm-up takes, and until something has come about."""
+    deadline = time.monotonic() + LATE
+    await asyncio.sleep(WARM_UP)
+    # A look now and then costs a flow less than an event that it would set with each message.
+    while not traffic.count and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(WARM_UP)
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Generate load until told to stop."""
+    generator = Generator(spec["server"], spec["pids"], spec["cores"])
+    # What a collection takes would be some message's latency, and there is nothing to collect.
+    gc.disable()
+    actor.say({"pid": os.getpid()})
+    await actor.converse(generator.answer)
+
+
+if __name__ == "__main__":
+    actor.run(play, uvloop.new_event_loop)

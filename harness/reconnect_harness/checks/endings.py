@@ -1,0 +1,248 @@
+"""How links and conversations end, and whether that is as the scenario says: close codes, reasons, refusals.
+
+| in `expect` | what it asks |
+| --- | --- |
+| `client_close: 1014` | that every client is closed by the other side, with this code |
+| `upstream_close: 4321` | that every connection of an upstream ended with this code in the end |
+| `handshake: 401` | that clients were refused with this status, and with no other |
+| `closed_after: 1s..8s` | that clients are closed no sooner and no later than this after the first fault took hold |
+| `passed_on: [1000, 4001]` | that each close of an upstream with such a code reached a client, and no other close did |
+
+A code may be followed by a reason (`1014 upstream lost the session`), and several be given as a list: each will do,
+and of a handshake each must have come. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it is then
+about the links that clients made under that label (`peers.contenders`), all of them, and there has to be one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reconnect_harness.checks.checkers import Expectation, Finding, Wrong, count
+from reconnect_harness.history.history import History
+from reconnect_harness.history.record import End, LinkEvent
+from reconnect_harness.values import seconds, span
+
+
+class Ending(NamedTuple):
+    """A close code (RFC 6455 section 7.4) or HTTP status, and the reason if that matters."""
+
+    code: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+    def fits(self, event: LinkEvent) -> bool:
+        """Return whether a link ended like this. Of an HTTP error the reason is but a part of its body."""
+        return event.code == self.code and self.reason in event.reason
+
+
+Find = Callable[[History], Finding]
+
+
+def client_close(given: object) -> Find:
+    """Return the checker that clients, or their links of some label, were closed like this."""
+
+    def find(history: History) -> Finding:
+        wrong: list[Wrong] = []
+        for label, allowed in _by_label(given, range(1000, 5000)).items():
+            closed: dict[str, LinkEvent] = {}
+            for event in _clients(history, label):
+                # What a client does with a link of its own label it does on purpose.
+                if event.event == "disconnected" and (label or not event.asked):
+                    closed[event.name] = event
+            names = {event.name for event in _clients(history, label)}
+            for name in sorted(names - closed.keys()):
+                wrong.append(Wrong(_end(history), f"client {name} was never closed, rather than with {_any(allowed)}"))
+            wrong += _misfits(closed.values(), allowed, "client {name} was closed with {ending}")
+            wrong += _nobody(history, label, names)
+        return count(wrong)
+
+    _by_label(given, range(1000, 5000))
+    return find
+
+
+def upstream_close(given: object) -> Find:
+    """Return the checker that the last connection of every session ended like this at its upstream."""
+    allowed = _endings(given, range(1000, 5000))
+
+    def find(history: History) -> Finding:
+        last: dict[str, LinkEvent] = {}
+        for event in history.links:
+            if event.end is End.UPSTREAM and event.event in ("connected", "disconnected"):
+                last[event.name] = event
+        wrong = [
+            Wrong(event.t, f"upstream connection {event.name} was never closed, rather than with {_any(allowed)}")
+            for event in last.values()
+            if event.event == "connected"
+        ]
+        ended = [event for event in last.values() if event.event == "disconnected"]
+        wrong += _misfits(ended, allowed, "upstream connection {name} was closed with {ending}")
+        if not last:
+            wrong.append(Wrong(_end(history), "there was no upstream connection that could have been closed"))
+        return count(wrong)
+
+    return find
+
+
+def handshake(given: object) -> Find:
+    """Return the checker that handshakes of clients, all or those of some label, were refused like this."""
+
+    def find(history: History) -> Finding:
+        wrong: list[Wrong] = []
+        for label, allowed in _by_label(given, range(300, 600)).items():
+            events = list(_clients(history, label))
+            refused = [event for event in events if event.event == "unreachable"]
+            wrong += _misfits(refused, allowed, "the handshake of client {name} was answered with {ending}")
+            if label:
+                wrong += [
+                    Wrong(event.t, f"client {event.name} was let in, rather than refused with {_any(allowed)}")
+                    for event in events
+                    if event.event == "connected"
+                ]
+                wrong += _nobody(history, label, events)
+            wrong += [
+                Wrong(_end(history), f"no handshake{f' of {label}' * bool(label)} was refused with {ending}")
+                for ending in allowed
+                if not any(ending.fits(event) for event in refused)
+            ]
+        return count(wrong)
+
+    _by_label(given, range(300, 600))
+    return find
+
+
+def closed_after(given: object) -> Find:
+    """Return the checker that clients were closed within a span of time after the first fault took hold."""
+    spanned = span(seconds, given)
+    if not isinstance(spanned, tuple) or spanned[0] > spanned[1]:
+        raise ValueError(f"{given!r} is not a span of time: write least..most, such as 1s..8s")
+    least, most = spanned
+
+    def find(history: History) -> Finding:
+        began = next((fault.took_hold for fault in history.faults if fault.took_hold is not None), None)
+        closed = [e for e in _clients(history, "") if e.event == "disconnected" and not e.asked]
+        if began is None or not closed:
+            return Finding(None)
+        return count(
+            [
+                Wrong(event.t, f"client {event.name} was closed {event.t - began:.3f} s after the fault")
+                for event in closed
+                if not least <= event.t - began <= most
+            ]
+        )
+
+    return find
+
+
+def passed_on(given: object) -> Find:
+    """Return the checker that closes by upstreams with these codes, and no others, reached their clients."""
+    codes = {ending.code for ending in _endings(given, range(1000, 5000))}
+
+    def find(history: History) -> Finding:
+        ends = [event for event in history.links if event.event == "disconnected"]
+        said = [event for event in ends if event.end is End.UPSTREAM and event.asked and event.code in codes]
+        heard = [event for event in ends if event.end is End.CLIENT and not event.asked]
+        wrong = list(
+            _beyond(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
+        )
+        wrong += _beyond(heard, said, "client {name} was closed with {ending}, which no upstream has said")
+        wrong += [
+            Wrong(_end(history), f"no upstream has closed a connection with {code}")
+            for code in sorted(codes - {event.code for event in said})
+        ]
+        return count(wrong)
+
+    return find
+
+
+#: What makes the checker of an expectation, by the name that `expect` calls it.
+ENDINGS: Mapping[str, Callable[[object], Find]] = {
+    "client_close": client_close,
+    "upstream_close": upstream_close,
+    "handshake": handshake,
+    "closed_after": closed_after,
+    "passed_on": passed_on,
+}
+
+
+def expectation(check: str, given: object) -> Expectation:
+    """Return the expectation of an entry of `ENDINGS`; ValueError says what is wrong with it."""
+    try:
+        return Expectation(check, None, 0.0, ENDINGS[check](given), _said(given))
+    except ValueError as error:
+        raise ValueError(f"{check}: {error}") from None
+
+
+def _said(given: Any) -> str:
+    if isinstance(given, dict):
+        return ", ".join(f"{label}: {_said(value)}" for label, value in given.items())
+    return " or ".join(map(str, given)) if isinstance(given, list) else str(given)
+
+
+def _by_label(given: object, codes: range) -> dict[str, list[Ending]]:
+    """Return which endings are allowed to the links of which label; "" stands for the clients' own conversations."""
+    if isinstance(given, dict):
+        return {str(label): _endings(value, codes) for label, value in given.items()}
+    return {"": _endings(given, codes)}
+
+
+def _endings(given: object, codes: range) -> list[Ending]:
+    values: Sequence[object] = given if isinstance(given, list) else [given]
+    endings = []
+    for value in values:
+        found = None if isinstance(value, bool) else re.fullmatch(r"(\d{3,4})(?: (.+))?", str(value))
+        if found is None or int(found[1]) not in codes:
+            allowed = f"{codes.start} to {codes.stop - 1}"
+            raise ValueError(
+                f"{value!r} is no ending: write a code from {allowed}, and a reason behind it if it matters"
+            )
+        endings.append(Ending(int(found[1]), found[2] or ""))
+    if not endings:
+        raise ValueError("the list is empty: write a code")
+    return endings
+
+
+def _clients(history: History, label: str) -> Iterator[LinkEvent]:
+    """Yield the link events of the clients' own conversations, or of their links of one label."""
+    for event in history.links:
+        if event.end is End.CLIENT and event.name.partition(".")[2] == label:
+            yield event
+
+
+def _misfits(events: Any, allowed: Sequence[Ending], words: str) -> Iterator[Wrong]:
+    for event in events:
+        if not any(ending.fits(event) for ending in allowed):
+            what = words.format(name=event.name, ending=_told(event))
+            yield Wrong(event.t, f"{what}, rather than with {_any(allowed)}")
+
+
+def _nobody(history: History, label: str, found: Any) -> Iterator[Wrong]:
+    if not found:
+        yield Wrong(_end(history), f"there was no link {label!r} of any client" if label else "there was no client")
+
+
+def _beyond(events: Sequence[LinkEvent], others: Sequence[LinkEvent], words: str) -> Iterator[Wrong]:
+    """Yield those of the events that have no counterpart of the same code and reason among the others."""
+    left = Counter((event.code, event.reason) for event in others)
+    for event in events:
+        if left[event.code, event.reason]:
+            left[event.code, event.reason] -= 1
+        else:
+            yield Wrong(event.t, words.format(name=event.name, ending=_told(event)))
+
+
+def _told(event: LinkEvent) -> str:
+    return f"{event.code or 'no code'} {event.reason}".rstrip()
+
+
+def _any(allowed: Sequence[Ending]) -> str:
+    return " or ".join(map(str, allowed))
+
+
+def _end(history: History) -> float:
+    """Return the moment of the last thing that was recorded."""
+    return max([event.t for event in history.messages[-1:]] + [event.t for event in history.links[-1:]], default=0.0)

@@ -1,0 +1,275 @@
+"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, measure, soak, report again.
+
+| exit code | when |
+| --- | --- |
+| 0 | every scenario is valid; `compare`: all were run, whatever came of it; `fuzz`: nothing was found |
+| 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run; `fuzz`: one was found |
+| | `bench --check`: a budget is exceeded, or could not be measured; `soak`: as one scenario |
+| 2 | what was asked for is not there, or is wrong |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from reconnect_harness import options
+from reconnect_harness.bench.cli import bench
+from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.containers.engine import EngineError, EngineUnavailable
+from reconnect_harness.output_file import OutputFile
+from reconnect_harness.peers.echo_server import upstream
+from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.report import html as report_html
+from reconnect_harness.report.html import ReportError
+from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign, ResultsError, writing
+from reconnect_harness.run.compare import SYSTEMS, Comparer
+from reconnect_harness.run.results_folder import accusation, proven
+from reconnect_harness.run.runner import Run
+from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario import timeline_text as storyboard
+from reconnect_harness.scenario.explain import explain
+from reconnect_harness.scenario.model import ScenarioError
+from reconnect_harness.soak.cli import soak
+from reconnect_harness.toxiproxy.embedded.__main__ import main as serve_toxiproxy
+from reconnect_harness.toxiproxy.link import ToxiproxyError
+from reconnect_proxy.units import parse_duration
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (those of the process) and return the exit code."""
+    try:
+        return int(commands.main(arguments, prog_name="reconnect-harness", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        # 2 where the request is wrong (UsageError), 1 where it cannot be fulfilled.
+        return _complain(_sentence(error), error.exit_code)
+    except (ScenarioError, ReportError) as error:
+        return _complain(str(error), 2)
+    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError, ResultsError) as error:
+        return _complain(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Return what click says, and where no command was given, or one that is none, which ones there are."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or not isinstance(context.command, click.Group):
+        return error.format_message()
+    return f"{error.format_message()} There are {', '.join(sorted(context.command.commands))}; see --help"
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"reconnect-harness: {message}", err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+@click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Test how WebSocket proxies and servers bear network faults."""
+
+
+@commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("words", metavar="[OPTIONS]...", nargs=-1, type=click.UNPROCESSED)
+def load(words: Sequence[str]) -> None:
+    """Load something with locust: what is behind `load` are locust's options. docs/load.md has examples."""
+    if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
+        raise click.UsageError(
+            "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
+            "Everything else works without them"
+        )
+    # In place of this program: Ctrl-C and the exit code are locust's own.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "reconnect_harness.load", *words])
+
+
+@commands.command("list")
+def list_scenarios() -> None:
+    """Print the scenarios that come with the harness, by group. `show` tells the whole of one."""
+    shipped = [scenario.load(path) for path in scenario.shipped().values()]
+    table = Table("scenario", Column("lasts", justify="right"), "what it shows", box=box.SIMPLE_HEAD)
+    for group, title in scenario.GROUPS.items():
+        mine = [chosen for chosen in shipped if chosen.group == group]
+        if mine:
+            table.add_row(f"[bold]{group}[/bold]", "", f"[bold]{title}[/bold]")
+        for chosen in mine:
+            first, _, _ = chosen.summary.strip().partition(". ")
+            table.add_row(f"  {chosen.name}", f"{storyboard.seconds(chosen):.0f} s", f"{first.rstrip('.')}.")
+        table.add_section()
+    Console().print(table)
+
+
+@commands.command()
+@click.argument("wanted", metavar="NAME|FILE")
+@options.seed()
+def show(wanted: str, seed: int) -> None:
+    """Explain one scenario: what it proves, who talks to whom, what happens when, what has to hold, how to run it."""
+    for path in scenario.find(wanted):
+        chosen = scenario.load(path)
+        name, summary, _, *lines = explain(chosen)
+        wide = " ".join(["", *(["--seed", str(seed)] if seed != 1 else [])])
+        run = shlex.quote(chosen.name if path == scenario.shipped().get(chosen.name) else str(path))
+        for part in (
+            [name],
+            textwrap.wrap(summary, 100),
+            [storyboard.topology(chosen)],
+            storyboard.chart(chosen, seed),
+            lines,
+            [
+                f"run it     pytest --scenario={run}{wide.replace('--seed ', '--scenario-seed=')}",
+                f"           reconnect-harness run {run}{wide}",
+                f"file       {path}",
+            ],
+        ):
+            click.echo("\n".join(part) + "\n")
+
+
+@commands.command()
+@click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
+@options.sut()
+@options.toxiproxy()
+@options.seed()
+@options.out(DEFAULT_OUT, "Where each run leaves its files.")
+def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed: int, out: Path) -> int:
+    """Run scenarios, without pytest."""
+    worst = 0
+    with Campaign(wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out) as campaign:
+        for line in campaign.header():
+            click.echo(line)
+        for chosen in campaign.scenarios:
+            try:
+                with Console(stderr=True).status(chosen.name) as status:
+                    done = campaign.run(chosen, status.update)
+            except EngineUnavailable as reason:
+                if not campaign.optional(chosen):
+                    raise
+                click.echo(f"{chosen.name}: skipped\n    {reason}")
+                continue
+            _tell(done)
+            worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
+    return worst
+
+
+def _tell(done: Run) -> None:
+    """Say what a run has shown, why it is not valid if so, and where its files lie."""
+    click.echo(f"{done.scenario.name}: {done.judgement.verdict}\n    {proven(done)}")
+    for line in accusation(done):
+        click.echo(f"    {line}")
+    click.echo(f"    {done.folder}/report.html, results.json, history.jsonl")
+
+
+@commands.command()
+@click.argument(
+    "folders",
+    metavar="DIR ...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+def report(folders: tuple[Path, ...]) -> None:
+    """Make report.html again, of the history.jsonl and results.json of each DIR, and print where it lies."""
+    for folder in folders:
+        click.echo(report_html.make(folder))
+
+
+@commands.command()
+@click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
+@options.suts(SYSTEMS)
+@click.option(
+    "--markdown", type=OutputFile(), metavar="FILE|-", help="Write the table as Markdown, there or to stdout."
+)
+@options.toxiproxy()
+@options.seed()
+@options.out(DEFAULT_OUT, "Where each system gets a folder, and in it each run.")
+def compare(
+    wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
+) -> int:
+    """Run scenarios against several systems, and print one table.
+
+    Without a terminal the table is Markdown. A system that loses messages is a result, and no error.
+    """
+    terminal = Console()
+    with Console(stderr=True).status("comparing") as status:
+        comparer = Comparer(
+            wanted,
+            systems,
+            toxiproxy=toxiproxy,
+            seed=seed,
+            out=out,
+            progress=status.update,
+            announce=lambda line: click.echo(line, err=True),
+        )
+        done = comparer.run()
+    command = ["reconnect-harness", "compare", *wanted, *(word for system in systems for word in ("--sut", system))]
+    text = done.markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
+    if markdown not in (None, "-"):
+        Path(markdown).write_text(text, encoding="utf-8")
+    if markdown == "-" or not terminal.is_terminal:
+        click.echo(text, nl=False)
+    else:
+        terminal.print(done.table())
+        for note in done.notes:
+            terminal.print(note, style="dim", highlight=False)
+    return 0 if done.complete else 1
+
+
+@commands.command()
+@click.argument("wanted", metavar="[NAME|FILE ...]", nargs=-1)
+@click.option("--for", "within", metavar="TIME", default="60s", show_default=True, help="How long to search.")
+@options.seed()
+@click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
+@options.sut(kinds="PRESET|COMMAND")
+@options.toxiproxy()
+@options.out(DEFAULT_OUT, "Where the scenario file of what is found lies, and its report.")
+def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
+    """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
+
+    With NAME or FILE that scenario is run once instead: it repeats what was found at the simulated level.
+    """
+    # Imported here: hypothesis takes its time, and is nobody else's business.
+    from reconnect_harness.fuzz.fuzz import Fuzzer, load_for
+    from reconnect_harness.fuzz.timelines import Level
+
+    try:
+        time = parse_duration(within)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    chosen = load_for(Level(level), wanted, told["system"])
+    outcome = None
+    with (
+        Console(stderr=True).status("fuzz") as status,
+        Fuzzer(Level(level), time, progress=status.update, **told) as fuzzer,
+    ):
+        for line in fuzzer.header():
+            click.echo(line)
+        with writing(told["out"]):
+            runs = [fuzzer.again(one) for one in chosen]
+            if not chosen:
+                click.echo(f"random timelines for {time:g} s, seed {told['seed']}")
+                outcome = fuzzer.search()
+    for done in runs:
+        _tell(done)
+    for line in outcome.lines() if outcome else []:
+        click.echo(line)
+    return int(any(done.judgement.verdict is not Verdict.VALID for done in runs) or bool(outcome and outcome.finding))
+
+
+commands.add_command(serve_toxiproxy, "toxiproxy")
+commands.add_command(bench)
+commands.add_command(upstream)
+commands.add_command(soak)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Random scenarios: Hypothesis strategies for what a scenario file may say, and what has to hold for each of them.
+
+What is drawn is the mapping that a YAML file would hold, so whatever fails is a scenario file already. What is simpler
+comes first in every choice: that is where Hypothesis shrinks to.
+
+`guarantees` derives `expect` from what was drawn, by the table of PROTOCOL.md section 2. To be true of every correct
+proxy it must know who is harmed: a link that is only slow loses nothing, a link that is cut loses what an ordinary peer
+had written into it, and only a peer that counts gets each message once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from hypothesis import strategies as st
+
+from reconnect_harness.scenario.model import numbered
+
+#: What a scenario file holds.
+Said = dict[str, Any]
+
+
+class Level(StrEnum):
+    """How timelines are run: with sockets and processes, or by `simulate.simulation`."""
+
+    REAL = "real"
+    SIMULATED = "simulated"
+
+
+#: Mode, kind of client, kind of upstream. The clients of a receiver name their sessions: those that do not, aware ones
+#: among them, would share one.
+_ONE_PROXY = (
+    ("duplex", "aware", "aware"),
+    ("duplex", "plain", "record"),
+    ("duplex", "plain", "aware"),
+    ("duplex", "aware", "record"),
+    ("duplex", "reconnecting", "record"),
+    ("duplex", "reconnecting", "aware"),
+    ("sender", "plain", "aware"),
+    ("sender", "plain", "record"),
+    ("receiver", "reconnecting", "aware"),
+    ("receiver", "reconnecting", "record"),
+)
+
+#: The same by level. A chain is a sender before a receiver.
+SETUPS: Mapping[Level, tuple[tuple[str, str, str], ...]] = {
+    Level.SIMULATED: _ONE_PROXY,
+    Level.REAL: (*_ONE_PROXY, ("chain", "plain", "record"), ("chain", "plain", "aware")),
+}
+
+#: What makes a link lose bytes or end; what only makes it slow; and what can be done to the process of an upstream.
+LETHAL = ("down", "reset", "silence", "cut")
+SLOW = ("latency", "bandwidth")
+PROCESS = ("stop", "kill")
+
+#: Pings that find a silent peer soon.
+BRISK = {"ping_interval": "1s", "ping_timeout": "1s", "connect_timeout": "1s"}
+
+#: How long a fault may last, in milliseconds: less than any grace or budget that is drawn.
+_LASTING = (50, 1500)
+
+#: Everything that was held back has come through so long after the last fault, in the worst case.
+_RECOVERY = "15s"
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, level: Level) -> Said:
+    """Draw a scenario for a level: a topology, a workload, and a timeline of faults."""
+    mode, client, upstream = draw(st.sampled_from(SETUPS[level]))
+    lasts = draw(st.integers(10, 30 if level is Level.SIMULATED else 40)) * 100
+    count = draw(st.integers(1, 3)) if level is Level.SIMULATED else draw(st.integers(1, 8))
+    several = 1
+    if level is Level.REAL and upstream == "record":
+        several = draw(st.sampled_from([1, 1, 2]))
+    upstreams = numbered("upstream", several)
+    faults = _faults(mode, client, upstream, upstreams, lasts)
+    said: Said = {
+        "name": "fuzz",
+        "summary": "A random timeline.",
+        "upstream": {"kind": upstream, "count": several, **_talk(draw, "push")},
+        "clients": {"kind": client, "count": count, **_talk(draw, "send"), "for": f"{lasts}ms"},
+        "faults": draw(st.lists(faults, min_size=1, max_size=8 if level is Level.SIMULATED else 6)),
+    }
+    if draw(st.booleans()):
+        # Far away, much is under way when a link is cut.
+        far = {"do": "latency", "at": "0ms", "for": f"{lasts}ms", "latency": draw(st.integers(10, 200))}
+        said["faults"].append({"link": draw(st.sampled_from([*upstreams, "client"])), **far})
+    options = _options(draw, said, mode)
+    if mode == "chain":
+        said["chain"] = [{"mode": "sender", **options}, {"mode": "receiver", **options}]
+    else:
+        said["proxy"] = {"mode": mode, **options}
+        if level is Level.SIMULATED and mode == "duplex" and draw(st.booleans()):
+            # Then a session is over when its client says so, and nothing may be left of it.
+            said["proxy"]["grace_on"] = "abnormal"
+    # Who gives a link up that is only slow has lost what it had written into it, unless it counts.
+    gives_up = {"aware": (*LETHAL, *SLOW), "reconnecting": LETHAL, "plain": ()}[client]
+    if "client" in harmed(said, gives_up) and draw(st.booleans()):
+        said["clients"]["ping"] = "500ms"
+    said["expect"] = guarantees(said, level)
+    return said
+
+
+def harmed(said: Said, kinds: Iterable[str]) -> set[str]:
+    """Return the sides to which one of these faults is done: client, middle, upstream."""
+    named = frozenset(kinds)
+    return {_side(fault) for fault in said["faults"] if fault["do"] in named}
+
+
+def _side(fault: Said) -> str:
+    name: str = fault.get("link") or fault["process"]
+    return name.partition("-")[0]
+
+
+def guarantees(said: Said, level: Level) -> Said:
+    """Return the `expect` of a scenario that was drawn: what every correct proxy keeps."""
+    client_counts, upstream_counts = said["clients"]["kind"] == "aware", said["upstream"]["kind"] == "aware"
+    lossy = harmed(said, LETHAL) | harmed(said, PROCESS)
+    drops = said.get("proxy", {}).get("uncertain") == "drop"
+    # An ordinary peer of a link that was cut: what it had written is gone, and what was sent to it may come twice.
+    bad_client = "client" in lossy and not client_counts
+    bad_upstream = "upstream" in lossy and not upstream_counts
+    c2u, u2c = (
+        {
+            "reordered": 0,
+            "lost": "report" if bad_source or (bad_target and drops) else 0,
+            "duplicated": "report" if bad_target and not drops else 0,
+        }
+        for bad_source, bad_target in ((bad_client, bad_upstream), (bad_upstream, bad_client))
+    )
+    expect: Said = {"client_disconnects": "report" if bad_client else 0, "c2u": c2u, "u2c": u2c}
+    if "report" not in (c2u["lost"], u2c["lost"]):
+        expect["recovery_max"] = _RECOVERY
+    if level is Level.SIMULATED and _forgets(said):
+        expect["leaks"] = 0
+    return expect
+
+
+def _forgets(said: Said) -> bool:
+    """Return whether a session is over as soon as its client has closed it."""
+    proxy = said.get("proxy", {})
+    return bool(proxy.get("mode") == "sender" or proxy.get("grace_on") == "abnormal")
+
+
+def _talk(draw: st.DrawFn, verb: str) -> Said:
+    """Draw how much somebody says."""
+    most = draw(st.sampled_from([100, 1000, 20_000]))
+    return {verb: f"{draw(st.sampled_from([10, 5, 30, 100]))}/s", "size": [16, most]}
+
+
+def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
+    """Draw options of the proxy that fit what is done to its links."""
+    options: Said = {}
+    if draw(st.booleans()):
+        ordinary = {
+            name
+            for name, kind in (("client", said["clients"]["kind"]), ("upstream", said["upstream"]["kind"]))
+            if kind != "aware"
+        }
+        delayed = {
+            _side(fault)
+            for fault in said["faults"]
+            if fault["do"] in (*SLOW, "stop") or fault.get("stream", "both") != "both"
+        }
+        # A peer that is heard and answers no Ping in time is mute, and is served at most once from then on. Where that
+        # may come of a fault, only a peer that counts is promised more.
+        if not ordinary & delayed:
+            options |= BRISK
+    if mode == "duplex" and draw(st.sampled_from([False, False, False, True])):
+        options["uncertain"] = "drop"
+    if all(fault.get("link") != "client" for fault in said["faults"]) and draw(st.booleans()):
+        options["max_queue"] = "256KiB"
+    return options
+
+
+def _faults(mode: str, client: str, upstream: str, upstreams: list[str], lasts: int) -> st.SearchStrategy[Said]:
+    """Return the strategy for one fault of a timeline of `lasts` milliseconds; `upstreams` are their names."""
+    links: dict[str, tuple[str, ...]] = dict.fromkeys(upstreams, (*LETHAL, *SLOW))
+    links["client"] = SLOW if client == "plain" else (*LETHAL, *SLOW)
+    if mode == "chain":
+        links["middle"] = (*LETHAL, *SLOW)
+    # An aware upstream that is killed has forgotten its sessions, and says so.
+    done = dict.fromkeys(upstreams, ("stop",) if upstream == "aware" else PROCESS)
+    choices = [_fault("link", name, do, lasts) for name, kinds in links.items() for do in kinds]
+    choices += [_fault("process", name, do, lasts) for name, kinds in done.items() for do in kinds]
+    return st.one_of(choices)
+
+
+def _fault(sort: str, name: str, do: str, lasts: int) -> st.SearchStrategy[Said]:
+    fixed: dict[str, st.SearchStrategy[Any]] = {sort: st.just(name), "do": st.just(do)}
+    fixed["at"] = st.integers(1, lasts // 50 - 6).map(lambda n: f"{n * 50}ms")
+    if do != "reset":
+        fixed["for"] = st.integers(*_LASTING).map(lambda n: f"{n}ms")
+    if do == "latency":
+        fixed |= {"latency": st.integers(10, 300), "jitter": st.integers(0, 100)}
+    elif do == "bandwidth":
+        fixed["rate"] = st.integers(20, 500)
+    elif do == "cut":
+        fixed["bytes"] = st.integers(0, 3000)
+    # `stream` may be left out.
+    ways = {"stream": st.sampled_from(["upstream", "downstream"])} if do in ("silence", "cut", *SLOW) else {}
+    return st.fixed_dictionaries(fixed, optional=ways)

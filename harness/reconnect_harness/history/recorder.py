@@ -1,0 +1,157 @@
+"""Who writes a history down: each process of a run, as it sees things, into a file of its own.
+
+A record is written at once, so that a process that is killed loses none. `history.history` puts the files together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from reconnect_harness.history.message import Direction, Reading
+from reconnect_harness.history.record import End, LinkEvent, MessageEvent, line_of, message_of, read_lines
+
+
+class Witness(Protocol):
+    """What an end tells of all that it sees: to a `Recorder`, or where a run has no end to `soak.ledger`."""
+
+    @property
+    def said(self) -> Mapping[str, int]:
+        """For each stream that was sent before this process was there, the number of its last message."""
+
+    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note of a message that is about to be sent."""
+
+    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note that the socket did not take a message that was told of as sent."""
+
+    def received(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take note of a message that arrived. `direction` is the way it came, whatever it says itself."""
+
+    def arrived(self, name: str) -> int:
+        """Return how many messages, repeats left out, arrived at one client or upstream."""
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Take note that a link came or went; the arguments are those of `LinkEvent`."""
+
+
+class Recorder:
+    """Appends the records of one process to its file.
+
+    A file that is there already is that of a process which was ended by a fault, and in whose place this one is: its
+    counts go on.
+
+    Args:
+        path: the file; it is made where it does not exist.
+        end: which end of the conversation this process is.
+
+    Attributes:
+        said: for each stream that was sent before, the number of its last message.
+
+    """
+
+    def __init__(self, path: Path, end: End) -> None:
+        self._end = end
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._sent = 0
+        self._arrived: dict[tuple[str, str], set[int]] = {}
+        self.said: dict[str, int] = {}
+        self._go_on(path)
+
+    def _go_on(self, path: Path) -> None:
+        """Take up the counts of a process that has written here before."""
+        written = path.read_bytes()
+        # Its last line may have been cut when it was killed, and would be in the middle of the file soon.
+        os.ftruncate(self._file, written.rfind(b"\n") + 1)
+        for fields in read_lines(path):
+            if "stream" not in fields:
+                continue
+            event = message_of(fields)
+            if event.event == "received":
+                self._arrived.setdefault((event.name, event.stream), set()).add(event.number)
+            else:
+                self._sent += 1 if event.event == "sent" else -1
+                self.said[event.stream] = max(event.number, self.said.get(event.stream, 0))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+        """Record a message that is about to be sent."""
+        self._sent += 1
+        self._message(name, "sent", direction, message)
+
+    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+        """Record that the socket did not take a message that was recorded as sent."""
+        self._sent -= 1
+        self._message(name, "refused", direction, message)
+
+    def received(self, name: str, direction: Direction, message: Reading) -> None:
+        """Record a message that arrived. `direction` is the way it came, whatever it says itself."""
+        self._arrived.setdefault((name, message.stream), set()).add(message.number)
+        self._message(name, "received", direction, message)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many messages were `sent` and, repeats left out, how many `arrived`.
+
+        `distinct` counts what arrived at several receivers once.
+        """
+        streams: dict[str, set[int]] = {}
+        for (_, stream), numbers in self._arrived.items():
+            streams[stream] = streams[stream] | numbers if stream in streams else numbers
+        return {
+            "sent": self._sent,
+            "arrived": sum(map(len, self._arrived.values())),
+            "distinct": sum(map(len, streams.values())),
+        }
+
+    def arrived(self, name: str) -> int:
+        """Return how many messages, repeats left out, arrived at one client or upstream."""
+        return sum(len(numbers) for (receiver, _), numbers in self._arrived.items() if receiver == name)
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Record that a link came or went; the arguments are those of `LinkEvent`."""
+        self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
+
+    def _message(self, name: str, event: str, direction: Direction, message: Reading) -> None:
+        moment = time.monotonic()
+        seen = (self._end, name, event, message.stream, direction, message.number, message.size, message.kind)
+        os.write(self._file, f"{line_of(MessageEvent(moment, *seen, message.wrong or None), moment)}\n".encode())
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        os.write(self._file, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
+
+
+class Unrecorded(Recorder):
+    """A recorder that keeps nothing: in a load run whoever sends the load keeps the account."""
+
+    def __init__(self) -> None:
+        self.said = {}
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take no note of it."""
+
+    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take no note of it."""
+
+    def received(self, name: str, direction: Direction, message: Reading) -> None:
+        """Take no note of it."""
+
+    def counts(self) -> dict[str, int]:
+        """Return that nothing was seen."""
+        return {"sent": 0, "arrived": 0, "distinct": 0}
+
+    def arrived(self, name: str) -> int:
+        """Return that nothing was seen."""
+        return 0
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Take no note of it."""

@@ -1,0 +1,38 @@
+"""Load runs with locust whose every message is accounted for. docs/load.md shows how.
+
+    from harness.load import WebSocketUser
+
+Names are imported when they are first asked for: whoever imports locust has all of Python's blocking calls replaced by
+gevent's, and `load.testbed_process` is a program of asyncio's.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .user import Message, NotConnected, NotReceived, Stamp, WebSocketUser
+    from .users import AwareUser, PlainUser
+
+__all__ = ["AwareUser", "Message", "NotConnected", "NotReceived", "PlainUser", "Stamp", "WebSocketUser"]
+
+_HOMES = {
+    "user": ("Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"),
+    "users": ("AwareUser", "PlainUser"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            try:
+                import_module(".listen", __name__)
+                return getattr(import_module(f".{module}", __name__), name)
+            except ModuleNotFoundError as missing:
+                if (missing.name or "").partition(".")[0] not in ("gevent", "locust", "websocket"):
+                    raise
+                raise ModuleNotFoundError(
+                    f"reconnect_harness.load needs {missing.name}, which is not installed: "
+                    "pip install 'reconnect-proxy[load]'",
+                    name=missing.name,
+                ) from None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

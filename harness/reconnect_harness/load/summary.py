@@ -1,0 +1,120 @@
+"""What a run came to: a table, what was done to the links, whether the generator was the limit, and the verdict."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconnect_harness.load.generator_load import Reading
+from reconnect_harness.load.tally import Sums, Tally
+from reconnect_harness.load.testbed import Fault
+
+#: locust's own tables are written by this logger: to the same place, whatever the options say.
+_console = logging.getLogger("locust.stats_logger")
+
+#: The columns of the table: a field of `Sums`, and its title.
+COLUMNS: Sequence[tuple[str, str]] = (
+    ("users", "users"),
+    ("sent", "sent"),
+    ("answered", "answered"),
+    ("pushed", "pushed"),
+    ("lost", "lost"),
+    ("repeated", "repeated"),
+    ("reordered", "reordered"),
+    ("damaged", "damaged"),
+    ("dropped", "drops"),
+    ("reconnects", "reconnects"),
+    ("ended", "ended"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `silent` are workers that were gone without a last word, with how many users they had."""
+
+    target: str
+    tally: Tally
+    readings: Mapping[str, Reading]
+    silent: Mapping[str, int]
+    faults: Sequence[Fault]
+    troubles: Sequence[str]
+
+    @property
+    def unknowns(self) -> list[str]:
+        """Say why nobody knows whether all is well, one sentence each."""
+        found = [
+            f"worker {worker} was lost with what it knew of {users:,} users: what became of their messages is unknown"
+            for worker, users in self.silent.items()
+        ]
+        if not self.tally.total.flowed:
+            found.append("no message came through")
+        held = [fault for fault in self.faults if fault.took_hold is not None]
+        if self.faults and not held:
+            found.append(f"no fault took hold: {self.faults[0]}: {self.faults[0].problem}")
+        found += [f"{fault} was not cleared: {fault.problem}" for fault in held if fault.cleared is None]
+        return [*found, *self.troubles]
+
+    @property
+    def wrong(self) -> list[str]:
+        """Say what makes the run fail, one sentence each; none if nothing does."""
+        return [*self.tally.breaches(), *self.unknowns]
+
+    @property
+    def limits(self) -> list[str]:
+        """Say why the generator, and not the target, was the limit; none if it kept up."""
+        return [f"{name}: {limit}" for name, reading in self.readings.items() for limit in reading.limits()]
+
+    def tell(self) -> None:
+        """Write it where locust writes its tables."""
+        for line in self.lines():
+            _console.info(line)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the summary."""
+        yield ""
+        yield f"WebSocket load against {self.target}"
+        yield from self._table()
+        for line in self.tally.examples:
+            yield f"  {line}"
+        if self.faults:
+            held = sum(fault.took_hold is not None for fault in self.faults)
+            yield f"faults: {held} of {len(self.faults)} took hold"
+        yield from self._generator()
+        yield from self._verdict()
+        yield ""
+
+    def _table(self) -> Iterator[str]:
+        rows = [*self.tally.sums.items(), ("total", self.tally.total)]
+        wide = max(len(name) for name, _ in rows)
+        yield " ".join(["".ljust(wide), *(title.rjust(10) for _, title in COLUMNS)])
+        for name, sums in rows:
+            yield " ".join([name.ljust(wide), *(_cell(sums, field) for field, _ in COLUMNS)])
+
+    def _generator(self) -> Iterator[str]:
+        for name, reading in self.readings.items():
+            late = f"{reading.late:,} of {reading.sends:,} sends late" if reading.sends else "no planned sends"
+            yield (
+                f"generator, {name}: CPU {reading.cpu_mean:.0%} of a core, {reading.cpu:.0%} in its busiest seconds, "
+                f"machine {reading.machine:.0%}; "
+                f"lag p99 {reading.lag_p99 * 1000:.0f} ms; {late}"
+            )
+        if self.limits:
+            yield "THE GENERATOR WAS THE LIMIT, not the target; what was measured is its own lateness:"
+            yield from (f"  {limit}" for limit in self.limits)
+
+    def _verdict(self) -> Iterator[str]:
+        breaches, unknowns = self.tally.breaches(), self.unknowns
+        if breaches:
+            yield f"verdict: INVALID: {'; '.join(breaches)}"
+        elif unknowns:
+            yield "verdict: UNKNOWN"
+        else:
+            total = self.tally.total
+            twice = f", {total.repeated:,} repeated" if total.repeated else ""
+            yield f"verdict: valid: nothing lost of {total.sent:,} sent and {total.pushed:,} pushed messages{twice}"
+        yield from (f"  {sentence}" for sentence in unknowns)
+
+
+def _cell(sums: Sums, field: str) -> str:
+    return f"{getattr(sums, field):,}".rjust(10)

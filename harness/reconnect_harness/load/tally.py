@@ -1,0 +1,117 @@
+"""The tally: what all users of a process did and got, by their class; and of all processes of a run.
+
+Sums travel from workers to the master, the accounts of single users stay where they are. A worker repeats its whole
+tally, so that a report that comes twice, or not at all, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from reconnect_harness.load.account import Wrong
+
+#: How many things that went wrong are kept word by word.
+EXAMPLES = 5
+
+
+@dataclass(slots=True)
+class Sums:
+    """The sums of one class of users."""
+
+    users: int = 0
+    sent: int = 0
+    answered: int = 0
+    pushed: int = 0
+    lost: int = 0
+    repeated: int = 0
+    reordered: int = 0
+    damaged: int = 0
+    in_flight: int = 0
+    """Messages of which nothing is known yet."""
+    connects: int = 0
+    refused: int = 0
+    """First connections that failed."""
+    dropped: int = 0
+    """Links that ended without the user's doing."""
+    reconnects: int = 0
+    ended: int = 0
+    """Conversations that ended without the user's doing: their sessions are gone."""
+    exactly_once: bool = False
+    """Whether nothing may come twice: the users of this class speak the reconnect protocol."""
+
+    def add(self, other: Sums) -> None:
+        """Add those of another process."""
+        for each in fields(self):
+            name = each.name
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, mine or theirs if name == "exactly_once" else mine + theirs)
+
+    def count(self, wrong: Wrong, number: int = 1) -> None:
+        """Count what went wrong with messages."""
+        setattr(self, wrong.value, getattr(self, wrong.value) + number)
+
+    @property
+    def flowed(self) -> bool:
+        """Whether a message came through."""
+        return self.answered + self.pushed > 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sums by class of users, and examples of what went wrong."""
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+
+    def of(self, users: str) -> Sums:
+        """Return the sums of a class of users, by its name."""
+        if users not in self.sums:
+            self.sums[users] = Sums()
+        return self.sums[users]
+
+    def example(self, line: str) -> None:
+        """Keep a line that says what went wrong, if it is one of the first."""
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(line)
+
+    @property
+    def total(self) -> Sums:
+        """The sums of all classes."""
+        total = Sums()
+        for sums in self.sums.values():
+            total.add(sums)
+        return total
+
+    def breaches(self) -> list[str]:
+        """Say which promises were broken, one sentence each; none if all is well."""
+        total = self.total
+        twice = sum(sums.repeated for sums in self.sums.values() if sums.exactly_once)
+        found = {
+            f"{total.lost:,} messages were lost": total.lost,
+            f"{total.reordered:,} messages came out of order": total.reordered,
+            f"{total.damaged:,} messages came damaged": total.damaged,
+            f"{twice:,} messages came twice to users who count": twice,
+        }
+        return [sentence for sentence, count in found.items() if count]
+
+    @classmethod
+    def merge(cls, tallies: Iterable[Tally]) -> Self:
+        """Put the tallies of several processes together."""
+        merged = cls()
+        for tally in tallies:
+            for users, sums in tally.sums.items():
+                merged.of(users).add(sums)
+            for line in tally.examples:
+                merged.example(line)
+        return merged
+
+    def to_report(self) -> dict[str, Any]:
+        """Return it as a worker reports it."""
+        return {"sums": {users: asdict(sums) for users, sums in self.sums.items()}, "examples": list(self.examples)}
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> Self:
+        """Read what `to_report` has written."""
+        return cls({users: Sums(**sums) for users, sums in report["sums"].items()}, list(report["examples"]))

@@ -1,0 +1,138 @@
+"""The scene: `load.testbed_process`, seen from locust. It ends when this process does, whatever ends it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.queue import Empty, Queue
+
+#: How long everything may take to start, to answer and to stop, in seconds. A Toxiproxy may have to be built first.
+START_SECONDS = 300.0
+ANSWER_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class SceneError(Exception):
+    """The scene could not be built, or has gone. `code` is what locust is to end with."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Fault(NamedTuple):
+    """What became of a fault; times are seconds since 1970, None where it never came to that."""
+
+    name: str
+    target: str
+    asked: float
+    took_hold: float | None
+    cleared: float | None
+    problem: str | None
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.name}"
+
+
+class Scene:
+    """What is started for a run that is given no host.
+
+    Args:
+        spec: see `load.testbed_process.play`.
+        on_fault: called with each fault, when it is over or has failed.
+        on_trouble: called with a sentence when the scene is no more what it should be.
+
+    Raises:
+        SceneError: it could not be built.
+
+    Attributes:
+        url: where users are to connect.
+        system: what stands between them and the upstream.
+        toxiproxy: what the links are led through, None if they are not.
+        scenario: the name of the scenario whose faults there are to be, if any.
+
+    """
+
+    def __init__(
+        self, spec: Mapping[str, Any], on_fault: Callable[[Fault], None], on_trouble: Callable[[str], None]
+    ) -> None:
+        self._on_fault = on_fault
+        self._on_trouble = on_trouble
+        self._answers: Queue[dict[str, Any] | None] = Queue()
+        self._stopping = False
+        command = [sys.executable, "-P", "-m", "reconnect_harness.load.testbed_process", json.dumps(spec)]
+        # In a session of its own: Ctrl-C is for locust, which stops it when the users have left.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
+        )
+        self._reading = gevent.spawn(self._read)
+        try:
+            ready = self._ready()
+        except BaseException:
+            self.stop()
+            raise
+        self.url: str = ready["ready"]
+        self.system: str = ready["system"]
+        self.toxiproxy: str | None = ready["toxiproxy"]
+        self.scenario: str | None = ready["scenario"]
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Give a command and return the answer, or raise SceneError."""
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{command}\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError) as failure:
+            raise SceneError(f"what the users talk to is gone: {failure}") from failure
+        return self._next(ANSWER_SECONDS)
+
+    def stop(self) -> None:
+        """Stop it with all that it has started. May be called twice."""
+        self._stopping = True
+        assert self._process.stdin is not None
+        # Where it is gone already there is nobody to tell.
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reading.join()
+
+    def _ready(self) -> dict[str, Any]:
+        ready = self._next(START_SECONDS)
+        if "error" in ready:
+            raise SceneError(ready["error"], ready["code"])
+        return ready
+
+    def _next(self, within: float) -> dict[str, Any]:
+        try:
+            answer = self._answers.get(timeout=within)
+        except Empty:
+            raise SceneError(f"what the users talk to has not answered for {within:g} s") from None
+        if answer is None:
+            # For whoever asks next.
+            self._answers.put(None)
+            raise SceneError("what the users talk to has ended")
+        return answer
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if "fault" in said:
+                self._on_fault(Fault(**said["fault"]))
+            elif "trouble" in said:
+                self._on_trouble(said["trouble"])
+            else:
+                self._answers.put(said)
+        self._answers.put(None)
+        if not self._stopping:
+            self._on_trouble("what the users talk to has ended in the middle of the run")

@@ -1,0 +1,205 @@
+"""What a load run talks to when it is given no host: an asyncio program in a process of its own, beside gevent.
+
+    users ──► [client link] ──► system under test ──► [upstream link] ──► aware echo server
+
+It is started as `python -m reconnect_harness.load.testbed_process SPEC`, says one JSON line when it is ready, and
+answers commands as the other programs of the harness do (`processes.actor`): `faults` begins the timeline of the
+scenario, `heal` ends it, `ends` asks who has died. Between answers it says what became of each fault. It ends, with all
+that it has started, when its stdin does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reconnect_harness.containers.engine import Engine, EngineError, EngineUnavailable
+from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
+from reconnect_harness.peers.workload import Workload
+from reconnect_harness.processes.actor import converse, run, say
+from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.run.builder import Blueprint, build_target
+from reconnect_harness.run.topology import Target
+from reconnect_harness.scenario.model import ClientsSpec, Scenario, ScenarioError, find, load
+from reconnect_harness.scenario.upstream_spec import UpstreamSpec
+from reconnect_harness.sut.base import GivenUrl, SystemUnderTest, system_under_test
+from reconnect_harness.toxiproxy.link import ToxiproxyError, find_toxiproxy
+
+#: A user that leaves in good order does not come back to its session.
+_LEAVING = {"grace_on": "abnormal"}
+
+
+class LoadUpstream(UpstreamSpec):
+    """The server behind a load: aware, so that through a proxy nothing need be lost, and it says when it pushed."""
+
+    @property
+    def load(self) -> Workload:
+        """What it pushes to each user."""
+        return Workload(self.push, *self.size, "text", timed=True)
+
+    @property
+    def actor_spec(self) -> dict[str, Any]:
+        """The same, and that it records nothing: the users keep the accounts."""
+        return {**super().actor_spec, "history": None}
+
+
+def load_scenario(name: str | None, push: float, url: str | None) -> Scenario:
+    """Return what a load run is to be built from: the faults and proxies of a scenario, and an upstream of ours.
+
+    Raises:
+        ScenarioError: there is no such scenario, or its faults are none that can be done to a load.
+
+    """
+    upstream = LoadUpstream.model_validate({"kind": "aware-echo", "push": push, "size": 128})
+    clients = ClientsSpec.model_validate({"kind": "aware", "send": "1/s", "for": "1s"})
+    if name is None:
+        # What has to hold is for the users to say.
+        told = {"name": "load", "summary": "A load run.", "expect": {"lost": 0}, "proxy": _LEAVING}
+        return Scenario.model_validate({**told, "upstream": upstream, "clients": clients})
+    files = find(name)
+    if len(files) != 1:
+        raise ScenarioError(f"--scenario {name!r} stands for {len(files)} scenarios; a load run has one at a time")
+    chosen = load(files[0])
+    _check(chosen, url)
+    ours = {"upstream": upstream.model_copy(update={"count": chosen.upstream.count}), "clients": clients, "tls": None}
+    if chosen.chain:
+        return chosen.model_copy(update={**ours, "chain": [{**_LEAVING, **options} for options in chosen.chain]})
+    return chosen.model_copy(update={**ours, "proxy": {**_LEAVING, **chosen.proxy}})
+
+
+def _check(chosen: Scenario, url: str | None) -> None:
+    """Raise ScenarioError for a scenario that is about more than faults of what stands between users and upstreams."""
+    targets = {fault.target for fault in chosen.faults}
+    if not targets:
+        raise ScenarioError(f"scenario {chosen.name} does no faults, so there is nothing to do beside the load")
+    if "clients" in targets:
+        raise ScenarioError(f"scenario {chosen.name} does faults to its clients' process; here the users are locust's")
+    if chosen.upstream.gate is not None:
+        raise ScenarioError(f"scenario {chosen.name} needs an upstream with a gate; that of a load run has none")
+    if chosen.upstream.is_container:
+        raise ScenarioError(f"scenario {chosen.name} has its upstream in a container; that of a load run is ours")
+    if url is not None and not targets <= {"client", *chosen.containers}:
+        raise ScenarioError(
+            f"scenario {chosen.name} does faults to {', '.join(sorted(targets))}; with --host only the link of the "
+            "users, client, and `containers` can be harmed. Leave --host out, and --sut says what is started instead"
+        )
+
+
+class Timeline:
+    """The faults of a scenario, once or again and again, until it is told to stop."""
+
+    def __init__(self, scenario: Scenario, target: Target, seed: int, every: float | None) -> None:
+        self._scenario = scenario
+        self._target = target
+        self._rng = random.Random(seed)
+        self._every = every
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self) -> dict[str, Any]:
+        """Begin, and say how many faults there are to be each time."""
+        await self.end()
+        self._running = asyncio.create_task(self._run())
+        return {"faults": len(self._nemesis().timeline)}
+
+    async def end(self) -> dict[str, Any]:
+        """End, with every link and process made well again."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+            self._running = None
+        return {}
+
+    def deaths(self) -> Iterator[str]:
+        """Say which systems under test have ended, and were not to."""
+        for name, system in self._target.systems.items():
+            done = {fault.do for fault in self._scenario.faults if fault.target == name}
+            status = system.process.returncode if system.process is not None else None
+            if status is not None and not done & {"kill", "terminate"}:
+                yield f"the system under test, {name}, has ended with status {status}"
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                begun = time.monotonic()
+                await self._nemesis().run()
+                if self._every is None:
+                    return
+                await asyncio.sleep(max(0.0, begun + self._every - time.monotonic()))
+        except Exception as failure:  # noqa: BLE001  # whatever it is, the run is to know of it
+            say({"trouble": f"the faults could not be done, or undone: {failure}"})
+
+    def _nemesis(self) -> Nemesis:
+        target = self._target
+        return Nemesis(
+            self._scenario.faults,
+            target.links,
+            _say_fault,
+            processes=target.processes,
+            containers=target.containers,
+            rng=self._rng,
+        )
+
+
+def _say_fault(fault: FaultRecord) -> None:
+    """Say what became of a fault, in seconds since 1970."""
+    since = time.time() - time.monotonic()
+    took_hold = None if fault.took_hold is None else fault.took_hold + since
+    cleared = None if fault.cleared is None else fault.cleared + since
+    told = {"name": fault.name, "target": fault.target, "asked": fault.asked + since}
+    say({"fault": {**told, "took_hold": took_hold, "cleared": cleared, "problem": fault.problem}})
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Build everything, and keep it until stdin ends.
+
+    `spec`: sut, toxiproxy, scenario, every (seconds or None), seed, push (messages a second), host (a URL, or None).
+    """
+    try:
+        scenario = load_scenario(spec["scenario"], spec["push"], spec["host"])
+        system = _system(spec, scenario)
+        with tempfile.TemporaryDirectory(prefix="reconnect-load-") as folder, contextlib.ExitStack() as opened:
+            toxiproxy = None
+            if scenario.links:
+                toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
+            engine = opened.enter_context(Engine()) if scenario.container_specs else None
+            plan = Blueprint(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
+            async with build_target(plan) as target:
+                named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
+                say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
+                await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))
+    except ScenarioError as error:
+        say({"error": str(error), "code": 2})
+    except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError) as error:
+        say({"error": str(error), "code": 1})
+
+
+def _system(spec: Mapping[str, Any], scenario: Scenario) -> SystemUnderTest:
+    if spec["host"] is not None:
+        return GivenUrl(spec["host"])
+    system = system_under_test(spec["sut"])
+    if isinstance(system, GivenUrl):
+        raise ScenarioError(f"--sut {spec['sut']} is a URL: give it as --host {spec['sut']}")
+    system.check(scenario)
+    return system
+
+
+async def _serve(target: Target, timeline: Timeline) -> None:
+    async def ends() -> dict[str, Any]:
+        return {"ends": list(timeline.deaths())}
+
+    commands = {"faults": timeline.begin, "heal": timeline.end, "ends": ends}
+    try:
+        await converse(lambda line: commands[line]())
+    finally:
+        await timeline.end()
+
+
+if __name__ == "__main__":
+    run(play)

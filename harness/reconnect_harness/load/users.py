@@ -1,0 +1,65 @@
+"""The users of a load run that brings none of its own: they talk to a server that sends back what it gets.
+
+Each sends `--rate` messages a second, evenly: a message has its time in a plan, and one that comes late does not delay
+the next. How late they are says whether the generator keeps up.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import gevent
+from locust import task
+
+from reconnect_harness.load.user import NotConnected, WebSocketUser
+
+__all__ = ["AwareUser", "PlainUser"]
+
+
+class EchoUser(WebSocketUser):
+    """A user of an echo server."""
+
+    abstract = True
+    inbox = 0
+
+    _planned = 0.0
+
+    def on_start(self) -> None:
+        """Connect, and wait for a moment of its own: users that come together do not talk together."""
+        self.connect()
+        gevent.sleep(random.random() * self._period)
+        self._planned = time.monotonic()
+
+    def wait_time(self) -> float:
+        """Return how long it is until the next message is due."""
+        self._planned += self._period
+        return max(0.0, self._planned - time.monotonic())
+
+    @task
+    def talk(self) -> None:
+        """Send the next message, in a new conversation if the last one is over."""
+        begun = time.monotonic()
+        if self.connected:
+            self.crew.meter.sent(begun - self._planned)
+        try:
+            self.send()
+        except NotConnected:
+            self.connect()
+        if time.monotonic() - begun > self._period:
+            # There was no link: nothing that was to be said meanwhile is late, or said at all.
+            self._planned = time.monotonic()
+
+    @property
+    def _period(self) -> float:
+        return 1.0 / self.crew.settings.rate
+
+
+class PlainUser(EchoUser):
+    """An ordinary WebSocket client, which comes back under its id when its link is lost, and repeats nothing."""
+
+
+class AwareUser(EchoUser):
+    """A client that speaks the reconnect protocol: it counts, and resumes its session."""
+
+    aware = True

@@ -1,0 +1,368 @@
+"""An upstream that knows the reconnect protocol: the aware side of PROTOCOL.md sections 3 and 4, written from its text.
+
+It shares no code with the proxy, so that the two test each other.
+
+    session:  outbox  [ confirmed+1 … cursor | cursor+1 … pushed ]        received: 1 … n
+                        on the link, no Pong   not sent yet
+    link:     one connection at a time; a resume ends the old one and waits until it is drained
+
+A count is stated only when the old link is drained: what websockets has buffered, it has answered Pings behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import weakref
+from http import HTTPStatus
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from reconnect_harness.history.message import Direction, decode
+from reconnect_harness.history.recorder import Witness
+from reconnect_harness.peers.upstream_connection import UpstreamConnection
+from reconnect_harness.peers.workload import Speaker, Workload
+from reconnect_harness.processes.actor import background
+
+PING_AFTER_MESSAGES = 64
+PING_AFTER_BYTES = 256 * 1024
+PING_AFTER_SECONDS = 0.1
+PINGS_IN_FLIGHT = 4
+
+#: Unconfirmed messages at which a session stops making more.
+FULL = 20_000
+
+_ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
+_COUNT = re.compile(r"[0-9]{1,19}")
+
+#: Close codes after which a session may be resumed (PROTOCOL.md section 6: "retryable").
+_RESUMABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
+
+
+class Refused(Exception):
+    """A handshake that is answered with an HTTP error."""
+
+    def __init__(self, status: HTTPStatus, error: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = json.dumps({"error": error, "detail": detail})
+
+
+class Session:
+    """One session: what it owes its peer, and how much it has received."""
+
+    def __init__(self, speaker: Speaker, load: Workload, upstream: AwareUpstream) -> None:
+        # What it can be resumed by, once it has been claimed.
+        self.key = ""
+        self.speaker = speaker
+        self.received = 0
+        self.ended = False
+        # The connection that has the session; another one that finds its claim gone leaves.
+        self.claimed_by: ServerConnection | None = None
+        self._load = load
+        self._upstream = upstream
+        self._owed: dict[int, str | bytes] = {}
+        self._confirmed = 0
+        self._pushed = 0
+        self._cursor = 0
+        self._link: ServerConnection | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._more = asyncio.Event()
+        self._pushing: asyncio.Task[None] | None = None
+        self._abandoning: asyncio.TimerHandle | None = None
+        self._pings: list[int] = []
+
+    async def claim(self, connection: ServerConnection, count: int) -> None:
+        """Give the session to a new connection whose peer has received `count` messages.
+
+        Raises Refused if the count cannot be, or another connection claims the session meanwhile.
+        """
+        self.claimed_by = connection
+        if self._link is not None:
+            self._link.transport.abort()
+        await self._drained.wait()
+        if self.claimed_by is not connection:
+            raise Refused(HTTPStatus.CONFLICT, "taken-over", "a newer connection has claimed this session")
+        if self.ended:
+            raise Refused(HTTPStatus.GONE, "gone", "the session ended with its last connection")
+        if not self._confirmed <= count <= self._pushed:
+            detail = f"{count} messages received? {self._confirmed} are confirmed, and {self._pushed} were sent"
+            raise Refused(HTTPStatus.CONFLICT, "count", detail)
+        self._confirm(count)
+        self._cursor = count
+        # Its handshake may still fail, and then it never serves.
+        self._await_resume()
+
+    async def serve(self, connection: UpstreamConnection) -> None:
+        """Carry the session on a connection that has claimed it, until the connection ends."""
+        if self.claimed_by is not connection:
+            # Without a Close frame, which would say that the session has ended: its peer may be the one to come back.
+            connection.transport.abort()
+            return
+        self._link = connection
+        self._drained.clear()
+        self._pings.clear()
+        if self._pushing is None:
+            self._pushing = background(self._push())
+        sending = background(self._send(connection))
+        try:
+            # recv() hands out what was buffered before it says that the connection is closed.
+            while True:
+                await connection.hearing.wait()
+                message = await connection.recv()
+                self.received += 1
+                self._upstream.took(self, message)
+        except ConnectionClosed:
+            pass
+        finally:
+            sending.cancel()
+            self._link = None
+            if connection.close_code not in _RESUMABLE:
+                self.end()
+            self._await_resume()
+            self._drained.set()
+
+    def _await_resume(self) -> None:
+        """End the session in time, unless it has a link by then."""
+
+        def abandon() -> None:
+            if self._link is None:
+                self.end()
+
+        self._hold_on()
+        if self._upstream.keep is not None and not self.ended:
+            self._abandoning = asyncio.get_running_loop().call_later(self._upstream.keep, abandon)
+
+    def _hold_on(self) -> None:
+        if self._abandoning is not None:
+            self._abandoning.cancel()
+            self._abandoning = None
+
+    def end(self) -> None:
+        """End the session: nothing is pushed any more, and it cannot be resumed."""
+        self.ended = True
+        self._hold_on()
+        self._upstream.forget(self)
+        if self._pushing is not None:
+            self._pushing.cancel()
+
+    def owe(self, message: str | bytes) -> None:
+        """Send the peer a message, now or when it is there, and keep it until it is confirmed."""
+        self._pushed += 1
+        self._owed[self._pushed] = message
+        self._more.set()
+
+    async def _push(self) -> None:
+        async for _ in self._load.moments():
+            if self._upstream.is_quiet:
+                return
+            if len(self._owed) >= FULL:
+                continue
+            label, message = self.speaker.next()
+            self._upstream.recorder.sent(self._upstream.name, Direction.U2C, label)
+            self.owe(message)
+
+    async def _send(self, connection: ServerConnection) -> None:
+        """Send what is owed, and a Ping with the number of the last message behind each burst."""
+        pinged, messages, size = self._cursor, 0, 0
+        try:
+            while True:
+                while self._cursor < self._pushed:
+                    self._cursor += 1
+                    message = self._owed[self._cursor]
+                    await connection.send(message)
+                    messages, size = messages + 1, size + len(message)
+                    if messages >= PING_AFTER_MESSAGES or size >= PING_AFTER_BYTES:
+                        if await self._ping(connection):
+                            pinged = self._cursor
+                        messages, size = 0, 0
+                self._more.clear()
+                try:
+                    timeout = PING_AFTER_SECONDS if pinged < self._cursor else None
+                    await asyncio.wait_for(self._more.wait(), timeout)
+                except TimeoutError:
+                    if not self._pings and await self._ping(connection):
+                        pinged = self._cursor
+                        messages, size = 0, 0
+        except ConnectionClosed:
+            # The reading side sees the same, and ends the link.
+            pass
+
+    async def _ping(self, connection: ServerConnection) -> bool:
+        """Send a Ping for all that was sent, unless too many are in flight."""
+        number = self._cursor
+        if len(self._pings) >= PINGS_IN_FLIGHT or number in self._pings:
+            return False
+        self._pings.append(number)
+        answered = asyncio.ensure_future(await connection.ping(number.to_bytes(8, "big")))
+
+        def confirm(answer: asyncio.Future[float]) -> None:
+            # A link that has died answers nothing any more, whatever is still to be handled of it.
+            if answer.cancelled() or answer.exception() is not None or self._link is not connection:
+                return
+            self._pings = [ping for ping in self._pings if ping > number]
+            self._confirm(number)
+
+        answered.add_done_callback(confirm)
+        return True
+
+    def _confirm(self, number: int) -> None:
+        while self._confirmed < number:
+            self._confirmed += 1
+            del self._owed[self._confirmed]
+
+
+class AwareUpstream:
+    """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them exactly once.
+
+    A peer that does not say `X-Reconnect-Received` is not aware: it gets a session that ends with its connection.
+    The arguments are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None
+    for as long as the upstream is there.
+    """
+
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
+        self.name = name
+        self.recorder = recorder
+        self.keep = keep
+        self.is_quiet = False
+        self._load = load
+        self._seed = seed
+        self._all: set[Session] = set()
+        self._begun = 0
+        # Those that may be resumed, by id.
+        self._sessions: dict[str, Session] = {}
+        # Which session a connection has claimed in its handshake, and the id to tell its peer.
+        self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[Session, str, bool]]
+        self._claims = weakref.WeakKeyDictionary()
+
+    async def quiet(self) -> None:
+        """Push nothing from now on; what is owed is still sent."""
+        self.is_quiet = True
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for session in list(self._all):
+            session.end()
+
+    def forget(self, session: Session) -> None:
+        """Keep nothing of a session that has ended."""
+        self._all.discard(session)
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
+
+    def took(self, session: Session, message: str | bytes) -> None:
+        """Record a message that arrived."""
+        self.recorder.received(self.name, Direction.C2U, decode(message))
+
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""
+        try:
+            await self._claim(connection, request)
+        except Refused as refusal:
+            response = connection.respond(refusal.status, refusal.body)
+            # Setting a header of websockets' adds another one.
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+            return response
+        return None
+
+    async def _claim(self, connection: ServerConnection, request: Request) -> None:
+        reconnect_id = _id(request, "X-Reconnect-Id")
+        connection_id = _id(request, "X-Connection-Id")
+        received = request.headers.get("X-Reconnect-Received")
+        if received is not None and not _COUNT.fullmatch(received):
+            raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
+        named = reconnect_id or connection_id
+        key = named or secrets.token_urlsafe(16)
+        session = self._sessions.get(key)
+        if session is None or session.ended:
+            if reconnect_id is not None and connection_id is None:
+                raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
+            session = self._begin(named)
+            session.key = key
+            if received is not None:
+                self._sessions[key] = session
+        await session.claim(connection, int(received or 0))
+        self._claims[connection] = session, key, received is not None
+
+    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Say the session's id, and to an aware peer how many of its messages have arrived."""
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return
+        session, key, aware = self._claims[connection]
+        response.headers["X-Connection-Id"] = key
+        if aware:
+            response.headers["X-Reconnect-Received"] = str(session.received)
+
+    async def serve(self, connection: UpstreamConnection) -> None:
+        """Serve one connection until it ends."""
+        session, _, aware = self._claims.pop(connection)
+        stream = session.speaker.stream
+        self.recorder.link(stream, "connected", asked=True)
+        await session.serve(connection)
+        if not aware:
+            session.end()
+        asked, code, reason = connection.ending
+        self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
+
+    def _begin(self, named: str | None) -> Session:
+        """Begin a session, under an id if its peer has named one."""
+        # Streams of before this process took over are over.
+        stream = f"{self.name}.{len(self.recorder.said) + self._begun + 1}"
+        return self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
+
+    def _opened(self, speaker: Speaker) -> Session:
+        self._begun += 1
+        session = Session(speaker, self._load, self)
+        self._all.add(session)
+        return session
+
+
+class AwareEchoUpstream(AwareUpstream):
+    """An aware server that sends back what it gets, and may push between: what a load run talks to.
+
+    An ordinary peer that comes back under its id gets a new session, in which the pushed stream goes on with the number
+    where the last one stopped: what was lost between shows as a gap. Unless sessions are kept for a while only: then
+    nothing is known of one that has ended, and what is pushed begins anew.
+    """
+
+    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
+        super().__init__(name, load, recorder, seed, keep=keep)
+        # The latest session of each id.
+        self._latest: dict[str, Session] = {}
+        # A name of its own for each process that serves: after a restart numbers begin again.
+        self._life = secrets.token_hex(3)
+
+    def took(self, session: Session, message: str | bytes) -> None:
+        """Send a message back."""
+        session.owe(message)
+
+    def forget(self, session: Session) -> None:
+        """Keep nothing of a session that has ended, unless its stream may go on in another one."""
+        super().forget(session)
+        if self.keep is not None and self._latest.get(session.key) is session:
+            del self._latest[session.key]
+
+    def _begin(self, named: str | None) -> Session:
+        before = self._latest.get(named) if named is not None else None
+        if before is not None:
+            before.end()
+            session = self._opened(before.speaker)
+        else:
+            stream = f"{self.name}-{self._life}.{self._begun + 1}"
+            session = self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
+        if named is not None:
+            self._latest[named] = session
+        return session
+
+
+def _id(request: Request, header: str) -> str | None:
+    found = request.headers.get(header)
+    if found is not None and not _ID.fullmatch(found):
+        raise Refused(HTTPStatus.BAD_REQUEST, "id", f"{header} is not 16 to 128 of A-Za-z0-9._~-")
+    return found

@@ -1,0 +1,264 @@
+"""One client of a run: a stream of its own, sent and received over websockets or `reconnect_proxy.connect`.
+
+The kinds of them are told in `peers.clients`; those that make claims on sessions are in `peers.contenders`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Mapping
+from socket import SO_RCVBUF, SOL_SOCKET
+from typing import Any, Protocol
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from reconnect_harness.history.message import Direction, decode
+from reconnect_harness.history.recorder import Witness
+from reconnect_harness.peers.late_pong import PromisingClient
+from reconnect_harness.peers.workload import Speaker, Workload
+from reconnect_harness.processes.actor import background
+
+#: How long a handshake may take, in seconds.
+OPEN_SECONDS = 10.0
+
+#: The longest wait before a reconnecting client tries again, in seconds.
+RETRY_SECONDS = 1.0
+
+#: Frames that an ordinary client lets wait; the default of websockets, 16, is for slow ones.
+FRAMES = 256
+
+#: What a slow client lets wait: frames, or bytes where it is aware, and in the system. Little, so that it is soon felt.
+SLOW_FRAMES = 4
+SLOW_BYTES = 64 * 1024
+
+#: How a handshake fails.
+FAILED_HANDSHAKE = (OSError, InvalidHandshake, TimeoutError, ConnectionClosed)
+
+
+class Sending(Protocol):
+    """What sends messages."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message."""
+
+
+class Socket(Sending, Protocol):
+    """What clients need of a connection: the methods that those of websockets and of reconnect_proxy share."""
+
+    async def recv(self) -> str | bytes:
+        """Receive one message."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the conversation."""
+
+
+class PlainClient:
+    """An ordinary client, which does not come back.
+
+    Args:
+        name: its name, and that of its stream.
+        url: where to connect.
+        load: what it sends.
+        recorder: where it records what it sees.
+        seed: makes the same messages again.
+        ping: seconds of silence after which it pings, and then gives the link up; None leaves that to the library.
+        takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
+        compress: whether it offers permessage-deflate.
+        tls: what it connects with where the URL is wss://.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        load: Workload,
+        recorder: Witness,
+        seed: str,
+        *,
+        ping: float | None = None,
+        takes: float = 0.0,
+        compress: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.recorder = recorder
+        self.speaker = Speaker(load, name, Direction.C2U, seed)
+        # Where this process has taken over from one that was killed, the stream goes on.
+        self.speaker.number = recorder.said.get(name, 0)
+        self.random = random.Random(f"{seed} {name} waits")
+        # As hard to guess as one of the proxy's, and the same again for the same seed.
+        self.session_id = f"{name}-{self.random.getrandbits(128):032x}"
+        # Set when the first handshake has come to an end, one way or the other.
+        self.tried = asyncio.Event()
+        # Says whether messages may be sent: between the start of the traffic and its end.
+        self.may_talk = asyncio.Event()
+        # Set when the client is to close and not to come back.
+        self.leaving = asyncio.Event()
+        # Whether it is closing its connection, and may come back.
+        self.is_going = False
+        self._load = load
+        # What every connection needs. The environment may name a proxy, which is not the way to loopback.
+        self.basics: dict[str, Any] = {"proxy": None, "compression": "deflate" if compress else None}
+        if tls is not None:
+            self.basics["ssl"] = tls
+        self._ping = ping
+        self._takes = takes
+
+    async def talk(self, opening: asyncio.Semaphore) -> None:
+        """Hold the whole conversation: connect, send, receive, close."""
+        socket = await self._open(opening)
+        if socket is not None:
+            await self._use(socket)
+
+    async def _dial(self) -> Socket:
+        if not self._takes:
+            return await connect(self.url, max_queue=FRAMES, **self._options())
+        socket = await connect(self.url, max_queue=SLOW_FRAMES, **self._options())
+        # Else the system holds megabytes for a slow reader, before anybody feels that it is slow.
+        socket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, SLOW_BYTES)
+        return socket
+
+    def _options(self) -> dict[str, Any]:
+        options = {**self.basics, "max_size": None, "open_timeout": OPEN_SECONDS}
+        if self._ping is not None:
+            options |= {"ping_interval": self._ping, "ping_timeout": self._ping}
+        return options
+
+    async def _open(self, opening: asyncio.Semaphore) -> Socket | None:
+        """Connect once; record how it went."""
+        try:
+            async with opening:
+                socket = await self._dial()
+        except FAILED_HANDSHAKE as failure:
+            self.recorder.link(self.name, "unreachable", asked=False, **told(failure))
+            return None
+        else:
+            self.recorder.link(self.name, "connected", asked=True)
+            return socket
+        finally:
+            self.tried.set()
+
+    async def _use(self, socket: Socket) -> None:
+        """Send and receive on a connection until it ends, or the client leaves."""
+        sending = background(self._send(socket))
+        leaving = background(self._leave(socket))
+        code: int | None = None
+        reason = ""
+        try:
+            while True:
+                self.recorder.received(self.name, Direction.U2C, decode(await socket.recv()))
+                if self._takes and self.may_talk.is_set():
+                    await asyncio.sleep(1 / self._takes)
+        except ConnectionClosed as end:
+            code, reason = (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, str(end))
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.wait([sending, leaving])
+            asked = self.leaving.is_set() or self.is_going
+            self.recorder.link(self.name, "disconnected", asked=asked, code=code, reason=reason)
+
+    async def _leave(self, socket: Socket) -> None:
+        await self.leaving.wait()
+        await socket.close(1000, "done")
+
+    async def _send(self, socket: Sending) -> None:
+        await self.may_talk.wait()
+        # So that clients which start together do not speak in step.
+        await asyncio.sleep(self.random.random() / max(1.0, self._load.rate))
+        async for _ in self._load.moments():
+            if not self.may_talk.is_set():
+                return
+            label, message = self.speaker.next()
+            self.recorder.sent(self.name, Direction.C2U, label)
+            try:
+                await socket.send(message)
+            except ConnectionClosed:
+                # The receiving side sees the same, and ends the connection.
+                self.recorder.refused(self.name, Direction.C2U, label)
+                return
+            except asyncio.CancelledError:
+                # The connection has ended while it waited to be sent.
+                self.recorder.refused(self.name, Direction.C2U, label)
+                raise
+
+
+class ReconnectingClient(PlainClient):
+    """An ordinary client that comes back under its connection id. What it sent is sent; it repeats nothing."""
+
+    async def talk(self, opening: asyncio.Semaphore) -> None:
+        """Hold the conversation over as many connections as it takes."""
+        wait = 0.0
+        while not self.leaving.is_set():
+            socket = await self._open(opening)
+            if socket is not None:
+                await self._use(socket)
+                wait = 0.0
+            wait = min(RETRY_SECONDS, max(0.05, 2 * wait))
+            await asyncio.sleep(wait * self.random.random())
+
+    def _options(self) -> dict[str, Any]:
+        named = {"X-Connection-Id": self.session_id}
+        # Whoever comes back is owed what it has not confirmed, even after it was killed.
+        return {**super()._options(), "additional_headers": named, "create_connection": PromisingClient}
+
+
+class VisitingClient(PlainClient):
+    """An ordinary client that comes for a while, leaves with 1000, and comes again.
+
+    `visits` has for how many seconds it stays, and is away, and how long after the start it first comes.
+    """
+
+    def __init__(self, *arguments: Any, visits: Mapping[str, float], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._visits = visits
+
+    async def talk(self, opening: asyncio.Semaphore) -> None:
+        """Come, and go, and come again, until it is over."""
+        # Nobody need wait for its first visit.
+        self.tried.set()
+        await self.may_talk.wait()
+        wait = self._visits["first"]
+        while not await self._leaving_within(wait):
+            socket = await self._open(opening)
+            if socket is not None:
+                self.is_going = False
+                await self._use(socket)
+            wait = self._visits["away"]
+
+    async def _leave(self, socket: Socket) -> None:
+        await self._leaving_within(self._visits["stay"])
+        self.is_going = True
+        await socket.close(1000, "gone for now")
+
+    async def _leaving_within(self, seconds: float) -> bool:
+        """Wait; return early, and True, when the client is to leave for good."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.leaving.wait(), seconds)
+        return self.leaving.is_set()
+
+
+class AwareClient(PlainClient):
+    """A client that knows the protocol. A lost link is not its user's business; a lost session is."""
+
+    async def _dial(self) -> Socket:
+        # Imported here: clients that know nothing of the protocol must not need it.
+        from reconnect_proxy import connect as connect_session
+
+        options = {**self._options(), **({"max_queue": SLOW_BYTES} if self._takes else {})}
+        socket: Socket = await connect_session(self.url, **options)
+        return socket
+
+
+def told(failure: BaseException) -> dict[str, Any]:
+    """Return the code and reason with which a failed handshake is recorded: an HTTP status and body, if any."""
+    if isinstance(failure, InvalidStatus):
+        body = (failure.response.body or b"").decode(errors="replace").strip()
+        return {"code": failure.response.status_code, "reason": f"{failure}: {body}"[:300]}
+    return {"code": None, "reason": str(failure)}

@@ -1,0 +1,129 @@
+"""The clients of a run: one process of them, each a stream of its own, `c01`, `c02` …
+
+| kind | what it does |
+| --- | --- |
+| plain | an ordinary client that expects never to be disconnected: it does not come back |
+| reconnecting | an ordinary client that comes back under its connection id, and resends nothing |
+| visiting | an ordinary client that names no session, comes for a while, leaves, and comes again |
+| aware | `reconnect_proxy.connect`: counts, resumes, and resends what was not received |
+| half-open, vanishing, wrong-ids, robbed, stale-counts | they make claims on sessions (`peers.contenders`) |
+
+A kind is a class with `talk`, which ends when the client's conversation does; a new one is an entry in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reconnect_harness.history.record import End
+from reconnect_harness.history.recorder import Recorder
+from reconnect_harness.peers.client import AwareClient, PlainClient, ReconnectingClient, VisitingClient
+from reconnect_harness.peers.contenders import (
+    ABSENT,
+    HalfOpenClient,
+    RobbedClient,
+    StaleCountsClient,
+    VanishingClient,
+    WrongIdsClient,
+)
+from reconnect_harness.peers.workload import Workload
+from reconnect_harness.processes.actor import obey, run, say
+
+#: How many handshakes are under way at a time.
+OPENING = 64
+
+#: The kinds of client, by the name that a scenario calls them.
+KINDS: Mapping[str, type[PlainClient]] = {
+    "plain": PlainClient,
+    "reconnecting": ReconnectingClient,
+    "visiting": VisitingClient,
+    "aware": AwareClient,
+    "half-open": HalfOpenClient,
+    "vanishing": VanishingClient,
+    "wrong-ids": WrongIdsClient,
+    "robbed": RobbedClient,
+    "stale-counts": StaleCountsClient,
+}
+
+
+def _visits(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return the visits of one of the clients: all come equally often, and one after the other."""
+    if (visits := spec.get("visits")) is None:
+        return {}
+    return {"visits": {**visits, "first": (index - 1) * (visits["stay"] + visits["away"]) / spec["count"]}}
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Run the clients until stdin ends.
+
+    `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
+    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or
+    the path of what is trusted at a wss:// URL), history (a path), seed.
+    """
+    recorder = Recorder(Path(spec["history"]), End.CLIENT)
+    load = Workload.from_spec(spec["load"])
+    width = max(2, len(str(spec["count"])))
+    slow = spec.get("slow") or {"count": 0, "takes": 0.0}
+    tls = ssl.create_default_context(cafile=spec["ca"]) if spec.get("ca") else None
+    clients = [
+        KINDS[spec["kind"]](
+            f"c{index:0{width}d}",
+            spec["url"],
+            load,
+            recorder,
+            spec["seed"],
+            ping=spec.get("ping"),
+            takes=slow["takes"] if index <= slow["count"] else 0.0,
+            compress=spec.get("compress", False),
+            tls=tls,
+            **_visits(spec, index),
+            **({"absence": spec["absence"]} if spec["kind"] in ABSENT else {}),
+        )
+        for index in range(1, spec["count"] + 1)
+    ]
+    opening = asyncio.Semaphore(OPENING)
+    talks = [asyncio.create_task(client.talk(opening)) for client in clients]
+    sending = False
+
+    async def go() -> dict[str, Any]:
+        nonlocal sending
+        sending = True
+        for client in clients:
+            client.may_talk.set()
+        asyncio.get_running_loop().call_later(spec["lasts"], hush)
+        return {}
+
+    def hush() -> None:
+        nonlocal sending
+        sending = False
+        for client in clients:
+            client.may_talk.clear()
+
+    async def count() -> dict[str, Any]:
+        running = [talk for talk in talks if not talk.done()]
+        await asyncio.gather(*(talk for talk in talks if talk.done()))
+        return {**recorder.counts(), "sending": sending and bool(running)}
+
+    async def close() -> dict[str, Any]:
+        for client in clients:
+            client.leaving.set()
+        await asyncio.gather(*talks)
+        return {}
+
+    try:
+        await asyncio.gather(*(client.tried.wait() for client in clients))
+        say({"ready": len(clients)})
+        await obey({"go": go, "count": count, "close": close})
+    finally:
+        for talk in talks:
+            talk.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+        recorder.close()
+
+
+if __name__ == "__main__":
+    run(play)

@@ -1,0 +1,187 @@
+"""Mock upstreams: the servers behind the system under test. One process serves one port.
+
+| kind | what it does |
+| --- | --- |
+| record | an ordinary server: takes what comes and says nothing, unless it is told to push (`peers.ordinary`) |
+| push | an ordinary server that sends messages of its own |
+| echo | an ordinary server that sends back what it gets |
+| aware | keeps sessions, counts, and resumes: the aware side of PROTOCOL.md (`peers.aware`) |
+| aware-echo | the same, and sends back what it gets |
+| gate | announces a state with which it can be reconnected: PROTOCOL.md section 5 (`peers.gate`) |
+
+Each of them can be rude as well (`peers.misbehaviour`), and come late. A kind is a class with `serve`, and `admit` and
+`greet` where it has a say in the handshake; a new one is an entry in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from reconnect_harness.history.record import End
+from reconnect_harness.history.recorder import Recorder, Unrecorded
+from reconnect_harness.peers.aware import AwareEchoUpstream, AwareUpstream
+from reconnect_harness.peers.gate import GateUpstream
+from reconnect_harness.peers.misbehaviour import Manners, Rudeness
+from reconnect_harness.peers.ordinary import EchoUpstream, RecordUpstream
+from reconnect_harness.peers.upstream_connection import UpstreamConnection
+from reconnect_harness.peers.workload import Workload
+from reconnect_harness.processes.actor import background, obey, run, say
+from reconnect_harness.processes.certificates import Certificates
+
+#: The kinds of upstream, by the name that a scenario calls them. A gate is told its setting as well.
+KINDS: Mapping[str, Callable[..., RecordUpstream | AwareUpstream]] = {
+    "record": RecordUpstream,
+    "push": RecordUpstream,
+    "echo": EchoUpstream,
+    "aware": AwareUpstream,
+    "gate": GateUpstream,
+    "aware-echo": AwareEchoUpstream,
+}
+
+
+class Service:
+    """An upstream on its port: passes handshakes and connections on to it, past its rudeness.
+
+    Until `begun` is set, and with it the traffic begins, it may be `warming`: then connections are nothing to the
+    upstream or the history, and what comes on them is sent back. They are made to see what the system under test holds
+    once it has been used.
+    """
+
+    def __init__(self, upstream: RecordUpstream | AwareUpstream, manners: Manners, *, warming: bool) -> None:
+        self.upstream = upstream
+        self.begun = asyncio.Event()
+        self.warming = warming
+        self._rudeness = Rudeness(manners, upstream.name, upstream.recorder, self.begun)
+        self._warm: set[ServerConnection] = set()
+
+    @property
+    def warm(self) -> int:
+        """How many of the connections of the warming up there still are."""
+        return len(self._warm)
+
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Say whether to accept a handshake, and record it if not."""
+        if self.warming:
+            self._warm.add(connection)
+            return None
+        refusal = self._rudeness.admit(connection, request) or await self.upstream.admit(connection, request)
+        if refusal is not None:
+            reason = refusal.body.decode().strip()
+            self.upstream.recorder.link(
+                self.upstream.name, "refused", asked=True, code=refusal.status_code, reason=reason
+            )
+        return refusal
+
+    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Add headers to a response."""
+        if connection not in self._warm:
+            self.upstream.greet(connection, request, response)
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Serve one connection until it ends."""
+        assert isinstance(connection, UpstreamConnection)
+        if connection in self._warm:
+            with contextlib.suppress(ConnectionClosed):
+                async for message in connection:
+                    await connection.send(message)
+            self._warm.discard(connection)
+            return
+        self._rudeness.meet(connection)
+        # websockets would log an error in a handler, and go on.
+        await asyncio.wait([background(self.upstream.serve(connection))])
+
+
+async def goodbye(server: Server) -> None:
+    """End in a planned way: take no new connections, and close those that there are with 1012."""
+    server.close(close_connections=False)
+    connections = [found for found in server.connections if isinstance(found, UpstreamConnection)]
+    await asyncio.gather(*(connection.leave(1012, "service restart") for connection in connections))
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Serve one upstream until stdin ends, or SIGTERM comes.
+
+    `spec`: kind, name, load, history (a path, or None to record nothing), seed; and where wanted gate, rude
+    (`Manners`), late (seconds after the traffic has begun until it listens; its port refuses connections before), warm
+    (whether warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of
+    `Certificates`, in their order).
+    """
+    recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else Unrecorded()
+    gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
+    load = Workload.from_spec(spec["load"])
+    upstream = KINDS[spec["kind"]](spec["name"], load, recorder, spec["seed"], **gate)
+    tls = Certificates(*map(Path, spec["tls"])).of_server() if spec.get("tls") else None
+    service = Service(upstream, Manners.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
+
+    async def count() -> dict[str, Any]:
+        return recorder.counts()
+
+    async def warm() -> dict[str, Any]:
+        return {"connections": service.warm}
+
+    async def warmed() -> dict[str, Any]:
+        service.warming = False
+        return {}
+
+    async def go() -> dict[str, Any]:
+        service.begun.set()
+        return {}
+
+    async def quiet() -> dict[str, Any]:
+        await upstream.quiet()
+        return {}
+
+    async def listen() -> None:
+        if late := spec.get("late"):
+            await service.begun.wait()
+            await asyncio.sleep(late)
+            recorder.link(upstream.name, "rude", asked=True, reason=f"late: by {late:g} s")
+        server = await running.enter_async_context(
+            serve(
+                service.serve,
+                sock=port,
+                ssl=tls,
+                process_request=service.admit,
+                process_response=service.greet,
+                create_connection=UpstreamConnection,
+                # Off unless a scenario is about it: cuts are to come where they say, and links to be as narrow.
+                compression="deflate" if spec.get("compress") else None,
+                max_size=None,
+                # An ordinary server's handler is as fast as it can; the default of 16 frames is for slow ones.
+                max_queue=256,
+            )
+        )
+        running.push_async_callback(goodbye, server)
+
+    try:
+        async with AsyncExitStack() as running:
+            # Told to be TCP: asyncio sets TCP_NODELAY on what it accepts only where the protocol is named.
+            port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                # Whoever has started this process keeps the port, so that it is ours again after a restart.
+                port.setsockopt(socket.SOL_SOCKET, option, 1)
+            # Bound it is ours; connections are refused until it listens.
+            port.bind(("127.0.0.1", spec.get("port", 0)))
+            listening = background(listen())
+            running.callback(listening.cancel)
+            if not spec.get("late"):
+                await listening
+            say({"ready": port.getsockname()[1]})
+            await obey({"count": count, "go": go, "quiet": quiet, "warm": warm, "warmed": warmed})
+    finally:
+        await upstream.close()
+        recorder.close()
+
+
+if __name__ == "__main__":
+    run(play)

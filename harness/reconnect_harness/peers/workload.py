@@ -1,0 +1,75 @@
+"""The workload: what is said, and how fast. The same for clients and for upstreams that push."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from reconnect_harness.history.message import Direction, Kind, Reading, encode
+
+#: Either type of message, at random.
+MIXED = "mixed"
+
+_KINDS = tuple(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Messages of one speaker.
+
+    `rate` is messages a second, 0 for none; `smallest` and `largest` bound their size in bytes, and sizes are spread
+    evenly over its orders of magnitude; `kind` is text, binary, or mixed for either at random. With `timed` each says
+    when it was sent.
+    """
+
+    rate: float = 0.0
+    smallest: int = 16
+    largest: int = 4096
+    kind: str = MIXED
+    timed: bool = False
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return it as JSON-able fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_spec(cls, fields: dict[str, Any]) -> Self:
+        """Make it from the fields of `to_spec`."""
+        return cls(**fields)
+
+    async def moments(self) -> AsyncIterator[None]:
+        """Yield whenever a message is due. One that comes late does not delay those after it."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        said = 0
+        while self.rate:
+            await asyncio.sleep(max(0.0, start + said / self.rate - loop.time()))
+            yield
+            said += 1
+
+
+class Speaker:
+    """One stream of a workload: makes its messages, numbered from 1, the same ones for the same seed."""
+
+    def __init__(self, workload: Workload, stream: str, direction: Direction, seed: str) -> None:
+        self.stream = stream
+        self.number = 0
+        self._direction = direction
+        self._workload = workload
+        self._random = random.Random(f"{seed} {stream}")
+
+    def next(self) -> tuple[Reading, str | bytes]:
+        """Make the next message: what it says about itself, and the whole of it."""
+        self.number += 1
+        load = self._workload
+        span = math.log(max(1, load.largest) / max(1, load.smallest))
+        size = round(load.smallest * math.exp(self._random.random() * span))
+        kind = self._random.choice(_KINDS) if load.kind == MIXED else Kind(load.kind)
+        whole = encode(self.stream, self._direction, self.number, size, kind, time.time() if load.timed else None)
+        length = len(whole.encode() if isinstance(whole, str) else whole)
+        return Reading(self.stream, self._direction, self.number, length, kind), whole

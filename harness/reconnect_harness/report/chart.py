@@ -1,0 +1,209 @@
+"""The picture of a run: what the script of report.html draws, as JSON-able numbers that do not grow without bound.
+
+Times in `sessions` are whole multiples of `UNIT` seconds, those of departures as differences to the one before: a
+message costs some 15 bytes. Of a run with more messages than `MOST_DRAWN`, one in so many of each session is drawn; the
+series are made of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from reconnect_harness.checks.checkers import recovery_times
+from reconnect_harness.faults.fault import FAULTS
+from reconnect_harness.faults.nemesis import FaultRecord
+from reconnect_harness.history.history import History
+from reconnect_harness.history.message import Direction
+from reconnect_harness.history.record import End
+from reconnect_harness.history.traces import Flaw, Journey
+from reconnect_harness.report import series
+
+#: The resolution of the times of drawn messages, in seconds.
+UNIT = 1e-5
+
+#: How many messages are drawn at most, and how many flawed ones beside them.
+MOST_DRAWN = 100_000
+MOST_FLAWED = 20_000
+
+#: How many links that came and went are drawn at most.
+MOST_LINKS = 5_000
+
+#: How many steps the queue's depth and the other series have at most.
+FINE_STEPS = 1_000
+COARSE_STEPS = 200
+
+#: Messages that took longer than this many medians, and this many seconds, are drawn as held up.
+HELD_MEDIANS = 5
+HELD_SECONDS = 0.02
+
+_LETTERS = {Flaw.LOST: "l", Flaw.DUPLICATED: "d", Flaw.REORDERED: "r", Flaw.CORRUPTED: "c"}
+
+
+def picture(history: History, journeys: Sequence[Journey], *, proxied: bool) -> dict[str, Any]:
+    """Return what is drawn of a run.
+
+    Args:
+        history: what was recorded.
+        journeys: those of `history`.
+        proxied: whether there is a system under test between the ends.
+
+    """
+    start, end = span(history, journeys)
+    fine, coarse = series.grid(start, end, FINE_STEPS), series.grid(start, end, COARSE_STEPS)
+    by_direction = {
+        direction: [journey for journey in journeys if journey.direction is direction] for direction in Direction
+    }
+    flowing = {direction: found for direction, found in by_direction.items() if found}
+    drawn, every = sample(journeys, MOST_DRAWN, MOST_FLAWED)
+    return {
+        "start": round(start, 6),
+        "end": round(end, 6),
+        "proxied": proxied,
+        "echoed": history.echoed,
+        "unit": UNIT,
+        "every": every,
+        "held": held(journeys),
+        "sessions": _sessions(drawn),
+        "faults": [_fault(history, fault, recovered) for fault, recovered in recoveries(history)],
+        "links": _links(history),
+        "fine": {"start": fine.start, "step": fine.step},
+        "coarse": {"start": coarse.start, "step": coarse.step},
+        "depth": {direction: series.depth(found, fine) for direction, found in flowing.items()},
+        "latency": {
+            direction: [[_rounded(x) for x in step] if step else None for step in series.latency(found, coarse)]
+            for direction, found in flowing.items()
+        },
+        "sent": {
+            direction: series.rate((j.sent for j in found if j.first and j.sent is not None), coarse)
+            for direction, found in flowing.items()
+        },
+        "received": {
+            direction: series.rate((j.arrived for j in found if j.arrived is not None), coarse)
+            for direction, found in flowing.items()
+        },
+    }
+
+
+def span(history: History, journeys: Sequence[Journey]) -> tuple[float, float]:
+    """Return the moments between which anything happened, in seconds from the start of the traffic."""
+    moments = [0.0]
+    moments += [moment for journey in journeys for moment in (journey.sent, journey.arrived) if moment is not None]
+    for fault in history.faults:
+        moments += [moment - history.start for moment in (fault.took_hold, fault.cleared) if moment is not None]
+    return min(moments), max(moments) + 0.02
+
+
+def held(journeys: Iterable[Journey]) -> float:
+    """Return how long a message has to be under way to be drawn as held up, in seconds."""
+    whole = series.summary([journey.travel for journey in journeys if journey.travel is not None])
+    return max(HELD_SECONDS, HELD_MEDIANS * whole.p50) if whole else HELD_SECONDS
+
+
+def sample(journeys: Sequence[Journey], most: int, most_flawed: int) -> tuple[list[Journey], int]:
+    """Return the journeys to be drawn, and of how many one was taken.
+
+    The flawed ones are all taken, up to `most_flawed`; one in so many of the others, counted in each session and
+    direction by itself.
+    """
+    flawed = sum(1 for journey in journeys if journey.flaws)
+    every = max(1, math.ceil((len(journeys) - flawed) / most))
+    every_flawed = max(1, math.ceil(flawed / most_flawed))
+    counts: dict[tuple[str, Direction, bool], int] = {}
+    drawn = []
+    for journey in journeys:
+        key = journey.session, journey.direction, bool(journey.flaws)
+        count = counts.get(key, 0)
+        counts[key] = count + 1
+        if count % (every_flawed if journey.flaws else every) == 0:
+            drawn.append(journey)
+    return drawn, every
+
+
+def recoveries(history: History) -> list[tuple[FaultRecord, list[float]]]:
+    """Return each fault with the recovery times of the streams after it, sorted, in seconds."""
+    by_end: dict[float, list[float]] = {}
+    for seconds, wrong in recovery_times(history):
+        # It is told of at the moment that the fault was cleared. Faults that end together have one recovery.
+        by_end.setdefault(wrong.t, []).append(seconds)
+    return [
+        (fault, by_end.get(fault.cleared, []) if fault.took_hold is not None and fault.cleared is not None else [])
+        for fault in history.faults
+    ]
+
+
+def _sessions(drawn: Iterable[Journey]) -> list[dict[str, Any]]:
+    found: dict[str, dict[Direction, list[Journey]]] = {}
+    for journey in drawn:
+        found.setdefault(journey.session, {}).setdefault(journey.direction, []).append(journey)
+    return [
+        {"name": name, **{direction: _columns(found[name][direction]) for direction in found[name]}}
+        for name in sorted(found)
+    ]
+
+
+def _columns(journeys: list[Journey]) -> dict[str, Any]:
+    """Return journeys as columns. `sent` is the arrival for what nobody sent; `travel` is -1 for what never came."""
+    journeys = sorted(journeys, key=lambda journey: _departure(journey))
+    departures = [round(_departure(journey) / UNIT) for journey in journeys]
+    travels = [
+        -1 if journey.arrived is None else max(0, round(journey.arrived / UNIT) - departure)
+        for journey, departure in zip(journeys, departures, strict=True)
+    ]
+    return {
+        "sent": _differences(departures),
+        "travel": travels,
+        "number": _differences([journey.number for journey in journeys]),
+        "size": [journey.size for journey in journeys],
+        "flaws": [
+            [index, "".join(_LETTERS[flaw] for flaw in journey.flaws), int(journey.sent is not None)]
+            for index, journey in enumerate(journeys)
+            if journey.flaws
+        ],
+    }
+
+
+def _departure(journey: Journey) -> float:
+    return journey.t if journey.sent is None else journey.sent
+
+
+def _differences(values: Sequence[int]) -> list[int]:
+    return [value - before for before, value in zip([0, *values], values, strict=False)]
+
+
+def _fault(history: History, fault: FaultRecord, recovered: list[float]) -> dict[str, Any]:
+    slowest = recovered[-1] if recovered else None
+    return {
+        "name": fault.name,
+        "target": fault.target,
+        # A container stands where the process would.
+        "on": "link" if fault.name in FAULTS and FAULTS[fault.name].target == "link" else "process",
+        "from": _at(history, fault.took_hold),
+        "to": _at(history, fault.cleared),
+        # JSON knows no infinity: -1 where a stream never recovered.
+        "recovery": None if slowest is None else -1 if math.isinf(slowest) else round(slowest, 4),
+    }
+
+
+def _at(history: History, t: float | None) -> float | None:
+    return None if t is None else round(t - history.start, 4)
+
+
+def _links(history: History) -> list[list[Any]]:
+    """Return the links that ended or never came about: when, at which end, of whom, and what is known of it."""
+    ended = [event for event in history.links if event.event != "connected" and not event.asked]
+    every = max(1, math.ceil(len(ended) / MOST_LINKS))
+    return [
+        [
+            round(event.t - history.start, 4),
+            "client" if event.end is End.CLIENT else "upstream",
+            event.name,
+            " ".join(filter(None, (event.event, str(event.code or ""), event.reason))),
+        ]
+        for event in ended[::every]
+    ]
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.3g}")

@@ -1,0 +1,95 @@
+"""Series over time of a run: the queue between the ends, latency, throughput. What the report plots, as numbers.
+
+All times are seconds from the start of the run's traffic. A `Grid` cuts them into steps of equal length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from reconnect_harness.checks.checkers import percentile
+from reconnect_harness.history.traces import Journey
+
+
+class Grid(NamedTuple):
+    """`steps` steps of `step` seconds each, from `start`."""
+
+    start: float
+    step: float
+    steps: int
+
+    def step_of(self, t: float) -> int:
+        """Return the step that a moment lies in; the first or last one for a moment outside."""
+        return min(self.steps - 1, max(0, math.floor((t - self.start) / self.step)))
+
+
+class Latency(NamedTuple):
+    """How long messages took, in seconds: the median, the 99th percentile, the most."""
+
+    p50: float
+    p99: float
+    most: float
+
+
+def grid(start: float, end: float, most: int) -> Grid:
+    """Cut the time from `start` to `end` into at most `most` steps of a round length: 1, 2 or 5 times a power of ten.
+
+    No step is shorter than a millisecond.
+    """
+    least = max((end - start) / most, 0.001)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
+    return Grid(start, step, max(1, math.ceil((end - start) / step)))
+
+
+def depth(journeys: Iterable[Journey], over: Grid) -> list[int]:
+    """Return, for each step, the most messages that had been sent by then and had not arrived.
+
+    This is the queue of everything that lies between the two ends. What is lost stays in it for good.
+    """
+    changes: list[tuple[float, int]] = []
+    for journey in journeys:
+        if journey.first and journey.sent is not None:
+            changes.append((journey.sent, 1))
+            if journey.arrived is not None:
+                changes.append((max(journey.sent, journey.arrived), -1))
+    # An arrival before a departure of the same moment: the queue is not to look deeper than it was.
+    changes.sort()
+    deepest = [0] * over.steps
+    waiting = reached = 0
+    for t, change in changes:
+        index = over.step_of(t)
+        while reached < index:
+            reached += 1
+            deepest[reached] = waiting
+        waiting += change
+        deepest[index] = max(deepest[index], waiting)
+    for later in range(reached + 1, over.steps):
+        deepest[later] = waiting
+    return deepest
+
+
+def rate(moments: Iterable[float], over: Grid) -> list[float]:
+    """Return, for each step, how often something happened in it, per second."""
+    counts = [0] * over.steps
+    for t in moments:
+        counts[over.step_of(t)] += 1
+    return [count / over.step for count in counts]
+
+
+def latency(journeys: Iterable[Journey], over: Grid) -> list[Latency | None]:
+    """Return, for each step, how long the messages took that were sent in it; None where none was that arrived."""
+    taken: list[list[float]] = [[] for _ in range(over.steps)]
+    for journey in journeys:
+        if journey.travel is not None and journey.sent is not None:
+            taken[over.step_of(journey.sent)].append(journey.travel)
+    return [summary(times) for times in taken]
+
+
+def summary(times: Sequence[float]) -> Latency | None:
+    """Sum up how long messages took; None of none."""
+    ordered = sorted(times)
+    p50, p99 = percentile(ordered, 0.5), percentile(ordered, 0.99)
+    return None if p50 is None or p99 is None else Latency(p50, p99, ordered[-1])

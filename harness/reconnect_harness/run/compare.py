@@ -1,0 +1,281 @@
+"""Several systems under test in the same scenarios, side by side in one table.
+
+A row is one scenario and one system. That a system loses messages is a result; a row without one says why there is
+none.
+The table is `TABLE`: each column is a heading and a function of a row, so that a terminal and Markdown show the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from rich.table import Table
+
+from reconnect_harness.checks.checkers import percentile, recovery_times
+from reconnect_harness.containers.engine import EngineUnavailable
+from reconnect_harness.history.message import Direction
+from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
+from reconnect_harness.run.runner import Run
+from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.sut.base import OWN, NotInstalled, system_under_test
+
+#: The systems that are compared where the user names none.
+SYSTEMS = ("nginx", "haproxy", "fastify", OWN)
+
+#: What stands in a cell that has nothing to say.
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run came to.
+
+    `said` is the share (0..1) that the clients sent of what they had to say, None where they had nothing to; `sent` and
+    `lost` count messages by direction; `recovery` is the 99th percentile of `recovery_times`, in seconds.
+    """
+
+    verdict: str
+    said: float | None
+    sent: dict[Direction, int]
+    lost: dict[Direction, int]
+    repeated: int
+    reordered: int
+    disconnects: int
+    recovery: float | None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Take what the table shows from a run."""
+        found = {
+            (result.check, result.direction): int(result.value)
+            for result in run.judgement.results
+            if result.value is not None and math.isfinite(result.value)
+        }
+        sent = {
+            direction: sum(len(list(stream.owed)) for stream in run.history.streams[direction])
+            for direction in Direction
+        }
+        talkers = run.scenario.clients
+        to_say = talkers.send * talkers.lasts * talkers.count
+        times = [seconds for seconds, _ in recovery_times(run.history)]
+        return cls(
+            verdict=run.judgement.verdict,
+            said=min(1.0, sent[Direction.C2U] / to_say) if to_say else None,
+            sent=sent,
+            lost={direction: found.get(("lost", direction), 0) for direction in Direction},
+            repeated=_summed(found, "duplicated"),
+            reordered=_summed(found, "reordered"),
+            disconnects=found["client_disconnects", None],
+            recovery=percentile(times, 0.99),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One scenario and one system: its result, or else the `problem` that kept it from having one."""
+
+    scenario: str
+    system: str
+    result: Result | None = None
+    problem: str = ""
+    #: Whether it was not run since this machine has not got what it needs, and nobody asked for it by name.
+    skipped: bool = False
+
+
+class Column(NamedTuple):
+    """A heading, and what stands below it for a result."""
+
+    heading: str
+    show: Callable[[Result], str]
+
+
+def _summed(found: Mapping[tuple[str, Direction | None], int], check: str) -> int:
+    return sum(found.get((check, direction), 0) for direction in Direction)
+
+
+def _lost(direction: Direction) -> Callable[[Result], str]:
+    def show(result: Result) -> str:
+        return f"{result.lost[direction]:,} of {result.sent[direction]:,}" if result.sent[direction] else NOTHING
+
+    return show
+
+
+def _recovery(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    return "never" if math.isinf(seconds) else f"{seconds:.2f} s"
+
+
+#: The columns behind scenario, system and verdict.
+TABLE = (
+    Column("clients said", lambda result: NOTHING if result.said is None else f"{result.said:.0%}"),
+    Column("lost c2u", _lost(Direction.C2U)),
+    Column("lost u2c", _lost(Direction.U2C)),
+    Column("repeated", lambda result: f"{result.repeated:,}"),
+    Column("reordered", lambda result: f"{result.reordered:,}"),
+    Column("client disconnects", lambda result: f"{result.disconnects:,}"),
+    Column("recovery p99", lambda result: _recovery(result.recovery)),
+)
+
+_FIRST = ("scenario", "system under test", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rows, by scenario and then by system, and `notes`: what was compared, with which versions."""
+
+    rows: Sequence[Row]
+    notes: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a result."""
+        return all(row.result or row.skipped for row in self.rows)
+
+    def markdown(self, command: str) -> str:
+        """Return the table as Markdown; below it the `command` that made it, and the notes."""
+        lines = [_line([*_FIRST, *(column.heading for column in TABLE)])]
+        lines.append(_line(["---"] * len(_FIRST) + ["---:"] * len(TABLE)))
+        lines += [_line(cells) for cells in map(_cells, self.rows)]
+        return "\n".join([*lines, "", f"Made by `{command}` with", "", *(f"- {note}" for note in self.notes)]) + "\n"
+
+    def table(self) -> Table:
+        """Return the table for a terminal."""
+        table = Table(*_FIRST)
+        for column in TABLE:
+            table.add_column(column.heading, justify="right")
+        last = ""
+        for row in self.rows:
+            if last and row.scenario != last:
+                table.add_section()
+            scenario, *rest = _cells(row)
+            table.add_row("" if row.scenario == last else scenario, *rest, style=_style(row))
+            last = row.scenario
+        return table
+
+
+class Comparer:
+    """Runs scenarios against systems. Everything that can be wrong with what was asked for is found when it is made.
+
+    Args:
+        wanted: the scenarios: names, files, folders, `all`.
+        systems: the systems under test, as `sut.base` reads them.
+        toxiproxy: which Toxiproxy to use, as `Campaign` takes it.
+        seed: what the random parts are drawn from, the same for each system.
+        out: the folder in which each system gets a folder of its own.
+        progress: called with a line that says how far the run is.
+        announce: called with a line for each run that has come to an end.
+
+    Raises:
+        ScenarioError: a scenario or a system is not there or is wrong, or they do not fit. That a system is not
+            installed is a row of the table.
+
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[str],
+        systems: Sequence[str],
+        *,
+        toxiproxy: str | None = None,
+        seed: int = 1,
+        out: Path = DEFAULT_OUT,
+        progress: Callable[[str], None] = lambda line: None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._progress = progress
+        self._announce = announce
+        self._seed = seed
+        self._toxiproxy: str | None = None
+        self._scenarios: list[Scenario] = Campaign(wanted).scenarios
+        # By system: the campaign, or why there is none.
+        self._campaigns: dict[str, Campaign | str] = {}
+        for index, system in enumerate(dict.fromkeys(systems), 1):
+            try:
+                self._campaigns[system] = Campaign(
+                    wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out / _folder(system, index)
+                )
+            except NotInstalled as missing:
+                self._campaigns[system] = str(missing)
+
+    def run(self) -> Comparison:
+        """Run everything, one system after the other.
+
+        Raises:
+            ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
+
+        """
+        rows = {(row.scenario, row.system): row for system in self._campaigns for row in self._rows(system)}
+        ordered = [rows[scenario.name, system] for scenario in self._scenarios for system in self._campaigns]
+        return Comparison(ordered, list(self._notes()))
+
+    def _rows(self, system: str) -> Iterator[Row]:
+        campaign = self._campaigns[system]
+        if isinstance(campaign, str):
+            self._announce(f"{system}: {campaign}")
+            yield from (Row(scenario.name, system, problem=campaign) for scenario in self._scenarios)
+            return
+        with campaign:
+            for scenario in campaign.scenarios:
+                row = self._row(campaign, scenario, system)
+                said = row.result.verdict if row.result else row.problem
+                self._announce(f"{scenario.name}, {system}: {said}")
+                yield row
+
+    def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> Row:
+        try:
+            run = campaign.run(scenario, lambda line: self._progress(f"{system}: {line}"))
+        except EngineUnavailable as failure:
+            skipped = campaign.optional(scenario)
+            return Row(scenario.name, system, problem=str(failure), skipped=skipped)
+        except ProcessFailed as failure:
+            return Row(scenario.name, system, problem=str(failure))
+        self._toxiproxy = run.toxiproxy or self._toxiproxy
+        return Row(scenario.name, system, Result.of(run))
+
+    def _notes(self) -> Iterator[str]:
+        for system, campaign in self._campaigns.items():
+            if not isinstance(campaign, str):
+                yield f"`{system}`: {system_under_test(system).describe()}"
+        for scenario in self._scenarios:
+            if scenario.clients.kind == scenario.upstream.kind == "aware":
+                yield (
+                    f"{scenario.name}: clients and upstream speak the reconnect protocol, and resume by themselves "
+                    "through a proxy that passes it on"
+                )
+        # Not where on this machine it was found.
+        toxiproxy = (self._toxiproxy or "no Toxiproxy").split(" (")[0]
+        yield f"{toxiproxy}, seed {self._seed}, Python {sys.version.split()[0]}"
+
+
+def _folder(system: str, index: int) -> str:
+    """Return a name for a system's folder: a preset's own, or a number and the start of a command."""
+    if re.fullmatch(r"[\w-]+", system):
+        return system
+    return f"{index}-{re.sub(r'[^A-Za-z0-9.]+', '-', system)[:40].strip('-')}"
+
+
+def _cells(row: Row) -> list[str]:
+    if row.result is None:
+        # The first line is the sentence; below it are the last lines of a process.
+        return [row.scenario, row.system, f"not run: {row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
+    return [row.scenario, row.system, row.result.verdict, *(column.show(row.result) for column in TABLE)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A command may have a pipe in it.
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _style(row: Row) -> str:
+    if row.result is None:
+        return "yellow"
+    return "green" if row.result.verdict == "valid" else ""

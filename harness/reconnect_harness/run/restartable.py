@@ -1,0 +1,98 @@
+"""A role in a run: the part that an actor plays, and another one after it when a fault has ended the first.
+
+actor 1 ── killed ✕          ┌── actor 2, in the same place: the same port, the same record
+                   away …  ──┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from reconnect_harness.faults.fault import FaultError
+from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, ProcessFailed
+
+#: The signals that an actor does not survive.
+_DEADLY = (signal.SIGKILL, signal.SIGTERM)
+
+
+class Role:
+    """A role whose actor may be ended, and replaced, by a fault. Make it with `start`.
+
+    Attributes:
+        away: whether a fault has ended the actor, and no other has taken over yet.
+
+    """
+
+    def __init__(self, actor: Actor, launch: Callable[[], Awaitable[Actor]]) -> None:
+        self.away = False
+        self._actor = actor
+        self._launch = launch
+        self._loop = asyncio.get_running_loop()
+        # What was said last to each command, for as long as nobody is there to ask.
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._failure: ProcessFailed | None = None
+
+    @classmethod
+    async def start(cls, launch: Callable[[], Awaitable[Actor]]) -> Self:
+        """Give the role to a first actor; `launch` starts one, and returns it when it is ready."""
+        return cls(await launch(), launch)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the actor."""
+        return self._actor.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status of the actor, None while it runs."""
+        return self._actor.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the actor a signal; after a deadly one it is missed no more."""
+        if number in _DEADLY:
+            self.away = True
+        self._actor.send_signal(number)
+
+    async def ask(self, command: str, within: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """Ask the actor, as `Actor.ask` does. While it is away, return what was answered last, or nothing.
+
+        Raises:
+            ProcessFailed: it does not answer or has died, and no fault has ended it; or nobody could take over.
+
+        """
+        if self._failure is not None:
+            raise self._failure
+        actor = self._actor
+        if not self.away:
+            try:
+                self._answers[command] = await actor.ask(command, within)
+            except ProcessFailed:
+                if not self.away and actor is self._actor:
+                    raise
+        return self._answers.get(command, {})
+
+    def restart(self) -> None:
+        """Let another actor take over from one that has ended. Blocks until it is ready; not for the loop's thread.
+
+        Raises:
+            FaultError: it could not be started.
+
+        """
+        try:
+            asyncio.run_coroutine_threadsafe(self._take_over(), self._loop).result()
+        except ProcessFailed as failure:
+            # A run that goes on with one end only would say anything.
+            self._failure = failure
+            raise FaultError(str(failure)) from failure
+
+    async def stop(self) -> None:
+        """End the actor, if it is there."""
+        await self._actor.stop()
+
+    async def _take_over(self) -> None:
+        await self._actor.stop()
+        self._actor = await self._launch()
+        self.away = False

@@ -1,0 +1,263 @@
+"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down in any case, and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reconnect_harness.checks.checkers import Judgement, judge
+from reconnect_harness.containers.engine import Engine
+from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
+from reconnect_harness.history.history import History
+from reconnect_harness.history.message import Direction
+from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.run.builder import Blueprint, build
+from reconnect_harness.run.topology import Counts, Topology
+from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.sut.base import SystemUnderTest
+from reconnect_harness.toxiproxy.link import ToxiproxyServer
+
+T = TypeVar("T")
+
+#: How often the ends are asked how far they are, in seconds.
+POLL_SECONDS = 0.1
+
+#: Once everything has arrived: how much longer to listen for what should not come, in seconds.
+LINGER_SECONDS = 0.3
+
+#: How long a run whose messages go to several clients each must be still until it is over, in seconds: how many are to
+#: arrive in all depends on who was there.
+STILL_SECONDS = 1.0
+
+
+class Terminated(KeyboardInterrupt):
+    """The run was ended by SIGTERM; all that it had started is stopped."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that has come to its end. `folder` holds what it left, `seconds` is how long there was traffic."""
+
+    scenario: Scenario
+    seed: int
+    system: str
+    toxiproxy: str | None
+    folder: Path
+    history: History
+    judgement: Judgement
+    seconds: float
+
+
+@dataclass(slots=True)
+class Stack:
+    """What one run is made of, and where it leaves its files.
+
+    `toxiproxy` is a started server, or None for a scenario that harms no link; `progress` is called now and then with a
+    line that says how far the run is; `engine` is where the containers are, or None for a scenario that has none.
+    """
+
+    scenario: Scenario
+    system: SystemUnderTest
+    toxiproxy: ToxiproxyServer | None
+    seed: int
+    folder: Path
+    progress: Callable[[str], None] = lambda line: None
+    engine: Engine | None = None
+
+    async def run(self) -> Run:
+        """Run the scenario and judge it.
+
+        Raises:
+            ScenarioError: it cannot be run with this system under test.
+            ProcessFailed: a process or container did not start, or died of itself; or something could not be healed.
+            ToxiproxyError: a link could not be made.
+            EngineUnavailable: there is no engine, or no image.
+
+        """
+        self.system.check(self.scenario)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self._leaves():
+            path.unlink(missing_ok=True)
+        faults: list[FaultRecord] = []
+        plan = Blueprint(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
+        async with build(plan) as topology:
+            start = await topology.go()
+            async with topology.measured():
+                await self._suffer(topology, start, faults)
+                await topology.quiet()
+                await self._settle(topology)
+            seconds = time.monotonic() - start
+            ends = topology.ends()
+            gone = await topology.containers_ended()
+            await topology.close()
+            if topology.watch is not None:
+                await topology.watch.after(self.scenario.settle)
+        history = History.merge(
+            [path for path in self._leaves() if path.suffix == ".jsonl" and path.stem != "history"],
+            faults,
+            start=start,
+            echoed=self._echoes,
+            shared=self.scenario.shared,
+        )
+        if topology.watch is not None:
+            history.footprints += topology.watch.found
+        judgement = judge(history, self.scenario.expect, self._directions())
+        for doubt in (*self._doubts(ends), *self._gone(gone), *self._manners(history)):
+            judgement = judgement.doubted(doubt)
+        toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
+        return Run(
+            self.scenario,
+            self.seed,
+            " before ".join([self.system.describe()] * len(self.scenario.proxies)),
+            toxiproxy,
+            self.folder,
+            history,
+            judgement,
+            seconds,
+        )
+
+    @property
+    def _echoes(self) -> bool:
+        """Whether what is behind the system under test is not ours: what the clients send has to come back."""
+        return self.system.echoes or self.scenario.upstream.is_container
+
+    def _directions(self) -> list[Direction]:
+        return [Direction.U2C] if self._echoes else self.scenario.directions
+
+    def _leaves(self) -> list[Path]:
+        """Return the files that a run leaves, and may overwrite; the records of its processes first."""
+        containers = self.scenario.container_specs
+        actors = [*(name for name in self.scenario.upstream_names if name not in containers), "clients"]
+        own = [self.folder / name if self.scenario.chain else self.folder for name in self.scenario.proxy_names]
+        return [
+            *(self.folder / f"{name}.{kind}" for kind in ("jsonl", "log") for name in actors),
+            *(self.folder / f"{name}.log" for name in containers),
+            *(folder / "sut.log" for folder in own),
+            *(self.folder / name for name in ("history.jsonl", "report.html", "results.json")),
+        ]
+
+    def _doubts(self, ends: Mapping[str, int | None]) -> Iterator[str]:
+        """Say what is wrong with how the systems under test have ended, or have not."""
+        for name, status in ends.items():
+            done = {fault.do for fault in self.scenario.faults if fault.target == name}
+            if not done & {"kill", "terminate"} and status is not None:
+                yield f"the system under test has ended, with status {status}"
+            elif "terminate" in done and "kill" not in done and status != 0:
+                ended = "has not ended" if status is None else f"ended with status {status}, not 0"
+                yield f"the system under test was told to end, and {ended}"
+
+    def _gone(self, ends: Mapping[str, int]) -> Iterator[str]:
+        """Say which containers have ended, and were not to."""
+        for name, status in ends.items():
+            done = {fault.do for fault in self.scenario.faults if fault.container and fault.target == name}
+            if not done & {"kill", "stop"}:
+                yield f"container {name} has ended, with status {status}"
+
+    def _manners(self, history: History) -> Iterator[str]:
+        """Say what the upstream was to do wrong, and has not come to do."""
+        done = {event.reason.partition(":")[0] for event in history.links if event.event == "rude"}
+        for deed in self.scenario.upstream.deeds:
+            if deed not in done:
+                yield f"the upstream was to be rude, and never was: {deed}"
+
+    async def _suffer(self, topology: Topology, start: float, faults: list[FaultRecord]) -> None:
+        """Let the nemesis loose until its timeline is over and the clients have said all that they have to say."""
+        nemesis = Nemesis(
+            self.scenario.faults,
+            topology.target.links,
+            faults.append,
+            processes=topology.processes,
+            containers=topology.target.containers,
+            rng=random.Random(self.seed),
+        )
+        suffering = asyncio.create_task(nemesis.run(start))
+        try:
+            while True:
+                counts = await topology.counts()
+                self._say(start, counts, len(faults))
+                if suffering.done() and not counts.sending:
+                    break
+                await asyncio.wait([suffering], timeout=POLL_SECONDS)
+                if suffering.done():
+                    _healed(suffering)
+                    await asyncio.sleep(POLL_SECONDS)
+        finally:
+            suffering.cancel()
+            await asyncio.wait([suffering])
+
+    async def _settle(self, topology: Topology) -> None:
+        """Wait until everything has arrived, or nothing new has for as long as the scenario allows."""
+        latest: Counts | None = None
+        changed = time.monotonic()
+        while (still := time.monotonic() - changed) < self.scenario.settle:
+            counts = await topology.counts()
+            if self._has_arrived(counts) and (still > STILL_SECONDS or not self.scenario.shared):
+                await asyncio.sleep(LINGER_SECONDS)
+                return
+            if counts != latest:
+                latest, changed = counts, time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _has_arrived(self, counts: Counts) -> bool:
+        if self._echoes:
+            return counts.c2u_sent == counts.u2c_arrived
+        u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived
+        return counts.c2u_sent == counts.c2u_arrived and counts.u2c_sent == u2c_arrived
+
+    def _say(self, start: float, counts: Counts, faults: int) -> None:
+        self.progress(
+            f"{self.scenario.name}: {time.monotonic() - start:4.1f} s, {faults} faults, "
+            f"c2u {counts.c2u_sent:,} sent {counts.c2u_arrived:,} arrived, "
+            f"u2c {counts.u2c_sent:,} sent {counts.u2c_arrived:,} arrived"
+        )
+
+
+def _healed(suffering: asyncio.Task[None]) -> None:
+    """Raise what has ended the nemesis, as one error."""
+    try:
+        suffering.result()
+    except ExceptionGroup as failures:
+        raise ProcessFailed("; ".join(map(str, failures.exceptions))) from failures
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order.
+
+    Raises:
+        Terminated: SIGTERM came.
+
+    """
+    terminated = False
+
+    async def guarded() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        try:
+            result = await work
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if task.cancelling():
+            # It came at a moment when whatever was awaited was done anyway, and went unheard.
+            raise asyncio.CancelledError
+        return result
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if terminated:
+            raise Terminated from None
+        raise

@@ -1,0 +1,67 @@
+"""The `expect` of a scenario: bounds on checkers, for both directions or for one.
+
+expect: {lost: 0, recovery_p99: 2s}                  # both directions
+expect: {c2u: {lost: 0, reordered: 0}, u2c: report}  # one is only reported
+expect: {client_close: 1014, leaks: 0}               # how links end (`checks.endings`)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconnect_harness.checks.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_size, is_timed
+from reconnect_harness.checks.endings import ENDINGS, expectation
+from reconnect_harness.history.message import Direction
+from reconnect_harness.values import mapping, one_of, seconds, whole
+from reconnect_proxy.units import parse_size
+
+#: What is said of a checker, or of a direction, that is to assert nothing.
+REPORT = "report"
+
+_KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *ENDINGS, *Direction]
+
+#: What may not happen even where a scenario does not say so.
+_ALWAYS = ("corrupted", "breaches")
+
+
+def expectations(given: object) -> list[Expectation]:
+    """Return the expectations of what a scenario says; ValueError says what is wrong with it.
+
+    Messages may not be corrupted, nor the protocol be broken, unless it says that they may.
+    """
+    bounds: dict[tuple[str, Direction | None], float | None]
+    bounds = {**{("corrupted", direction): 0.0 for direction in Direction}, ("breaches", None): 0.0}
+    endings = []
+    said = mapping(given, f"such as {{lost: 0}}; it may bound {', '.join(_KEYS)}")
+    for key, bound in said.items():
+        if one_of("checker", key, _KEYS) in RUN_CHECKERS:
+            bounds[key, None] = _bound(key, bound)
+        elif key in ENDINGS:
+            endings.append(expectation(key, bound))
+        elif key in STREAM_CHECKERS:
+            bounds |= {(key, direction): _bound(key, bound) for direction in Direction}
+    # After the others: what is said of one direction is the last word.
+    for direction in Direction:
+        for key, bound in _one_direction(said.get(direction, {}), direction).items():
+            bounds[key, direction] = bound
+    if not endings and not any(bound is not None for (check, _), bound in bounds.items() if check not in _ALWAYS):
+        raise ValueError(f"nothing is asserted: bound at least one of {', '.join(_KEYS)}")
+    return [Expectation(check, direction, bound) for (check, direction), bound in bounds.items()] + endings
+
+
+def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
+    if given == REPORT:
+        return {check: None for check in STREAM_CHECKERS if check != "corrupted"}
+    said = mapping(given, f"such as {{lost: 0}}, nor {REPORT}, as {direction} has to be")
+    return {one_of(f"checker of {direction}", key, STREAM_CHECKERS): _bound(key, bound) for key, bound in said.items()}
+
+
+def _bound(key: str, given: Any) -> float | None:
+    if given == REPORT:
+        return None
+    try:
+        if is_size(key):
+            return float(parse_size(given))
+        return seconds(given) if is_timed(key) else float(whole(given))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}; or write {REPORT}") from None

@@ -1,0 +1,100 @@
+"""A scenario, explained in lines: who talks to whom, what is done to them, and what has to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconnect_harness.checks.checkers import Expectation, is_size, is_timed
+from reconnect_harness.faults.fault import Fault
+from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.section import Section
+from reconnect_proxy.units import format_duration, format_size
+
+
+def explain(chosen: Scenario) -> list[str]:
+    """Return the lines that explain a scenario: who talks to whom, what is done to them, and what has to hold."""
+    talkers, upstream = chosen.clients, chosen.upstream
+    count = f"{upstream.count} " if upstream.count > 1 else ""
+    pushes = f"{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) to each client"
+    does = "in a container, sends back what it gets" if upstream.is_container else pushes
+    lines = [
+        chosen.name,
+        chosen.summary.strip(),
+        "",
+        f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
+        f"({talkers.type}) for {format_duration(talkers.lasts)}{_more(talkers, _TALKERS)}",
+        *(f"proxy      {_options(options)}" for options in chosen.proxies),
+        f"upstream   {count}{does}{_more(upstream, _UPSTREAM)}",
+    ]
+    lines += [f"container  {name}{_more(spec, ())}" for name, spec in chosen.containers.items()]
+    lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
+    for expected in chosen.expect:
+        direction = f" {expected.direction}" if expected.direction else ""
+        bound = expected.said or ("is reported" if expected.bound is None else f"at most {_bound(expected)}")
+        lines.append(f"expect     {expected.check}{direction}: {bound}")
+    return lines
+
+
+#: What the line of the clients, and that of the upstream, says in words of its own.
+_TALKERS = ("kind", "count", "send", "size", "type", "lasts")
+_UPSTREAM = ("kind", "count", "push", "size", "type")
+
+#: Keys whose values are messages a second; other numbers with a fraction are seconds.
+_RATES = ("takes",)
+
+
+def _more(section: Section, told: tuple[str, ...]) -> str:
+    """Return what else a section of the scenario says, beside the keys that have been told of."""
+    return "".join(f"; {part}" for part in _parts(section, told))
+
+
+def _parts(section: Section, told: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{field.alias or name} {_told(name, getattr(section, name))}"
+        for name, field in type(section).model_fields.items()
+        if name in section.model_fields_set and name not in told
+    ]
+
+
+def _told(name: str, value: object) -> str:
+    if isinstance(value, Section):
+        return f"({', '.join(_parts(value))})"
+    if isinstance(value, float):
+        return f"{value:g}/s" if name in _RATES else format_duration(value)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "yes" if value is True else str(value)
+
+
+def _bound(expected: Expectation) -> str:
+    assert expected.bound is not None
+    if is_size(expected.check):
+        return format_size(int(expected.bound))
+    return format_duration(expected.bound) if is_timed(expected.check) else f"{expected.bound:g}"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items()) or "its defaults"
+
+
+def _fault(fault: Fault) -> str:
+    parts = [f"{fault.do} {fault.target} at {_span(fault.at)}"]
+    if fault.lasts is not None:
+        parts.append(f"for {_span(fault.lasts)}")
+    if fault.times > 1:
+        parts.append(f"{fault.times} times" + (f", every {_span(fault.every)}" if fault.every is not None else ""))
+    if fault.stream != "both":
+        parts.append(f"{fault.stream} only")
+    parts += [f"{name} {value}" for name, value in fault.attributes.items()]
+    parts += [f"network {fault.network}"] if fault.network is not None else []
+    return ", ".join(parts)
+
+
+def _span(span: float | tuple[float, float]) -> str:
+    return "..".join(map(format_duration, span)) if isinstance(span, tuple) else format_duration(span)
+
+
+def _sizes(sizes: tuple[int, int]) -> str:
+    least, most = map(format_size, sizes)
+    return f"{least} to {most}" if least != most else least

@@ -1,0 +1,105 @@
+"""The probe of a soak: round trips through the proxy, and beside it, when it is asked.
+
+The way beside it, straight to the upstream, tells what the machine and the upstream make of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from reconnect_harness.checks.checkers import percentile
+from reconnect_harness.processes.actor import obey, run, say
+
+#: How long a measurement takes, in seconds, how many round trips it is at the most, and the time between two.
+SECONDS = 1.0
+TRIPS = 200
+PAUSE = 0.002
+
+#: Round trips that are not counted: a connection may be new.
+WARM = 5
+
+_SIZE = 128
+_OPEN_SECONDS = 5.0
+
+
+class Trips(NamedTuple):
+    """Percentiles of round trips in seconds: through the proxy, and the way beside it."""
+
+    p50: float
+    p99: float
+    beside_p50: float
+    beside_p99: float
+
+
+class Probe:
+    """Two connections, which are made when they are needed."""
+
+    def __init__(self, through: str, beside: str) -> None:
+        self._urls = (through, beside)
+        self._connections: list[ClientConnection] = []
+
+    async def measure(self) -> Trips | None:
+        """Measure round trips, in turn; None where a connection is lost or cannot be made."""
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS + SECONDS):
+                return await self._measure()
+        except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
+            await self.close()
+            return None
+
+    async def _measure(self) -> Trips:
+        if not self._connections:
+            for url in self._urls:
+                self._connections.append(await connect(url, proxy=None, compression=None))
+        times: list[list[float]] = [[], []]
+        until = time.monotonic() + SECONDS
+        number = time.monotonic_ns()
+        for trip in range(-WARM, TRIPS):
+            for connection, found in zip(self._connections, times, strict=True):
+                start = time.perf_counter()
+                # A proxy may ask an ordinary server again, whose older answer is none to this.
+                message = b"%d" % number
+                await connection.send(message.ljust(_SIZE))
+                while (await connection.recv()).strip() != message:
+                    pass
+                number += 1
+                if trip >= 0:
+                    found.append(time.perf_counter() - start)
+            if trip >= WARM and time.monotonic() > until:
+                break
+            await asyncio.sleep(PAUSE)
+        shares = (0.5, 0.99)
+        return Trips(*(percentile(sorted(found), share) or 0.0 for found in times for share in shares))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        while self._connections:
+            await self._connections.pop().close()
+
+
+async def play(spec: dict[str, Any]) -> None:
+    """Measure when asked, until stdin ends. `spec`: through and beside, URLs of something that echoes."""
+    probe = Probe(spec["through"], spec["beside"])
+
+    async def measure() -> dict[str, Any]:
+        found = await probe.measure()
+        return found._asdict() if found is not None else {}
+
+    async def close() -> dict[str, Any]:
+        await probe.close()
+        return {}
+
+    try:
+        say({"ready": True})
+        await obey({"measure": measure, "close": close})
+    finally:
+        await probe.close()
+
+
+if __name__ == "__main__":
+    run(play)

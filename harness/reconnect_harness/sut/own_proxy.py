@@ -1,0 +1,94 @@
+"""This project's proxy as a system under test: `reconnect-proxy serve`, with the options of a scenario as flags."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reconnect_harness.processes.certificates import Encryption
+from reconnect_harness.processes.child import Child, Warden
+from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.sut.base import START_SECONDS, Started, scheme, wait_a_moment
+
+
+class OwnProxy(Started):
+    """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
+
+    _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
+    _ADMIN = re.compile(r"admin listening url=(http://\S+)")
+
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        """Prepare a proxy that is given these flags behind those of a scenario."""
+        super().__init__()
+        self._options = options
+
+    def describe(self) -> str:
+        """Say that it is this project's proxy, and with which flags whatever the scenario says."""
+        return shlex.join(["reconnect-proxy", "serve", *self._options])
+
+    def check(self, scenario: Scenario) -> None:
+        """Take any scenario."""
+
+    async def start(
+        self,
+        upstreams: Sequence[str],
+        scenario: Scenario,
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
+        """Start it with the options of the scenario."""
+        return await self.launch(upstreams, scenario.proxy, folder, warden, tls)
+
+    async def launch(
+        self,
+        upstreams: Sequence[str],
+        options: Mapping[str, Any],
+        folder: Path,
+        warden: Warden,
+        tls: Encryption | None = None,
+    ) -> str:
+        """Start it with these options; return its URL."""
+        log = folder / "sut.log"
+        command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--admin", "127.0.0.1:0"]
+        for upstream in upstreams:
+            command += ["--upstream", f"{scheme(tls is not None and tls.upstream)}://{upstream}"]
+        command += flags(options)
+        if tls is not None and tls.client:
+            command += ["--tls-cert", str(tls.files.cert), "--tls-key", str(tls.files.key)]
+        if tls is not None and tls.upstream:
+            command += ["--upstream-ca", str(tls.files.ca)]
+        command += self._options
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RECONNECT_PROXY_")}
+        self.process = await Child.start("the proxy", command, log, warden, environ=environ)
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not (found := self._READY.search(log.read_text(errors="replace"))):
+            await wait_a_moment(self.process, deadline)
+        return f"{found[1]}/"
+
+    @property
+    def admin(self) -> str | None:  # type: ignore[override]  # it is not known before the proxy has said it
+        """The URL of its admin listener, once it has said it."""
+        if self.process is None:
+            return None
+        found = self._ADMIN.search(self.process.log.read_text(errors="replace"))
+        return found[1] if found else None
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Return the flags of `reconnect-proxy serve` for the options of a scenario."""
+    found: list[str] = []
+    for option, value in options.items():
+        flag = option.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            found += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return found

@@ -1,0 +1,347 @@
+"""Links: the sockets between two parts of a topology, led through Toxiproxy so that they can be harmed.
+
+    client ----> listen [ Toxiproxy: toxic, toxic, … ] ----> upstream        stream "upstream"
+    client <---- listen [ Toxiproxy: toxic, toxic, … ] <---- upstream        stream "downstream"
+
+A `Link` is one proxy of a Toxiproxy server; a `Toxic` is a harm to the bytes of its connections. What one has
+to know about Toxiproxy 2.12 is in the docstrings here; all of it was read in its source and is held by
+tests/reconnect_harness/test_links. `find_toxiproxy` and `ToxiproxyServer` are the way to a server, and are named here
+so that one import will do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer, ToxiproxyUnavailable, reserve_port
+
+__all__ = [
+    "STREAMS",
+    "TOXICS",
+    "Attribute",
+    "Link",
+    "Stream",
+    "Toxic",
+    "ToxiproxyError",
+    "ToxiproxyServer",
+    "ToxiproxySource",
+    "ToxiproxyUnavailable",
+    "find_toxiproxy",
+]
+
+Stream = Literal["upstream", "downstream", "both"]
+"""The direction of the bytes that a toxic touches: to the upstream, to the client, or one toxic for each."""
+
+STREAMS: tuple[Stream, ...] = ("upstream", "downstream", "both")
+
+_WITHHELD_MS = 24 * 60 * 60 * 1000
+"""How long the end of a connection is kept from the other side of a silent link: longer than any run."""
+
+_LINGER = "linger"
+"""The name of the toxic that makes every close of a link with `resets` an RST."""
+
+
+class Attribute(NamedTuple):
+    """One whole-number attribute of a toxic."""
+
+    unit: str
+    default: int | None = None
+    """The value if none is given; None where there must be one."""
+    least: int = 0
+
+
+TOXICS: Mapping[str, Mapping[str, Attribute]] = {
+    "latency": {"latency": Attribute("ms"), "jitter": Attribute("ms", 0)},
+    "bandwidth": {"rate": Attribute("KB/s")},
+    "slow_close": {"delay": Attribute("ms")},
+    "timeout": {"timeout": Attribute("ms", 0)},
+    "reset_peer": {"timeout": Attribute("ms", 0)},
+    "slicer": {
+        "average_size": Attribute("bytes", least=1),
+        "size_variation": Attribute("bytes", 0),
+        "delay": Attribute("us", 0),
+    },
+    "limit_data": {"bytes": Attribute("bytes")},
+}
+"""Every toxic of Toxiproxy 2.12 with its attributes.
+
+- ``latency``: every chunk is late by latency +- jitter.
+- ``bandwidth``: so many KB/s; 0 holds everything back for as long as it is on, and loses nothing.
+- ``slow_close``: the end of a connection is passed on late.
+- ``timeout``: all data is dropped, and the connection closed after so long; 0 never closes it. Taking the
+  toxic off closes the connections that it was on: they have lost bytes.
+- ``reset_peer``: at the next data, and `timeout` later, the connection is closed: with an RST if it was made
+  on a link
+  with `resets`, or while the toxic was on; else with a FIN.
+- ``slicer``: data is cut into packets of average_size +- size_variation, each `delay` after the one before.
+- ``limit_data``: each connection is closed after so many bytes, counted from when the toxic came on.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Toxic:
+    """A harm to the bytes of a link.
+
+    Args:
+        type: one of `TOXICS`.
+        attributes: by name, in the units of `TOXICS`; those with a default may be left out.
+        stream: the direction it is on.
+        toxicity: the share of the connections that it is on, 0 to 1.
+
+    Raises:
+        ValueError: one sentence that says what was given, and what is allowed.
+    """
+
+    type: str
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    stream: Stream = "downstream"
+    toxicity: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = TOXICS.get(self.type)
+        if known is None:
+            raise ValueError(f"there is no toxic {self.type!r}; there are {', '.join(TOXICS)}")
+        if self.stream not in STREAMS:
+            raise ValueError(f"the stream of {self.type} is {self.stream!r}; it may be {', '.join(STREAMS)}")
+        if not 0 <= self.toxicity <= 1:
+            raise ValueError(f"the toxicity of {self.type} is {self.toxicity!r}; it may be 0 to 1")
+        for name in self.attributes:
+            if name not in known:
+                raise ValueError(f"{self.type} has no attribute {name!r}; it has {', '.join(known)}")
+        whole = {name: _checked(self.type, name, self.attributes.get(name), known[name]) for name in known}
+        # Toxiproxy overruns its stack, or slices outside of its data, if this is not so.
+        if self.type == "slicer" and whole["size_variation"] >= whole["average_size"]:
+            raise ValueError(
+                f"the size_variation of slicer is {whole['size_variation']}; "
+                f"it must be less than average_size, {whole['average_size']}"
+            )
+        object.__setattr__(self, "attributes", whole)
+
+    def __str__(self) -> str:
+        """Return the toxic in short, for reports: ``latency(latency=100ms, jitter=0ms) downstream``."""
+        units = TOXICS[self.type]
+        inside = ", ".join(f"{name}={value}{units[name].unit}" for name, value in self.attributes.items())
+        share = "" if self.toxicity == 1 else f" on {self.toxicity:.0%} of connections"
+        return f"{self.type}({inside}) {self.stream}{share}"
+
+
+def _checked(toxic: str, name: str, value: int | None, attribute: Attribute) -> int:
+    if value is None:
+        if attribute.default is None:
+            raise ValueError(f"{toxic} needs its attribute {name!r}, in {attribute.unit}")
+        return attribute.default
+    if isinstance(value, bool) or not isinstance(value, int) or value < attribute.least:
+        raise ValueError(
+            f"the attribute {name} of {toxic} is {value!r}; "
+            f"it must be a whole number of {attribute.unit}, {attribute.least} or more"
+        )
+    return value
+
+
+class Link:
+    """One link: a proxy of `server` that listens on loopback and connects to `upstream`; a context manager.
+
+    Each change is read back from the server before the call returns. The calls block for some milliseconds:
+    from asyncio run them in a thread. A Link may be used by one thread at a time; different links by
+    different threads.
+
+    Args:
+        server: a started server. A link that is still open when the server is left is closed then.
+        name: what the link is called in reports; the proxy's name has a token of the run added.
+        upstream: "HOST:PORT" to connect to.
+        resets: every close on this link is an RST, as `reset` needs it. Toxiproxy sets SO_LINGER to 0 only
+            when a connection begins and a reset_peer toxic is there, so this must be known before; it keeps
+            such a toxic, of toxicity 0. The price is that an orderly close is an RST too, which may overtake
+            what a slow receiver has not got yet.
+
+    Raises:
+        ToxiproxyError: from every method, when the server refuses, does not answer, or the change did not
+            take hold.
+
+    Attributes:
+        listen: "HOST:PORT" to connect to instead of `upstream`. It stays the same through `down` and `up`,
+            and on Linux nobody else is given the port meanwhile.
+        is_down: whether the link is down.
+    """
+
+    def __init__(self, server: ToxiproxyServer, name: str, upstream: str, *, resets: bool = False) -> None:
+        self.name = name
+        self.upstream = upstream
+        self.resets = resets
+        self.is_down = False
+        self._api = server.api
+        self._proxy = f"{name}-{server.run}"
+        self._path = f"/proxies/{self._proxy}"
+        self._toxics: list[tuple[Toxic, list[str]]] = []
+        self._count = 0
+        self._held = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self.listen: str = self._create()
+            undo.pop_all()
+        server.on_close(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Link {self.name} {self.listen} -> {self.upstream}>"
+
+    def down(self) -> None:
+        """Close all connections and stop listening: whoever connects now is refused."""
+        self._enable(False)
+
+    def up(self) -> None:
+        """Listen again, on the same port."""
+        self._enable(True)
+
+    def reset(self) -> None:
+        """Send an RST on both sides of every connection. The link is up again at once; it stays down if it
+        was down.
+
+        Raises ToxiproxyError if the link was made without `resets`.
+        """
+        if not self.resets:
+            raise ToxiproxyError(
+                f"link {self.name} cannot reset its connections: whether a close is an RST is decided "
+                "when a connection begins, so make the link with resets=True"
+            )
+        if not self.is_down:
+            self.down()
+            self.up()
+
+    def add(self, toxic: Toxic) -> None:
+        """Put `toxic` on all connections, those that are open included. It may be there several times."""
+        names: list[str] = []
+        with contextlib.ExitStack() as undo:
+            for stream in ("upstream", "downstream"):
+                if toxic.stream in (stream, "both"):
+                    self._count += 1
+                    name = f"{toxic.type}-{stream}-{self._count}"
+                    self._add_one(name, toxic, stream)
+                    names.append(name)
+                    undo.callback(self._remove_one, name)
+            undo.pop_all()
+        self._toxics.append((toxic, names))
+
+    def remove(self, toxic: Toxic) -> None:
+        """Take off a toxic that was added: the last one that is equal to `toxic`."""
+        for index in reversed(range(len(self._toxics))):
+            if self._toxics[index][0] == toxic:
+                break
+        else:
+            raise ToxiproxyError(f"link {self.name} has no toxic {toxic}")
+        _, names = self._toxics[index]
+        while names:
+            self._remove_one(names[-1])
+            names.pop()
+        del self._toxics[index]
+
+    def silence(self, stream: Stream = "both") -> None:
+        """Carry nothing any more: no data, no FIN, no RST, as when a cable is pulled. New connections are
+        accepted, and silent. The half of it: silence one `stream` only."""
+        with contextlib.ExitStack() as undo:
+            for toxic in _silent(stream):
+                self.add(toxic)
+                undo.callback(self.remove, toxic)
+            undo.pop_all()
+
+    def end_silence(self, stream: Stream = "both") -> None:
+        """End a silence. The connections that were on the link, having lost bytes, are closed."""
+        for toxic in reversed(list(_silent(stream))):
+            self.remove(toxic)
+
+    def heal(self) -> None:
+        """Take off all toxics and be up.
+
+        Connections survive it, unless they lost bytes, or one of them is stuck: its receiver does not read.
+        Toxiproxy 2.12 waits for such a connection before it exchanges a toxic, and for good once it has ended.
+        Then the proxy is made anew, at the same port.
+        """
+        try:
+            self._remove_all()
+            self.up()
+        except ToxiproxyError:
+            self._api.delete(self._path)
+            self._make(self.listen)
+            self._toxics.clear()
+            self.is_down = False
+
+    def close(self) -> None:
+        """Remove the proxy from the server, which closes its connections. May be called twice."""
+        self._held.pop_all().close()
+
+    def _create(self) -> str:
+        port = 0
+        if sys.platform == "linux" and self._api.host in ("127.0.0.1", "localhost"):
+            # While the link is down its port must not be given to anybody else on this machine.
+            reserved: socket.socket = self._held.enter_context(reserve_port())
+            port = reserved.getsockname()[1]
+        listen = self._make(f"127.0.0.1:{port}")
+        self._held.callback(self._api.delete, self._path)
+        return listen
+
+    def _make(self, listen: str) -> str:
+        """Make the proxy on the server; return where it listens."""
+        made = self._api.post("/proxies", {"name": self._proxy, "listen": listen, "upstream": self.upstream})
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._api.delete, self._path)
+            if not made["enabled"]:
+                raise ToxiproxyError(f"Toxiproxy made the proxy {self._proxy}, but it does not listen: {made}")
+            if self.resets:
+                self._add_one(_LINGER, Toxic("reset_peer", stream="upstream", toxicity=0.0))
+            undo.pop_all()
+        return str(made["listen"])
+
+    def _enable(self, enabled: bool) -> None:
+        self._api.post(self._path, {"enabled": enabled})
+        found = self._api.get(self._path)
+        if found["enabled"] != enabled or found["listen"] != self.listen:
+            raise ToxiproxyError(f"link {self.name} was to be {'up' if enabled else 'down'}, but it is {found}")
+        self.is_down = not enabled
+
+    def _add_one(self, name: str, toxic: Toxic, stream: str | None = None) -> None:
+        asked: dict[str, Any] = {
+            "name": name,
+            "type": toxic.type,
+            "stream": stream or toxic.stream,
+            "toxicity": toxic.toxicity,
+            "attributes": dict(toxic.attributes),
+        }
+        self._api.post(f"{self._path}/toxics", asked)
+        found = self._api.get(f"{self._path}/toxics/{name}")
+        # The server keeps toxicity as a 32-bit float.
+        same_share = math.isclose(found.pop("toxicity"), asked.pop("toxicity"), rel_tol=1e-6)
+        if found != asked or not same_share:
+            raise ToxiproxyError(f"link {self.name} was to have the toxic {asked}, but it has {found}")
+
+    def _remove_one(self, name: str) -> None:
+        self._api.delete(f"{self._path}/toxics/{name}")
+        if any(toxic["name"] == name for toxic in self._api.get(f"{self._path}/toxics")):
+            raise ToxiproxyError(f"link {self.name} still has the toxic {name} after it was removed")
+
+    def _remove_all(self) -> None:
+        there = [toxic["name"] for toxic in self._api.get(f"{self._path}/toxics")]
+        for name in reversed(there):
+            if name != _LINGER:
+                self._remove_one(name)
+        self._toxics.clear()
+
+
+def _silent(stream: Stream) -> Iterator[Toxic]:
+    # `timeout` alone would pass on that one side has closed, so the end is withheld before it gets there.
+    yield Toxic("slow_close", {"delay": _WITHHELD_MS}, stream)
+    yield Toxic("timeout", {"timeout": 0}, stream)

@@ -1,0 +1,247 @@
+"""A small HTTP/1.1 server for the few who operate a proxy; what it answers is the business of `admin`.
+
+It runs in the loop that carries the messages, so whatever a peer could stretch is bounded: heads and bodies in size, a
+request and its answer in time, connections in number. A connection stays open for the next request (Prometheus asks
+every few seconds). When all places are taken, the one that has waited longest for a request makes way: connections that
+ask nothing cannot shut out a health probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+import h11
+
+from ..config.model import Address
+
+__all__ = ["AdminServer", "Request", "Response"]
+
+#: Bytes of a request's head at the most, and of its body, which nothing here reads.
+MAX_HEAD = 16 * 1024
+MAX_BODY = 64 * 1024
+#: Seconds for a request to arrive from its first byte on, and for the first one of a connection.
+PATIENCE = 5.0
+#: Seconds for an answer to leave.
+SENDING = 15.0
+#: Seconds that a connection may wait for its next request.
+IDLE = 75.0
+#: Connections at a time.
+MAX_CONNECTIONS = 64
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked: `target` is path and query as they came, `headers` have lower-case names, `peer` is an address."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer. `headers` are those beside type and length."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+#: Answers a request. It must not raise.
+Answer = Callable[[Request], Awaitable[Response]]
+#: Answers what is no request that can be read: with this status, for the reason in these words.
+Refuse = Callable[[HTTPStatus, str], Response]
+
+
+class AdminServer:
+    """Listens on `address` while its `async with` block runs.
+
+    Raises:
+        OSError: on entering, when the address cannot be had.
+
+    """
+
+    def __init__(self, address: Address, answer: Answer, refuse: Refuse) -> None:
+        self.address = address
+        # Whether only this machine can reach it; known once it listens.
+        self.loopback = False
+        self._answer = answer
+        self._refuse = refuse
+        self._server: asyncio.Server | None = None
+        # One task for each connection.
+        self.connections: set[asyncio.Task[None]] = set()
+        # Those that wait for a request, the longest waiting first.
+        self._waiting: dict[asyncio.Task[None], None] = {}
+
+    async def __aenter__(self) -> Self:
+        """Start listening."""
+        self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
+        bound = [each.getsockname() for each in self._server.sockets]
+        self.address = Address(self.address.host, bound[0][1])
+        self.loopback = all(ip_address(name[0].partition("%")[0]).is_loopback for name in bound)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening, and drop the requests that are not answered yet."""
+        assert self._server is not None
+        self._server.close()
+        for connection in self.connections:
+            connection.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """Where it listens: `http://127.0.0.1:9125`."""
+        return f"http://{self.address}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection, one after the other."""
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self.connections) >= MAX_CONNECTIONS and not self._make_room():
+            writer.transport.abort()
+            return
+        self.connections.add(task)
+        task.add_done_callback(self.connections.discard)
+        connection = _Connection(reader, writer)
+        done = False
+        try:
+            while not done:
+                self._waiting[task] = None
+                try:
+                    request = await connection.read()
+                    self._waiting.pop(task, None)
+                    if request is None:
+                        break
+                    answer = await self._answer(request)
+                except _Unreadable as error:
+                    answer = self._refuse(error.status, str(error))
+                done = not await connection.write(answer)
+            writer.close()
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or "the peer does not read"
+            logger.debug("admin connection lost", extra={"fields": {"reason": reason}})
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        finally:
+            self._waiting.pop(task, None)
+
+    def _make_room(self) -> bool:
+        """Drop the connection that has waited longest for a request; tell whether there was one."""
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        del self._waiting[longest]
+        longest.cancel()
+        return True
+
+
+class _Unreadable(Exception):
+    """What came is no request that can be answered, but with `status`."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class _Connection:
+    """The requests and answers of one socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._first = True
+        # The request under way wants no body in its answer.
+        self._head_only = False
+        # So that whatever was written has left when `drain` returns.
+        writer.transport.set_write_buffer_limits(high=0)
+
+    async def read(self) -> Request | None:
+        """Return the next request, or None if the peer leaves or has nothing more to ask.
+
+        Raises:
+            _Unreadable: it does not arrive in time, or is not HTTP, or too much of it.
+
+        """
+        if not self._first:
+            self._http.start_next_cycle()
+            if not self._http.trailing_data[0] and not await self._next_one_begins():
+                return None
+        self._first = False
+        try:
+            async with asyncio.timeout(PATIENCE):
+                head = await self._event()
+                if not isinstance(head, h11.Request):
+                    return None
+                self._head_only = head.method == b"HEAD"
+                size = 0
+                while isinstance(event := await self._event(), h11.Data):
+                    size += len(event.data)
+                    if size > MAX_BODY:
+                        detail = f"the body is longer than {MAX_BODY} bytes"
+                        raise _Unreadable(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+        except TimeoutError:
+            detail = f"the request did not arrive within {PATIENCE:g} s"
+            raise _Unreadable(HTTPStatus.REQUEST_TIMEOUT, detail) from None
+        except h11.RemoteProtocolError as error:
+            detail = f"not a request that can be read: {error}"
+            raise _Unreadable(HTTPStatus(error.error_status_hint), detail) from None
+        headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+        peer = self._writer.get_extra_info("peername")
+        return Request(head.method.decode(), head.target.decode(), headers, peer[0] if peer else "")
+
+    async def _next_one_begins(self) -> bool:
+        try:
+            async with asyncio.timeout(IDLE):
+                data = await self._reader.read(MAX_HEAD)
+        except TimeoutError:
+            return False
+        self._http.receive_data(data)
+        return True
+
+    async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(MAX_HEAD))
+        return event
+
+    async def write(self, answer: Response) -> bool:
+        """Send `answer`, and return whether the connection can carry another request.
+
+        Raises:
+            TimeoutError: the peer does not read.
+
+        """
+        http = self._http
+        headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Cache-Control", "no-store"),
+            *answer.headers,
+        ]
+        if http.their_state is not h11.DONE:
+            # There is no telling where the next request would begin.
+            headers.append(("Connection", "close"))
+        head = http.send(h11.Response(status_code=answer.status, headers=headers, reason=answer.status.phrase))
+        body = http.send(h11.Data(data=b"" if self._head_only else answer.body))
+        self._writer.write((head or b"") + (body or b"") + (http.send(h11.EndOfMessage()) or b""))
+        async with asyncio.timeout(SENDING):
+            await self._writer.drain()
+        return http.our_state is h11.DONE and http.their_state is h11.DONE

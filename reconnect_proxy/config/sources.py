@@ -1,0 +1,165 @@
+"""Where a `Config` comes from: flags > `RECONNECT_PROXY_*` variables > a TOML file > defaults.
+
+Each option is kept with its *origin*, the name under which the user gave it (`--grace`,
+`RECONNECT_PROXY_GRACE`, `proxy.toml: grace`), so that an error can name what has to be changed, wherever that is.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..net.tls import BadCertificate
+from .model import Config
+
+__all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
+
+PREFIX = "RECONNECT_PROXY_"
+TABLE = "reconnect-proxy"
+
+#: Kubernetes gives every pod the addresses of its services as variables. For a service called `reconnect-proxy`
+#: they have our prefix: RECONNECT_PROXY_PORT, RECONNECT_PROXY_SERVICE_HOST, RECONNECT_PROXY_PORT_9124_TCP_ADDR.
+_SERVICE_VARIABLE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT$|PORT_\d+_(TCP|UDP|SCTP))")
+
+
+#: Options that name PEM files.
+_FILES = ("tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. The message is one line: where, what was found, what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The value of one option as the user gave it, and the `origin` where it was given."""
+
+    value: object
+    origin: str
+
+
+def flag_of(option: str) -> str:
+    """Return the flag of `option`: `--retry-for` for `retry_for`."""
+    return "--" + option.replace("_", "-")
+
+
+def variable_of(option: str) -> str:
+    """Return the environment variable of `option`: `RECONNECT_PROXY_RETRY_FOR` for `retry_for`."""
+    return PREFIX + option.upper()
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | None = None) -> Config:
+    """Return the configuration made of `flags` (option names to values), `environ` and the TOML `file`.
+
+    Without `file` the variable `RECONNECT_PROXY_CONFIG` may name one. A variable that is set to nothing counts as
+    not set.
+
+    Raises:
+        ConfigError: an unknown key, a bad value, no upstream, or a file that cannot be read.
+
+    """
+    return check(gather(flags, environ, file))
+
+
+def gather(flags: Mapping[str, object], environ: Mapping[str, str], file: str | None = None) -> dict[str, Given]:
+    """Return what `flags`, `environ` and the TOML `file` say of each option, unchecked; see `load`.
+
+    Raises:
+        ConfigError: an unknown key, or a file that cannot be read.
+
+    """
+    variables = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
+    from_variable = variables.pop(variable_of("config"), None)
+    return {
+        **(_from_file(file, "--config") if file is not None else {}),
+        **(_from_file(from_variable, variable_of("config")) if file is None and from_variable else {}),
+        **_from_variables(variables),
+        **{option: Given(value, flag_of(option)) for option, value in flags.items()},
+    }
+
+
+def check(given: Mapping[str, Given]) -> Config:
+    """Return the configuration that `given` makes. Raises ConfigError: a bad value, or no upstream."""
+    try:
+        return Config(**{option: setting.value for option, setting in given.items()})
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, given)) from None
+
+
+def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
+    """Return the first complaint of `error`: one line that can be acted on is worth more than a list."""
+    first = error.errors(include_url=False)[0]
+    option = str(first["loc"][0])
+    if first["type"] == "missing":
+        return (
+            f"no {option}: give {flag_of(option)} ws://HOST:PORT, {variable_of(option)}, "
+            f"or {option} in the file of --config"
+        )
+    reason = first.get("ctx", {}).get("error", first["msg"])
+    if isinstance(reason, BadCertificate):
+        # They are tried together, when the last of them is known.
+        option = next((name for name in _FILES if name in given and given[name].value == reason.path), option)
+    # What is missing beside another option was not given anywhere.
+    origin = given[option].origin if option in given else flag_of(option)
+    return f"{origin}: {reason}"
+
+
+def _from_variables(variables: Mapping[str, str]) -> dict[str, Given]:
+    options = {variable_of(option): option for option in Config.model_fields}
+    given: dict[str, Given] = {}
+    for name, text in variables.items():
+        option = options.get(name)
+        if option == "upstream":
+            given[option] = Given([url.strip() for url in text.split(",")], name)
+        elif option is not None:
+            given[option] = Given(text, name)
+        elif not _SERVICE_VARIABLE.match(name):
+            raise ConfigError(f"{name}: there is no such option{_meant(name, [*options, variable_of('config')])}")
+    return given
+
+
+def _from_file(file: str, origin: str) -> dict[str, Given]:
+    try:
+        document = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{origin} {file}: cannot read the file: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{origin} {file}: the file is not UTF-8 text, as TOML must be") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin} {file}: the file is not TOML: {error}") from None
+    given: dict[str, Given] = {}
+    for key, value in _own_table(document, file).items():
+        option = key.replace("-", "_")
+        if option not in Config.model_fields:
+            known = [TABLE, *(name.replace("_", "-") for name in Config.model_fields)]
+            raise ConfigError(f"{file}: {key}: there is no such option{_meant(key.replace('_', '-'), known)}")
+        if option in given:
+            raise ConfigError(f"{file}: {key}: the option is given twice, with - and with _; keep one")
+        given[option] = Given(value, f"{file}: {key}")
+    return given
+
+
+def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
+    """Return the part of `document` that is for the proxy: its table, or all of it where it has none."""
+    names = [name for name in (TABLE, TABLE.replace("-", "_")) if name in document]
+    if not names:
+        return document
+    table = document[names[0]]
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: {names[0]}: must be a table: write [{TABLE}] and the options below it")
+    for key, value in document.items():
+        # Tables of other programs are their own affair; a lone option outside of ours would be ignored silently.
+        if key != names[0] and (len(names) > 1 or not isinstance(value, dict)):
+            raise ConfigError(f"{file}: {key}: is outside of the table [{names[0]}]: move it there")
+    return table
+
+
+def _meant(wrong: str, known: Iterable[str]) -> str:
+    close = get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(sorted(known))}"

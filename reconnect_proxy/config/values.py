@@ -1,0 +1,300 @@
+"""How the values of options are written, and what is wrong with those that are not: one type for each kind of value.
+
+Each takes what is given, as text of a flag, a variable or a file, or as a value of a program, and returns the value or
+raises a ValueError that says what was given and what would be right. Which option takes which is for `Config` to say.
+Durations and sizes are read by `units`, what upstreams may be by `upstream_list`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BeforeValidator, InstanceOf, SecretStr
+
+from ..core.policy import RETRYABLE, Gate, GateKind, RetryOn
+from ..hooks.api import Hooks, check_hooks, load_hooks
+from ..net.allow import check_origin_pattern, check_path_pattern
+from ..units import parse_duration, parse_size
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+#: Processes that share a port. Each may have to talk to each.
+MOST_WORKERS = 64
+
+#: RFC 9110 section 5.1: a field name is a token.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: RFC 6750 section 2.1: a bearer token. Shorter ones are guessed too soon.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Address(NamedTuple):
+    """Where a listener is bound. `host` is without brackets, and `port` 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return `HOST:PORT`, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """A file, and the token that was read from it."""
+
+    path: str
+    token: SecretStr
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return self.path
+
+
+def items(given: object) -> list[object]:
+    """Return what was given as a list: one item may be given without the list."""
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]
+
+
+def _file(given: object) -> object:
+    if given is not None and not (isinstance(given, (str, PathLike)) and str(given)):
+        raise ValueError(f"{given!r} is not the path of a file")
+    return None if given is None else str(given)
+
+
+def _address(given: object) -> object:
+    if isinstance(given, Address):
+        return given
+    match = (
+        re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s]+)):(\d{1,5})", given, re.ASCII)
+        if isinstance(given, str)
+        else None
+    )
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"{given!r} is not an address: write HOST:PORT or [IPV6]:PORT, for instance 127.0.0.1:9124")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _address_or_off(given: object) -> object:
+    return None if given is None or given == "off" else _address(given)
+
+
+def _token(given: object) -> object:
+    """Check a token of RFC 6750 section 2.1. What is wrong with it is said without showing it."""
+    if given is None:
+        return None
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+        raise ValueError("that is not a token: write at least 8 of A-Z a-z 0-9 . _ ~ + / - (it is not shown here)")
+    return SecretStr(text)
+
+
+def _token_file(given: object) -> object:
+    if given is None or isinstance(given, TokenFile):
+        return given
+    try:
+        text = Path(str(given)).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {str(given)!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{str(given)!r} is not UTF-8 text: write the token on its one line") from None
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(
+            f"{str(given)!r} does not hold a token: write one line with at least 8 of A-Z a-z 0-9 . _ ~ + / -"
+        )
+    return TokenFile(str(given), SecretStr(text))
+
+
+def one_of(kind: type[Choice]) -> BeforeValidator:
+    """Return what reads one of the words of `kind`."""
+
+    def choose(given: object) -> Choice:
+        for choice in kind:
+            if given == choice:
+                return choice
+        raise ValueError(f"{given!r} is not a choice: write {_either(kind)}")
+
+    return BeforeValidator(choose)
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
+
+
+def _log_level(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
+def _above_zero(parse: Callable[[Any], float]) -> Callable[[object], float]:
+    def check(given: object) -> float:
+        value = parse(given)
+        if value <= 0:
+            raise ValueError(f"{given!r} is too little: it must be more than 0")
+        return value
+
+    return check
+
+
+def _or_off(check: Callable[[object], float]) -> BeforeValidator:
+    return BeforeValidator(lambda given: None if given is None or given == "off" else check(given))
+
+
+def _count(given: object) -> object:
+    if given is None:
+        return None
+    digits = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,15}", digits) or int(digits) == 0:
+        raise ValueError(f"{given!r} is not a limit: write a whole number, 1 or more")
+    return int(digits)
+
+
+def _workers(given: object) -> object:
+    text = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not 1 <= (count := int(text)) <= MOST_WORKERS:
+        raise ValueError(f"{given!r} is not a number of workers: write 1 to {MOST_WORKERS}")
+    if count > 1 and sys.platform != "linux":
+        raise ValueError(f"{count} processes cannot share a port on this system, only on Linux: write 1")
+    return count
+
+
+def _yes_or_no(given: object) -> object:
+    word = given.lower() if isinstance(given, str) else given
+    for answer, words in ((True, ("true", "yes", "on", "1")), (False, ("false", "no", "off", "0"))):
+        if word is answer or word in words:
+            return answer
+    raise ValueError(f"{given!r} is neither yes nor no: write true or false")
+
+
+def _retry_on(given: object) -> object:
+    if isinstance(given, RetryOn):
+        return given
+    if given in ("any", "abnormal"):
+        return RetryOn(any=given == "any", codes=RETRYABLE)
+    hint = "write abnormal, any, or close codes such as 1006,1012"
+    codes = [str(part).strip() for part in (given.split(",") if isinstance(given, str) else items(given))]
+    if not codes or not all(re.fullmatch(r"[1-4][0-9]{3}", code) for code in codes):
+        raise ValueError(f"{given!r} does not say when to retry: {hint} (1000 to 4999)")
+    return RetryOn(any=False, codes=frozenset(map(int, codes)))
+
+
+def _gate(given: object) -> object:
+    if isinstance(given, Gate):
+        return given
+    for kind in (GateKind.OPEN, GateKind.FIRST_MESSAGE):
+        if given == kind:
+            return Gate(kind)
+    if isinstance(given, str) and given.startswith("prefix:") and given != "prefix:":
+        return Gate(GateKind.PREFIX, given.removeprefix("prefix:").encode())
+    raise ValueError(f"{given!r} is not a gate: write open, first-message or prefix:TEXT")
+
+
+def _header_names(given: object) -> object:
+    names: list[str] = []
+    for item in items(given):
+        for name in item.split(",") if isinstance(item, str) else [""]:
+            if not _HEADER_NAME.fullmatch(name.strip()):
+                raise ValueError(f"{item!r} is not a header's name: write names such as authorization,cookie")
+            names.append(name.strip().lower())
+    return tuple(dict.fromkeys(names))
+
+
+def _hooks(given: object) -> Hooks | None:
+    if given is None:
+        return None
+    return load_hooks(given) if isinstance(given, str) else check_hooks(given)
+
+
+def _listed(given: object, check: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the items of a list, or of a text with commas between them, each checked."""
+    parts = [part for item in items(given) for part in (item.split(",") if isinstance(item, str) else [item])]
+    return tuple(dict.fromkeys(check(str(part).strip()) for part in parts))
+
+
+def _allowed_origins(given: object) -> object:
+    return _listed(given, check_origin_pattern)
+
+
+def _allowed_paths(given: object) -> object:
+    return _listed(given, check_path_pattern)
+
+
+def _networks(given: object) -> object:
+    networks: list[IPv4Network | IPv6Network] = []
+    for item in items(given):
+        for text in item.split(",") if isinstance(item, str) else [item]:
+            try:
+                networks.append(ip_network(str(text).strip()))
+            except ValueError:
+                raise ValueError(
+                    f"{text!r} is not a network: write addresses or networks such as 10.0.0.0/8,fd00::/8"
+                ) from None
+    return tuple(dict.fromkeys(networks))
+
+
+def _rate(given: object) -> object:
+    if given is None or given == "off":
+        return None
+    text = given.removesuffix("/s") if isinstance(given, str) else given
+    try:
+        return _count(text)
+    except ValueError:
+        raise ValueError(f"{given!r} is not a rate: write a whole number of messages a second, such as 100/s") from None
+
+
+#: Seconds; seconds that are not none at all; the same, or None for `off`.
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+SomeSeconds = Annotated[float, BeforeValidator(_above_zero(parse_duration))]
+SomeSecondsOrOff = Annotated[float | None, _or_off(_above_zero(parse_duration))]
+#: Bytes, at least one; the same, or None for `off`.
+SomeBytes = Annotated[int, BeforeValidator(_above_zero(parse_size))]
+SomeBytesOrOff = Annotated[int | None, _or_off(_above_zero(parse_size))]
+#: How many there may be, 1 or more; the same, or None: as many as come.
+Count = Annotated[int, BeforeValidator(_count)]
+CountOrNone = Annotated[int | None, BeforeValidator(_count)]
+#: Messages a second, or None for `off`.
+Rate = Annotated[int | None, BeforeValidator(_rate)]
+Workers = Annotated[int, BeforeValidator(_workers)]
+YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
+#: The path of a file, which is not opened yet.
+File = Annotated[str | None, BeforeValidator(_file)]
+#: Where a listener is bound; the same, or None for `off`.
+SomeAddress = Annotated[Address, BeforeValidator(_address)]
+AddressOrOff = Annotated[Address | None, BeforeValidator(_address_or_off)]
+RetryCodes = Annotated[RetryOn, BeforeValidator(_retry_on)]
+GateSetting = Annotated[Gate, BeforeValidator(_gate)]
+#: Lists, in a text with commas in between.
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_allowed_origins)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_allowed_paths)]
+#: A token itself, or the file that it is in.
+Token = Annotated[SecretStr | None, BeforeValidator(_token)]
+TokenInFile = Annotated[TokenFile | None, BeforeValidator(_token_file)]
+SomeHooks = Annotated[InstanceOf[Hooks] | None, BeforeValidator(_hooks)]
+#: In capitals as well, as programs that use `logging` write them.
+Level = Annotated[LogLevel, one_of(LogLevel), BeforeValidator(_log_level)]

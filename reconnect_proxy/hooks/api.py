@@ -1,0 +1,316 @@
+"""Hooks: what a program that embeds the proxy may say in the life of its sessions.
+
+    class Guard(Hooks):
+        def on_session(self, session):
+            if "authorization" not in session.request.headers:
+                raise Refuse(401, "say who you are", {"WWW-Authenticate": "Bearer"})
+
+    async with Proxy(upstream="ws://127.0.0.1:8080", hooks=Guard()) as proxy: ...
+
+A program overrides the methods that it needs; those that it does not override cost nothing, `on_message` above all.
+
+**Hooks are plain functions, called on the event loop.** Messages pass from the read of one socket to the write of the
+other without a task or a queue that could wait, which is how their order is kept; so a hook must return at once. What
+takes time belongs into a task of the program's own, which then calls `Session.close` or `Session.send_to_client`.
+
+**A hook that fails harms only what it was called for**, see each hook. Its error is logged and counted
+(`reconnect_proxy_hook_errors_total`), and returning what a hook may not return is an error too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from multidict import CIMultiDict
+
+from ..core.filtered import Direction
+from ..core.outbox import Opcode
+from ..events import LegName, cut_short
+from ..net.head import is_field
+
+if TYPE_CHECKING:
+    from ..core.context import Context
+
+__all__ = ["ClientRequest", "Direction", "Hooks", "LegName", "Message", "Refuse", "Session", "load_hooks"]
+
+#: Close codes that an endpoint may send: RFC 6455 section 7.4, and 1012 to 1014 of IANA's registry.
+_CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
+#: What the proxy itself says of the answer to a client that is refused.
+_OF_THE_ANSWER = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
+#: Bytes of a close reason at the most (RFC 6455 section 5.5).
+_REASON_LIMIT = 123
+
+_LOG = logging.getLogger("reconnect_proxy")
+
+
+class Refuse(Exception):
+    """Raised by `on_session` or `on_join`: the client is answered with an HTTP error instead of a WebSocket."""
+
+    def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Refuse a client.
+
+        Args:
+            status: the HTTP status, 400 to 599: 401 or 403 for one that may not.
+            detail: what the JSON body of the answer says about it; the client reads it.
+            headers: further headers of the answer, such as the `WWW-Authenticate` that goes with a 401.
+
+        Raises:
+            TypeError: the detail is no `str`.
+            ValueError: the status is no HTTP error, or a header cannot be set: it would end its line, or say where the
+                answer ends or what it is.
+        """
+        super().__init__(detail)
+        if status not in [each.value for each in HTTPStatus] or not 400 <= status <= 599:
+            raise ValueError(f"{status!r} does not refuse a client: give the status of an HTTP error, 400 to 599")
+        if not isinstance(detail, str):
+            raise TypeError(f"the detail is a {type(detail).__name__}; give a str, which the client reads")
+        for name, value in (headers or {}).items():
+            if not is_field(name, value) or name.lower() in _OF_THE_ANSWER:
+                raise ValueError(f"{name!r} is no header that can be set, or {value!r} is no value that one can have")
+        self.status = HTTPStatus(status)
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+class ClientRequest(NamedTuple):
+    """A client's handshake, to be read only."""
+
+    #: The client's IP address. Behind another proxy it is that one's: see `headers["X-Forwarded-For"]`.
+    client: str
+    #: Path and query, without the query parameters of the reconnect protocol.
+    path: str
+    #: By name in any case. `headers.getall(name)` has all values of one that came several times (`multidict`).
+    headers: Mapping[str, str]
+
+
+class Message(NamedTuple):
+    """A whole data message, as it came."""
+
+    direction: Direction
+    #: The payload. That of a text message is UTF-8.
+    data: bytes
+    is_text: bool
+
+    @property
+    def text(self) -> str:
+        """The payload of a text message. Raises ValueError if it is binary."""
+        if not self.is_text:
+            raise ValueError("this message is binary: read its data, or ask is_text first")
+        return self.data.decode()
+
+
+class Session:
+    """A session as hooks see it. The same object is passed to each hook of one session.
+
+    `request` is the client's request that opened it, `attributes` a dictionary of the program's own. Its methods are
+    for the event loop's thread; from another one use `loop.call_soon_threadsafe(session.close)`.
+    """
+
+    __slots__ = ("_asked_to_close", "_context", "_id", "_over", "attributes", "request", "upstream_headers")
+
+    def __init__(self, session_id: str | None, request: ClientRequest) -> None:
+        """Make the view of a session that `begin` will name; the proxy does this."""
+        self.request = request
+        self.attributes: dict[str, Any] = {}
+        #: Headers for the upstream's handshake, each in place of what the client sent by that name. Read when
+        #: `on_session` has returned.
+        self.upstream_headers: CIMultiDict[str] = CIMultiDict()
+        self._id = session_id
+        self._context: Context | None = None
+        self._asked_to_close = False
+        self._over = False
+
+    def __repr__(self) -> str:
+        """Return the session's id, cut short, since an id is a secret."""
+        return f"<Session {cut_short(self.id)} of {self.request.client}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id, whole: a secret. Empty until the upstream has brought it with `gate = first-message`."""
+        return (self._context.session_id if self._context is not None else self._id) or ""
+
+    @property
+    def closing(self) -> bool:
+        """Whether `close` was called, or the session is over. Messages that still come are dropped."""
+        return self._asked_to_close or self._over
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """End the session as soon as the hook has returned, with a close code and reason for both legs.
+
+        What is still owed to a peer and has not been written to its socket is not delivered any more; `on_close` says
+        how much was not confirmed.
+
+        Args:
+            code: one that may be sent, RFC 6455 section 7.4: 1000, 1008 (policy), 3000 to 4999 (your own) …
+            reason: at most 123 bytes.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent.
+            RuntimeError: called by `on_session`, where there is nothing to close yet.
+        """
+        if code not in _CLOSE_CODES:
+            raise ValueError(f"{code!r} is not a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999")
+        if len(reason.encode()) > _REASON_LIMIT:
+            raise ValueError(f"the reason has {len(reason.encode())} bytes, but a close frame takes {_REASON_LIMIT}")
+        if self._context is None:
+            raise RuntimeError("the session is not there yet: raise Refuse to turn its client away")
+        if not self.closing:
+            self._asked_to_close = True
+            # Where its clients still wait for the first dial they are refused, as by `Refuse`.
+            asyncio.get_running_loop().call_soon(self._context.close, code, reason, "refused")
+
+    def send_to_client(self, data: str | bytes) -> None:
+        """Send a message of your own to the client, text for `str`, binary for `bytes`: see `send_to_upstream`."""
+        self._send(LegName.CLIENT, data)
+
+    def send_to_upstream(self, data: str | bytes) -> None:
+        """Send a message of your own to the upstream, text for `str`, binary for `bytes`.
+
+        It joins the stream as soon as the hook has returned, behind what is there, and from then on is kept, resent and
+        counted like any other. Nobody is held back for it: who sends without end fills the memory. `on_message` does
+        not see it.
+
+        Raises:
+            TypeError: `data` is neither.
+            RuntimeError: the session is over.
+        """
+        self._send(LegName.UPSTREAM, data)
+
+    def begin(self, context: Context) -> None:
+        """Take the session that this is the view of; the proxy calls this."""
+        self._context = context
+
+    def end(self) -> None:
+        """Take note that the session is over; the proxy calls this."""
+        self._over = True
+
+    def _send(self, leg: LegName, data: str | bytes) -> None:
+        message = encode(data)
+        if self._over:
+            raise RuntimeError("the session is over: nothing can be sent to it any more")
+        asyncio.get_running_loop().call_soon(self._add, leg, message)
+
+    def _add(self, leg: LegName, message: tuple[int, bytes]) -> None:
+        if self._context is None or not self._context.add(leg, message):
+            # It ended between the call and now; the caller cannot be told.
+            _LOG.warning(
+                "a hook's own message came too late", extra={"fields": {"session": cut_short(self.id), "leg": leg}}
+            )
+
+
+class Hooks:
+    """Base class of hooks: override what you need. No hook may be a coroutine, since nothing waits for it."""
+
+    def on_session(self, session: Session) -> None:
+        """Take note of a session that a client's request is about to open; its upstream is not dialled yet.
+
+        Raise `Refuse` to turn the client away, fill in `session.attributes` or `session.upstream_headers`. If it fails,
+        the client is refused with a 500. A request for a session that is there already goes to `on_join`.
+        """
+
+    def on_join(self, session: Session, request: ClientRequest) -> None:
+        """Take note of a request that is about to come back to a session, or in receiver mode to share one.
+
+        Raise `Refuse` to turn the client away; the session goes on. If it fails, the client is refused with a 500.
+        """
+
+    def on_message(self, session: Session, message: Message) -> Message | str | bytes | None:
+        """Return what takes the place of a message that was received: `message` itself, a `str` (text), a `bytes`
+        (binary) of at most `max_message` bytes, or None to drop it.
+
+        Each message is seen once, in the order of its stream, whatever is resent later. If it fails, the message is
+        dropped: a filter that does not work must not let through what it is there to stop.
+        """
+        return message
+
+    def on_reconnect(self, session: Session, leg: LegName, away: float, resent: int) -> None:
+        """Take note that a leg ("client", "upstream") has a link again, after `away` seconds.
+
+        `resent` messages are sent to it once more. If it fails, nothing else happens.
+        """
+
+    def on_close(self, session: Session, code: int, reason: str, undelivered_c2u: int, undelivered_u2c: int) -> None:
+        """Take note that a session is over, however it ended: called once, the last hook of the session.
+
+        The last two are messages that were accepted and not confirmed by the peer at the other end. If it fails,
+        nothing else happens.
+        """
+
+
+#: The hooks, by name.
+NAMES = tuple(name for name in vars(Hooks) if name.startswith("on_"))
+
+
+def overridden(hooks: Hooks) -> frozenset[str]:
+    """Return the names of the hooks that are not those of `Hooks`."""
+    return frozenset(name for name in NAMES if getattr(getattr(hooks, name), "__func__", None) is not vars(Hooks)[name])
+
+
+def check_hooks(hooks: object) -> Hooks:
+    """Return `hooks` if they can be used; a class is instantiated.
+
+    Raises:
+        ValueError: it is no `Hooks`, overrides a hook that does not exist, or with a coroutine.
+    """
+    if isinstance(hooks, type) and issubclass(hooks, Hooks):
+        try:
+            hooks = hooks()
+        except Exception as error:
+            raise ValueError(f"{hooks!r} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(hooks, Hooks):
+        raise ValueError(f"{hooks!r} is not a Hooks: give a subclass of reconnect_proxy.Hooks, or an instance of one")  # noqa: TRY004 - for pydantic
+    for name in dir(hooks):
+        if name.startswith("on_") and name not in NAMES:
+            raise ValueError(
+                f"{type(hooks).__name__} has {name}, but there is no such hook: there are {', '.join(NAMES)}"
+            )
+    for name in overridden(hooks):
+        method = getattr(hooks, name)
+        if (
+            inspect.iscoroutinefunction(method)
+            or inspect.isgeneratorfunction(method)
+            or inspect.isasyncgenfunction(method)
+        ):
+            raise ValueError(
+                f"{name} is a coroutine or a generator, but nothing waits for a hook: make it a plain function"
+            )
+    return hooks
+
+
+def load_hooks(reference: str) -> Hooks:
+    """Import hooks: "package.module:object", the object being a `Hooks` or a subclass of it.
+
+    Raises:
+        ValueError: it cannot be imported, or is not what hooks must be; the message is one sentence.
+    """
+    module_name, _, name = reference.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", reference):
+        raise ValueError(f"{reference!r} does not name hooks: write MODULE:OBJECT, for instance my_hooks:Guard")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ValueError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise ValueError(f"{module_name} has no {name}: write MODULE:OBJECT, for instance {module_name}:Guard")
+    return check_hooks(getattr(module, name))
+
+
+def encode(data: object) -> tuple[int, bytes]:
+    """Return the message that `data` stands for: text for `str`, binary for `bytes`.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the text cannot be UTF-8 (a lone surrogate).
+    """
+    if isinstance(data, str):
+        return Opcode.TEXT, data.encode()
+    if isinstance(data, bytes):
+        return Opcode.BINARY, data
+    raise TypeError(f"{type(data).__name__} is no message: give a str for text or bytes for binary")

@@ -1,0 +1,171 @@
+"""Calls the hooks of the embedding program, and keeps what they do wrong to what they were called for.
+
+`hooks` is what that program sees; here is what becomes of its answers. No exception of a hook gets past this file: it
+is reported as `HookFailed` each time, and logged with its traceback, one of each hook in `LOG_EVERY` seconds, so that
+a filter that fails at every message of every session does not fill the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from http import HTTPStatus
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from ..core.context import Context
+from ..core.filtered import Direction, Filter
+from ..core.outbox import Message as CoreMessage
+from ..core.outbox import Opcode
+from ..core.wire import Refusal
+from ..events import Event, HookFailed, Observe, Resumed, cut_short
+from ..net.accept import Request
+from ..net.head import end_to_end, is_field
+from .api import ClientRequest, Hooks, Message, Refuse, Session, encode, overridden
+
+#: Seconds between two tracebacks of one hook in the log.
+LOG_EVERY = 1.0
+
+_LOG = logging.getLogger("reconnect_proxy")
+
+
+class HookCalls:
+    """The hooks of one proxy. Without any, it makes no views of sessions, and nothing is called."""
+
+    def __init__(self, hooks: Hooks | None, observe: Observe, max_message: int) -> None:
+        """Prepare to call `hooks`.
+
+        Args:
+            hooks: those of the embedding program, if it has any.
+            observe: hears of each failure.
+            max_message: bytes that a message may have, a replacement too.
+        """
+        self._hooks = hooks or Hooks()
+        self._overridden = overridden(self._hooks)
+        self._observe = observe
+        self._max_message = max_message
+        # For each hook, when its traceback was logged last, and how many failures were not logged since.
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    @property
+    def present(self) -> bool:
+        """Whether there is any hook to call."""
+        return bool(self._overridden)
+
+    # Clients.
+
+    def opening(self, session: Session) -> None:
+        """Ask whether a session may be opened. Raises Refusal if not."""
+        self._admit("on_session", session)
+        try:
+            _check_upstream_headers(session)
+        except Exception as error:  # noqa: BLE001 - what is set need not even be headers
+            self._fail("on_session", session, error)
+
+    def joining(self, session: Session | None, request: Request) -> None:
+        """Ask whether a client may attach to a session that is there. Raises Refusal if not."""
+        if session is not None and "on_join" in self._overridden:
+            self._admit("on_join", session, as_seen(request))
+
+    def _admit(self, hook: str, session: Session, *arguments: object) -> None:
+        try:
+            self._call(hook, session, *arguments)
+        except Refuse as refuse:
+            raise Refusal(refuse.status, "refused", refuse.detail, headers=tuple(refuse.headers.items())) from None
+        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms this client only
+            self._fail(hook, session, error)
+
+    def _fail(self, hook: str, session: Session, error: Exception) -> None:
+        self._failed(hook, session, error)
+        # Nothing of the error: the client is a stranger.
+        detail = "the proxy could not decide whether to let you in"
+        raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "hook-failed", detail) from None
+
+    # Messages.
+
+    @property
+    def filtering(self) -> bool:
+        """Whether messages are shown to `on_message`."""
+        return "on_message" in self._overridden
+
+    def filter_of(self, session: Session) -> Filter | None:
+        """Return what the messages of a session pass through; None if nothing would look at them."""
+        return partial(self._filter, session) if self.filtering else None
+
+    def _filter(self, session: Session, direction: Direction, message: CoreMessage) -> CoreMessage | None:
+        if session.closing:
+            return None
+        opcode, payload = message
+        shown = Message(direction, payload, opcode == Opcode.TEXT)
+        try:
+            returned = self._hooks.on_message(session, shown)
+            if returned is shown:
+                return message
+            return None if returned is None else self._replacement(returned)
+        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms this message only
+            self._failed("on_message", session, error)
+            return None
+
+    def _replacement(self, returned: object) -> CoreMessage:
+        opcode, payload = encode(returned)
+        if len(payload) > self._max_message:
+            raise ValueError(f"a replacement of {len(payload)} bytes, and a message may have {self._max_message}")
+        return opcode, payload
+
+    # The rest of a session's life.
+
+    def observer_of(self, session: Session) -> Observe:
+        """Return what hears of the events of a session."""
+        if "on_reconnect" not in self._overridden:
+            return self._observe
+
+        def observe(event: Event) -> None:
+            self._observe(event)
+            if isinstance(event, Resumed):
+                self._notify("on_reconnect", session, event.leg, event.away, event.resent)
+
+        return observe
+
+    def closed(self, session: Session, context: Context) -> None:
+        """Take note that a session is over."""
+        session.end()
+        if "on_close" in self._overridden:
+            undelivered = context.undelivered_c2u, context.undelivered_u2c
+            self._notify("on_close", session, *context.ending, *undelivered)
+
+    def _notify(self, hook: str, session: Session, *arguments: object) -> None:
+        try:
+            self._call(hook, session, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms nothing else
+            self._failed(hook, session, error)
+
+    # Calls and failures.
+
+    def _call(self, hook: str, session: Session, *arguments: object) -> None:
+        returned = getattr(self._hooks, hook)(session, *arguments)
+        if returned is not None:
+            # Whoever returns False to refuse a client must not see it let in.
+            raise TypeError(f"{hook} returned {type(returned).__name__}, and must return nothing")
+
+    def _failed(self, hook: str, session: Session, error: Exception) -> None:
+        self._observe(HookFailed(session.id, hook, f"{type(error).__name__}: {error}"))
+        now = time.monotonic()
+        logged_at, not_logged = self._logged.get(hook, (-LOG_EVERY, 0))
+        if now < logged_at + LOG_EVERY:
+            self._logged[hook] = logged_at, not_logged + 1
+            return
+        self._logged[hook] = now, 0
+        fields = {"session": cut_short(session.id), "hook": hook, "not_logged": not_logged}
+        _LOG.error("hook failed", exc_info=error, extra={"fields": fields})
+
+
+def _check_upstream_headers(session: Session) -> None:
+    for name, value in session.upstream_headers.items():
+        if not is_field(name, value) or not end_to_end(CIMultiDict({name: value})):
+            raise ValueError(f"{name!r} is no header that can be set for the upstream, or {value!r} no value for it")
+
+
+def as_seen(request: Request) -> ClientRequest:
+    """Return a client's request as hooks see it."""
+    return ClientRequest(request.peer, request.target, CIMultiDictProxy(request.head.headers))

@@ -1,0 +1,119 @@
+"""What an operator may see of a session (never the id that resumes it), and how much of each limit is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .core.context import Context
+from .core.link import Link
+from .core.policy import Mode
+from .events import cut_short
+from .net.incoming import IncomingWebSocket
+
+__all__ = ["SessionInfo", "Usage", "info_of"]
+
+
+class Usage(NamedTuple):
+    """What is `used` of `limit` (its name), of which there may be `most`; None: as many as come."""
+
+    limit: str
+    used: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as an operator may see it: ages in seconds, sizes in bytes, the id cut short."""
+
+    id_short: str
+    mode: str
+    # opening (its first dial is not decided), open, ending (what is still owed is being delivered).
+    state: str
+    age: float
+    # The sockets of clients: none or one, but in a shared session. What follows is about the longest attached one.
+    clients: int
+    client_connected: bool
+    client_address: str | None
+    client_link_age: float | None
+    # For how long there has been no client.
+    client_away: float | None
+    # It states its count, and gets each message exactly once.
+    client_aware: bool
+    # It answers no Ping, and is served at most once.
+    client_mute: bool
+    # It is not read, because `c2u` is full.
+    client_paused: bool
+    upstream_connected: bool
+    # The upstream that is connected, or is dialled next.
+    upstream: str
+    upstream_link_age: float | None
+    upstream_aware: bool
+    upstream_mute: bool
+    upstream_paused: bool
+    # Received in all, and the bytes of the payloads.
+    c2u_messages: int
+    c2u_bytes: int
+    # Sent again on a new link.
+    c2u_resent: int
+    # Came when there was nobody left to deliver to, or were left when the session ended.
+    c2u_undelivered: int
+    # Not confirmed yet, and what that costs.
+    c2u_queued: int
+    c2u_bytes_held: int
+    # Above its limit: whoever feeds this queue is not read.
+    c2u_full: bool
+    u2c_messages: int
+    u2c_bytes: int
+    u2c_resent: int
+    u2c_undelivered: int
+    u2c_queued: int
+    u2c_bytes_held: int
+    u2c_full: bool
+
+
+def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
+    """Return what may be seen of `context`, a session of a proxy in `mode`, when its clock shows `now`."""
+    client = context.incoming[0] if context.incoming else None
+    upstream = context.upstream.link
+    if upstream is not None and not upstream.open:
+        upstream = None
+    c2u, u2c = context.c2u_traffic, context.u2c_traffic
+    return SessionInfo(
+        id_short=cut_short(context.session_id or ""),
+        mode=mode.value,
+        state=context.state.name.lower(),
+        age=round(now - context.opened_at, 3),
+        clients=len(context.incoming),
+        client_connected=client is not None,
+        client_address=client.leg.peer if client is not None and isinstance(client.leg, IncomingWebSocket) else None,
+        client_link_age=_since(client, now),
+        client_away=None if context.client_away_since is None else round(now - context.client_away_since, 3),
+        client_aware=client is not None and client.aware,
+        client_mute=client is not None and client.mute,
+        client_paused=client is not None and client.paused,
+        upstream_connected=upstream is not None,
+        upstream=context.upstream.url,
+        upstream_link_age=_since(upstream, now),
+        upstream_aware=upstream is not None and upstream.aware,
+        upstream_mute=upstream is not None and upstream.mute,
+        upstream_paused=upstream is not None and upstream.paused,
+        c2u_messages=c2u.messages,
+        c2u_bytes=c2u.bytes,
+        c2u_resent=context.uncounted_c2u.resent,
+        c2u_undelivered=context.undelivered_c2u,
+        c2u_queued=len(context.c2u),
+        c2u_bytes_held=context.c2u.bytes_held,
+        c2u_full=context.c2u.full,
+        u2c_messages=u2c.messages,
+        u2c_bytes=u2c.bytes,
+        u2c_resent=context.uncounted_u2c.resent,
+        u2c_undelivered=context.undelivered_u2c,
+        u2c_queued=len(context.u2c),
+        u2c_bytes_held=context.u2c.bytes_held,
+        u2c_full=context.u2c.full,
+    )
+
+
+def _since(link: Link | None, now: float) -> float | None:
+    return None if link is None else round(now - link.opened_at, 3)

@@ -1,0 +1,52 @@
+"""What a process of the program watches its proxy with: the log and the metrics, which hear each event."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+
+from ..events import Event
+from ..proxy import Proxy
+from .logs import EventLog
+from .loop_lag import lag_of_loop
+from .metrics import Metrics
+
+__all__ = ["Instruments"]
+
+
+class Instruments:
+    """The log and the metrics of this process, for as long as its `with` block runs; an `Observe`."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(CollectorRegistry())
+        ProcessCollector(registry=self.metrics.registry)
+        GCCollector(registry=self.metrics.registry)
+        self._log = EventLog(asyncio.get_running_loop())
+        self._watching = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching, and sum up in the log what it has left out."""
+        self._watching.close()
+        self._log.close()
+
+    def __call__(self, event: Event) -> None:
+        """Log and count `event`."""
+        self._log(event)
+        self.metrics.count(event)
+
+    def watch(self, proxy: Proxy) -> None:
+        """Have the metrics show what `proxy`, which has started, holds, and how late its event loop is."""
+        self.metrics.watch(proxy.config.mode, lambda: proxy.contexts)
+        self._watching.enter_context(lag_of_loop(self.metrics.loop_lag.observe))
+        self.metrics.watch_upstreams(proxy.upstreams)
+        self.metrics.watch_limits(proxy.usage)

@@ -1,0 +1,34 @@
+"""Contenders, when they are measured."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from reconnect_harness.bench.testbed import Stage
+from reconnect_harness.processes.cores import available, share_out
+
+#: Listens, and has a child that serves, like nginx; but the child is late.
+LATE = """
+import os, socket, sys, time
+host, port = sys.argv[1].split(":")
+listener = socket.create_server((host, int(port)))
+time.sleep(0.5)
+if os.fork():
+    os.wait()
+while True:
+    client, _ = listener.accept()
+    client.recv(100)
+    client.sendall(b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n")
+    client.close()
+"""
+
+
+async def test_a_contender_is_known_with_all_its_processes(tmp_path: Path) -> None:
+    """It listens before the process is there that serves, which is the one to be measured."""
+    program = tmp_path / "late.py"
+    program.write_text(LATE)
+    late = f"{sys.executable} {program} {{listen}} {{upstream}}"
+    async with Stage([late], tmp_path / "logs", share_out(available())) as stage:
+        assert stage.problems == {}
+        assert len(stage.contenders[late].pids) == 2

@@ -1,0 +1,143 @@
+"""What is said when there is no engine to be used: each cause in its own sentence, and what works without it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconnect_harness.containers.engine import EngineUnavailable, connect
+from reconnect_harness.run.compare import Comparer
+from reconnect_harness.scenario import model as scenario
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, ToxiproxyUnavailable
+from tests.reconnect_harness.test_plugin import folder
+
+__all__ = ["folder"]
+
+pytest_plugins = ["pytester"]
+
+WITHOUT = "All else works without it: .*docs/containers.md"
+
+STORY = """
+name: boxed
+summary: A container is killed.
+upstream: {image: localhost/none, command: "serve {port}"}
+clients: {kind: plain, send: 10/s, for: 1s}
+faults: [{at: 500ms, container: upstream, do: kill}]
+expect: {lost: report, client_disconnects: 0}
+"""
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the engine is looked for, and is not."""
+    path = tmp_path / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    return path
+
+
+@pytest.fixture
+def stranger() -> Iterator[None]:
+    """Be another user than root for a while, where this is root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the docker SDK it is the SDK that has to be installed."""
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(EngineUnavailable, match=f"package docker is not installed: pip install .*{WITHOUT}"):
+        connect()
+
+
+def test_no_socket(socket_path: Path) -> None:
+    """Without a socket there is no engine: how to install one, and where else it may be."""
+    with pytest.raises(
+        EngineUnavailable, match=rf"no socket at unix://{socket_path}\. .*dockerd.*DOCKER_HOST.*{WITHOUT}"
+    ):
+        connect()
+
+
+def test_nobody_listens(socket_path: Path) -> None:
+    """A socket at which nobody listens is an engine that is to be started."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(socket_path))
+        with pytest.raises(EngineUnavailable, match=f"no container engine listens at .*: start it .*{WITHOUT}"):
+            connect()
+
+
+def test_not_allowed(socket_path: Path, stranger: None) -> None:
+    """A socket that this user may not connect to is a matter of the group docker."""
+    # By root, so that the rights are those of the socket alone.
+    euid = os.geteuid()
+    os.seteuid(os.getuid())
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(str(socket_path))
+        closed.listen()
+        socket_path.chmod(0o000)
+        for folder in (socket_path.parent, socket_path.parent.parent, socket_path.parent.parent.parent):
+            folder.chmod(0o755)
+        os.seteuid(euid)
+        with pytest.raises(EngineUnavailable, match=f"permission denied.*group docker, or be root.*{WITHOUT}"):
+            connect()
+
+
+@pytest.mark.parametrize("host", ["nonsense", "ftp://127.0.0.1:1"])
+def test_an_address_that_is_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DOCKER_HOST that cannot be an engine is named, with the SDK's reason."""
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with pytest.raises(EngineUnavailable, match=f"at {re.escape(host)} cannot be used: .*{WITHOUT}"):
+        connect()
+
+
+def test_a_toxiproxy_in_docker_says_so_too(socket_path: Path) -> None:
+    """`--toxiproxy docker` is a Toxiproxy that cannot be had, for the same reason."""
+    with (
+        pytest.raises(
+            ToxiproxyUnavailable, match=f"the image mine:1 in docker cannot be started: .*no socket.*{WITHOUT}"
+        ),
+        ToxiproxyServer(image="mine:1"),
+    ):
+        pass
+
+
+def test_a_scenario_that_was_asked_for_fails(socket_path: Path, pytester: pytest.Pytester, folder: Path) -> None:
+    """By name or by file it fails with the sentence, and no traceback; other scenarios of the run go on."""
+    (folder / "boxed.yaml").write_text(STORY)
+    done = pytester.runpytest_subprocess("--scenario=boxed.yaml", "--scenario=mine.yaml")
+    assert done.ret == 1
+    done.assert_outcomes(failed=1, passed=1)
+    done.stdout.fnmatch_lines(["scenario boxed has containers: there is no container engine: no socket at *"])
+    done.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_of_all_scenarios_those_with_containers_are_skipped(socket_path: Path, pytester: pytest.Pytester) -> None:
+    """`--scenario=all` runs what can be run here, and shows why the rest was not."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    options = ("--toxiproxy=embedded", "-k", "container-paused or container-killed", "-rs")
+    done = pytester.runpytest_subprocess("--scenario=all", *options)
+    assert done.ret == 0
+    done.assert_outcomes(skipped=2)
+    done.stdout.fnmatch_lines(["SKIPPED * scenario container-* has containers: there is no container engine: *"])
+
+
+def test_a_comparison_of_all_scenarios_leaves_them_out(
+    socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are rows that say why they were not run, and no reason to call the comparison incomplete."""
+    shipped = {"container-paused": scenario.shipped()["container-paused"]}
+    monkeypatch.setattr(scenario, "shipped", lambda: shipped)
+    compared = Comparer(["all"], ["direct"], out=tmp_path).run()
+    assert compared.complete
+    assert "no container engine" in compared.markdown("compare")

@@ -1,0 +1,129 @@
+"""What a scenario may say about containers, and where it is wrong if it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconnect_harness.containers.spec import ContainerSpec
+from reconnect_harness.scenario.explain import explain
+from reconnect_harness.scenario.fault_entry import fault
+from reconnect_harness.scenario.model import Scenario, ScenarioError, parse
+
+SAID: dict[str, Any] = {
+    "name": "boxed",
+    "summary": "A container is killed.",
+    "upstream": {"image": "mine:1"},
+    "clients": {"kind": "plain", "send": "10/s", "for": "1s"},
+    "faults": [{"at": "1s", "container": "upstream", "do": "kill"}],
+    "expect": {"lost": 0},
+}
+
+
+def boxed(**changed: Any) -> Scenario:
+    """Return a scenario with something else in it."""
+    return parse({**SAID, **changed}, "boxed.yaml")
+
+
+def test_an_upstream_of_an_image_echoes() -> None:
+    """An image is enough: it sends back what it gets, and listens where it is told."""
+    chosen = boxed()
+    assert chosen.upstream.kind == "echo"
+    assert chosen.upstream.chooses_port
+    assert list(chosen.container_specs) == ["upstream"]
+
+
+def test_the_port_is_told_in_the_command_and_the_variables() -> None:
+    """Wherever {port} stands, and in PORT unless that is given."""
+    spec = ContainerSpec.model_validate(
+        {"image": "mine:1", "command": "serve --to '127.0.0.1 {port}'", "env": {"BIND": ":{port}", "TRIES": 3}}
+    )
+    assert spec.chooses_port
+    assert spec.settings(4711) == {
+        "command": ["serve", "--to", "127.0.0.1 4711"],
+        "environment": {"PORT": "4711", "BIND": ":4711", "TRIES": "3"},
+    }
+
+
+def test_a_container_beside_it_needs_no_port() -> None:
+    """Whoever says nothing of a port is told none, and not waited for at one."""
+    spec = ContainerSpec.model_validate({"image": "mine:1"})
+    assert not spec.chooses_port
+    assert spec.settings(None) == {"command": None, "environment": {}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"upstream": {"image": "mine:1", "kind": "aware"}}, "upstream: an upstream in a container is seen"),
+        ({"upstream": {"image": "mine:1", "push": "1/s"}}, "upstream: .* cannot be told `push`"),
+        ({"upstream": {"image": "mine:1", "label": "a=b"}}, "upstream: there is `image` and `label`"),
+        ({"upstream": {"label": "a=b"}}, "upstream: .* found by its label needs `port`"),
+        ({"upstream": {"label": "a=b", "port": 1, "count": 2}}, "upstream: .* found by its label is one"),
+        ({"upstream": {"label": "a=b", "port": 1, "command": "x"}}, "upstream: `command` is for a container"),
+        ({"upstream": {"kind": "echo", "port": 1}}, "upstream: `port` is for an upstream in a container"),
+        ({"upstream": {"image": "mine:1", "network": "lab"}}, "upstream: on the network lab .*: give `port`"),
+        ({"upstream": {"image": "mine:1", "network": "none", "port": 1}}, "upstream: on the network none nobody"),
+        ({"upstream": {"kind": "echo"}}, "faults.0: no container is called upstream; upstream is a process here"),
+        ({"upstream": {"image": "mine:1", "port": 80, "count": 2}}, "upstream: 2 containers .* port 80"),
+        ({"upstream": {"image": "mine:1", "port": 0}}, "upstream.port: 0 will not do"),
+        ({"upstream": {"image": "mine:1", "imagge": 0}}, "upstream: there is no key 'imagge'; did you mean image"),
+        ({"upstream": {"image": "mine:1", "command": 5}}, "upstream.command: 5 is no command"),
+        ({"upstream": {"image": "mine:1", "env": ["A=b"]}}, r"upstream.env: \['A=b'\] is no mapping of variables"),
+        ({"tls": "both"}, "tls: an upstream in a container has no certificate of ours"),
+        ({"expect": {"leaks": 0}}, "expect: leaks is what an upstream of ours sees, and this one is a container"),
+        ({"expect": {"c2u": {"lost": 0}}}, "expect: c2u is what .*: what the clients sent and got back stands at"),
+        ({"containers": {"db": {}}}, "containers.db: it needs `image`, .* or `label`"),
+        ({"containers": {"proxy": {"image": "a"}}}, "containers.proxy: proxy is the name of another part"),
+        ({"faults": [{"at": "1s", "process": "upstream", "do": "kill"}]}, "faults.0: no process is called upstream"),
+        ({"faults": [{"at": "1s", "container": "db", "do": "kill"}]}, "faults.0: .* db; there is upstream: name"),
+        ({"faults": [{"at": "1s", "container": "upstream", "do": "disconnect"}]}, "faults.0: upstream is on the"),
+        ({"faults": [{"at": "1s", "container": "upstream", "do": "pasue"}]}, "faults.0: .*did you mean pause"),
+        ({"faults": [{"at": "1s", "link": "upstream", "do": "pause"}]}, "faults.0: pause is done to a container"),
+        ({"faults": [{"at": "1s", "container": "upstream", "do": "down", "for": "1s"}]}, "faults.0: there is no"),
+        ({"faults": [{"at": "1s", "container": "upstream", "link": "client", "do": "kill"}]}, "faults.0: .* not `l"),
+        ({"faults": [{"at": "1s", "container": "upstream", "do": "unpause", "for": "1s"}]}, "faults.0: .*has no `for`"),
+        ({"faults": [{"at": "1s", "container": "upstream", "do": "kill", "network": "a"}]}, "faults.0: there is no"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_place(changed: dict[str, Any], sentence: str) -> None:
+    """One sentence: the place in the file, what was found, what is allowed."""
+    with pytest.raises(ScenarioError, match=f"boxed.yaml: {sentence}"):
+        boxed(**changed)
+
+
+def test_faults_of_containers_and_of_processes_share_names() -> None:
+    """What `kill` and `stop` are done to says which of them it is."""
+    of_container = fault({"at": 1, "container": "db", "do": "stop"})
+    of_process = fault({"at": 1, "process": "upstream", "do": "stop", "for": 1})
+    assert (of_container.kind.target, of_process.kind.target) == ("container", "process")
+
+
+def test_a_network_is_named_where_there_may_be_several() -> None:
+    """The key is for the two faults that have to do with one."""
+    cut = fault({"at": 1, "container": "db", "do": "disconnect", "network": "lab", "for": 2})
+    assert (cut.network, cut.lasts) == ("lab", 2)
+    chosen = boxed(
+        containers={"db": {"label": "role=db"}},
+        faults=[
+            {"at": 1, "container": "db", "do": "disconnect", "network": "lab"},
+            {"at": 2, "container": "db", "do": "connect", "network": "lab"},
+        ],
+    )
+    assert list(chosen.container_specs) == ["db", "upstream"]
+
+
+def test_a_scenario_with_containers_is_explained() -> None:
+    """What each is started from, or found by, and on which network a fault is."""
+    lines = explain(
+        boxed(
+            upstream={"image": "mine:1", "command": "serve {port}"},
+            containers={"db": {"label": "role=db"}},
+            faults=[{"at": 1, "container": "db", "do": "disconnect", "network": "lab", "for": 2}],
+        )
+    )
+    assert "upstream   in a container, sends back what it gets; image mine:1; command serve {port}" in lines
+    assert "container  db; label role=db" in lines
+    assert "fault      disconnect db at 1s, for 2s, network lab" in lines

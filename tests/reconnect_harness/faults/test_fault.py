@@ -1,0 +1,87 @@
+"""Faults as a scenario says them: what is refused, and when each happens."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from reconnect_harness.faults.fault import FAULTS, Fault, needs_resets, timeline
+from reconnect_harness.toxiproxy.link import TOXICS
+
+
+def times(fault: Fault, seed: int = 1) -> list[float]:
+    """Return when the fault happens."""
+    return [occurrence.at for occurrence in timeline([fault], random.Random(seed))]
+
+
+def test_every_toxic_is_a_fault() -> None:
+    """Whatever Toxiproxy can do to a link can be asked for by its name."""
+    assert set(TOXICS) <= set(FAULTS)
+
+
+def test_a_fault_happens_every_so_often() -> None:
+    """Times are counted from the first, at equal distances."""
+    assert times(Fault("reset", "upstream", 1.0, times=3, every=0.5)) == [1.0, 1.5, 2.0]
+
+
+def test_random_moments_are_within_their_range_and_the_seeds() -> None:
+    """Without `every` each time is drawn, and the same seed draws the same."""
+    fault = Fault("cut", "upstream", (1.0, 7.0), lasts=(0.1, 0.3), times=50)
+    drawn = timeline([fault], random.Random(7))
+    assert [o.at for o in drawn] == sorted(o.at for o in drawn)
+    assert all(1 <= o.at <= 7 and o.lasts is not None and 0.1 <= o.lasts <= 0.3 for o in drawn)
+    assert len({o.toxic.attributes["bytes"] for o in drawn if o.toxic}) > 10
+    assert drawn == timeline([fault], random.Random(7))
+    assert drawn != timeline([fault], random.Random(8))
+
+
+def test_random_distances_add_up() -> None:
+    """A range of `every` is drawn anew for each gap."""
+    moments = times(Fault("reset", "upstream", 1.0, times=5, every=(0.5, 1.0)))
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
+    assert all(0.5 <= gap <= 1.0 for gap in gaps)
+    assert len(set(gaps)) == 4
+
+
+def test_several_faults_are_one_timeline() -> None:
+    """The occurrences of all faults come in the order of time."""
+    drawn = timeline(
+        [Fault("reset", "a", 1.0, times=2, every=2.0), Fault("down", "b", 2.0, lasts=1.0)], random.Random(1)
+    )
+    assert [(o.fault.do, o.at) for o in drawn] == [("reset", 1.0), ("down", 2.0), ("reset", 3.0)]
+
+
+def test_links_that_are_reset_must_be_made_for_it() -> None:
+    """Only the links of a reset fault need resets."""
+    faults = [Fault("reset", "a", 1.0), Fault("reset_peer", "b", 1.0, lasts=1.0), Fault("down", "c", 1.0, lasts=1.0)]
+    assert [needs_resets(faults, name) for name in "abc"] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"do": "donw"}, r"no fault 'donw'; did you mean down\? There are down, reset, silence"),
+        ({"do": "down"}, r"down needs `for`: how long it lasts"),
+        ({"do": "reset", "lasts": 1.0}, r"reset is a thing of a moment and has no `for`"),
+        ({"do": "reset", "times": 0}, r"times of reset is 0; it must be 1 or more"),
+        ({"do": "reset", "times": 2}, r"reset happens 2 times: it needs `every`, or a range of `at`"),
+        ({"do": "reset", "at": -1.0}, r"`at` of reset is -1\.0; it must be 0 s or more"),
+        ({"do": "reset", "at": (2.0, 1.0)}, r"`at` of reset is \(2\.0, 1\.0\); .* the lesser number first"),
+        ({"do": "down", "lasts": 1.0, "stream": "upstream"}, r"down touches both streams"),
+        ({"do": "silence", "lasts": 1.0, "stream": "up"}, r"stream of silence is 'up'; it may be upstream"),
+        ({"do": "down", "lasts": 1.0, "toxicity": 0.5}, r"down touches every connection"),
+        ({"do": "kill", "attributes": {"x": 1}}, r"kill has no attributes, it was given x"),
+        ({"do": "latency", "lasts": 1.0}, r"latency needs its attribute 'latency'"),
+        ({"do": "cut", "lasts": 1.0, "attributes": {"bytes": (-1, 5)}}, r"bytes of limit_data is -1"),
+        (
+            {"do": "slicer", "lasts": 1.0, "attributes": {"average_size": (5, 50), "size_variation": (1, 9)}},
+            r"must be less than average_size, 5",
+        ),
+    ],
+)
+def test_a_fault_that_cannot_be_is_one_sentence(arguments: dict[str, object], said: str) -> None:
+    """A bad fault says what was given and what is allowed."""
+    with pytest.raises(ValueError, match=said):
+        Fault(**{"target": "upstream", "at": 1.0, **arguments})  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""Messages that describe themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconnect_harness.history.message import UNREADABLE, Direction, Kind, decode, encode, payload, stamp
+
+
+def _message(kind: Kind = Kind.TEXT, size: int = 500) -> str | bytes:
+    return encode("c07", Direction.C2U, 12, size, kind)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("size", [60, 125, 126, 65_535, 65_536, 200_000])
+def test_a_message_says_what_it_is(kind: Kind, size: int) -> None:
+    """What is read is what was written, in size and type too."""
+    read = decode(_message(kind, size))
+    assert read == ("c07", "c2u", 12, size, kind, None, None)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_message_is_never_smaller_than_its_header(kind: Kind) -> None:
+    """A size that leaves no room for the header is raised to it."""
+    read = decode(_message(kind, 0))
+    assert read.wrong is None
+    assert 0 < read.size < 40
+
+
+def test_messages_of_every_small_size_are_whole() -> None:
+    """Filler of no, one or two bytes is no special case."""
+    for size in range(70):
+        for kind in Kind:
+            assert decode(_message(kind, size)).wrong is None
+
+
+def test_text_needs_utf8_and_binary_is_none() -> None:
+    """A proxy that takes one for the other cannot get it right by luck."""
+    text, binary = _message(Kind.TEXT), _message(Kind.BINARY)
+    assert isinstance(text, str)
+    assert not text.isascii()
+    assert isinstance(binary, bytes)
+    with pytest.raises(UnicodeDecodeError):
+        binary.decode()
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_truncated_message_says_how_much_came(kind: Kind) -> None:
+    """The header tells the size that was sent."""
+    read = decode(_message(kind)[:-100])
+    assert (read.stream, read.number) == ("c07", 12)
+    assert read.wrong == "truncated: 400 of 500 bytes came"
+
+
+def test_a_message_with_something_behind_it_is_longer_than_sent() -> None:
+    """Two messages glued together are one wrong message."""
+    whole = _message()
+    assert isinstance(whole, str)
+    wrong = decode(whole + whole).wrong
+    assert wrong == "longer than sent: 1000 bytes came, 500 were sent"
+
+
+def test_a_changed_byte_breaks_the_checksum() -> None:
+    """In the filler or in the header, one byte is enough."""
+    whole = _message(Kind.BINARY)
+    assert isinstance(whole, bytes)
+    for at in (0, 5, 9, 60, 499):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        assert decode(changed).wrong is not None
+
+
+def test_a_message_of_the_other_type_is_wrong() -> None:
+    """Text that comes as binary, byte for byte the same, is not what was sent."""
+    text = _message(Kind.TEXT)
+    assert isinstance(text, str)
+    assert decode(text.encode()).wrong == "sent as text, came as binary"
+
+
+@pytest.mark.parametrize("message", ["", b"", "hello", b"\x00\xff", "c07 c2u twelve 00000500 t 00000000\n"])
+def test_what_has_no_header_is_unreadable(message: str | bytes) -> None:
+    """Any bytes can be read without an error."""
+    read = decode(message)
+    assert read.stream == UNREADABLE
+    assert read.wrong is not None
+
+
+def test_a_message_may_say_when_it_was_sent() -> None:
+    """Its size is what was asked for all the same."""
+    read = decode(encode("c07", "c2u", 12, 200, Kind.TEXT, 1764000000.25))
+    assert (read.size, read.wrong, read.sent_at) == (200, None, 1764000000.25)
+
+
+@pytest.mark.parametrize("said", ["", "hello\nworld", "é" * 40, b"", b"\xff\xfe\n"])
+def test_what_somebody_wants_to_say_travels_behind_a_stamp(said: str | bytes) -> None:
+    """It comes back from there as it was, and the stamp says what it is."""
+    message = stamp("c07", "c2u", 3, said, 2.5)
+    read = decode(message)
+    assert payload(message) == said
+    assert (read.stream, read.number, read.wrong, read.sent_at) == ("c07", 3, None, 2.5)
+
+
+def test_a_damaged_stamp_is_found() -> None:
+    """The checksum is over the moment and what was said too."""
+    message = stamp("c07", "c2u", 3, "hello", 2.5)
+    assert isinstance(message, str)
+    assert decode(message.replace("2.5", "2.6")).wrong == "its checksum does not match"
+    assert decode(message.replace("hello", "hullo")).wrong == "its checksum does not match"

@@ -1,0 +1,107 @@
+"""The account of one user."""
+
+from __future__ import annotations
+
+from reconnect_harness.load.account import Account, Arrival, Stamp, Wrong
+
+LATE = 10.0
+
+
+def _account(sent: int = 0) -> Account:
+    account = Account("mine", LATE)
+    for number in range(sent):
+        account.send(float(number))
+    return account
+
+
+def _take(account: Account, number: int, session: str = "mine", direction: str = "c2u", now: float = 100.0) -> Arrival:
+    return account.take(Stamp(session, number, 50.0, direction), now, 53.0)
+
+
+def test_what_comes_back_in_order_is_all_right() -> None:
+    """Each has the time that it took, and nothing is in flight in the end."""
+    account = _account(3)
+    assert [_take(account, number) for number in (1, 2, 3)] == [
+        Arrival(True, 100.0),
+        Arrival(True, 99.0),
+        Arrival(True, 98.0),
+    ]
+    assert account.in_flight == 0
+    assert account.close() == 0
+
+
+def test_what_does_not_come_is_in_flight_until_the_end_and_then_lost() -> None:
+    """Nothing is lost while it may still come."""
+    account = _account(3)
+    _take(account, 1)
+    assert account.give_up(1000.0) == 0
+    assert account.in_flight == 2
+    assert account.close() == 2
+    assert account.in_flight == 0
+
+
+def test_what_comes_twice_is_repeated() -> None:
+    """And is not counted as an answer again."""
+    account = _account(2)
+    _take(account, 1)
+    assert _take(account, 1) == Arrival(True, None, Wrong.REPEATED)
+
+
+def test_what_is_overtaken_is_late_or_lost_after_a_while() -> None:
+    """A message before the last one that came is waited for, and then given up."""
+    account = _account(4)
+    _take(account, 3)
+    assert _take(account, 1).wrong is Wrong.REORDERED
+    assert account.give_up(10.9) == 0
+    assert account.give_up(11.1) == 1
+    assert account.in_flight == 1
+    assert account.close() == 1
+
+
+def test_what_was_given_up_and_comes_after_all_is_found_again() -> None:
+    """It was late, and not lost."""
+    account = _account(2)
+    _take(account, 2)
+    assert account.give_up(100.0) == 1
+    assert _take(account, 1) == Arrival(True, None, Wrong.REORDERED, found_again=True)
+    assert _take(account, 1).wrong is Wrong.REPEATED
+
+
+def test_a_number_that_was_never_sent_is_damage() -> None:
+    """So is what says of itself that it is not what was sent."""
+    account = _account(1)
+    assert _take(account, 2).wrong is Wrong.DAMAGED
+    assert account.take(Stamp("mine", 1, None, "c2u", "truncated"), 1.0, 1.0).wrong is Wrong.DAMAGED
+    assert account.in_flight == 1
+
+
+def test_what_needs_no_answer_is_not_missed() -> None:
+    """It has a number all the same."""
+    account = _account(1)
+    assert account.send(1.0, answered=False) == 2
+    _take(account, 1)
+    assert account.in_flight == 0
+
+
+def test_a_gap_in_what_is_pushed_is_missing() -> None:
+    """A server's stream begins with 1; the delay is by the clock of the day."""
+    account = _account()
+    assert _take(account, 3, "u1.1", "u2c", now=1.0) == Arrival(False, 3.0)
+    assert account.in_flight == 2
+    assert _take(account, 2, "u1.1", "u2c", now=2.0).wrong is Wrong.REORDERED
+    assert account.give_up(11.5) == 1
+    assert _take(account, 4, "u1.1", "u2c").wrong is None
+    assert account.close() == 0
+
+
+def test_what_another_user_says_is_heard_from_somewhere_on() -> None:
+    """In a chat nobody was there from its begin; what comes then has to be complete."""
+    account = _account()
+    assert _take(account, 7, "somebody") == Arrival(False, 3.0)
+    _take(account, 9, "somebody")
+    assert account.close() == 1
+
+
+def test_a_delay_is_never_less_than_nothing() -> None:
+    """The clocks of two machines may differ."""
+    assert _account().take(Stamp("u1.1", 1, 60.0, "u2c"), 1.0, 53.0).delay == 0.0

@@ -1,0 +1,84 @@
+"""Sums of users, and of the workers of a run."""
+
+from __future__ import annotations
+
+from reconnect_harness.load.account import Wrong
+from reconnect_harness.load.generator_load import Reading
+from reconnect_harness.load.tally import EXAMPLES, Tally
+from reconnect_harness.load.worker_reports import Roll
+
+
+def _tally(sent: int, lost: int = 0) -> Tally:
+    tally = Tally()
+    sums = tally.of("PlainUser")
+    sums.users, sums.sent, sums.answered = 1, sent, sent - lost
+    sums.count(Wrong.LOST, lost)
+    return tally
+
+
+def _report(sent: int, lost: int = 0, *, run: int = 1, final: bool = False) -> dict[str, object]:
+    return {
+        "run": run,
+        "final": final,
+        "tally": _tally(sent, lost).to_report(),
+        "meter": Reading().to_report(),
+    }
+
+
+def test_tallies_add_up_by_class() -> None:
+    """What travels from a worker is what it has counted."""
+    merged = Tally.merge([Tally.from_report(_tally(10).to_report()), _tally(20, 3)])
+    assert (merged.of("PlainUser").sent, merged.of("PlainUser").lost, merged.total.users) == (30, 3, 2)
+    assert merged.breaches() == ["3 messages were lost"]
+
+
+def test_a_repeat_breaks_the_promise_to_those_who_count_only() -> None:
+    """To an ordinary peer each message comes at least once."""
+    tally = Tally()
+    tally.of("PlainUser").count(Wrong.REPEATED, 2)
+    assert tally.breaches() == []
+    tally.of("AwareUser").exactly_once = True
+    tally.of("AwareUser").count(Wrong.REPEATED)
+    assert tally.breaches() == ["1 messages came twice to users who count"]
+
+
+def test_examples_are_few() -> None:
+    """The first ones say enough."""
+    tally = Tally()
+    for number in range(100):
+        tally.example(str(number))
+    assert tally.examples == [str(number) for number in range(EXAMPLES)]
+
+
+def test_the_latest_report_of_each_worker_counts() -> None:
+    """A report that comes twice changes nothing."""
+    roll = Roll()
+    roll.begin(["one", "two"])
+    roll.take("one", _report(5))
+    roll.take("one", _report(8, final=True))
+    roll.take("one", _report(8, final=True))
+    roll.take("two", _report(7, 1, final=True))
+    assert (roll.tally.total.sent, roll.tally.total.lost, roll.silent) == (15, 1, [])
+
+
+def test_a_worker_without_a_last_word_is_silent() -> None:
+    """Whether it has said something, or nothing, or came in the middle."""
+    roll = Roll()
+    roll.begin(["one", "two"])
+    roll.take("one", _report(5))
+    roll.expect("three")
+    assert roll.silent == ["one", "three", "two"]
+    assert roll.users_of("one") == 1
+    assert roll.users_of("two") == 0
+
+
+def test_what_comes_late_of_a_run_that_is_over_is_no_word_of_the_next() -> None:
+    """A worker counts its runs."""
+    roll = Roll()
+    roll.begin(["one"])
+    roll.take("one", _report(5, run=1, final=True))
+    roll.begin(["one"])
+    roll.take("one", _report(5, run=1, final=True))
+    assert roll.silent == ["one"]
+    roll.take("one", _report(2, run=2, final=True))
+    assert (roll.tally.total.sent, roll.silent) == (2, [])

@@ -1,0 +1,84 @@
+"""Clients that make claims, against the mock upstreams themselves: what they find there is what they report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.history.record import End
+from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.scenario import model as scenario
+from reconnect_harness.sut.base import system_under_test
+
+TALK: dict[str, Any] = {
+    "name": "claims",
+    "summary": "Somebody makes a claim.",
+    "upstream": {"kind": "aware", "push": "200/s", "size": [40, 400]},
+    "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0},
+    "settle": "1s",
+}
+
+
+async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) -> Run:
+    clients = {"kind": kind, "count": 2, "send": "100/s", "size": [40, 400], "for": "1500ms"}
+    said = {**TALK, **changes, "clients": {**clients, **changes.get("clients", {})}}
+    said["expect"] = {**TALK["expect"], **expect}
+    done = await Stack(scenario.parse(said, "test"), system_under_test("direct"), None, 1, folder).run()
+    report.write(done)
+    return done
+
+
+async def test_a_half_open_client_takes_its_session_over_and_loses_nothing(tmp_path: Path) -> None:
+    """It counts what it had, resends what was not received, and says how the old link ended: it is aborted."""
+    expect = {"client_close": {"old": 1006}}
+    done = await _run(tmp_path, "half-open", expect, clients={"absence": {"after": "500ms"}})
+    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    connected = [e.name for e in done.history.links if e.end is End.CLIENT and e.event == "connected"]
+    assert sorted(connected) == ["c01", "c01", "c02", "c02"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("wrong-ids", {"unknown": 410, "malformed": 400}),
+        ("stale-counts", {"future": 409, "past": 409}),
+    ],
+)
+async def test_claims_that_cannot_be_are_refused_by_whoever_speaks_the_protocol(
+    tmp_path: Path, kind: str, refused: dict[str, int]
+) -> None:
+    """Each with the status that is its own, while the owners talk on."""
+    done = await _run(tmp_path, kind, {"handshake": refused}, clients={"for": "2500ms"})
+    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"), [("wrong-ids", "unknown"), ("robbed", "thief"), ("stale-counts", "past"), ("vanishing", "late")]
+)
+async def test_an_ordinary_server_lets_everybody_in(tmp_path: Path, kind: str, label: str) -> None:
+    """And the client says so."""
+    absence = {"absence": {"after": "300ms", "for": "100ms"}} if kind == "vanishing" else {}
+    done = await _run(
+        tmp_path,
+        kind,
+        {"handshake": {label: 410}},
+        upstream={"kind": "push", "push": "200/s", "size": [40, 400]},
+        clients={"for": "2s", **absence},
+    )
+    assert done.judgement.verdict is Verdict.INVALID
+    (result,) = (r for r in done.judgement.results if r.check == "handshake")
+    assert any(f"c01.{label} was let in" in wrong.what for wrong in result.wrong)
+
+
+async def test_a_vanishing_client_closes_with_its_own_code(tmp_path: Path) -> None:
+    """The upstream hears it, and the client had asked for it."""
+    absence = {"absence": {"after": "300ms", "for": "100ms"}}
+    quiet = {"kind": "record"}
+    done = await _run(tmp_path, "vanishing", {}, upstream=quiet, clients=absence)
+    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    closed = [(e.code, e.reason) for e in done.history.links if e.end is End.UPSTREAM and e.event == "disconnected"]
+    assert closed.count((4321, "vanished")) == 2

@@ -1,0 +1,220 @@
+"""Systems under test: what `--sut` may be, and how each is started."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconnect_harness.processes.certificates import Certificates, Encryption
+from reconnect_harness.processes.child import ProcessFailed, Warden
+from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.model import Scenario, ScenarioError
+from reconnect_harness.sut import base as sut
+from reconnect_harness.sut.base import Command, Direct, GivenUrl, system_under_test
+from reconnect_harness.sut.own_proxy import OwnProxy, flags
+
+#: A program that listens on the port it is given and prints its other arguments.
+LISTENER = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(*sys.argv[2:], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def warden() -> Iterator[Warden]:
+    """A warden."""
+    with Warden() as made:
+        yield made
+
+
+def _scenario(**changes: Any) -> Scenario:
+    given = {
+        "name": "mine",
+        "summary": "It holds.",
+        "upstream": {"kind": "record"},
+        "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
+        "expect": {"lost": 0},
+    }
+    return scenario.parse({**given, **changes}, "test")
+
+
+def test_the_option_decides_what_is_tested() -> None:
+    """Nothing, a word, a URL, or a command with places to fill in."""
+    assert isinstance(system_under_test(None), OwnProxy)
+    assert isinstance(system_under_test("direct"), Direct)
+    assert isinstance(system_under_test("ws://127.0.0.1:9/path"), GivenUrl)
+    assert isinstance(system_under_test("my-proxy -p {listen_port} -u {upstream}"), Command)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("my-proxy --fast", "does not say where to listen"),
+        ("my-proxy {listen}", "does not say where to connect"),
+        ("my-proxy 'oops {listen} {upstream}", "is not a command: No closing quotation"),
+        ("http://127.0.0.1:80", "is not of the form ws://HOST:PORT/path"),
+        ("ws://", "is not of the form ws://HOST:PORT/path"),
+    ],
+)
+def test_an_option_that_is_none_of_these_is_refused(option: str, complaint: str) -> None:
+    """Before anything is started, and with what would be right."""
+    with pytest.raises(ScenarioError, match=complaint):
+        system_under_test(option)
+
+
+async def test_a_command_is_filled_in_and_awaited_until_it_listens(tmp_path: Path, warden: Warden) -> None:
+    """Braces of its own stay as they are; nothing goes through a shell."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    template = (
+        f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} -u={{upstream}} {{upstream_port}} {{x}} '$HOME;'"
+    )
+    system = system_under_test(template)
+    url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+    assert system.process is not None
+    try:
+        host, _, port = url.removeprefix("ws://").rstrip("/").rpartition(":")
+        with socket.create_connection((host, int(port))):
+            assert system.process.last_lines().strip() == "-u=127.0.0.1:77 77 {x} $HOME;"
+    finally:
+        await system.stop()
+    assert system.process.returncode is not None
+
+
+async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
+    tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free port can be somebody else's a moment later; the command is then started again."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} {{upstream}}")
+    find_free_port = sut._free_port
+    # Bound and not listening: nobody else can have the port, and nobody answers there.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        first = iter([taken.getsockname()[1]])
+        monkeypatch.setattr(sut, "_free_port", lambda: next(first, None) or find_free_port())
+        try:
+            url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+        finally:
+            await system.stop()
+        assert str(taken.getsockname()[1]) not in url
+    assert "in use" in (tmp_path / "sut.log").read_text()
+
+
+@pytest.mark.parametrize("given", ["32768 60999", "10001 60999", "1024 65535", None])
+def test_a_free_port_is_not_one_that_anybody_may_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """As long as the system leaves any; where it says nothing, by what is usual."""
+    file = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(sut, "_GIVEN", file)
+    if given is not None:
+        file.write_text(given.replace(" ", "\t") + "\n")
+    first_given = int(given.split()[0]) if given else 49152
+    ports = [sut._free_port() for _ in range(10)]
+    assert all(port < first_given for port in ports) is (first_given > 10_000)
+    assert all(port >= 10_000 for port in ports)
+
+
+def test_a_port_that_somebody_has_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there is no other one, that is said."""
+    monkeypatch.setattr(sut, "_GIVEN", tmp_path / "ip_local_port_range")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sut, "_FIRST_FREE", port)
+        (tmp_path / "ip_local_port_range").write_text(f"{port + 1}\t{port + 1}\n")
+        with pytest.raises(ProcessFailed, match=rf"no port from {port} to {port} is free on 127\.0\.0\.1"):
+            sut._free_port()
+
+
+async def test_a_command_that_never_listens_is_given_up(
+    tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it has said so far."""
+    monkeypatch.setattr(sut, "START_SECONDS", 0.5)
+    program = "import time; print('thinking', flush=True); time.sleep(600)"
+    system = system_under_test(f'{sys.executable} -c "{program}" {{listen}} {{upstream}}')
+    try:
+        with pytest.raises(ProcessFailed, match=r"does not listen after 0.5 s(?s:.)*thinking"):
+            await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+    finally:
+        await system.stop()
+
+
+async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, warden: Warden) -> None:
+    """It chooses its port itself and says so; the log shows the options that it runs with."""
+    system = system_under_test(None)
+    try:
+        url = await system.start(
+            ["127.0.0.1:77", "127.0.0.1:78"],
+            _scenario(proxy={"mode": "receiver", "accept_when_down": False}),
+            tmp_path,
+            warden,
+        )
+        log = (tmp_path / "sut.log").read_text()
+    finally:
+        await system.stop()
+    assert f"listening on {url.rstrip('/')} -> ws://127.0.0.1:77, ws://127.0.0.1:78 (mode receiver)" in log
+
+
+@pytest.mark.parametrize(
+    ("option", "side", "taken"),
+    [
+        (None, "both", True),
+        ("direct", "both", True),
+        ("direct", "upstream", False),
+        ("nginx", "both", False),
+        ("ws://127.0.0.1:9/path", "client", False),
+        ("proxy {listen} {upstream}", "client", False),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key}", "client", True),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key}", "both", False),
+        ("proxy {listen} {upstream} {upstream_ca}", "upstream", True),
+        ("proxy {listen} {upstream} {tls_cert} {tls_key} {upstream_ca}", "both", True),
+    ],
+)
+def test_a_system_that_cannot_be_told_to_speak_tls_is_refused(option: str | None, side: str, taken: bool) -> None:
+    """A scenario over TLS is run with what can be given certificates, and a sentence says what is missing."""
+    system, chosen = system_under_test(option), _scenario(tls=side)
+    if taken:
+        system.check(chosen)
+    else:
+        with pytest.raises(ScenarioError, match=r"scenario mine (needs a system under test that )?speaks TLS"):
+            system.check(chosen)
+
+
+async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -> None:
+    """Where it has places for them; and clients are sent to wss:// only if it serves them so."""
+    (tmp_path / "listener.py").write_text(LISTENER)
+    places = "{listen_port} {upstream} {tls_cert} {tls_key} {upstream_ca}"
+    system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {places}")
+    files = Certificates(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"))
+    url = await system.start(
+        ["127.0.0.1:77"], _scenario(tls="client"), tmp_path, warden, Encryption(files, client=True, upstream=False)
+    )
+    try:
+        assert url.startswith("wss://127.0.0.1:")
+        assert system.process is not None
+        assert system.process.last_lines().strip() == "127.0.0.1:77 /c.pem /k.pem /ca.pem"
+    finally:
+        await system.stop()
+
+
+def test_options_become_flags() -> None:
+    """Underscores are dashes, yes and no are two flags, a list is separated by commas."""
+    options = {"retry_for": "30s", "accept_when_down": False, "bind": ["cookie", "authorization"], "max_queue": 1024}
+    assert flags(options) == [
+        "--retry-for",
+        "30s",
+        "--no-accept-when-down",
+        "--bind",
+        "cookie,authorization",
+        "--max-queue",
+        "1024",
+    ]

@@ -1,0 +1,130 @@
+"""The shipped scenarios against proxies that are wrong in one thing: each is invalid, by the check that is meant."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.sut.own_proxy import flags
+from reconnect_harness.toxiproxy.link import ToxiproxyServer
+
+HERE = Path(__file__).parent
+PYTHON = shlex.quote(sys.executable)
+RELAY = f"{PYTHON} {HERE / 'broken_proxy.py'} {{listen}} {{upstream}}"
+
+
+def _shipped(name: str) -> Scenario:
+    return scenario.load(scenario.shipped()[name])
+
+
+def _keeper(harm: str, chosen: Scenario) -> str:
+    options = shlex.join(flags(chosen.proxy))
+    script = HERE / "broken_keeper.py"
+    return f"{PYTHON} {script} {harm} serve --listen {{listen}} --upstream ws://{{upstream}} {options}"
+
+
+async def _run(folder: Path, chosen: Scenario, system: str, toxiproxy: ToxiproxyServer | None) -> Run:
+    done = await Stack(chosen, system_under_test(system), toxiproxy, 1, folder).run()
+    report.write(done)
+    return done
+
+
+def _failed(done: Run) -> set[str]:
+    assert done.judgement.verdict is Verdict.INVALID, done.judgement
+    return {result.check for result in done.judgement.results if result.verdict is Verdict.INVALID}
+
+
+@pytest.mark.parametrize("name", ["steady", "steady-large", "steady-echo"])
+async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, name: str) -> None:
+    """It keeps nothing and knows nothing, and needs to do neither."""
+    done = await _run(tmp_path, _shipped(name), RELAY, None)
+    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    before, *_, after = done.history.footprints
+    assert before.files > 0
+    assert after.memory > 0
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "check"),
+    [
+        ("--drop 1000", "steady", "lost"),
+        ("--swap 1000", "steady", "reordered"),
+        ("--repeat 1000", "steady", "duplicated"),
+        ("--truncate 1000 --only text", "steady", "corrupted"),
+        ("--retype 1000 --only binary", "steady", "corrupted"),
+        ("--drop 40 --only large", "steady-large", "lost"),
+        ("--truncate 40 --only large", "steady-large", "corrupted"),
+        ("--repeat 1000 --only u2c", "steady-echo", "duplicated"),
+        ("--leak socket", "steady", "leaks"),
+        ("--leak thread", "steady", "leaks"),
+        ("--leak process", "steady", "leaks"),
+        ("--leak memory", "steady-large", "leaks"),
+    ],
+)
+async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
+    tmp_path: Path, harm: str, name: str, check: str
+) -> None:
+    """Whatever it does, and to whichever messages, the check of that name finds it."""
+    chosen = _shipped(name).model_copy(update={"settle": 1.0})
+    failed = _failed(await _run(tmp_path, chosen, f"{RELAY} {harm}", None))
+    # A message whose head is cut off has lost its number.
+    assert check in failed <= {check, "lost"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "check"),
+    [
+        ("drop-on-redial", "upstream-rejects-again", "lost"),
+        ("swap-on-redial", "upstream-rejects-again", "reordered"),
+        ("truncate-on-redial", "upstream-close-retryable", "corrupted"),
+        ("retype-on-redial", "upstream-close-retryable", "corrupted"),
+        ("drop-on-return", "takeover-half-open", "lost"),
+        ("repeat-on-return", "takeover-half-open", "duplicated"),
+        ("lazy", "gate-first-message", "recovery_p99"),
+        ("swallow-codes", "upstream-close-codes", "passed_on"),
+        ("keep-sessions", "grace-over", "upstream_close"),
+        ("keep-every-fourth", "steady", "leaks"),
+        ("keep-lost-sockets", "leaks-after-faults", "leaks"),
+        ("drop-on-redial", "leaks-after-faults", "lost"),
+        ("drop-on-return", "leaks-after-faults", "lost"),
+        ("repeat-on-redial", "leaks-after-faults", "duplicated"),
+        ("hoard", "steady-large", "leaks"),
+        ("take-over-quietly", "takeover-half-open", "client_close"),
+        ("let-thieves-in", "stolen-id", "handshake"),
+        ("take-any-count", "stale-counts", "handshake"),
+        ("open-on-unknown-ids", "wrong-ids", "handshake"),
+        ("take-rejections-for-final", "upstream-rejects-again", "client_disconnects"),
+        ("never-give-up", "retry-budget-over", "client_close"),
+        ("begin-anew", "upstream-lost-session", "client_close"),
+        ("tell-control", "gate-prefix", "corrupted"),
+        ("forget-state", "gate-first-message", "breaches"),
+        ("drop-mute", "upstream-mute", "duplicated"),
+        ("drop-when-full", "upstream-stops-reading", "lost"),
+        ("drop-while-down", "upstream-down-at-first", "lost"),
+        ("drop-on-redial", "upstream-killed", "lost"),
+        ("repeat-on-redial", "upstream-stopped", "duplicated"),
+        ("drop-while-down", "upstream-restart-planned", "lost"),
+        ("begin-anew", "upstream-killed-forgets", "client_close"),
+        ("stop-at-once", "proxy-stopped-planned", "lost"),
+        ("drop-while-alone", "client-killed", "lost"),
+        ("drop-while-alone", "client-away", "lost"),
+        ("drop-while-alone", "receiver-come-and-go", "lost"),
+        ("leave-one-out", "receiver-fan-out", "lost"),
+    ],
+)
+async def test_a_proxy_that_is_wrong_when_something_happens_is_invalid(
+    tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str
+) -> None:
+    """It does all else right, and is found out in the scenario in which that happens."""
+    chosen = _shipped(name)
+    chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0)})
+    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), server))

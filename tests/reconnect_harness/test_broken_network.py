@@ -1,0 +1,46 @@
+"""Scenarios of links and of load against proxies that are wrong in one thing: each is invalid, by the check meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.run import results_folder as report
+from reconnect_harness.toxiproxy.link import ToxiproxyServer
+from tests.reconnect_harness.test_broken import RELAY, _failed, _keeper, _run, _shipped
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "check", "options"),
+    [
+        ("lazy", "upstream-reset", "recovery_p50", {}),
+        ("drop-on-return", "client-flap", "lost", {}),
+        ("swap-on-redial", "upstream-cut-mid-frame", "reordered", {}),
+        ("repeat-on-redial", "upstream-silence-then-death", "duplicated", {}),
+        ("truncate-on-redial", "large-messages", "corrupted", {}),
+        ("drop-when-full", "narrow-bandwidth", "lost", {}),
+        # It waits for the end of a connection that is dead half-way.
+        ("none", "upstream-half-dead", "latency_p90", {"ping_interval": "20s", "ping_timeout": "20s"}),
+        # It takes whatever it is given, and keeps all of it.
+        ("none", "queue-limit", "memory", {"max_queue": "64MiB"}),
+    ],
+)
+async def test_a_proxy_that_bears_a_bad_network_badly_is_invalid(
+    tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str, options: dict[str, Any]
+) -> None:
+    """It does all else right, and is found out by the scenario of that fault."""
+    chosen = _shipped(name)
+    proxy = {**chosen.proxy, **options}
+    chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0), "proxy": proxy})
+    assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), server))
+
+
+async def test_a_relay_that_lets_a_slow_client_hold_up_the_others_is_invalid(tmp_path: Path) -> None:
+    """And one that does not is valid: no link is harmed there."""
+    chosen = _shipped("slow-consumer")
+    assert _failed(await _run(tmp_path / "wrong", chosen, f"{RELAY} --in-step", None)) == {"latency_p90"}
+    done = await _run(tmp_path / "right", chosen, RELAY, None)
+    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))

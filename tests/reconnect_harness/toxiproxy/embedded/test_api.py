@@ -1,0 +1,544 @@
+"""The HTTP API: what each request does and is answered, to the letter, by the real server and the embedded one."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from reconnect_harness.toxiproxy.embedded.address import listen_on
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
+from tests.reconnect_harness.toxiproxy.embedded.client import Client
+
+NOWHERE = "127.0.0.1:1"
+UPDATE = 'struct { Attributes interface {} "json:\\"attributes\\""; Toxicity float32 "json:\\"toxicity\\"" }'
+ENTRY = 'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }'
+
+
+def refused(status: int, error: str) -> tuple[int, str]:
+    """Return what is answered when a request is refused."""
+    escaped = error.replace("\\", "\\\\").replace('"', '\\"')
+    return status, f'{{"error":"{escaped}","status":{status}}}\n'
+
+
+def bad_body(error: str) -> tuple[int, str]:
+    """Return what is answered to a body that cannot be read."""
+    return refused(400, f"bad request body: {error}")
+
+
+def mismatch(value: str, field: str, go_type: str) -> tuple[int, str]:
+    """Return what is answered to a field of the wrong type."""
+    return bad_body(f"json: cannot unmarshal {value} into Go struct field {field} of type {go_type}")
+
+
+def make(client: Client, name: str = "web", **fields: Any) -> dict[str, Any]:
+    """Make a proxy and return it as the server shows it."""
+    answer = client("POST", "/proxies", {"name": name, "listen": "127.0.0.1:0", "upstream": NOWHERE, **fields})
+    assert (answer.status, answer.content_type) == (201, "application/json")
+    return dict(answer.json)
+
+
+def is_listening(address: str) -> bool:
+    """Return whether somebody accepts connections there."""
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_version(client: Client, server: ToxiproxyServer) -> None:
+    """The version is 2.12.0, with the space and the line end of the original."""
+    answer = client("GET", "/version")
+    assert answer == (200, f'{{"version": "{server.version}"}}\n', "application/json;charset=utf-8")
+
+
+def test_a_proxy_is_made_listens_and_is_shown(client: Client) -> None:
+    """A new proxy is enabled, and its port is the one that it got."""
+    made = make(client)
+    listen = made["listen"]
+    shown = f'{{"name":"web","listen":"{listen}","upstream":"{NOWHERE}","enabled":true,"Logger":{{}},"toxics":[]}}'
+    assert client("GET", "/proxies/web") == (200, shown, "application/json")
+    assert client("GET", "/proxies") == (200, f'{{"web":{shown}}}', "application/json")
+    assert is_listening(listen)
+
+
+def test_proxies_are_listed_by_name(client: Client) -> None:
+    """The list is sorted, and empty at first."""
+    assert client("GET", "/proxies").body == "{}"
+    for name in ("b", "c", "a"):
+        make(client, name)
+    assert list(client("GET", "/proxies").json) == ["a", "b", "c"]
+
+
+def test_a_proxy_may_be_made_disabled(client: Client) -> None:
+    """A proxy that is not enabled keeps its address as it was given."""
+    assert make(client, enabled=False, listen="localhost:0")["listen"] == "localhost:0"
+
+
+def test_a_name_is_looked_up_when_it_listens(client: Client) -> None:
+    """What is shown is the address, IPv4 if there is one."""
+    assert make(client, listen="localhost:0")["listen"].startswith("127.0.0.1:")
+
+
+def test_without_a_host_it_listens_everywhere(client: Client) -> None:
+    """An address without a host, or none at all, is all addresses of the machine."""
+    for name, listen in (("a", ":0"), ("b", "")):
+        port = make(client, name, listen=listen)["listen"].removeprefix("[::]:")
+        assert is_listening(f"127.0.0.1:{port}")
+
+
+def test_text_is_safe_inside_of_html(client: Client) -> None:
+    """Angle brackets and ampersands are escaped, other letters are not."""
+    answer = client("POST", "/proxies", {"name": "<&é>", "listen": "127.0.0.1:0", "upstream": NOWHERE})
+    assert answer.body.startswith('{"name":"\\u003c\\u0026é\\u003e",')
+    assert client("DELETE", "/proxies/%3C&%C3%A9%3E").status == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("", bad_body("EOF")),
+        ("  ", bad_body("EOF")),
+        ("{", bad_body("unexpected EOF")),
+        ('{"name":', bad_body("unexpected EOF")),
+        ('"abc', bad_body("unexpected EOF")),
+        ("tru", bad_body("unexpected EOF")),
+        ('"a\nb"', bad_body("invalid character '\\n' in string literal")),
+        ('"a\\xb"', bad_body("invalid character 'x' in string escape code")),
+        ("xyz", bad_body("invalid character 'x' looking for beginning of value")),
+        ("{name:1}", bad_body("invalid character 'n' looking for beginning of object key string")),
+        ('{"name" 1}', bad_body("invalid character '1' after object key")),
+        ('{"name":"x" 1}', bad_body("invalid character '1' after object key:value pair")),
+        ('{"name":"x",}', bad_body("invalid character '}' looking for beginning of object key string")),
+        ("[1 2]", bad_body("invalid character '2' after array element")),
+        ("[1,]", bad_body("invalid character ']' looking for beginning of value")),
+        ("nope", bad_body("invalid character 'o' in literal null (expecting 'u')")),
+        ("[]", bad_body("json: cannot unmarshal array into Go value of type toxiproxy.Proxy")),
+        ("3", bad_body("json: cannot unmarshal number into Go value of type toxiproxy.Proxy")),
+        ("null", refused(400, "missing required field: name")),
+        ("{}", refused(400, "missing required field: name")),
+        ('{"name":"a"}', refused(400, "missing required field: upstream")),
+        ('{"name":3,"upstream":"x"}', mismatch("number", "Proxy.name", "string")),
+        ('{"name":"q","upstream":"x","enabled":"yes"}', mismatch("string", "Proxy.enabled", "bool")),
+        ('{"name":"q","upstream":{},"enabled":"yes"}', mismatch("object", "Proxy.upstream", "string")),
+    ],
+)
+def test_a_proxy_that_cannot_be_read_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
+    """What is wrong with the body is said in the words of Go."""
+    assert client("POST", "/proxies", body) == (*answer, "text/plain; charset=utf-8")
+    assert client("GET", "/proxies").json == {}
+
+
+@pytest.mark.parametrize(
+    ("listen", "error"),
+    [
+        ("127.0.0.1", "listen tcp: address 127.0.0.1: missing port in address"),
+        ("::1:80", "listen tcp: address ::1:80: too many colons in address"),
+        ("[::1:80", "listen tcp: address [::1:80: missing ']' in address"),
+        ("127.0.0.1:99999", "listen tcp: address 99999: invalid port"),
+        ("127.0.0.1:foo", "listen tcp: lookup tcp/foo: unknown port"),
+        ("192.0.2.1:0", "listen tcp 192.0.2.1:0: bind: cannot assign requested address"),
+    ],
+)
+def test_a_proxy_that_cannot_listen_is_not_made(client: Client, listen: str, error: str) -> None:
+    """Why it cannot listen is said, and the proxy is not there."""
+    answer = client("POST", "/proxies", {"name": "web", "listen": listen, "upstream": NOWHERE})
+    assert answer[:2] == refused(500, error)
+    assert client("GET", "/proxies").json == {}
+
+
+def test_a_port_that_is_taken_is_refused(client: Client) -> None:
+    """Two proxies cannot listen on one address."""
+    listen = make(client)["listen"]
+    answer = client("POST", "/proxies", {"name": "other", "listen": listen, "upstream": NOWHERE})
+    assert answer[:2] == refused(500, f"listen tcp {listen}: bind: address already in use")
+    assert list(client("GET", "/proxies").json) == ["web"]
+
+
+def test_a_name_that_is_taken_is_refused(client: Client) -> None:
+    """Two proxies cannot have one name."""
+    make(client)
+    answer = client("POST", "/proxies", {"name": "web", "listen": "127.0.0.1:0", "upstream": NOWHERE})
+    assert answer[:2] == refused(409, "proxy already exists")
+
+
+def test_bodies_are_read_as_go_reads_them(client: Client) -> None:
+    """Names match in any case, nulls and unknown fields do not count, nor does what follows the first value."""
+    body = '{"NAME":"web","Upstream":"127.0.0.1:1","listen":"127.0.0.1:0","enabled":null,"colour":[1]} and more'
+    answer = client("POST", "/proxies", body)
+    assert (answer.status, answer.json["enabled"]) == (201, True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_proxy_is_disabled_and_enabled_on_its_port(client: Client, method: str) -> None:
+    """Only what is asked for changes, and the port stays."""
+    made = make(client)
+    for enabled in (False, True, True, False, False, True):
+        answer = client(method, "/proxies/web", {"enabled": enabled})
+        assert (answer.status, answer.json) == (200, made | {"enabled": enabled})
+        assert is_listening(made["listen"]) is enabled
+
+
+def test_a_proxy_may_move(client: Client) -> None:
+    """With another address it listens there, and not where it was."""
+    before = make(client)["listen"]
+    after = client("PATCH", "/proxies/web", {"listen": "localhost:0", "upstream": "127.0.0.1:2"}).json
+    assert (after["upstream"], after["enabled"]) == ("127.0.0.1:2", True)
+    assert after["listen"] != before
+    assert is_listening(after["listen"])
+    assert not is_listening(before)
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("", bad_body("EOF")),
+        ('{"enabled":3}', mismatch("number", "Proxy.enabled", "bool")),
+        ('{"listen":"junk"}', refused(500, "address junk: missing port in address")),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
+    """A change that is refused changes nothing."""
+    made = make(client)
+    assert client("PATCH", "/proxies/web", body)[:2] == answer
+    assert client("GET", "/proxies/web").json == made
+
+
+def test_a_proxy_that_cannot_move_is_stopped(client: Client) -> None:
+    """Where the new address is taken the proxy has it all the same, and is disabled."""
+    taken = make(client, "other")["listen"]
+    make(client)
+    answer = client("PATCH", "/proxies/web", {"listen": taken})
+    assert answer[:2] == refused(500, f"listen tcp {taken}: bind: address already in use")
+    shown = client("GET", "/proxies/web").json
+    assert (shown["listen"], shown["enabled"]) == (taken, False)
+
+
+def test_a_deleted_proxy_is_gone(client: Client) -> None:
+    """A proxy that was deleted does not listen and is not there."""
+    listen = make(client)["listen"]
+    assert client("DELETE", "/proxies/web") == (204, "", None)
+    assert not is_listening(listen)
+    assert client("GET", "/proxies/web")[:2] == refused(404, "proxy not found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("POST", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "/toxics"),
+        ("POST", "/toxics"),
+        ("GET", "/toxics/x"),
+        ("POST", "/toxics/x"),
+        ("PATCH", "/toxics/x"),
+        ("DELETE", "/toxics/x"),
+    ],
+)
+def test_a_proxy_that_is_not_there_is_not_found(client: Client, method: str, path: str) -> None:
+    """Whatever is asked of it."""
+    assert client(method, f"/proxies/none{path}", "{}")[:2] == refused(404, "proxy not found")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+def test_a_toxic_that_is_not_there_is_not_found(client: Client, method: str) -> None:
+    """Whatever is asked of it."""
+    make(client)
+    assert client(method, "/proxies/web/toxics/none", "{}")[:2] == refused(404, "toxic not found")
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("latency", '{"latency":0,"jitter":0}'),
+        ("bandwidth", '{"rate":0}'),
+        ("slow_close", '{"delay":0}'),
+        ("timeout", '{"timeout":0}'),
+        ("reset_peer", '{"timeout":0}'),
+        ("slicer", '{"average_size":0,"size_variation":0,"delay":0}'),
+        ("limit_data", '{"bytes":0}'),
+        ("noop", "{}"),
+    ],
+)
+def test_every_toxic_has_its_attributes_and_defaults(client: Client, kind: str, attributes: str) -> None:
+    """A toxic is downstream and on all connections unless told otherwise, and named after its type and stream."""
+    make(client)
+    shown = (
+        f'{{"attributes":{attributes},"name":"{kind}_downstream","type":"{kind}","stream":"downstream","toxicity":1}}'
+    )
+    answer = (200, shown, "application/json")
+    assert client("POST", "/proxies/web/toxics", {"type": kind}) == answer
+    assert client("GET", f"/proxies/web/toxics/{kind}_downstream") == answer
+    assert client("GET", "/proxies/web/toxics").body == f"[{shown}]"
+    assert client("GET", "/proxies/web").body.endswith(f'"toxics":[{shown}]}}')
+    assert client("DELETE", f"/proxies/web/toxics/{kind}_downstream") == (204, "", None)
+    assert client("GET", "/proxies/web/toxics").body == "[]"
+
+
+def test_toxics_are_listed_by_stream_and_age(client: Client) -> None:
+    """Those of the upstream stream come first, in the order in which they were added."""
+    make(client)
+    for name, stream in (("a", "downstream"), ("d", "upstream"), ("c", "UPSTREAM"), ("b", "downstream")):
+        answer = client("POST", "/proxies/web/toxics", {"name": name, "type": "noop", "stream": stream})
+        assert answer.json["stream"] == stream
+    assert [toxic["name"] for toxic in client("GET", "/proxies/web/toxics").json] == ["d", "c", "a", "b"]
+
+
+def test_a_toxicity_is_a_number_of_32_bits(client: Client) -> None:
+    """A toxicity is shown with the digits that it has, and need not be between 0 and 1."""
+    make(client)
+    for name, said, shown in (
+        ("a", "0.1234567891", "0.12345679"),
+        ("b", "0.5", "0.5"),
+        ("c", "7", "7"),
+        ("d", "1e-3", "0.001"),
+    ):
+        body = f'{{"name":"{name}","type":"noop","toxicity":{said}}}'
+        assert client("POST", "/proxies/web/toxics", body).body.endswith(f'"toxicity":{shown}}}')
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("", bad_body("EOF")),
+        ("{}", refused(400, "invalid toxic type")),
+        ('{"type":"foo"}', refused(400, "invalid toxic type")),
+        ('{"type":"noop","name":"taken"}', refused(409, "toxic already exists")),
+        (
+            '{"type":"foo","stream":"sideways"}',
+            refused(400, "stream was invalid, can be either upstream or downstream"),
+        ),
+        ('{"type":"latency","stream":""}', refused(400, "stream was invalid, can be either upstream or downstream")),
+        ('{"type":3}', mismatch("number", "ToxicWrapper.type", "string")),
+        ('{"type":"latency","toxicity":"x"}', mismatch("string", "ToxicWrapper.toxicity", "float32")),
+        ('{"type":"latency","attributes":[]}', mismatch("array", "ToxicWrapper.attributes", "toxics.NoopToxic")),
+        ('{"type":"latency","attributes":"x"}', mismatch("string", "ToxicWrapper.attributes", "toxics.NoopToxic")),
+        (
+            '{"type":"latency","attributes":{"latency":"5"}}',
+            mismatch("string", "LatencyToxic.attributes.latency", "int64"),
+        ),
+        (
+            '{"type":"latency","attributes":{"latency":1.5}}',
+            mismatch("number 1.5", "LatencyToxic.attributes.latency", "int64"),
+        ),
+        (
+            '{"type":"timeout","attributes":{"timeout":99999999999999999999}}',
+            mismatch("number 99999999999999999999", "TimeoutToxic.attributes.timeout", "int64"),
+        ),
+        (
+            '{"type":"reset_peer","attributes":{"timeout":{}}}',
+            mismatch("object", "ResetToxic.attributes.timeout", "int64"),
+        ),
+        ('{"type":"slicer","attributes":{"delay":true}}', mismatch("bool", "SlicerToxic.attributes.delay", "int")),
+    ],
+)
+def test_a_toxic_that_cannot_be_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
+    """What is wrong is said, and no toxic is there but the one that was."""
+    make(client)
+    assert client("POST", "/proxies/web/toxics", {"type": "noop", "name": "taken"}).status == 200
+    assert client("POST", "/proxies/web/toxics", body) == (*answer, "text/plain; charset=utf-8")
+    assert [toxic["name"] for toxic in client("GET", "/proxies/web/toxics").json] == ["taken"]
+
+
+def test_one_name_is_one_toxic_whatever_the_stream(client: Client) -> None:
+    """A name that is taken upstream is taken downstream."""
+    make(client)
+    assert client("POST", "/proxies/web/toxics", {"name": "x", "type": "noop", "stream": "upstream"}).status == 200
+    answer = client("POST", "/proxies/web/toxics", {"name": "x", "type": "latency", "stream": "downstream"})
+    assert answer[:2] == refused(409, "toxic already exists")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_toxic_is_changed_in_what_is_given(client: Client, method: str) -> None:
+    """Attributes that are not given stay, as do name, type and stream whatever is given."""
+    make(client)
+    client("POST", "/proxies/web/toxics", {"type": "latency", "attributes": {"latency": 5, "jitter": 1}})
+    path = "/proxies/web/toxics/latency_downstream"
+    changes: list[tuple[dict[str, Any], dict[str, int], float]] = [
+        (
+            {"attributes": {"jitter": 4}, "name": "x", "type": "noop", "stream": "upstream"},
+            {"latency": 5, "jitter": 4},
+            1,
+        ),
+        ({"toxicity": 0.25}, {"latency": 5, "jitter": 4}, 0.25),
+        ({"attributes": {"latency": 7}, "toxicity": None}, {"latency": 7, "jitter": 4}, 0.25),
+        ({"attributes": None}, {"latency": 7, "jitter": 4}, 0.25),
+    ]
+    for change, attributes, toxicity in changes:
+        answer = client(method, path, change)
+        expected = {"name": "latency_downstream", "type": "latency", "stream": "downstream"}
+        assert answer.status == 200
+        assert answer.json == {"attributes": attributes, "toxicity": toxicity, **expected}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("", bad_body("EOF")),
+        ('{"attributes":{"jitter":"x"}}', mismatch("string", "LatencyToxic.attributes.jitter", "int64")),
+        ('"x"', bad_body(f"json: cannot unmarshal string into Go value of type {UPDATE}")),
+        ('{"attributes":5}', mismatch("number", ".attributes", "toxics.LatencyToxic")),
+        ('{"toxicity":"x"}', mismatch("string", ".toxicity", "float32")),
+    ],
+)
+def test_a_change_of_a_toxic_that_cannot_be_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
+    """A change that is refused changes nothing."""
+    make(client)
+    before = client("POST", "/proxies/web/toxics", {"type": "latency", "attributes": {"latency": 5}})
+    assert client("PATCH", "/proxies/web/toxics/latency_downstream", body)[:2] == answer
+    assert client("GET", "/proxies/web/toxics/latency_downstream") == before
+
+
+def test_populate_makes_a_list_of_proxies(client: Client) -> None:
+    """All are made, enabled unless told otherwise, and shown in the order of the list."""
+    wanted = [
+        {"name": "b", "listen": "127.0.0.1:0", "upstream": NOWHERE},
+        {"name": "a", "listen": "127.0.0.1:0", "upstream": NOWHERE, "enabled": False},
+    ]
+    answer = client("POST", "/populate", wanted)
+    assert (answer.status, answer.content_type) == (201, "application/json")
+    assert [(made["name"], made["enabled"]) for made in answer.json["proxies"]] == [("b", True), ("a", False)]
+    assert is_listening(answer.json["proxies"][0]["listen"])
+
+
+def test_populate_keeps_what_is_the_same_and_replaces_what_is_not(client: Client) -> None:
+    """A proxy with the same addresses keeps its toxics, another one is new."""
+    same, other = make(client, "same"), make(client, "other")
+    for name in ("same", "other"):
+        client("POST", f"/proxies/{name}/toxics", {"type": "noop"})
+    answer = client(
+        "POST",
+        "/populate",
+        [
+            {"name": "same", "listen": same["listen"].replace("127.0.0.1", "localhost"), "upstream": NOWHERE},
+            {"name": "other", "listen": other["listen"], "upstream": "127.0.0.1:2"},
+        ],
+    )
+    kept, replaced = answer.json["proxies"]
+    assert (len(kept["toxics"]), kept["listen"]) == (1, same["listen"])
+    assert (replaced["toxics"], replaced["upstream"], replaced["listen"]) == ([], "127.0.0.1:2", other["listen"])
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("", "bad request body: EOF"),
+        ("{}", f"bad request body: json: cannot unmarshal object into Go value of type []{ENTRY}"),
+        ("[3]", f"bad request body: json: cannot unmarshal number into Go value of type {ENTRY}"),
+        (
+            '[{"name":3}]',
+            "bad request body: json: cannot unmarshal number into Go struct field .Proxy.name of type string",
+        ),
+        (
+            '[{"name":"a","enabled":"x"}]',
+            "bad request body: json: cannot unmarshal string into Go struct field .enabled of type bool",
+        ),
+        ('[{"name":"a"}]', "missing required field: upstream at proxy 1"),
+        ('[{"name":"a","listen":"127.0.0.1:0","upstream":"x:1"},{}]', "missing required field: name at proxy 2"),
+    ],
+)
+def test_populate_refuses_a_list_with_a_mistake(client: Client, body: str, error: str) -> None:
+    """One mistake, and nothing is made."""
+    answer = client("POST", "/populate", body)
+    assert (answer.status, answer.content_type) == (400, "application/json")
+    assert answer.json == {"error": error, "status": 400, "proxies": None}
+    assert client("GET", "/proxies").json == {}
+
+
+def test_populate_stops_at_a_proxy_that_cannot_listen(client: Client) -> None:
+    """Those before it are made and shown, those after it are not."""
+    wanted = [
+        {"name": "a", "listen": "127.0.0.1:0", "upstream": NOWHERE},
+        {"name": "b", "listen": "junk", "upstream": NOWHERE},
+        {"name": "c", "listen": "127.0.0.1:0", "upstream": NOWHERE},
+    ]
+    answer = client("POST", "/populate", wanted)
+    assert answer.status == 500
+    assert answer.json["error"] == "listen tcp: address junk: missing port in address"
+    assert [made["name"] for made in answer.json["proxies"]] == ["a"]
+    assert list(client("GET", "/proxies").json) == ["a"]
+
+
+@pytest.mark.parametrize("body", ["[]", "null"])
+def test_populate_with_nothing_makes_nothing(client: Client, body: str) -> None:
+    """An empty list is fine."""
+    assert client("POST", "/populate", body) == (201, '{"proxies":null}', "application/json")
+
+
+def test_reset_enables_all_and_takes_all_toxics_off(client: Client) -> None:
+    """After a reset proxies are as new."""
+    made = make(client)
+    client("POST", "/proxies/web/toxics", {"type": "latency"})
+    client("POST", "/proxies/web/toxics", {"type": "timeout", "stream": "upstream"})
+    client("PATCH", "/proxies/web", {"enabled": False})
+    assert client("POST", "/reset") == (204, "", None)
+    assert client("GET", "/proxies/web").json == made
+    assert is_listening(made["listen"])
+
+
+def test_browsers_are_kept_out(client: Client) -> None:
+    """A page in a browser must not steer a Toxiproxy on the user's machine."""
+    answer = client("GET", "/proxies", headers={"User-Agent": "Mozilla/5.0 (X11)"})
+    assert answer == (403, "User agent not allowed\n", "text/plain; charset=utf-8")
+    assert client("GET", "/proxies", headers={"User-Agent": "curl/8 Mozilla/5.0"}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/metrics", "/proxies/", "/proxies/a/b", "/proxies/a%2Fb"])
+def test_a_path_that_is_none_is_not_found(client: Client, path: str) -> None:
+    """What is no path of the API is plain 404."""
+    assert client("GET", path) == (404, "404 page not found\n", "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/proxies"), ("POST", "/version"), ("GET", "/reset"), ("HEAD", "/proxies")]
+)
+def test_a_method_that_is_none_is_not_allowed(client: Client, method: str, path: str) -> None:
+    """A path with another method is 405, without a body."""
+    assert client(method, path) == (405, "", None)
+
+
+def test_a_query_does_not_matter(client: Client) -> None:
+    """What follows a question mark is ignored."""
+    assert client("GET", "/proxies?x=/y").body == "{}"
+
+
+def test_a_body_may_come_in_pieces_and_be_waited_for(client: Client, server: ToxiproxyServer) -> None:
+    """Chunked bodies and those that wait for "100 Continue" are read."""
+    body = b'{"name":"web","listen":"127.0.0.1:0","upstream":"127.0.0.1:1"}'
+    head = b"POST /proxies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection((server.api.host, server.api.port), 10) as raw:
+        raw.sendall(head)
+        assert raw.recv(1000).startswith(b"HTTP/1.1 100 Continue\r\n")
+        for piece in (body[:20], body[20:], b""):
+            raw.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        assert raw.recv(1000).startswith(b"HTTP/1.1 201 Created\r\n")
+
+
+def test_what_is_no_http_is_answered_and_closed(server: ToxiproxyServer) -> None:
+    """A client that speaks something else is told so, and the server lives on."""
+    with socket.create_connection((server.api.host, server.api.port), 10) as raw:
+        raw.sendall(b"\x00\x01\x02\r\n\r\n")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        while raw.recv(1000):
+            pass
+    assert server.api.get("/version")
+
+
+def test_a_port_that_somebody_holds_without_listening_can_be_had(client: Client) -> None:
+    """As the harness holds the ports of links that are down (Linux)."""
+    with reserve_port() as held:
+        listen = f"127.0.0.1:{held.getsockname()[1]}"
+        assert make(client, listen=listen)["listen"] == listen
+        assert is_listening(listen)
+
+
+async def test_what_it_accepts_sends_at_once() -> None:
+    """asyncio sets TCP_NODELAY only where the listening socket names its protocol; without it small writes wait."""
+    listener = await listen_on("127.0.0.1:0")
+    with listener:
+        assert listener.proto == socket.IPPROTO_TCP

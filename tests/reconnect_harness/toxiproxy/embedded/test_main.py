@@ -1,0 +1,158 @@
+"""The embedded Toxiproxy as a process: its flags, its end, and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from tests.reconnect_harness.toxiproxy.embedded.client import Client
+from tests.reconnect_harness.toxiproxy.wires import PATIENCE, eventually, exchange
+
+COMMAND = [sys.executable, "-P", "-m", "reconnect_harness.toxiproxy.embedded"]
+
+
+class Running(NamedTuple):
+    """A server that runs."""
+
+    process: subprocess.Popen[str]
+    client: Client
+
+
+@contextlib.contextmanager
+def running(*flags: str) -> Iterator[Running]:
+    """Start a server on a port of its choice; it must have ended well, or is ended, when this is left."""
+    command = [*COMMAND, "-host", "127.0.0.1", "-port", "0", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
+            assert found, ready + process.stdout.read()
+            with contextlib.closing(Client("127.0.0.1", int(found[1]))) as client:
+                yield Running(process, client)
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_and_well(number: int) -> None:
+    """Connections, of the API and of proxies, are closed, whatever toxics are on them; the exit status is 0."""
+    with running() as (process, client):
+        proxy = client.proxy()
+        ends = [proxy.connect(), proxy.connect()]
+        for kind in ("latency", "bandwidth", "slow_close", "timeout", "slicer"):
+            proxy.add(kind, "upstream")
+        for one, other in ends:
+            one.sendall(bytes(100_000))
+            other.sendall(b"x")
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout is not None
+        said = process.stdout.read()
+        assert "shutdown started" in said
+        assert "Traceback" not in said
+
+
+def test_it_is_quiet_about_what_is_usual_and_leaves_no_socket() -> None:
+    """After hundreds of connections that ended in every way there are as many open files as before."""
+    with running() as (process, client):
+        proxy = client.proxy()
+        server = psutil.Process(process.pid)
+        before = server.num_fds()
+        for number in range(200):
+            if number % 25 == 0:
+                kind = ("latency", "timeout", "slicer", "reset_peer", "limit_data", "noop")[number // 25 % 6]
+                toxic = proxy.add(
+                    kind, ("upstream", "downstream")[number % 2], **{} if kind != "slicer" else {"average_size": 9}
+                )
+            one, other = proxy.connect()
+            one.sendall(b"hello")
+            if number % 3 == 0:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            (one if number % 2 else other).close()
+            if number % 25 == 24:
+                proxy.remove(toxic)
+                proxy.enable(False)
+                proxy.enable(True)
+        exchange(*proxy.connect())
+        proxy.enable(False)
+        proxy.enable(True)
+        assert eventually(lambda: server.num_fds() <= before)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout is not None
+        assert not re.search("Traceback|ERROR", process.stdout.read())
+
+
+def test_a_proxy_is_disabled_while_it_dials() -> None:
+    """Disabling closes the client and does not wait for an upstream that does not answer."""
+    with running() as (_, client), socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        proxy = client.proxy()
+        # A full backlog answers no more SYNs.
+        address = busy.getsockname()
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        client("POST", proxy.path, {"upstream": f"{address[0]}:{address[1]}"})
+        proxy.listen = client("GET", proxy.path).json["listen"]
+        waiting = proxy.dial()
+        proxy.enable(False)
+        assert waiting.recv(1) == b""
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_port_that_is_taken_is_one_line_and_status_1() -> None:
+    """It says which address is taken, in the original's words."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [*COMMAND, "--host", "127.0.0.1", "--port", str(port)], capture_output=True, text=True, timeout=PATIENCE
+        )
+    assert ended.returncode == 1
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert line.endswith(f"listen tcp 127.0.0.1:{port}: bind: address already in use")
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version"])
+def test_it_says_its_version(flag: str) -> None:
+    """The flags may have one dash, as Go's, or two."""
+    said = subprocess.run([*COMMAND, flag], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    assert said == "toxiproxy-server version 2.12.0 (embedded)\n"
+
+
+def test_a_config_file_has_the_first_proxies(tmp_path: Path) -> None:
+    """What /populate takes may be in a file."""
+    config = tmp_path / "toxiproxy.json"
+    config.write_text(json.dumps([{"name": "web", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:1"}]))
+    with running("-config", str(config)) as (_, client):
+        assert eventually(lambda: list(client("GET", "/proxies").json) == ["web"])
+
+
+@pytest.mark.parametrize("text", [None, "[{]"])
+def test_a_config_file_with_a_mistake_is_told_and_passed_over(tmp_path: Path, text: str | None) -> None:
+    """As in the original the server starts all the same."""
+    config = tmp_path / "toxiproxy.json"
+    if text is not None:
+        config.write_text(text)
+    with running("-config", str(config)) as (process, client):
+        assert client("GET", "/proxies").json == {}
+        process.terminate()
+        assert process.stdout is not None
+        assert f"{config}: " in process.stdout.read()
