@@ -105,7 +105,7 @@ async def build(
     probe = await actor("probe", through=f"{base}/echo", beside=f"ws://127.0.0.1:{port}/echo")
     built.push_async_callback(probe.stop)
     crowd = await actor(
-        "guests",
+        "clients",
         url=front,
         ping=PING_SECONDS,
         patience=PATIENCE,
