@@ -43,6 +43,9 @@ def test_a_run_that_asks_too_much_of_its_generator_says_so() -> None:
         "-u", "100", "-r", "100", "-t", "8s", "--rate", "1000/s", "--push", "0/s", "--sut", "direct", "PlainUser"
     )
     assert "THE GENERATOR WAS THE LIMIT, not the target" in run.text, run.text
-    assert "WARNING/reconnect_harness.load.generator_load: the load generator, and not its target, is the limit" in run.text
+    assert (
+        "WARNING/reconnect_harness.load.generator_load: the load generator, and not its target, is the limit"
+        in run.text
+    )
     assert run.total("lost") == 0
     assert run.code == 0, run.text
