@@ -30,7 +30,7 @@ class DialOutcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-def cut_short(session_id: str) -> str:
+def short_id(session_id: str) -> str:
     """Return the only form in which a session id may be logged: its first 6 characters and `…` (an id is a secret)."""
     return f"{session_id[:6]}…"
 

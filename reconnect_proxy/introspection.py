@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .core.context import Context
 from .core.link import Link
 from .core.policy import Mode
-from .events import cut_short
+from .events import short_id
 from .net.incoming import IncomingWebSocket
 
 __all__ = ["SessionInfo", "Usage", "info_of"]
@@ -80,7 +80,7 @@ def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
         upstream = None
     c2u, u2c = context.c2u_traffic, context.u2c_traffic
     return SessionInfo(
-        id_short=cut_short(context.session_id or ""),
+        id_short=short_id(context.session_id or ""),
         mode=mode.value,
         state=context.state.name.lower(),
         age=round(now - context.opened_at, 3),

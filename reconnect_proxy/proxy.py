@@ -19,7 +19,7 @@ from typing import Any, Self
 from multidict import CIMultiDict
 
 from .config.model import Address, Compression, Config, Dial
-from .core.budget import Budget
+from .core.budget import MemoryBudget
 from .core.context import Context
 from .core.filtered import FilteredContext
 from .core.opening import Opening
@@ -29,7 +29,7 @@ from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Claim, Refusal, new_id, stopping
 from .draining import Backlog, Stopped, wait_until
-from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, cut_short
+from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, short_id
 from .hooks.api import Session
 from .hooks.calls import HookCalls, as_seen
 from .introspection import SessionInfo, Usage, info_of
@@ -96,7 +96,7 @@ class Proxy:
         # The connections that no session has taken yet.
         self.lobby = Lobby(self.config.max_handshakes)
         # What all sessions hold; made anew with the loop that keeps its time.
-        self._budget = Budget()
+        self._budget = MemoryBudget()
         # No new sessions are made any more; and those that there are take no more messages.
         self.draining = False
         self._settling = False
@@ -143,7 +143,7 @@ class Proxy:
         self.timers = Timers(loop)
         self.pool = Pool(self.config.servers, self.timers, self._observe, self.config.max_dials)
         self.lobby = Lobby(self.config.max_handshakes, descriptors_for_clients())
-        self._budget = Budget(self.config.max_held, self.timers, self._observe)
+        self._budget = MemoryBudget(self.config.max_held, self.timers, self._observe)
         listener = self._make_listener()
         self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
         self._address = Address(self.config.listen.host, listener.getsockname()[1])
@@ -241,7 +241,7 @@ class Proxy:
         if whole is not None:
             return [whole]
         ids = ((context, context.session_id) for context in self._alive if context.session_id is not None)
-        return [context for context, id in ids if name in (id, cut_short(id), cut_short(id)[:-1])]
+        return [context for context, id in ids if name in (id, short_id(id), short_id(id)[:-1])]
 
     def end(self, context: Context, operator: str) -> None:
         """End a session because an operator, at the address `operator`, wants it: both legs are closed with END_CODE.

@@ -33,7 +33,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.registry import Collector
 
 from ..config.model import Address
-from ..events import AdminRefused, Observe, cut_short
+from ..events import AdminRefused, Observe, short_id
 from ..proxy import END_CODE, END_REASON, Proxy
 from .server import AdminServer, Request, Response
 from .view import SESSION_FIELDS, STATES, OneProxy, Subject, Unanswered
@@ -221,7 +221,7 @@ class Admin:
 
     async def _end_session(self, request: Request, name: str) -> Response:
         found, id_short = await self._subject.end(name, request.peer)
-        shown = name if name == cut_short(name) or len(name) < len(cut_short(name)) else cut_short(name)
+        shown = name if name == short_id(name) or len(name) < len(short_id(name)) else short_id(name)
         if not found:
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no session {shown}")
         if found > 1:

@@ -11,8 +11,8 @@ from dataclasses import fields
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-from ..core.context import Context, State
-from ..events import cut_short
+from ..core.context import Context, SessionState
+from ..events import short_id
 from ..introspection import SessionInfo, info_of
 from ..proxy import Proxy
 
@@ -22,7 +22,7 @@ __all__ = ["SESSION_FIELDS", "STATES", "Ended", "OneProxy", "Page", "Subject", "
 SESSIONS_A_TURN = 50
 
 SESSION_FIELDS = tuple(field.name for field in fields(SessionInfo))
-STATES = {state.name.lower(): state for state in (State.OPENING, State.OPEN, State.ENDING)}
+STATES = {state.name.lower(): state for state in (SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)}
 
 
 class Page(NamedTuple):
@@ -97,4 +97,4 @@ class OneProxy:
         if len(found) != 1:
             return Ended(len(found))
         self._proxy.end(found[0], operator)
-        return Ended(1, cut_short(found[0].session_id or ""))
+        return Ended(1, short_id(found[0].session_id or ""))

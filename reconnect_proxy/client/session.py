@@ -36,7 +36,7 @@ from ..core.link import PING_EVERY_MESSAGES, PINGS_IN_FLIGHT, Link
 from ..core.outbox import Message, Opcode, Outbox, OutOfRange
 from ..core.policy import Policy
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT_ID, Refusal, parse_count
-from ..events import cut_short
+from ..events import short_id
 from .redial import Dial, Redial, SessionLost
 from .socket import LinkedConnection
 
@@ -227,7 +227,7 @@ class Connection:
 
     @property
     def _name(self) -> str:
-        return "without id" if self.session_id is None else cut_short(self.session_id)
+        return "without id" if self.session_id is None else short_id(self.session_id)
 
     async def _arrival(self) -> None:
         while not self._inbox.pending:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..core.policy import DUPLEX, POLICIES, GraceOn, Mode, Uncertain
-from ..core.target import Server
+from ..core.target import UpstreamAddress
 from ..net.tls import TlsFiles, listener_context, upstream_context
 from ..units import parse_duration
 from .upstreams import Upstreams, any_wss, server_of
@@ -267,7 +267,7 @@ class Config(BaseModel):
         super().__init__(**options)
 
     @property
-    def servers(self) -> tuple[Server, ...]:
+    def servers(self) -> tuple[UpstreamAddress, ...]:
         """The upstreams as URLs and weights."""
         return tuple(server_of(text) for text in self.upstream)
 

@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
-from ..core.target import Server
+from ..core.target import UpstreamAddress
 from .values import items
 
 __all__ = ["Upstreams", "any_wss", "server_of"]
 
 
-def server_of(text: str) -> Server:
+def server_of(text: str) -> UpstreamAddress:
     """Return the upstream that a checked `URL` or `URL weight=N` (as in nginx) stands for."""
     url, _, weight = text.partition(" weight=")
-    return Server(url, int(weight or 1))
+    return UpstreamAddress(url, int(weight or 1))
 
 
 def any_wss(upstreams: Iterable[str]) -> bool:

@@ -8,14 +8,14 @@ both full, neither would ever empty. So a client that has been sent all that it 
 Pongs alone; what it says besides lets `c2u` grow past its mark. That is an `Overdraft`, and it has a limit.
 
 **Several clients.** A full outbox of one would hold the upstream back for all. The others wait for a second; then a
-`Race` has shown whether that client is slow or the upstream is fast.
+`SlowClientCheck` has shown whether that client is slow or the upstream is fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .budget import Budget
+from .budget import MemoryBudget
 from .clock import Clock
 from .link import Link
 from .outbox import Outbox
@@ -26,12 +26,12 @@ HARD_LIMIT = 2
 SLOW_AFTER = 1.0
 
 
-class Overdraft:
+class ReadForPongs:
     """What a full outbox holds of a peer that is read for its Pongs alone, from when that began."""
 
     __slots__ = ("_budget", "_held_at_first", "_outbox", "_slack")
 
-    def __init__(self, outbox: Outbox, budget: Budget, slack: int) -> None:
+    def __init__(self, outbox: Outbox, budget: MemoryBudget, slack: int) -> None:
         """Begin. `slack` is what the sockets may hold in front of a Pong, in bytes."""
         self._outbox = outbox
         self._budget = budget
@@ -50,7 +50,7 @@ class Overdraft:
         return too_much or held - self._held_at_first > self._budget.allowance(slack)
 
 
-class Race:
+class SlowClientCheck:
     """Compares several clients of one stream by what they confirm within SLOW_AFTER seconds.
 
     A burst fills every outbox at once; then the upstream is held back, and nobody is slow yet. If none moves, none is

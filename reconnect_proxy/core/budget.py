@@ -42,7 +42,7 @@ class Squeezed(Protocol):
         """Stop counting as full, unless for a reason of its own."""
 
 
-class Budget:
+class MemoryBudget:
     """The sum of what the outboxes of a proxy hold, and its limit."""
 
     __slots__ = ("_clock", "_observe", "_relieving", "_since", "floor", "held", "limit", "squeezed", "tight")

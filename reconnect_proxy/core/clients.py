@@ -9,7 +9,7 @@ grace, and when that is over the session (`Context`) hears that its clients are 
 
 **Several clients** (the shared session of `receiver` mode): each has an outbox of its own, the messages in them are the
 same objects. While none is there, `u2c` waits for the first to come; the last one to leave leaves its outbox behind.
-One that holds up the others is closed (`Race`); any that says more than it may is not read for a while (`Throttle`).
+One that holds up the others is closed (`SlowClientCheck`); one that is too fast is not read for a while (`Throttle`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import weakref
 from typing import Protocol
 
 from ..events import Limit, LimitReached, Observe, SlowClientClosed, TakenOver
-from .backpressure import Race
+from .backpressure import SlowClientCheck
 from .clock import Clock, Timer
-from .link import Leg, Link, Owner
+from .link import Leg, Link, LinkOwner
 from .outbox import Outbox
 from .policy import GraceOn, Policy
 from .throttle import Throttle
 
 
-class Session(Owner, Protocol):
+class ClientsOwner(LinkOwner, Protocol):
     """What `Clients` ask of their session."""
 
     session_id: str | None
@@ -50,13 +50,13 @@ class Clients:
     __deletable__ = ["_session"]  # noqa: RUF012 - mypyc wants a list
 
     __slots__ = (
+        "_check",
         "_clock",
         "_goodbye",
         "_grace",
         "_observe",
         "_overtaken",
         "_policy",
-        "_race",
         "_session",
         "attached_before",
         "away_since",
@@ -65,7 +65,7 @@ class Clients:
         "throttles",
     )
 
-    def __init__(self, session: Session, clock: Clock, policy: Policy, observe: Observe) -> None:
+    def __init__(self, session: ClientsOwner, clock: Clock, policy: Policy, observe: Observe) -> None:
         # At most one, but in a shared session.
         self.links: list[Link] = []
         # A client has been there before.
@@ -85,7 +85,7 @@ class Clients:
         # The socket that was taken over last, if it has not closed yet.
         self._overtaken: weakref.ref[Leg] | None = None
         # While several are compared, one of which is past its high-water mark.
-        self._race: Race | None = None
+        self._check: SlowClientCheck | None = None
 
     # Coming.
 
@@ -198,13 +198,13 @@ class Clients:
 
     def compare(self) -> None:
         """Begin to find out who is slow, if that has not begun: one of several is past its high-water mark."""
-        if self._race is None:
-            self._race = Race(self.links, self._clock, self._close_the_slow)
+        if self._check is None:
+            self._check = SlowClientCheck(self.links, self._clock, self._close_the_slow)
 
     def _close_the_slow(self) -> None:
-        race, self._race = self._race, None
-        assert race is not None, "it has called"
-        for link in race.slow(self.links):
+        check, self._check = self._check, None
+        assert check is not None, "it has called"
+        for link in check.slow(self.links):
             waiting = len(link.outbox)
             self.detach(link).close(1013, "too slow")
             self._observe(SlowClientClosed(self._session.session_id or "", waiting))
@@ -215,9 +215,9 @@ class Clients:
     def stop(self) -> None:
         """Stop what is timed. No client is there any more, and none will be."""
         self.cancel_grace()
-        if self._race is not None:
-            self._race.stop()
-            self._race = None
+        if self._check is not None:
+            self._check.stop()
+            self._check = None
         if self.throttles is not None:
             self.throttles.clear()
 

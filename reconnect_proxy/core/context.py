@@ -45,8 +45,8 @@ from ..events import (
     SessionOpened,
     UncertainDropped,
 )
-from .backpressure import Overdraft
-from .budget import Budget
+from .backpressure import ReadForPongs
+from .budget import MemoryBudget
 from .clients import Clients
 from .clock import Clock
 from .delivery import Delivery
@@ -57,14 +57,14 @@ from .outbox import Message, Outbox, OutOfRange
 from .policy import Policy
 from .pool import Pool
 from .traffic import NOTHING, Traffic
-from .upstream import Answer, Dialler, Failure, Upstream
+from .upstream import DialAnswer, DialFailure, Dialler, Upstream
 from .wire import Claim, Refusal, new_id
 
 # Asked for with each message, and to look a member of an enum up takes as long as to queue the message.
 _CLIENT, _UPSTREAM = LegName.CLIENT, LegName.UPSTREAM
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where a session is in its life; see the picture above."""
 
     OPENING = auto()
@@ -110,7 +110,7 @@ class Context:
         policy: Policy,
         observe: Observe,
         on_ended: Callable[[Context], None],
-        budget: Budget | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """Make a session that is not dialled yet; see `open`.
 
@@ -125,9 +125,9 @@ class Context:
             budget: what all sessions may hold together.
         """
         self.session_id = session_id
-        self.state = State.OPENING
+        self.state = SessionState.OPENING
         self._policy = policy
-        self._budget = budget or Budget()
+        self._budget = budget or MemoryBudget()
         self._clock = clock
         self._observe = observe
         # Owed to the upstream.
@@ -148,7 +148,7 @@ class Context:
         # Where there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
         # While `c2u` is full and the client is read all the same.
-        self._overdraft: Overdraft | None = None
+        self._overdraft: ReadForPongs | None = None
         # The close code and reason with which the session ends, or ended.
         self.ending = (1000, "")
         # From ENDING on: the side that is still owed messages; and the wait for it to have them.
@@ -179,12 +179,12 @@ class Context:
     @property
     def undelivered_c2u(self) -> int:
         """How many `c2u` messages were accepted and cannot be delivered any more."""
-        return self.uncounted_c2u.late.messages + (len(self.c2u) if self.state is State.ENDED else 0)
+        return self.uncounted_c2u.late.messages + (len(self.c2u) if self.state is SessionState.ENDED else 0)
 
     @property
     def undelivered_u2c(self) -> int:
         """How many `u2c` messages were accepted and cannot be delivered any more."""
-        return self.uncounted_u2c.late.messages + (len(self.u2c) if self.state is State.ENDED else 0)
+        return self.uncounted_u2c.late.messages + (len(self.u2c) if self.state is SessionState.ENDED else 0)
 
     @property
     def client_away_since(self) -> float | None:
@@ -204,7 +204,7 @@ class Context:
     @property
     def resumable(self) -> bool:
         """Whether a client may (still) attach: the session has not lost its client for good."""
-        return self._policy.resumable and self.state is not State.ENDED and self._owed_to is not LegName.UPSTREAM
+        return self._policy.resumable and self.state is not SessionState.ENDED and self._owed_to is not LegName.UPSTREAM
 
     @property
     def deflate(self) -> bool:
@@ -233,19 +233,19 @@ class Context:
         if opening.accepted:
             self._opening = ACCEPTED
 
-    def upstream_up(self, answer: Answer, resumption: Resumption, away: float) -> None:
+    def upstream_up(self, answer: DialAnswer, resumption: Resumption, away: float) -> None:
         """Go on with an upstream that is connected and whose gate is open: at first, or again."""
         link = self.upstream.link
         assert link is not None, "an upstream that is up has a link"
-        self._report_resumption(LegName.UPSTREAM, link, resumption, away, self.state is not State.OPENING)
-        if self.state is State.OPENING:
+        self._report_resumption(LegName.UPSTREAM, link, resumption, away, self.state is not SessionState.OPENING)
+        if self.state is SessionState.OPENING:
             self._opened(Opening(answer), connected=True)
         self.regulate()
         link.pump()
         if self._delivery is not None:
             self._delivery.check()
 
-    def upstream_unreachable(self, failure: Failure) -> None:
+    def upstream_unreachable(self, failure: DialFailure) -> None:
         """Decide what the clients get that wait for an upstream which could not be had at first."""
         if failure.rejected:
             self._decide(Opening(failure=failure))
@@ -260,7 +260,7 @@ class Context:
     def _opened(self, opening: Opening, connected: bool) -> None:
         if self.session_id is None:
             self.session_id = new_id()
-        self.state = State.OPEN
+        self.state = SessionState.OPEN
         self._tell(SessionOpened(self.session_id, self.upstream.url, connected))
         if self._policy.idle_timeout is not None:
             self._idle = IdleWatch(self._policy.idle_timeout, self._clock, self._moved, self._on_idle)
@@ -324,7 +324,7 @@ class Context:
         """Take note that a client which waited for the first dial (`when_opened`) went away before it could attach."""
         if waiter in self._waiters:
             self._waiters = [other for other in self._waiters if other != waiter]
-        if not self.incoming and not self._waiters and self.state is not State.ENDED:
+        if not self.incoming and not self._waiters and self.state is not SessionState.ENDED:
             self.clients.await_return(1006, "")
 
     def clients_gone(self, code: int, reason: str) -> None:
@@ -377,7 +377,7 @@ class Context:
 
         Returns whether it was taken: nothing is any more once its side is being closed.
         """
-        if self.state is State.ENDED or (self.state is State.ENDING and self._owed_to is not towards):
+        if self.state is SessionState.ENDED or (self.state is SessionState.ENDING and self._owed_to is not towards):
             return False
         # Not `self.…`: what the embedding program says itself is not shown to its filter.
         if towards is LegName.UPSTREAM:
@@ -478,8 +478,8 @@ class Context:
             self._overdraft = None
             return
         if self._overdraft is None:
-            self._overdraft = Overdraft(self.c2u, self._budget, self._policy.slack)
-        if self._overdraft.exceeded and self.state is State.OPEN:
+            self._overdraft = ReadForPongs(self.c2u, self._budget, self._policy.slack)
+        if self._overdraft.exceeded and self.state is SessionState.OPEN:
             detail = f"{self.c2u.bytes_held} bytes are held of a client that sends on and does not say what it has"
             self._tell(LimitReached(self.session_id or "", Limit.QUEUE, detail))
             self._end(1013, "queue limit", owed_to=LegName.UPSTREAM)
@@ -513,7 +513,7 @@ class Context:
         if code == 1006:
             # Not to be sent in a close frame (RFC 6455 section 7.4.1).
             code, reason = 1014, reason or "upstream connection lost"
-        if self.state is State.OPENING:
+        if self.state is SessionState.OPENING:
             # Gone between its handshake and the opening of its gate: nobody has been accepted yet.
             self._decide(gone(code, reason))
             self._finish(code, reason)
@@ -527,18 +527,18 @@ class Context:
 
         Clients that wait for its first dial are refused, with `error` as the name of that refusal.
         """
-        if self.state is State.OPENING:
+        if self.state is SessionState.OPENING:
             self._decide(closed(error, reason))
-        if self.state is not State.ENDED:
+        if self.state is not SessionState.ENDED:
             self._end(code, reason, owed_to=None)
 
     def _end(self, code: int, reason: str, owed_to: LegName | None) -> None:
         """Begin the end: close the sides that are owed nothing, deliver to the one that is."""
-        if self.state is not State.OPEN:
+        if self.state is not SessionState.OPEN:
             # Nobody was accepted yet, or the other side goes as well: there is nobody to deliver to.
             self._finish(code, reason)
             return
-        self.state = State.ENDING
+        self.state = SessionState.ENDING
         self._owed_to = owed_to
         self.ending = (code, reason)
         if owed_to is not LegName.UPSTREAM:
@@ -562,10 +562,10 @@ class Context:
 
     def _finish(self, code: int, reason: str) -> None:
         """End the session: close what is open, stop what is timed, and say what could not be delivered."""
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return
-        was_open = self.state is not State.OPENING
-        self.state = State.ENDED
+        was_open = self.state is not SessionState.OPENING
+        self.state = SessionState.ENDED
         self.ending = (code, reason)
         self._close_upstream(code, reason)
         self.clients.close(code, reason)

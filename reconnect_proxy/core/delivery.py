@@ -18,7 +18,7 @@ from .policy import Policy
 from .upstream import Upstream
 
 
-class Session(Protocol):
+class DeliveryOwner(Protocol):
     """What is to be known of the session that ends."""
 
     #: What its two sides are owed.
@@ -38,7 +38,7 @@ class Delivery:
 
     __slots__ = ("_clock", "_confirmed", "_confirmed_at", "_limit", "_patience", "_session", "_timer", "_to_upstream")
 
-    def __init__(self, session: Session, to_upstream: bool, clock: Clock, policy: Policy) -> None:
+    def __init__(self, session: DeliveryOwner, to_upstream: bool, clock: Clock, policy: Policy) -> None:
         """Begin to wait for one side, the upstream's or the client's; the other one is closed already."""
         self._session = session
         self._to_upstream = to_upstream

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from ..events import LegName, MessagesDropped, Observe
-from .budget import Budget
+from .budget import MemoryBudget
 from .clock import Clock
-from .context import Context, State
+from .context import Context, SessionState
 from .link import Link
 from .outbox import Message
 from .policy import Policy
@@ -55,7 +55,7 @@ class FilteredContext(Context):
         observe: Observe,
         on_ended: Callable[[Context], None],
         message_filter: Filter,
-        budget: Budget | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """Make a session as `Context` does; `message_filter` sees what it receives."""
         super().__init__(session_id, pool, dialler, clock, policy, observe, on_ended, budget)
@@ -99,7 +99,7 @@ class FilteredContext(Context):
             super().upstream_message(link, opcode, payload)
 
     def _finish(self, code: int, reason: str) -> None:
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return
         if self.dropped_c2u or self.dropped_u2c:
             self._tell(MessagesDropped(self.session_id or "", self.dropped_c2u, self.dropped_u2c))

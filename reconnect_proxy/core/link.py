@@ -79,7 +79,7 @@ class Resumption(NamedTuple):
     dropped: int
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """Who hears what a link has to say beside messages: the session."""
 
     def link_relieved(self, link: Link) -> None:
@@ -136,7 +136,7 @@ class Link:
         self,
         leg: Leg,
         outbox: Outbox,
-        owner: Owner,
+        owner: LinkOwner,
         deliver: Callable[[Link, int, bytes], None],
         clock: Clock,
         policy: Policy,

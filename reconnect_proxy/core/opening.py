@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from .upstream import Answer, Failure
+from .upstream import DialAnswer, DialFailure
 from .wire import Refusal
 
 
@@ -22,8 +22,8 @@ class Opening:
     `answer` is None where no upstream could be reached and the clients are accepted all the same.
     """
 
-    answer: Answer | None = None
-    failure: Failure | None = None
+    answer: DialAnswer | None = None
+    failure: DialFailure | None = None
     refusal: Refusal | None = None
 
     @property
@@ -36,7 +36,7 @@ class Opening:
 ACCEPTED = Opening()
 
 
-def unreachable(failure: Failure) -> Opening:
+def unreachable(failure: DialFailure) -> Opening:
     """Return the opening for clients that are not to wait for an upstream which is not there."""
     detail = f"no upstream could be reached: {failure.detail}"
     return Opening(refusal=Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "upstream-unavailable", detail, retry_after=1))

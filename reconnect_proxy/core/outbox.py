@@ -24,7 +24,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Protocol
 
-from .budget import Budget
+from .budget import MemoryBudget
 
 
 class Opcode(IntEnum):
@@ -46,7 +46,7 @@ Message = tuple[int, bytes]
 MESSAGE_COST = 100
 
 #: Counts what is not in anybody's budget any more.
-_NOBODYS = Budget()
+_NOBODYS = MemoryBudget()
 #: Stands for each message that was let go of.
 _LET_GO: Message = (Opcode.BINARY, b"")
 
@@ -64,7 +64,7 @@ class OutOfRange(ValueError):
         self.furthest = furthest
 
 
-class Owner(Protocol):
+class OutboxOwner(Protocol):
     """Whose outbox it is: the session."""
 
     def outbox_relieved(self) -> None:
@@ -95,8 +95,8 @@ class Outbox:
         high_water: int,
         start: int = 0,
         start_bytes: int = 0,
-        budget: Budget | None = None,
-        owner: Owner | None = None,
+        budget: MemoryBudget | None = None,
+        owner: OutboxOwner | None = None,
     ) -> None:
         """Make an empty outbox.
 
@@ -123,7 +123,7 @@ class Outbox:
         self.high_water = high_water
         # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
         self.full = False
-        self._budget = budget or Budget()
+        self._budget = budget or MemoryBudget()
         self._owner = owner
         # Bytes held above which there is something to decide.
         self._mark = min(high_water, self._budget.floor)

@@ -1,7 +1,7 @@
 """The upstreams of a proxy, shared by all its sessions: which one is next, which are down, who may dial now.
 
 Each session keeps itself connected (`core.upstream`), but ten thousand of them that do so on their own are an attack on
-a server that is just coming back. So whoever wants to dial asks here for a `Place` at a `Target`, and dials when told
+a server that is just coming back. So each asks here for a `DialSlot` at a `Target`, and dials when it is told
 that it is its turn:
 
     enter --> WAITING --its turn--> DIALLING --gate open--> CONNECTED --link lost--> OVER
@@ -32,7 +32,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from ..events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
 from .clock import Clock
-from .target import Caller, Place, PlaceState, Server, Target, UpstreamInfo
+from .target import DialSlot, SlotHolder, SlotState, Target, UpstreamAddress, UpstreamInfo
 
 #: Failures in a row after which a target is out.
 EJECT_AFTER = 3
@@ -55,7 +55,7 @@ class Pool:
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[UpstreamAddress],
         clock: Clock,
         observe: Observe,
         max_dials: int = 64,
@@ -76,7 +76,7 @@ class Pool:
         self._max_dials = max_dials
         self._draw = draw
         # Those who wait between two attempts of their own. A dict keeps their order.
-        self._asleep: dict[Caller, None] = {}
+        self._asleep: dict[SlotHolder, None] = {}
 
     # Which target.
 
@@ -99,7 +99,7 @@ class Pool:
         return best
 
     def pick_for_request(self) -> Target:
-        """Return a target for a request that is no session's: to be tried at once, without a place.
+        """Return a target for a request that is no session's: to be tried at once, without a slot.
 
         Its outcome is to be reported with `target_answered` or `target_failed`.
         """
@@ -134,62 +134,62 @@ class Pool:
 
     # Turns.
 
-    def enter(self, target: Target, caller: Caller, impatient: bool = False) -> Place:
-        """Get a place at `target`. Its turn may come at once, before this returns."""
-        place = Place(target, caller, impatient, self._clock.time())
-        target.queue[place] = None
+    def enter(self, target: Target, holder: SlotHolder, impatient: bool = False) -> DialSlot:
+        """Get a slot at `target`. Its turn may come at once, before this returns."""
+        slot = DialSlot(target, holder, impatient, self._clock.time())
+        target.queue[slot] = None
         self._give_turns(target)
-        return place
+        return slot
 
-    def leave(self, place: Place) -> None:
-        """Give a place up, in whatever state; says nothing of the target's health. Does nothing when it is over."""
-        match place.state:
-            case PlaceState.WAITING:
-                del place.target.queue[place]
-                place.state = PlaceState.OVER
-                self._set_timer(place.target, self._clock.time())
-            case PlaceState.DIALLING:
-                self._end_dial(place, PlaceState.OVER, DialOutcome.CANCELLED)
-                self._give_turns(place.target)
-            case PlaceState.CONNECTED:
-                del place.target.connected[place]
-                place.state = PlaceState.OVER
+    def leave(self, slot: DialSlot) -> None:
+        """Give a slot up, in whatever state; says nothing of the target's health. Does nothing when it is over."""
+        match slot.state:
+            case SlotState.WAITING:
+                del slot.target.queue[slot]
+                slot.state = SlotState.OVER
+                self._set_timer(slot.target, self._clock.time())
+            case SlotState.DIALLING:
+                self._end_dial(slot, SlotState.OVER, DialOutcome.CANCELLED)
+                self._give_turns(slot.target)
+            case SlotState.CONNECTED:
+                del slot.target.connected[slot]
+                slot.state = SlotState.OVER
 
-    def connected(self, place: Place) -> None:
+    def connected(self, slot: DialSlot) -> None:
         """Report that a dial has succeeded: answered, and its gate is open."""
-        target = place.target
-        place.failures_before = target.failures
-        self._end_dial(place, PlaceState.CONNECTED, DialOutcome.CONNECTED)
-        target.connected[place] = None
+        target = slot.target
+        slot.failures_before = target.failures
+        self._end_dial(slot, SlotState.CONNECTED, DialOutcome.CONNECTED)
+        target.connected[slot] = None
         self._dial_answered(target)
 
-    def rejected(self, place: Place) -> None:
+    def rejected(self, slot: DialSlot) -> None:
         """Report that the upstream said no: an HTTP answer below 500, of a server that is there."""
-        self._end_dial(place, PlaceState.OVER, DialOutcome.REJECTED)
-        self._dial_answered(place.target)
+        self._end_dial(slot, SlotState.OVER, DialOutcome.REJECTED)
+        self._dial_answered(slot.target)
 
-    def failed(self, place: Place, reason: str, taken: bool = False) -> None:
+    def failed(self, slot: DialSlot, reason: str, taken: bool = False) -> None:
         """Report that a dial came to nothing: nobody answered, or it was an answer from 500 on, or too late.
 
         Where the connection was `taken` it is no failure of a target that carries a link which has held: a server that
         serves others is not down, whatever it makes of this request. Else one client could keep all others out.
         """
-        self._end_dial(place, PlaceState.OVER, DialOutcome.FAILED)
-        if taken and self._holds(place.target, self._clock.time()):
-            self._give_turns(place.target)
+        self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
+        if taken and self._holds(slot.target, self._clock.time()):
+            self._give_turns(slot.target)
         else:
-            self.target_failed(place.target, reason)
+            self.target_failed(slot.target, reason)
 
-    def lost(self, place: Place, reason: str) -> None:
+    def lost(self, slot: DialSlot, reason: str) -> None:
         """Report that a link was lost which had not held.
 
         It counts as a failure, unless the target carries one that has: a server that serves others is not down, but
         drops this session.
         """
-        target = place.target
-        self.leave(place)
+        target = slot.target
+        self.leave(slot)
         if not self._holds(target, self._clock.time()):
-            target.failures = max(target.failures, place.failures_before)
+            target.failures = max(target.failures, slot.failures_before)
             self._fail(target, reason, fragile=True)
 
     def _give_turns(self, target: Target) -> None:
@@ -197,12 +197,12 @@ class Pool:
         now = self._clock.time()
         self._believe(target, now)
         while target.queue and self._may_dial(target, now):
-            place, _ = target.queue.popitem(last=False)
+            slot, _ = target.queue.popitem(last=False)
             target.dialling += 1
-            place.state, place.since = PlaceState.DIALLING, now
+            slot.state, slot.since = SlotState.DIALLING, now
             if not target.healthy:
                 target.next_probe_at = now + PROBE_PATIENCE
-            place.caller.on_turn(place)
+            slot.holder.on_turn(slot)
         self._set_timer(target, now)
 
     def _set_timer(self, target: Target, now: float) -> None:
@@ -225,12 +225,12 @@ class Pool:
     def _limit(self, target: Target) -> int:
         return self._max_dials if target.healthy else min(PROBES, self._max_dials)
 
-    def _end_dial(self, place: Place, state: PlaceState, outcome: DialOutcome) -> None:
-        assert place.state is PlaceState.DIALLING, "a dial ends once, and only after its turn has come"
+    def _end_dial(self, slot: DialSlot, state: SlotState, outcome: DialOutcome) -> None:
+        assert slot.state is SlotState.DIALLING, "a dial ends once, and only after its turn has come"
         now = self._clock.time()
-        place.target.dialling -= 1
-        self._observe(Dialled(place.target.url, outcome, now - place.since))
-        place.state, place.since = state, now
+        slot.target.dialling -= 1
+        self._observe(Dialled(slot.target.url, outcome, now - slot.since))
+        slot.state, slot.since = state, now
 
     # Health.
 
@@ -288,18 +288,18 @@ class Pool:
             if not other.healthy:
                 self._turn_away(other, f"{target.url} is back", impatient_only=False)
         sleepers, self._asleep = self._asleep, {}
-        for caller in sleepers:
-            caller.on_upstream_back()
+        for holder in sleepers:
+            holder.on_upstream_back()
 
     def _turn_away(self, target: Target, reason: str, impatient_only: bool) -> None:
         """End the waiting of those who can do better elsewhere, or who wait for no more than one probe."""
-        places = [place for place in target.queue if place.impatient or not impatient_only]
-        for place in places:
-            del target.queue[place]
-            place.state = PlaceState.OVER
+        slots = [slot for slot in target.queue if slot.impatient or not impatient_only]
+        for slot in slots:
+            del target.queue[slot]
+            slot.state = SlotState.OVER
         self._set_timer(target, self._clock.time())
-        for place in places:
-            place.caller.on_turned_away(reason)
+        for slot in slots:
+            slot.holder.on_turned_away(reason)
 
     def _believe(self, target: Target, now: float) -> None:
         """Let a target that accepted and dropped back in once a link to it has held."""
@@ -329,10 +329,10 @@ class Pool:
 
     # Sleepers.
 
-    def sleep(self, caller: Caller) -> None:
-        """Have `caller` told when a target comes back (`Caller.on_upstream_back`), once."""
-        self._asleep[caller] = None
+    def sleep(self, holder: SlotHolder) -> None:
+        """Have `holder` told when a target comes back (`SlotHolder.on_upstream_back`), once."""
+        self._asleep[holder] = None
 
-    def wake(self, caller: Caller) -> None:
-        """Forget that `caller` sleeps. Does nothing if it does not."""
-        self._asleep.pop(caller, None)
+    def wake(self, holder: SlotHolder) -> None:
+        """Forget that `holder` sleeps. Does nothing if it does not."""
+        self._asleep.pop(holder, None)

@@ -1,4 +1,4 @@
-"""What a `Pool` is made of: an upstream and what is known of it (`Target`), and a session's `Place` there."""
+"""What a `Pool` is made of: an upstream and what is known of it (`Target`), and a session's `DialSlot` there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import NamedTuple, Protocol
 from .clock import Timer
 
 
-class Server(NamedTuple):
+class UpstreamAddress(NamedTuple):
     """One upstream as it is configured: its URL, and its share of new sessions relative to the others'."""
 
     url: str
     weight: int = 1
 
 
-class PlaceState(Enum):
-    """What has become of a `Place`; see the picture in `core.pool`."""
+class SlotState(Enum):
+    """What has become of a `DialSlot`; see the picture in `core.pool`."""
 
     WAITING = auto()
     DIALLING = auto()
@@ -26,30 +26,30 @@ class PlaceState(Enum):
     OVER = auto()
 
 
-class Caller(Protocol):
-    """Who has a place: the outgoing leg of a session."""
+class SlotHolder(Protocol):
+    """Who has a slot: the outgoing leg of a session."""
 
-    def on_turn(self, place: Place) -> None:
+    def on_turn(self, slot: DialSlot) -> None:
         """Dial `place.target` now. To be ended with one of `Pool`'s reports, on every path."""
 
     def on_turned_away(self, reason: str) -> None:
-        """Ask again, or give up: the place is over, because its target is down (`reason`) or another one is back."""
+        """Ask again, or give up: the slot is over, because its target is down (`reason`) or another one is back."""
 
     def on_upstream_back(self) -> None:
         """A target has come back: there is no reason to sleep any longer (`Pool.sleep`)."""
 
 
-class Place:
+class DialSlot:
     """One session's place at `target`: it waits for its turn, dials, and is connected. A value; `Pool` moves it on."""
 
-    __slots__ = ("caller", "failures_before", "impatient", "since", "state", "target")
+    __slots__ = ("failures_before", "holder", "impatient", "since", "state", "target")
 
-    def __init__(self, target: Target, caller: Caller, impatient: bool, since: float) -> None:
+    def __init__(self, target: Target, holder: SlotHolder, impatient: bool, since: float) -> None:
         self.target = target
-        self.caller = caller
+        self.holder = holder
         # A client waits for the outcome: a probe that fails while it waits decides for it as well.
         self.impatient = impatient
-        self.state = PlaceState.WAITING
+        self.state = SlotState.WAITING
         # When it got into this state.
         self.since = since
         # How many failures in a row the target had when this dial succeeded.
@@ -81,7 +81,7 @@ class Target:
         "weight",
     )
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: UpstreamAddress) -> None:
         self.url, self.weight = server
         # In, not out.
         self.healthy = True
@@ -90,8 +90,8 @@ class Target:
         # Dials in progress.
         self.dialling = 0
         # Places that wait for their turn, and those that are connected, the oldest first.
-        self.queue: OrderedDict[Place, None] = OrderedDict()
-        self.connected: OrderedDict[Place, None] = OrderedDict()
+        self.queue: OrderedDict[DialSlot, None] = OrderedDict()
+        self.connected: OrderedDict[DialSlot, None] = OrderedDict()
         self.failures = 0
         # Its links die right after they open: it takes one that holds to bring it back in.
         self.fragile = False

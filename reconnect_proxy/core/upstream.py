@@ -27,16 +27,16 @@ from typing import Protocol
 from ..events import DialFailed, Observe, Redial
 from .backoff import longest_wait
 from .clock import Clock, Timer
-from .link import DeliveryUncertain, Leg, Link, Owner, Resumption
+from .link import DeliveryUncertain, Leg, Link, LinkOwner, Resumption
 from .outbox import Message, Outbox
 from .policy import GateKind, Policy
 from .pool import PROVEN_AFTER, Pool
-from .target import Place, Target
+from .target import DialSlot, Target
 from .wire import id_from_control
 
 
 @dataclass(slots=True)
-class Dial:
+class DialRequest:
     """One attempt to reach an upstream: where, and what the request says about the session."""
 
     url: str
@@ -51,7 +51,7 @@ class Dial:
 
 
 @dataclass(slots=True)
-class Answer:
+class DialAnswer:
     """An upstream's 101."""
 
     # The count of an aware upstream; None from any other.
@@ -61,11 +61,11 @@ class Answer:
     headers: Sequence[tuple[str, str]] = ()
 
 
-_NO_ANSWER = Answer()
+_NO_ANSWER = DialAnswer()
 
 
 @dataclass(slots=True)
-class Failure:
+class DialFailure:
     """A dial that came to nothing. `status` is 0 where no HTTP answer came; `headers` and `body` are the answer's."""
 
     detail: str
@@ -84,14 +84,14 @@ class Failure:
 class Dialler(Protocol):
     """Who opens sockets for an `Upstream`: one dial at a time."""
 
-    def dial(self, dial: Dial, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
         """Start a dial. It ends later, not at once, with a call of `upstream.on_connected` or `upstream.on_failed`."""
 
     def cancel(self) -> None:
         """Give the dial under way up; nothing is heard of it any more."""
 
 
-class Session(Owner, Protocol):
+class UpstreamOwner(LinkOwner, Protocol):
     """What an `Upstream` asks of its session."""
 
     session_id: str | None
@@ -101,10 +101,10 @@ class Session(Owner, Protocol):
     def received_from_upstream(self) -> int:
         """How many `u2c` messages were received so far."""
 
-    def upstream_up(self, answer: Answer, resumption: Resumption, away: float) -> None:
+    def upstream_up(self, answer: DialAnswer, resumption: Resumption, away: float) -> None:
         """A link is there and its gate is open."""
 
-    def upstream_unreachable(self, failure: Failure) -> None:
+    def upstream_unreachable(self, failure: DialFailure) -> None:
         """The first dial found no upstream. `Failure.rejected` tells a refusal from one that may pass."""
 
     def upstream_gone(self, code: int, reason: str) -> None:
@@ -117,7 +117,7 @@ class Session(Owner, Protocol):
         """The upstream sent a data message."""
 
 
-class State(Enum):
+class UpstreamState(Enum):
     """Where the outgoing leg is; see the picture above."""
 
     IDLE = auto()
@@ -145,10 +145,10 @@ class Upstream:
         "_draw",
         "_final",
         "_observe",
-        "_place",
         "_policy",
         "_pool",
         "_session",
+        "_slot",
         "_target",
         "_timer",
         "_tried",
@@ -163,14 +163,14 @@ class Upstream:
     def __init__(
         self,
         pool: Pool,
-        session: Session,
+        session: UpstreamOwner,
         dialler: Dialler,
         clock: Clock,
         policy: Policy,
         observe: Observe,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.state = State.IDLE
+        self.state = UpstreamState.IDLE
         # The link that carries the leg, gated or up.
         self.link: Link | None = None
         # Control message with which the upstream can be reconnected (section 5).
@@ -189,11 +189,11 @@ class Upstream:
         self._observe = observe
         self._draw = draw
         # The dial whose word counts.
-        self._dial: Dial | None = None
+        self._dial: DialRequest | None = None
         self._answer = _NO_ANSWER
         # The upstream of the latest dial, and the place there: waiting for its turn, dialling or connected.
         self._target: Target | None = None
-        self._place: Place | None = None
+        self._slot: DialSlot | None = None
         # Upstreams that the first dial has tried; None once it is over.
         self._tried: list[Target] | None = []
         # Failed attempts in a row, and since when there is no proven link.
@@ -212,7 +212,7 @@ class Upstream:
     @property
     def terminated(self) -> bool:
         """Whether this upstream is over for good."""
-        return self.state is State.TERMINATED
+        return self.state is UpstreamState.TERMINATED
 
     # Dialling.
 
@@ -233,14 +233,14 @@ class Upstream:
             self._final = self._clock.call_later(left, self._on_budget_over)
         delay = self._draw(0.0, longest_wait(self._attempt, away, left))
         self._attempt += 1
-        self.state = State.WAITING
+        self.state = UpstreamState.WAITING
         self._observe(Redial(self._session.session_id or "", self._next_target().url, self._attempt, delay))
         self._set_timer(delay, self._redial)
         self._pool.sleep(self)
 
     def on_upstream_back(self) -> None:
         """Sleep no longer: an upstream that was down has come back. The queue sees to it that not all dial at once."""
-        if self.state is State.WAITING:
+        if self.state is UpstreamState.WAITING:
             self._redial()
 
     def _redial(self) -> None:
@@ -256,19 +256,19 @@ class Upstream:
 
     def _queue_up(self, target: Target) -> None:
         """Wait for the turn to dial `target`: it may come at once."""
-        self.state = State.QUEUED
+        self.state = UpstreamState.QUEUED
         self._target = target
-        place = self._pool.enter(target, self, impatient=self._tried is not None)
-        if self.state is State.QUEUED:
-            self._place = place
+        slot = self._pool.enter(target, self, impatient=self._tried is not None)
+        if self.state is UpstreamState.QUEUED:
+            self._slot = slot
 
-    def on_turn(self, place: Place) -> None:
+    def on_turn(self, slot: DialSlot) -> None:
         """Dial. The connect timeout begins now, but that of the first dial, for which a client waits."""
         session = self._session
-        self._place = place
-        self.state = State.DIALLING
-        self._dial = Dial(
-            place.target.url,
+        self._slot = slot
+        self.state = UpstreamState.DIALLING
+        self._dial = DialRequest(
+            slot.target.url,
             session.session_id,
             self.connected_before,
             session.received_from_upstream,
@@ -280,16 +280,16 @@ class Upstream:
 
     def on_turned_away(self, reason: str) -> None:
         """Go elsewhere. On the first dial, a probe that failed meanwhile has answered for this upstream."""
-        if self.state is not State.QUEUED:
+        if self.state is not UpstreamState.QUEUED:
             # Several are turned away in turn, and what one of them does may have ended this one meanwhile.
             return
-        self._place = None
+        self._slot = None
         if self._tried is None:
             self._queue_up(self._next_target())
         else:
-            self._try_another(Failure(reason))
+            self._try_another(DialFailure(reason))
 
-    def _try_another(self, failure: Failure) -> None:
+    def _try_another(self, failure: DialFailure) -> None:
         """Go on with the first dial: at the next upstream that it has not tried, if there is one."""
         assert self._target is not None and self._tried is not None, "the first dial is under way"
         self._tried.append(self._target)
@@ -299,13 +299,13 @@ class Upstream:
         else:
             self._give_up_first_dial(failure)
 
-    def _give_up_first_dial(self, failure: Failure) -> None:
+    def _give_up_first_dial(self, failure: DialFailure) -> None:
         self._tried = None
         self._cancel_timer()
-        self.state = State.IDLE
+        self.state = UpstreamState.IDLE
         self._session.upstream_unreachable(failure)
 
-    def on_connected(self, dial: Dial, leg: Leg, answer: Answer) -> Link | None:
+    def on_connected(self, dial: DialRequest, leg: Leg, answer: DialAnswer) -> Link | None:
         """Take the socket of a dial that was answered 101. Returns its link, or None if the socket is to be dropped."""
         if dial is not self._dial:
             return None
@@ -315,7 +315,7 @@ class Upstream:
         link = Link(leg, session.c2u, session, deliver, self._clock, policy)
         link.open = False
         self.link = link
-        self.state = State.GATED
+        self.state = UpstreamState.GATED
         self._answer = answer
         if self.replay_info is not None and self.connected_before:
             leg.send(*self.replay_info)
@@ -323,7 +323,7 @@ class Upstream:
             self._open_gate(link)
         return link
 
-    def on_failed(self, dial: Dial, failure: Failure) -> None:
+    def on_failed(self, dial: DialRequest, failure: DialFailure) -> None:
         """Take the failure of a dial."""
         if dial is not self._dial:
             return
@@ -337,39 +337,39 @@ class Upstream:
         else:
             self._try_another(failure)
 
-    def _report(self, failure: Failure) -> None:
+    def _report(self, failure: DialFailure) -> None:
         """Tell the pool how the dial went, unless it was left already."""
-        place, self._place = self._place, None
-        if place is None:
+        slot, self._slot = self._slot, None
+        if slot is None:
             return
         if failure.rejected:
-            self._pool.rejected(place)
+            self._pool.rejected(slot)
         else:
-            self._pool.failed(place, failure.detail, failure.taken)
+            self._pool.failed(slot, failure.detail, failure.taken)
 
     def _on_connect_timeout(self) -> None:
         self._timer = None
         timeout = f"within {self._policy.connect_timeout:g} s"
-        if self.state is State.QUEUED:
+        if self.state is UpstreamState.QUEUED:
             assert self._target is not None, "its queue is where this one waits"
             why = "many others dial it" if self._target.healthy else f"it is down: {self._target.reason}"
-            self._leave_place()
-            self._give_up_first_dial(Failure(f"the turn to dial it did not come {timeout}: {why}"))
+            self._leave_slot()
+            self._give_up_first_dial(DialFailure(f"the turn to dial it did not come {timeout}: {why}"))
             return
         dial = self._dial
         assert dial is not None, "the connect timer runs only while a dial or its gate is open, or the first one waits"
-        gated = self.state is State.GATED
+        gated = self.state is UpstreamState.GATED
         what = "its gate did not open" if gated else "it did not answer"
         self._drop_link(1001, "connect timeout")
         self._dialler.cancel()
         if self._tried is not None:
             # The time is over for the whole first dial, not just for this upstream.
             self._tried = list(self._pool.targets)
-            assert self._place is not None, "a dial has a place"
-            if self._clock.time() < self._place.since + self._policy.connect_timeout / 2:
+            assert self._slot is not None, "a dial has a slot"
+            if self._clock.time() < self._slot.since + self._policy.connect_timeout / 2:
                 # Its turn came late: that is no failure of this upstream.
-                self._leave_place()
-        self.on_failed(dial, Failure(f"{what} {timeout}", taken=gated))
+                self._leave_slot()
+        self.on_failed(dial, DialFailure(f"{what} {timeout}", taken=gated))
 
     # The gate, PROTOCOL.md section 5.
 
@@ -394,8 +394,8 @@ class Upstream:
     def _open_gate(self, link: Link) -> None:
         """Let data messages through: settle the counts, then send what waits. From here on the dial has succeeded."""
         session, answer = self._session, self._answer
-        assert self._place is not None, "a dial has a place"
-        self._pool.connected(self._place)
+        assert self._slot is not None, "a dial has a slot"
+        self._pool.connected(self._slot)
         offered = self.subprotocol
         if offered is not None and (answer.subprotocol or "") != offered:
             self._fail_for_good(1002, f"upstream chose subprotocol {answer.subprotocol!r} instead of {offered!r}")
@@ -412,7 +412,7 @@ class Upstream:
         self._cancel_timer()
         self._stop_budget()
         away = 0.0 if self._away_since is None else self._clock.time() - self._away_since
-        self.state = State.UP
+        self.state = UpstreamState.UP
         self.connected_before = True
         self._tried = None
         self.aware = answer.received is not None
@@ -433,16 +433,16 @@ class Upstream:
             self._session.upstream_gone(code, reason)
             return
         now = self._clock.time()
-        if self.state is State.GATED:
+        if self.state is UpstreamState.GATED:
             dial = self._dial
             assert dial is not None, "a gated link belongs to the present dial"
-            self.on_failed(dial, Failure(f"it closed ({code}) before its gate opened", taken=True))
+            self.on_failed(dial, DialFailure(f"it closed ({code}) before its gate opened", taken=True))
             return
         self._dial = None
         lived = now - link.opened_at >= PROVEN_AFTER
         if lived:
             self._attempt = 0
-            self._leave_place()
+            self._leave_slot()
         else:
             self._report_brief_link(f"it closed ({code}) right after it had connected")
         if lived or link.heard_at >= link.opened_at:
@@ -461,14 +461,14 @@ class Upstream:
         del self._session
 
     def _report_brief_link(self, reason: str) -> None:
-        place, self._place = self._place, None
-        assert place is not None, "a link has a place"
-        self._pool.lost(place, reason)
+        slot, self._slot = self._slot, None
+        assert slot is not None, "a link has a slot"
+        self._pool.lost(slot, reason)
 
-    def _leave_place(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            self._pool.leave(place)
+    def _leave_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._pool.leave(slot)
 
     def _drop_link(self, code: int, reason: str) -> None:
         link, self.link = self.link, None
@@ -487,10 +487,10 @@ class Upstream:
         self._session.upstream_gone(code, reason)
 
     def _finish(self) -> None:
-        self.state = State.TERMINATED
+        self.state = UpstreamState.TERMINATED
         self._dial = None
         self._pool.wake(self)
-        self._leave_place()
+        self._leave_slot()
         self._cancel_timer()
         self._stop_budget()
 

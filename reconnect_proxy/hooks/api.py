@@ -32,7 +32,7 @@ from multidict import CIMultiDict
 
 from ..core.filtered import Direction
 from ..core.outbox import Opcode
-from ..events import LegName, cut_short
+from ..events import LegName, short_id
 from ..net.head import is_field
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Session:
 
     def __repr__(self) -> str:
         """Return the session's id, cut short, since an id is a secret."""
-        return f"<Session {cut_short(self.id)} of {self.request.client}>"
+        return f"<Session {short_id(self.id)} of {self.request.client}>"
 
     @property
     def id(self) -> str:
@@ -201,7 +201,7 @@ class Session:
         if self._context is None or not self._context.add(leg, message):
             # It ended between the call and now; the caller cannot be told.
             _LOG.warning(
-                "a hook's own message came too late", extra={"fields": {"session": cut_short(self.id), "leg": leg}}
+                "a hook's own message came too late", extra={"fields": {"session": short_id(self.id), "leg": leg}}
             )
 
 

@@ -19,7 +19,7 @@ from ..core.filtered import Direction, Filter
 from ..core.outbox import Message as CoreMessage
 from ..core.outbox import Opcode
 from ..core.wire import Refusal
-from ..events import Event, HookFailed, Observe, Resumed, cut_short
+from ..events import Event, HookFailed, Observe, Resumed, short_id
 from ..net.accept import Request
 from ..net.head import end_to_end, is_field
 from .api import ClientRequest, Hooks, Message, Refuse, Session, encode, overridden
@@ -156,7 +156,7 @@ class HookCalls:
             self._logged[hook] = logged_at, not_logged + 1
             return
         self._logged[hook] = now, 0
-        fields = {"session": cut_short(session.id), "hook": hook, "not_logged": not_logged}
+        fields = {"session": short_id(session.id), "hook": hook, "not_logged": not_logged}
         _LOG.error("hook failed", exc_info=error, extra={"fields": fields})
 
 

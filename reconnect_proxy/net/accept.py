@@ -19,10 +19,10 @@ from http import HTTPStatus
 from typing import Protocol, cast
 
 from ..core.clock import Timer
-from ..core.context import Context, State
+from ..core.context import Context, SessionState
 from ..core.opening import Opening
 from ..core.timers import Timers
-from ..core.upstream import Failure
+from ..core.upstream import DialFailure
 from ..core.wire import (
     CONNECTION_ID,
     RECEIVED,
@@ -311,7 +311,7 @@ class Acceptor(asyncio.Protocol):
     def _admit(self, opening: Opening) -> None:
         """Let the client in, if it has waited until now."""
         if not self._over:
-            if self._context is not None and self._context.state is State.ENDED:
+            if self._context is not None and self._context.state is SessionState.ENDED:
                 detail = "the session ended before it had its id"
                 self._refuse(Refusal(HTTPStatus.BAD_GATEWAY, "upstream-closed", detail))
                 return
@@ -346,7 +346,7 @@ class Acceptor(asyncio.Protocol):
         elif not leg.link.paused:
             leg.resume_reading()
 
-    def _pass_on(self, failure: Failure) -> None:
+    def _pass_on(self, failure: DialFailure) -> None:
         """Answer as the upstream did."""
         reason = _PHRASES.get(failure.status, "")
         self._answer(encode_response(failure.status, reason, failure.headers, failure.body))

@@ -21,7 +21,7 @@ import h11
 from multidict import CIMultiDict
 from picows import WSTransport
 
-from ..core.upstream import Answer, Dial, Failure, Upstream
+from ..core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .adoption import take_dialled
 from .deflate import EXTENSIONS, OFFER, agreed
@@ -159,7 +159,7 @@ class UpstreamDialler:
         self._task: asyncio.Task[None] | None = None
         self._handshake: Handshake | None = None
 
-    def dial(self, dial: Dial, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
         """Start a dial."""
         self.cancel()
         self._handshake = Handshake(dial, upstream, self)
@@ -173,7 +173,7 @@ class UpstreamDialler:
         if self._handshake is not None:
             self._handshake.give_up()
 
-    async def _connect(self, dial: Dial, upstream: Upstream, handshake: Handshake) -> None:
+    async def _connect(self, dial: DialRequest, upstream: Upstream, handshake: Handshake) -> None:
         try:
             failure = await _failure_to_connect(dial.url, handshake)
             if failure is not None:
@@ -192,7 +192,7 @@ class UpstreamDialler:
         if self._handshake is handshake:
             self._handshake = None
 
-    def request(self, dial: Dial, key: str) -> bytes:
+    def request(self, dial: DialRequest, key: str) -> bytes:
         """Return the request of a dial (RFC 6455 section 4.1); `key` is its Sec-WebSocket-Key."""
         lines = [
             f"GET {join_target(dial.url, self._target)} HTTP/1.1\r\n"
@@ -214,12 +214,12 @@ class UpstreamDialler:
         return "".join(lines).encode()
 
 
-async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> Failure | None:
+async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> DialFailure | None:
     try:
         await connect(url, protocol)
     except (OSError, UnicodeError) as error:
         # UnicodeError: a host name that cannot be one.
-        return Failure(str(error) or type(error).__name__)
+        return DialFailure(str(error) or type(error).__name__)
     return None
 
 
@@ -228,7 +228,7 @@ class Handshake(asyncio.Protocol):
 
     __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_over", "_refusal", "_transport", "_upstream")
 
-    def __init__(self, dial: Dial, upstream: Upstream, dialler: UpstreamDialler) -> None:
+    def __init__(self, dial: DialRequest, upstream: Upstream, dialler: UpstreamDialler) -> None:
         """Make the protocol object of one dial's socket."""
         self._dial = dial
         self._upstream = upstream
@@ -266,7 +266,7 @@ class Handshake(asyncio.Protocol):
             try:
                 self._transport = TlsTransport(transport, self, context, endpoint.host, self._send_request)
             except ValueError as error:
-                self._fail(Failure(f"{endpoint.host!r} is no name that a certificate could be for: {error}"))
+                self._fail(DialFailure(f"{endpoint.host!r} is no name that a certificate could be for: {error}"))
 
     def _send_request(self) -> None:
         assert self._transport is not None, "it is open"
@@ -293,7 +293,7 @@ class Handshake(asyncio.Protocol):
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
         except (MalformedHead, Refusal) as error:
-            self._fail(Failure(f"the answer is no proper handshake: {error}", taken=True))
+            self._fail(DialFailure(f"the answer is no proper handshake: {error}", taken=True))
 
     def _pass_over_interim(self) -> None:
         """Read on for the real answer. Raises MalformedHead when there have been too many others."""
@@ -310,9 +310,11 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Take the end of a socket that was not handed over."""
         if isinstance(error, TlsFailed):
-            self._fail(Failure(str(error)))
+            self._fail(DialFailure(str(error)))
         else:
-            self._fail(Failure(f"the connection was lost in the handshake{f' ({error})' if error else ''}", taken=True))
+            self._fail(
+                DialFailure(f"the connection was lost in the handshake{f' ({error})' if error else ''}", taken=True)
+            )
 
     def _hand_over(self, headers: CIMultiDict[str], rest: bytes) -> None:
         """Let the session have the socket. Raises MalformedHead or Refusal: the 101 is none (RFC 6455 section 4.1)."""
@@ -329,7 +331,7 @@ class Handshake(asyncio.Protocol):
         # Where the session has agreed on one already, another is a matter for the core: it ends the session.
         if subprotocol is not None and subprotocol not in dialler.offers and dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
-        answer = Answer(received_count(headers), subprotocol, end_to_end(headers))
+        answer = DialAnswer(received_count(headers), subprotocol, end_to_end(headers))
         self._over = True
         dialler.ended(self)
         attach = partial(self._upstream.on_connected, dial, answer=answer)
@@ -341,7 +343,7 @@ class Handshake(asyncio.Protocol):
         if failure is not None:
             self._fail(failure)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: DialFailure) -> None:
         if not self._over:
             self.give_up()
             self._upstream.on_failed(self._dial, failure)
@@ -358,7 +360,7 @@ class _Refusal:
         self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "upstream")]))
         self._http.send(h11.EndOfMessage())
 
-    def read(self, data: bytes) -> Failure | None:
+    def read(self, data: bytes) -> DialFailure | None:
         """Read on (no data: the end of the stream). Returns the failure once it is complete, or cannot be."""
         try:
             self._http.receive_data(data)
@@ -373,6 +375,6 @@ class _Refusal:
         except h11.RemoteProtocolError:
             return self._failure()
 
-    def _failure(self) -> Failure:
+    def _failure(self) -> DialFailure:
         status, headers = self._head.status, end_to_end(self._head.headers)
-        return Failure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT], taken=True)
+        return DialFailure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT], taken=True)

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ..core.context import Context, State
+from ..core.context import Context, SessionState
 from ..events import LegName, SessionEnded
 from ..introspection import Usage
 
@@ -77,7 +77,7 @@ class Census:
 
     def __init__(self, messages: tuple[int, int], size: tuple[int, int]) -> None:
         """Begin with the `messages` and their bytes, c2u and u2c, that were received by sessions not to be counted."""
-        self._states = dict.fromkeys(State, 0)
+        self._states = dict.fromkeys(SessionState, 0)
         self._legs: dict[str, int] = dict.fromkeys(LegName, 0)
         self._messages = list(messages)
         self._bytes = list(size)
@@ -93,7 +93,7 @@ class Census:
                 self._messages[i] += received[i].messages
                 self._bytes[i] += received[i].bytes
             self._states[context.state] += 1
-            if context.state is State.ENDED:
+            if context.state is SessionState.ENDED:
                 continue
             self._legs[LegName.CLIENT] += bool(context.incoming)
             link = context.upstream.link
@@ -116,7 +116,7 @@ class Census:
             return family(kind, name, text, "direction", dict(zip(DIRECTIONS, values, strict=True)))
 
         gauge, counter = GaugeMetricFamily, CounterMetricFamily
-        states = {state.name.lower(): n for state, n in self._states.items() if state is not State.ENDED}
+        states = {state.name.lower(): n for state, n in self._states.items() if state is not SessionState.ENDED}
         yield family(gauge, "sessions", "Sessions alive, by state.", "state", states)
         yield family(gauge, "legs_connected", "Legs that have a link.", "leg", self._legs)
         yield by_direction(counter, "messages", "Messages received from peers.", self._messages)

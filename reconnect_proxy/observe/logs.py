@@ -39,7 +39,7 @@ from ..events import (
     UncertainDropped,
     UpstreamEjected,
     WorkerLost,
-    cut_short,
+    short_id,
 )
 
 __all__ = ["EventLog", "line_of", "log_event", "start_logging"]
@@ -186,7 +186,7 @@ def line_of(event: Event) -> tuple[str, dict[str, object]]:
 
 def _without_id(values: dict[str, object], session_id: str) -> dict[str, object]:
     """Return `values` with the id cut short, in front and wherever a peer may have repeated it: in a close reason."""
-    short = cut_short(session_id)
+    short = short_id(session_id)
     if session_id:
         for key, value in values.items():
             if isinstance(value, str) and session_id in value:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.model import Config
-from ..core.context import Context, State
+from ..core.context import Context, SessionState
 from ..core.opening import Opening
 from ..core.policy import GateKind, Mode
 from ..core.wire import Claim, stopping
@@ -149,7 +149,7 @@ class Colleague(Proxy):
 
     def _named(self, context: Context, session_id: str, granted: bool) -> None:
         waiting = self._naming.pop(context)
-        if context.state is not State.ENDED:
+        if context.state is not SessionState.ENDED:
             self._enter(context, granted)
         elif granted:
             self.directory.give_up(session_id)

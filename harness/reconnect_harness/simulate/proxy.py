@@ -16,8 +16,8 @@ from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
-from reconnect_proxy.core.target import Server
-from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
+from reconnect_proxy.core.target import UpstreamAddress
+from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from reconnect_proxy.core.wire import Claim, Refusal, new_id
 
 
@@ -35,7 +35,7 @@ class SimulatedProxy:
         self._policy = policy
         self._clock = clock
         self._dialler = dialler
-        self._pool = Pool([Server("ws://upstream")], clock, lambda event: None)
+        self._pool = Pool([UpstreamAddress("ws://upstream")], clock, lambda event: None)
         self._alive: list[Context] = []
         self._by_id: dict[str, Context] = {}
 
@@ -180,13 +180,13 @@ class SimulatedDialler:
         self._number = 0
         self._end: End | None = None
 
-    def dial(self, dial: Dial, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
         """Start a dial."""
         self._number += 1
         number = self._number
         connection = None if self._upstream.is_dead else self._link.connect()
         if connection is None:
-            failure = Failure("connection refused")
+            failure = DialFailure("connection refused")
             self._link.clock.call_later(REFUSED_SECONDS, lambda: self._fail(number, dial, upstream, failure))
             return
         end = self._end = connection.near
@@ -202,19 +202,19 @@ class SimulatedDialler:
         if end is not None:
             end.close(Frame(FrameKind.END))
 
-    def _fail(self, number: int, dial: Dial, upstream: Upstream, failure: Failure) -> None:
+    def _fail(self, number: int, dial: DialRequest, upstream: Upstream, failure: DialFailure) -> None:
         if number == self._number:
             upstream.on_failed(dial, failure)
 
-    def _answered(self, end: End, dial: Dial, upstream: Upstream, frame: Frame) -> None:
+    def _answered(self, end: End, dial: DialRequest, upstream: Upstream, frame: Frame) -> None:
         self._end = None
         if frame.kind is not FrameKind.RESPONSE:
-            upstream.on_failed(dial, Failure("closed during its handshake"))
+            upstream.on_failed(dial, DialFailure("closed during its handshake"))
         elif frame.number != HTTPStatus.SWITCHING_PROTOCOLS:
             end.open = False
-            upstream.on_failed(dial, Failure("refused", frame.number))
+            upstream.on_failed(dial, DialFailure("refused", frame.number))
         else:
             leg = SimulatedLeg(end)
-            leg.link = upstream.on_connected(dial, leg, Answer(frame.received))
+            leg.link = upstream.on_connected(dial, leg, DialAnswer(frame.received))
             if leg.link is None:
                 leg.abort()

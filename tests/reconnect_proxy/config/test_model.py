@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from reconnect_proxy.config.model import Address, Compression, Config, Dial
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
-from reconnect_proxy.core.target import Server
+from reconnect_proxy.core.target import UpstreamAddress
 
 UPSTREAM = "ws://127.0.0.1:9000"
 
@@ -189,14 +189,14 @@ def test_upstreams_are_kept_as_they_were_written(url: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kept", "server"),
     [
-        ("ws://h:1", "ws://h:1", Server("ws://h:1", 1)),
-        ("ws://h:1/base  weight=3", "ws://h:1/base weight=3", Server("ws://h:1/base", 3)),
-        ("ws://h:1 weight=1", "ws://h:1", Server("ws://h:1", 1)),
-        ({"url": "ws://h:1", "weight": 3}, "ws://h:1 weight=3", Server("ws://h:1", 3)),
-        ({"url": "ws://h:1"}, "ws://h:1", Server("ws://h:1", 1)),
+        ("ws://h:1", "ws://h:1", UpstreamAddress("ws://h:1", 1)),
+        ("ws://h:1/base  weight=3", "ws://h:1/base weight=3", UpstreamAddress("ws://h:1/base", 3)),
+        ("ws://h:1 weight=1", "ws://h:1", UpstreamAddress("ws://h:1", 1)),
+        ({"url": "ws://h:1", "weight": 3}, "ws://h:1 weight=3", UpstreamAddress("ws://h:1", 3)),
+        ({"url": "ws://h:1"}, "ws://h:1", UpstreamAddress("ws://h:1", 1)),
     ],
 )
-def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Server) -> None:
+def test_an_upstream_may_have_a_weight(given: object, kept: str, server: UpstreamAddress) -> None:
     """As text, in nginx's form, or as a table; one without a weight keeps its plain form."""
     one = config(upstream=given)
     assert (one.upstream, one.servers) == ((kept,), (server,))

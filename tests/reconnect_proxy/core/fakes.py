@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconnect_harness.simulate.network import VirtualClock, VirtualTimer
-from reconnect_proxy.core.budget import Budget
-from reconnect_proxy.core.context import Context, State
+from reconnect_proxy.core.budget import MemoryBudget
+from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.link import Leg, Link
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import RECEIVER, Policy
 from reconnect_proxy.core.pool import Pool
-from reconnect_proxy.core.target import Server
-from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
+from reconnect_proxy.core.target import UpstreamAddress
+from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
 from reconnect_proxy.events import Event, SessionEnded, SessionOpened
 
@@ -119,12 +119,12 @@ class FakeDialler:
     """Writes each dial down and leaves it to the test to answer it; satisfies `Dialler`."""
 
     def __init__(self) -> None:
-        self.dials: list[Dial] = []
+        self.dials: list[DialRequest] = []
         self.cancels = 0
         # The dial under way, and who hears of it.
-        self.under_way: tuple[Dial, Upstream] | None = None
+        self.under_way: tuple[DialRequest, Upstream] | None = None
 
-    def dial(self, dial: Dial, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
         """Write a dial down."""
         assert self.under_way is None, "two dials at a time"
         self.dials.append(dial)
@@ -135,18 +135,18 @@ class FakeDialler:
         self.cancels += 1
         self.under_way = None
 
-    def answer(self, answer: Answer | None = None, leg: Leg | None = None) -> tuple[Leg, Link | None]:
+    def answer(self, answer: DialAnswer | None = None, leg: Leg | None = None) -> tuple[Leg, Link | None]:
         """Answer the dial under way with a 101; returns its socket and what the core made of it."""
         assert self.under_way is not None, "no dial is under way"
         (dial, upstream), self.under_way = self.under_way, None
         leg = leg or FakeLeg()
-        return leg, upstream.on_connected(dial, leg, answer or Answer())
+        return leg, upstream.on_connected(dial, leg, answer or DialAnswer())
 
     def fail(self, detail: str = "connection refused", status: int = 0, body: bytes = b"") -> None:
         """Fail the dial under way."""
         assert self.under_way is not None, "no dial is under way"
         (dial, upstream), self.under_way = self.under_way, None
-        upstream.on_failed(dial, Failure(detail, status, (), body))
+        upstream.on_failed(dial, DialFailure(detail, status, (), body))
 
 
 class Stage:
@@ -159,7 +159,7 @@ class Stage:
         session_id: str | None = SESSION_ID,
         max_dials: int = 64,
         beside: Stage | None = None,
-        budget: Budget | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """Make a session; `beside` another it has the same clock and the same upstreams."""
         self.clock = beside.clock if beside else FakeClock()
@@ -169,7 +169,7 @@ class Stage:
         self.openings: list[Opening] = []
         self.policy = policy or (beside.policy if beside else Policy())
         # What the pool says is not heard: these tests are about the session. Its pauses are short, and always the same.
-        servers = [Server(url) for url in urls]
+        servers = [UpstreamAddress(url) for url in urls]
         self.pool = beside.pool if beside else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
         self.context = Context(
             session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended, budget
@@ -188,14 +188,14 @@ class Stage:
         self.context.when_opened(self.openings.append)
         self.context.open()
 
-    def connect(self, answer: Answer | None = None) -> tuple[FakeLeg, Link]:
+    def connect(self, answer: DialAnswer | None = None) -> tuple[FakeLeg, Link]:
         """Answer the dial under way; returns the upstream's socket and its link."""
         leg = FakeLeg()
         _, link = self.dialler.answer(answer, leg)
         assert link is not None
         return leg, link
 
-    def reconnect(self, answer: Answer | None = None) -> tuple[FakeLeg, Link]:
+    def reconnect(self, answer: DialAnswer | None = None) -> tuple[FakeLeg, Link]:
         """Wait for the redial and answer it."""
         self.clock.advance(3.0)
         return self.connect(answer)
@@ -215,12 +215,12 @@ def started(
     client_aware: bool = False,
     upstream_aware: bool = False,
     leg: FakeLeg | None = None,
-    budget: Budget | None = None,
+    budget: MemoryBudget | None = None,
 ) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
     """Return a session with both legs connected: the stage, the client's socket and link, the upstream's."""
     stage = Stage(policy, budget=budget)
     stage.open()
-    upstream_leg, upstream_link = stage.connect(Answer(received=0 if upstream_aware else None))
+    upstream_leg, upstream_link = stage.connect(DialAnswer(received=0 if upstream_aware else None))
     client_leg, client_link = stage.client(0 if client_aware else None, leg)
     return stage, client_leg, client_link, upstream_leg, upstream_link
 
@@ -248,7 +248,7 @@ def pong(link: Link, number: int) -> None:
 
 def over(stage: Stage) -> bool:
     """Tell whether the session has ended: said so once, and left neither a timer nor a dial nor a link."""
-    ended = stage.context.state is State.ENDED
+    ended = stage.context.state is SessionState.ENDED
     if ended:
         assert stage.ended == 1
         assert stage.clock.live == 0

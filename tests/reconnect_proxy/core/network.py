@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from reconnect_proxy.core.link import PINGS_IN_FLIGHT, Link
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
-from reconnect_proxy.core.upstream import Dial, Upstream
+from reconnect_proxy.core.upstream import DialRequest, Upstream
 from reconnect_proxy.core.wire import decode_token, encode_token
 
 #: What control messages begin with; data never does.
@@ -201,7 +201,7 @@ class Socket:
         # The proxy's view of this socket, once there is one.
         self.link: Link | None = None
         # The dial whose answer the first frame is, and the count in it.
-        self.dial: tuple[Dial, Upstream] | None = None
+        self.dial: tuple[DialRequest, Upstream] | None = None
         self.count: int | None = None
         # Takes everything and moves nothing, but what is still on its way to the proxy.
         self.silent = False
@@ -340,11 +340,11 @@ class SimDialler:
     """Keeps the dial under way until the upstream takes it; satisfies `Dialler`."""
 
     def __init__(self) -> None:
-        self.under_way: tuple[Dial, Upstream] | None = None
+        self.under_way: tuple[DialRequest, Upstream] | None = None
         # The socket on which the upstream has answered, while its 101 is on its way.
         self.answered: Socket | None = None
 
-    def dial(self, dial: Dial, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
         """Start a dial."""
         assert self.under_way is None, "two dials at a time"
         assert self.answered is None, "two dials at a time"

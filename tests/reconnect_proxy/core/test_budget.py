@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.budget import RELIEVED_AT_ONCE, Budget
+from reconnect_proxy.core.budget import RELIEVED_AT_ONCE, MemoryBudget
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
 from reconnect_proxy.core.policy import Policy
@@ -36,7 +36,7 @@ class Bank:
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.clock = FakeClock()
         self.events: list[Event] = []
-        self.budget = Budget(limit, self.clock, self.events.append, FLOOR)
+        self.budget = MemoryBudget(limit, self.clock, self.events.append, FLOOR)
         self.relieved: list[int] = []
 
     def outbox(self, messages: int, name: int = 0, high_water: int = 1_000_000) -> Outbox:

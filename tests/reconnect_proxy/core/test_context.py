@@ -9,9 +9,9 @@ from http import HTTPStatus
 
 import pytest
 
-from reconnect_proxy.core.context import Context, State
+from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.policy import SENDER, GraceOn, Policy, RetryOn
-from reconnect_proxy.core.upstream import Answer
+from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import LegLost, LegName, Resumed, SessionOpened
 
@@ -24,7 +24,7 @@ def test_new_client_waits_for_the_upstream_and_is_accepted_with_its_answer() -> 
     """The upstream is dialled first; its subprotocol and headers are the client's."""
     stage = waiting()
     assert stage.openings == []
-    answer = Answer(subprotocol="chat", headers=(("Set-Cookie", "a=b"),))
+    answer = DialAnswer(subprotocol="chat", headers=(("Set-Cookie", "a=b"),))
     stage.connect(answer)
     assert [opening.answer for opening in stage.openings] == [answer]
     assert stage.seen(SessionOpened) == [SessionOpened(SESSION_ID, "ws://one", True)]
@@ -76,7 +76,7 @@ def test_new_client_an_upstream_that_does_not_answer_is_waited_for_up_to_the_con
     assert stage.openings == []
     stage.clock.advance(0.2)
     assert len(stage.openings) == 1
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
 
 
 def test_new_client_several_that_wait_for_one_session_are_all_told() -> None:
@@ -106,7 +106,7 @@ def test_client_link_lost_messages_wait_and_grace_runs_whatever_the_cause(code: 
     client_link.on_lost(code, "")
     say(upstream_link, "1", "2")
     stage.clock.advance(14.9)
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
     assert upstream.closed is None
     back, _ = stage.client()
     assert back.payloads == [b"1", b"2"]
@@ -146,7 +146,7 @@ def test_client_link_lost_uncleanly_runs_the_grace_with_grace_on_abnormal(code: 
     """As with any."""
     stage, _, client_link, _, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
     client_link.on_lost(code, "")
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
 
 
 def test_client_link_lost_ends_a_sender_session_at_once_with_the_clients_code() -> None:
@@ -200,7 +200,7 @@ def test_client_that_comes_back_during_the_first_dial_is_waited_for_no_more() ->
     stage.clock.advance(3.0)
     stage.connect()
     assert len(stage.openings) == 1
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
 
 
 # Section 6, row: upstream link lost, retryable.
@@ -382,7 +382,7 @@ def test_proxy_told_to_stop_ends_a_session_in_any_state_once(moment: str) -> Non
     elif moment == "ending":
         client_link.on_lost(1006, "")
         stage.clock.advance(16.0)
-        assert stage.context.state is State.ENDING
+        assert stage.context.state is SessionState.ENDING
     else:
         stage.context.close(1000, "")
     stage.context.close(1012, "service restart")

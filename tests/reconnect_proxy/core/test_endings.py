@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.link import PING_QUIET
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
-from reconnect_proxy.core.upstream import Answer
+from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.events import LegMute, LegName
 
 from .fakes import CALM, SESSION_ID, SMALL, confirm, over, pong, say, started, the_end
@@ -137,7 +137,7 @@ def test_at_the_end_a_full_u2c_does_not_keep_the_upstreams_pongs_from_being_read
     say(upstream_link, bytes(2 * SMALL))
     assert upstream.paused
     stage.clock.advance(5.1)
-    assert stage.context.state is State.ENDING
+    assert stage.context.state is SessionState.ENDING
     assert not upstream.paused
     confirm(upstream, upstream_link)
     ended = the_end(stage)
@@ -154,7 +154,7 @@ def test_at_the_end_what_the_upstream_says_is_counted_but_not_kept() -> None:
     upstream_link.on_lost(1006, "")
     stage.clock.advance(3.0)
     assert stage.dialler.dials[-1].received == 3
-    upstream, upstream_link = stage.connect(Answer(received=0))
+    upstream, upstream_link = stage.connect(DialAnswer(received=0))
     assert upstream.payloads == [b"a"]
     confirm(upstream, upstream_link)
     ended = the_end(stage)

@@ -6,7 +6,7 @@ from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
-from reconnect_proxy.core.upstream import Answer
+from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import LegName, MessagesDropped
 
@@ -49,14 +49,14 @@ def test_the_counts_that_peers_are_told_include_what_was_dropped() -> None:
     """Towards its sender a dropped message was received; towards the other peer it never was."""
     stage = FilteredStage()
     stage.open()
-    _, upstream = stage.connect(Answer(received=0))
+    _, upstream = stage.connect(DialAnswer(received=0))
     _, client = stage.client(received=0)
     say(client, b"drop", b"a", b"drop")
     say(upstream, b"a", b"drop")
     upstream.on_lost(1006, "")
     assert stage.context.admit(Claim(received=1)) == 3
     # One message was sent to it: more than that it cannot have.
-    leg, _ = stage.reconnect(Answer(received=1))
+    leg, _ = stage.reconnect(DialAnswer(received=1))
     assert stage.dialler.dials[-1].received == 2
     assert leg.sent == []
 
@@ -117,7 +117,7 @@ def test_a_message_of_the_programs_own_is_kept_and_resent_like_any_other() -> No
     upstream.on_lost(1006, "")
     assert stage.context.add(UPSTREAM, (Opcode.TEXT, b"own"))
     assert stage.context.add(CLIENT, (Opcode.TEXT, b"own too"))
-    leg, _ = stage.reconnect(Answer(received=1))
+    leg, _ = stage.reconnect(DialAnswer(received=1))
     assert leg.payloads == [b"own"]
     assert client_leg.payloads == [b"own too"]
     assert stage.dialler.dials[-1].received == 0

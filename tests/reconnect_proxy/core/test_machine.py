@@ -25,16 +25,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reconnect_proxy.core.backoff import CAP
 from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
-from reconnect_proxy.core.budget import RELIEF, Budget
-from reconnect_proxy.core.context import Context, State
+from reconnect_proxy.core.budget import RELIEF, MemoryBudget
+from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.filtered import Direction, FilteredContext
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, Server
-from reconnect_proxy.core.upstream import Answer, Failure
-from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, UpstreamAddress
+from reconnect_proxy.core.upstream import DialAnswer, DialFailure, UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 
@@ -117,7 +116,7 @@ class SessionMachine(RuleBasedStateMachine):
         # Its timer belongs to no session, so it has a clock of its own. And what other sessions hold.
         limit, floor = limit_and_floor
         self.budget_clock = FakeClock()
-        self.budget = Budget(limit, self.budget_clock, self.events.append, floor)
+        self.budget = MemoryBudget(limit, self.budget_clock, self.events.append, floor)
         self.others = 0
         # The least that `c2u` has held since both outboxes are full.
         self.least_held = 0
@@ -136,7 +135,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.cause = self.farewell = False
         self.ended = 0
         self.attached_at = self.proven_at = self.clock.now
-        pool = Pool([Server("ws://one"), Server("ws://two")], self.clock, lambda event: None)
+        pool = Pool([UpstreamAddress("ws://one"), UpstreamAddress("ws://two")], self.clock, lambda event: None)
         around = (self.dialler, self.clock, policy, self._observe, self._on_ended)
         self.filtered = filtered
         self.context = (
@@ -177,7 +176,7 @@ class SessionMachine(RuleBasedStateMachine):
     @property
     def over(self) -> bool:
         """Whether the session has ended."""
-        return self.context.state is State.ENDED
+        return self.context.state is SessionState.ENDED
 
     # What is true at all times.
 
@@ -227,7 +226,7 @@ class SessionMachine(RuleBasedStateMachine):
         upstream = context.upstream.link
         if upstream is not None and upstream.open and now >= upstream.opened_at + PROVEN_AFTER:
             self.proven_at = now
-        if context.state is not State.OPEN and not self.cause:
+        if context.state is not SessionState.OPEN and not self.cause:
             away = not context.incoming and now >= self.attached_at + (self.policy.grace or 0.0)
             unavailable = now >= self.proven_at + self.policy.retry_for
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
@@ -311,7 +310,7 @@ class SessionMachine(RuleBasedStateMachine):
         """Nobody answers."""
         assert self.dialler.under_way is not None
         (dial, upstream), self.dialler.under_way = self.dialler.under_way, None
-        upstream.on_failed(dial, Failure("refused"))
+        upstream.on_failed(dial, DialFailure("refused"))
 
     @precondition(lambda self: self.steps > 10)
     @rule(who=names, how=st.sampled_from([1000, 4001, "too big", "stop", "settle"]))
@@ -341,7 +340,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         self.additions += 1
         payload = b"p%d" % self.additions + bytes(size)
-        in_vain = context.state is State.ENDING and context.upstream.terminated is (peer is self.upstream)
+        in_vain = context.state is SessionState.ENDING and context.upstream.terminated is (peer is self.upstream)
         taken = not (self.over or in_vain)
         if taken:
             peer.owed.accept(payload)
@@ -575,12 +574,12 @@ class SessionMachine(RuleBasedStateMachine):
         dial, upstream = socket.dial
         self.dialler.answered = None
         if frame.kind is not Kind.HELLO:
-            upstream.on_failed(dial, Failure("closed during its handshake"))
+            upstream.on_failed(dial, DialFailure("closed during its handshake"))
             return
         replayed = [self.last_control] if upstream.connected_before and self.last_control else []
         if self.policy.gate.kind is not GateKind.FIRST_MESSAGE:
             self._settle(socket, socket.count)
-        socket.link = upstream.on_connected(dial, socket.leg, Answer(socket.count))
+        socket.link = upstream.on_connected(dial, socket.leg, DialAnswer(socket.count))
         assert socket.link is not None
         assert socket.leg.controls == replayed
         assert [each.payload for each in list(socket.to_peer)[: len(replayed)]] == replayed or socket.broken
@@ -606,7 +605,9 @@ class SessionMachine(RuleBasedStateMachine):
         elif frame.kind is Kind.DATA:
             stream = self.c2u if peer is self.client else self.u2c
             # Only the side whose own stream is still owed to somebody can be heard in vain.
-            in_vain = self.context.state is State.ENDING and self.context.upstream.terminated is (peer is self.client)
+            in_vain = self.context.state is SessionState.ENDING and self.context.upstream.terminated is (
+                peer is self.client
+            )
             if peer.aware:
                 assert frame.payload == peer.stream[len(stream.heard)]
             stream.heard.append(frame.payload)
@@ -647,7 +648,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._heal()
         if self.over:
             return
-        assert self.context.state is State.OPEN
+        assert self.context.state is SessionState.OPEN
         for peer, stream in ((self.client, self.c2u), (self.upstream, self.u2c)):
             if peer.aware:
                 assert stream.heard == peer.stream
@@ -667,7 +668,7 @@ class SessionMachine(RuleBasedStateMachine):
         # At an end that its client has brought about, a session delivers the rest, if it has the time and may.
         in_time = self.clock.now + 10.0 < self.proven_at + self.policy.retry_for
         delivers = not self.farewell and not self.upstream.may_miss and self.policy.uncertain is not Uncertain.CLOSE
-        if self.context.state is State.ENDING and not self.context.upstream.terminated and in_time and delivers:
+        if self.context.state is SessionState.ENDING and not self.context.upstream.terminated and in_time and delivers:
             self._heal_network()
             assert self.c2u.confirmed == len(self.c2u.accepted), "what the client had said was not delivered at the end"
         else:
@@ -696,7 +697,7 @@ class SessionMachine(RuleBasedStateMachine):
                     peer.say(1, 0)
             self.flush()
             self._check()
-            if self.over or (self.context.state is State.OPEN and self._settled()):
+            if self.over or (self.context.state is SessionState.OPEN and self._settled()):
                 return
             # A small queue empties in many small steps: each takes the 100 ms until the quiet Ping.
             moved = before != (self.c2u.confirmed, self.u2c.confirmed)

@@ -16,7 +16,7 @@ from reconnect_proxy.core.pool import (
     SHORTEST_EJECTION,
     Pool,
 )
-from reconnect_proxy.core.target import Place, PlaceState, Server, Target
+from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, DialOutcome, Event, UpstreamEjected, UpstreamReturned
 
 from .fakes import FakeClock
@@ -27,10 +27,10 @@ ONE, TWO, THREE = "ws://one", "ws://two", "ws://three"
 class Rig:
     """A pool with a clock that moves when told, and an ear for its events."""
 
-    def __init__(self, *servers: str | Server, max_dials: int = 8) -> None:
+    def __init__(self, *servers: str | UpstreamAddress, max_dials: int = 8) -> None:
         self.clock = FakeClock()
         self.events: list[Event] = []
-        each = [Server(server) if isinstance(server, str) else server for server in servers or (ONE,)]
+        each = [UpstreamAddress(server) if isinstance(server, str) else server for server in servers or (ONE,)]
         # Pauses are as long as they can be.
         self.pool = Pool(each, self.clock, self.events.append, max_dials, draw=max)
 
@@ -42,7 +42,7 @@ class Rig:
     def session(self, target: Target | None = None, impatient: bool = False) -> Visitor:
         """Return a session that has asked for a turn at `target`."""
         visitor = Visitor()
-        visitor.place = self.pool.enter(target or self.one, visitor, impatient)
+        visitor.slot = self.pool.enter(target or self.one, visitor, impatient)
         return visitor
 
     def fail(self, target: Target, times: int = EJECT_AFTER, reason: str = "refused") -> None:
@@ -60,18 +60,18 @@ class Rig:
 
 
 class Visitor:
-    """A session as the pool sees it: writes down what it is told; satisfies `Caller`."""
+    """A session as the pool sees it: writes down what it is told; satisfies `SlotHolder`."""
 
     def __init__(self) -> None:
-        self.place: Place | None = None
+        self.slot: DialSlot | None = None
         self.turns = 0
         self.turned_away: list[str] = []
         self.woken = 0
 
-    def on_turn(self, place: Place) -> None:
+    def on_turn(self, slot: DialSlot) -> None:
         """Take note of the turn."""
-        assert place.state is PlaceState.DIALLING
-        self.place = place
+        assert slot.state is SlotState.DIALLING
+        self.slot = slot
         self.turns += 1
 
     def on_turned_away(self, reason: str) -> None:
@@ -82,11 +82,11 @@ class Visitor:
         """Take note of it."""
         self.woken += 1
 
-    def turn(self) -> Place:
+    def turn(self) -> DialSlot:
         """Return the place, whose turn must have come."""
         assert self.turns == 1, "its turn has not come"
-        assert self.place is not None
-        return self.place
+        assert self.slot is not None
+        return self.slot
 
 
 # Which target.
@@ -100,7 +100,7 @@ def test_new_sessions_go_round() -> None:
 
 def test_weights_are_shares_that_are_spread_smoothly() -> None:
     """nginx's smooth weighted round robin: 5, 1, 1 is a a b a c a a, not five of a in a row."""
-    rig = Rig(Server(ONE, 5), TWO, THREE)
+    rig = Rig(UpstreamAddress(ONE, 5), TWO, THREE)
     picked = [rig.pool.pick().url for _ in range(14)]
     assert picked == [ONE, ONE, TWO, ONE, THREE, ONE, ONE] * 2
 
@@ -169,9 +169,9 @@ def test_whoever_leaves_the_queue_is_passed_over() -> None:
     """And leaving twice is leaving once."""
     rig = Rig(max_dials=1)
     first, second, third = (rig.session() for _ in range(3))
-    assert second.place is not None
-    rig.pool.leave(second.place)
-    rig.pool.leave(second.place)
+    assert second.slot is not None
+    rig.pool.leave(second.slot)
+    rig.pool.leave(second.slot)
     rig.pool.leave(first.turn())
     rig.pool.leave(first.turn())
     assert (second.turns, third.turns) == (0, 1)
@@ -252,14 +252,14 @@ def test_links_that_die_right_after_they_opened_are_failures() -> None:
     rig = Rig(ONE, TWO)
     one, two = rig.pool.targets
     for _ in range(EJECT_AFTER):
-        place = rig.session(one).turn()
-        rig.pool.connected(place)
-        rig.pool.lost(place, "it closed")
-    places = [rig.session(two).turn() for _ in range(EJECT_AFTER)]
-    for place in places:
-        rig.pool.connected(place)
-    for place in places:
-        rig.pool.lost(place, "it closed")
+        slot = rig.session(one).turn()
+        rig.pool.connected(slot)
+        rig.pool.lost(slot, "it closed")
+    slots = [rig.session(two).turn() for _ in range(EJECT_AFTER)]
+    for slot in slots:
+        rig.pool.connected(slot)
+    for slot in slots:
+        rig.pool.lost(slot, "it closed")
     assert rig.health() == [False, False]
 
 
@@ -269,9 +269,9 @@ def test_a_target_that_serves_others_is_not_ejected_for_the_sake_of_one() -> Non
     rig.pool.connected(rig.session().turn())
     rig.clock.advance(PROVEN_AFTER)
     for _ in range(10):
-        place = rig.session().turn()
-        rig.pool.connected(place)
-        rig.pool.lost(place, "it closed")
+        slot = rig.session().turn()
+        rig.pool.connected(slot)
+        rig.pool.lost(slot, "it closed")
     assert rig.told() == []
 
 
@@ -355,9 +355,9 @@ def test_requests_do_not_keep_sessions_from_probing(outcome: str) -> None:
     """However many there are, and however they end: the queue has a pace of its own."""
     rig = Rig()
     for _ in range(EJECT_AFTER):
-        place = rig.session().turn()
-        rig.pool.connected(place)
-        rig.pool.lost(place, "it closed")
+        slot = rig.session().turn()
+        rig.pool.connected(slot)
+        rig.pool.lost(slot, "it closed")
     waiting = [rig.session() for _ in range(3)]
     for _ in range(20):
         target = rig.pool.pick_for_request()
@@ -412,8 +412,8 @@ def test_while_all_are_out_few_probe_and_apart() -> None:
     for _ in range(100):
         rig.clock.advance(PROBE_PAUSE)
         for session in sessions:
-            if session.turns and session.place is not None and session.place.state is PlaceState.DIALLING:
-                rig.pool.failed(session.place, "refused")
+            if session.turns and session.slot is not None and session.slot.state is SlotState.DIALLING:
+                rig.pool.failed(session.slot, "refused")
                 tried += 1
     # 1.5 times the pause is the longest: 10 s allow 66 of them.
     assert 40 <= tried <= 66
@@ -492,15 +492,15 @@ def test_a_target_that_accepts_and_drops_is_believed_when_a_link_has_held() -> N
     """A handshake alone does not bring it back, for then all would be dropped with it."""
     rig = Rig()
     for _ in range(EJECT_AFTER):
-        place = rig.session().turn()
-        rig.pool.connected(place)
-        rig.pool.lost(place, "it closed")
+        slot = rig.session().turn()
+        rig.pool.connected(slot)
+        rig.pool.lost(slot, "it closed")
     rig.clock.advance(1.0)
     sessions = [rig.session() for _ in range(10)]
-    place = sessions[0].turn()
-    rig.pool.connected(place)
+    slot = sessions[0].turn()
+    rig.pool.connected(slot)
     rig.clock.advance(PROVEN_AFTER / 2)
-    rig.pool.lost(place, "it closed")
+    rig.pool.lost(slot, "it closed")
     assert rig.health() == [False]
     rig.clock.advance(2 * PROBE_PAUSE)
     rig.pool.connected(sessions[1].turn())
@@ -518,11 +518,11 @@ def test_a_target_is_known_to_be_there_while_it_carries_a_session_or_has_just_an
     """Whatever is older than that is not knowledge."""
     rig = Rig()
     assert not rig.pool.reachable(rig.one, 10.0)
-    place = rig.session().turn()
-    rig.pool.connected(place)
+    slot = rig.session().turn()
+    rig.pool.connected(slot)
     rig.clock.advance(100.0)
     assert rig.pool.reachable(rig.one, 10.0)
-    rig.pool.leave(place)
+    rig.pool.leave(slot)
     assert not rig.pool.reachable(rig.one, 10.0)
     rig.pool.target_answered(rig.one)
     rig.clock.advance(10.0)
@@ -533,7 +533,7 @@ def test_a_target_is_known_to_be_there_while_it_carries_a_session_or_has_just_an
 
 def test_what_an_operator_sees() -> None:
     """Each upstream with its weight, health, latest failure, sessions and dials."""
-    rig = Rig(Server(ONE, 2), max_dials=1)
+    rig = Rig(UpstreamAddress(ONE, 2), max_dials=1)
     rig.pool.connected(rig.session().turn())
     rig.fail(rig.one, 1, "no route")
     rig.session()

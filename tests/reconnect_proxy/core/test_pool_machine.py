@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, Pool
-from reconnect_proxy.core.target import Place, PlaceState, Server, Target
+from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, Event, UpstreamEjected, UpstreamReturned
 
 from .fakes import FakeClock
@@ -30,12 +30,12 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Visitor:
-    """A session that dials, and asks elsewhere when it is turned away (impatient ones give up); satisfies `Caller`."""
+    """A session that dials, and asks elsewhere when it is turned away (an impatient one gives up); a `SlotHolder`."""
 
     def __init__(self, machine: PoolMachine, impatient: bool) -> None:
         self.machine = machine
         self.impatient = impatient
-        self.place: Place | None = None
+        self.slot: DialSlot | None = None
         # Where it stands in the order in which all have asked.
         self.number = 0
         self.asleep = False
@@ -45,14 +45,14 @@ class Visitor:
         machine = self.machine
         self.number = machine.asked = machine.asked + 1
         machine.waiting[self] = target
-        place = machine.pool.enter(target, self, self.impatient)
-        assert self.place is None or self.place is place
-        self.place = place
+        slot = machine.pool.enter(target, self, self.impatient)
+        assert self.slot is None or self.slot is slot
+        self.slot = slot
 
-    def on_turn(self, place: Place) -> None:
+    def on_turn(self, slot: DialSlot) -> None:
         """Check that it was this one's turn, and that there was one."""
-        machine, target = self.machine, place.target
-        self.place = place
+        machine, target = self.machine, slot.target
+        self.slot = slot
         assert machine.waiting.pop(self) is target
         assert all(self.number < other.number for other, at in machine.waiting.items() if at is target)
         machine.dialling[self] = target
@@ -64,7 +64,7 @@ class Visitor:
         assert reason
         target = self.machine.waiting.pop(self)
         assert not target.healthy
-        self.place = None
+        self.slot = None
         if not self.impatient:
             assert any(other.healthy for other in self.machine.pool.targets)
             following = self.machine.pool.next_after(target)
@@ -91,7 +91,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.events: list[Event] = []
         self.max_dials = max_dials
-        servers = [Server(f"ws://{index}", weight) for index, weight in enumerate(weights)]
+        servers = [UpstreamAddress(f"ws://{index}", weight) for index, weight in enumerate(weights)]
         self.pool = Pool(servers, self.clock, self.events.append, max_dials, random.Random(seed).uniform)
         self.waiting: dict[Visitor, Target] = {}
         self.dialling: dict[Visitor, Target] = {}
@@ -105,12 +105,12 @@ class PoolMachine(RuleBasedStateMachine):
     def the_counts_are_those_of_the_visitors(self) -> None:
         """Dialling, waiting, connected."""
         for target in self.pool.targets:
-            for places, counted in (
+            for slots, counted in (
                 (self.dialling, target.dialling),
                 (self.waiting, target.waiting),
                 (self.connected, target.sessions),
             ):
-                assert counted == list(places.values()).count(target)
+                assert counted == list(slots.values()).count(target)
 
     @invariant()
     def nobody_waits_without_a_reason(self) -> None:
@@ -166,12 +166,12 @@ class PoolMachine(RuleBasedStateMachine):
         """Some had held, some had not."""
         lost = list(self.connected) if all_of_them else [data.draw(st.sampled_from(list(self.connected)))]
         for visitor in lost:
-            assert visitor.place is not None
+            assert visitor.slot is not None
             del self.connected[visitor]
-            if self.clock.now - visitor.place.since < PROVEN_AFTER:
-                self.pool.lost(visitor.place, "it closed")
+            if self.clock.now - visitor.slot.since < PROVEN_AFTER:
+                self.pool.lost(visitor.slot, "it closed")
             else:
-                self.pool.leave(visitor.place)
+                self.pool.leave(visitor.slot)
 
     @rule()
     def a_session_sleeps(self) -> None:
@@ -208,23 +208,23 @@ class PoolMachine(RuleBasedStateMachine):
     # How it is done.
 
     def _end(self, visitor: Visitor, how: str) -> None:
-        place = visitor.place
-        assert place is not None
+        slot = visitor.slot
+        assert slot is not None
         target = self.dialling.pop(visitor)
         if how == "connected":
             self.connected[visitor] = target
-            self.pool.connected(place)
+            self.pool.connected(slot)
         elif how == "failed":
-            self.pool.failed(place, "refused")
+            self.pool.failed(slot, "refused")
         else:
-            self.pool.rejected(place)
+            self.pool.rejected(slot)
 
     def _leave(self, visitor: Visitor) -> None:
-        assert visitor.place is not None
-        for places in (self.waiting, self.dialling, self.connected):
-            places.pop(visitor, None)
-        self.pool.leave(visitor.place)
-        assert visitor.place.state is PlaceState.OVER
+        assert visitor.slot is not None
+        for slots in (self.waiting, self.dialling, self.connected):
+            slots.pop(visitor, None)
+        self.pool.leave(visitor.slot)
+        assert visitor.slot.state is SlotState.OVER
 
     def teardown(self) -> None:
         """Let all targets answer: everybody gets a turn. Then all leave: nothing is left."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconnect_proxy.core.backpressure import SLOW_AFTER
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.policy import GraceOn, Policy
 from reconnect_proxy.core.wire import Claim
@@ -170,7 +170,7 @@ def test_receiver_no_client_can_end_a_shared_session_by_leaving(code: int) -> No
     for _, link in clients:
         link.on_lost(code, "")
     stage.clock.advance(300.0)
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
     assert upstream.closed is None
 
 
@@ -179,7 +179,7 @@ def test_receiver_a_grace_that_is_set_ends_a_shared_session_that_nobody_uses() -
     stage, [(_, a), (_, b)], upstream, _ = shared(2, replace(SHARED, grace=15.0))
     a.on_lost(1001, "")
     stage.clock.advance(100.0)
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
     b.on_lost(1001, "gone")
     stage.clock.advance(15.1)
     assert upstream.closed == (1001, "gone")
@@ -226,7 +226,7 @@ def test_receiver_a_message_above_the_limit_costs_its_sender_the_link_and_nobody
     say(b_link, "still here")
     assert (b.payloads, upstream.payloads) == ([b"1"], [b"still here"])
     b_link.on_too_big("a message above the limit")
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
     say(upstream_link, "2")
     c, _ = stage.client()
     assert c.payloads[-1] == b"2"

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.policy import Uncertain
 from reconnect_proxy.core.wire import Claim, Refusal
 from reconnect_proxy.events import LegLost, LegName, Resumed, TakenOver, UncertainDropped
@@ -110,7 +110,7 @@ def test_client_returns_within_its_grace_and_is_awaited_anew_the_next_time() -> 
         stage.clock.advance(10.0)
         _, client_link = stage.client()
     stage.clock.advance(100.0)
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
     client_link.on_lost(1006, "")
     stage.clock.advance(15.1)
     assert over(stage)

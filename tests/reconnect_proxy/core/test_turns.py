@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
 from reconnect_proxy.core.pool import EJECT_AFTER, PROBE_PAUSE, PROVEN_AFTER
-from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.core.upstream import UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import Stage, say
@@ -114,7 +114,7 @@ def test_a_client_that_waits_for_its_first_dial_is_answered_within_the_connect_t
     assert second.openings == []
     second.clock.advance(0.2)
     assert [opening.refusal for opening in second.openings] == [None]
-    assert second.context.state is State.OPEN
+    assert second.context.state is SessionState.OPEN
     assert second.seen(DialFailed) == []
     assert second.dialler.dials == []
 
@@ -124,7 +124,7 @@ def test_a_first_dial_whose_turn_came_late_says_nothing_of_the_upstream() -> Non
     stages = crowd(5, Policy(connect_timeout=5.0, ping_interval=1000.0), max_dials=1, connected=False)
     target = stages[0].pool.targets[0]
     stages[0].clock.advance(5.1)
-    assert all(stage.context.state is State.OPEN for stage in stages)
+    assert all(stage.context.state is SessionState.OPEN for stage in stages)
     assert (target.failures, target.healthy) == (1, True)
 
 
@@ -143,7 +143,7 @@ def test_a_session_that_ends_gives_its_turn_back(moment: str, end: str) -> None:
         leaving.context.client_left(leaving.openings.append)
     else:
         leaving.context.close(1012, "service restart")
-    assert leaving.context.state is State.ENDED
+    assert leaving.context.state is SessionState.ENDED
     if moment == "queued":
         first.connect()
         link = first.context.upstream.link
@@ -219,7 +219,7 @@ def test_clients_that_come_while_an_upstream_is_down_learn_it_from_the_next_prob
     everybody = [*stages, *newcomers]
     dialling(everybody)[0].dialler.fail()
     assert all(len(stage.openings) == 1 for stage in newcomers)
-    assert all(stage.context.state is State.OPEN for stage in newcomers)
+    assert all(stage.context.state is SessionState.OPEN for stage in newcomers)
 
 
 def test_a_first_dial_goes_on_to_an_upstream_that_is_there() -> None:
@@ -239,7 +239,7 @@ def test_a_first_dial_goes_on_to_an_upstream_that_is_there() -> None:
         stage.connect()
     for stage in dialling([*stages, waiting]):
         stage.connect()
-    assert all(stage.context.state is State.OPEN for stage in [*stages, waiting])
+    assert all(stage.context.state is SessionState.OPEN for stage in [*stages, waiting])
     assert waiting.seen(Redial) == []
 
 

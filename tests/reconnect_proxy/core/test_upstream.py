@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconnect_proxy.core.backoff import BASE, CAP
-from reconnect_proxy.core.context import State
+from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
-from reconnect_proxy.core.upstream import Answer, Dial, Failure, Upstream
-from reconnect_proxy.core.upstream import State as UpstreamState
+from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream, UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
@@ -27,18 +26,18 @@ def test_the_first_dial_names_the_session_and_a_count_of_zero() -> None:
     """It is no redial, and the client's own subprotocol offers go out."""
     stage = Stage()
     stage.open()
-    assert stage.dialler.dials == [Dial("ws://one", SESSION_ID, redial=False, received=0, subprotocol=None)]
+    assert stage.dialler.dials == [DialRequest("ws://one", SESSION_ID, redial=False, received=0, subprotocol=None)]
 
 
 def test_a_redial_says_so_and_how_many_messages_have_come() -> None:
     """With the subprotocol that the session has agreed on."""
     stage = Stage()
     stage.open()
-    _, link = stage.connect(Answer(subprotocol="chat"))
+    _, link = stage.connect(DialAnswer(subprotocol="chat"))
     say(link, "a", "b", "c")
     link.on_lost(1006, "")
     stage.clock.advance(1.0)
-    assert stage.dialler.dials[-1] == Dial("ws://one", SESSION_ID, redial=True, received=3, subprotocol="chat")
+    assert stage.dialler.dials[-1] == DialRequest("ws://one", SESSION_ID, redial=True, received=3, subprotocol="chat")
 
 
 def test_the_count_grows_over_generations_and_ignores_what_a_dead_link_says() -> None:
@@ -74,7 +73,7 @@ def test_the_first_dial_tries_each_upstream_at_once() -> None:
     stage.dialler.fail(status=502)
     stage.connect()
     assert [dial.url for dial in stage.dialler.dials] == list(URLS)
-    assert stage.context.state is State.OPEN
+    assert stage.context.state is SessionState.OPEN
 
 
 def test_one_connect_timeout_covers_the_whole_first_dial() -> None:
@@ -123,8 +122,8 @@ def test_the_answer_to_a_dial_that_was_given_up_is_dropped() -> None:
     assert stale is not None
     dial, upstream = stale
     stage.clock.advance(5.1)
-    assert upstream.on_connected(dial, FakeLeg(), Answer()) is None
-    upstream.on_failed(dial, Failure("late"))
+    assert upstream.on_connected(dial, FakeLeg(), DialAnswer()) is None
+    upstream.on_failed(dial, DialFailure("late"))
     assert upstream.link is None
     assert len(stage.seen(DialFailed)) == 1
 
@@ -236,10 +235,10 @@ def test_a_later_answer_with_another_subprotocol_ends_the_session_with_1002() ->
     """The client has been told the first one."""
     stage = Stage()
     stage.open()
-    _, link = stage.connect(Answer(subprotocol="chat"))
+    _, link = stage.connect(DialAnswer(subprotocol="chat"))
     client, _ = stage.client()
     link.on_lost(1006, "")
-    upstream, _ = stage.reconnect(Answer(subprotocol="superchat"))
+    upstream, _ = stage.reconnect(DialAnswer(subprotocol="superchat"))
     assert upstream.closed is not None
     assert upstream.closed[0] == 1002
     assert client.closed is not None
@@ -256,7 +255,7 @@ def test_a_subprotocol_settled_while_no_upstream_was_there_must_be_the_one_it_ch
     client, _ = stage.client()
     stage.clock.advance(1.0)
     assert stage.dialler.dials[-1].subprotocol == "chat"
-    stage.connect(Answer(subprotocol=None))
+    stage.connect(DialAnswer(subprotocol=None))
     assert client.closed is not None
     assert client.closed[0] == 1002
 
@@ -265,7 +264,7 @@ def test_a_client_that_comes_back_is_told_the_subprotocol_of_its_session_only_if
     """RFC 6455 section 4.1: an answer that was not offered fails the handshake."""
     stage = Stage()
     stage.open()
-    stage.connect(Answer(subprotocol="chat"))
+    stage.connect(DialAnswer(subprotocol="chat"))
     assert stage.context.agree_subprotocol(["superchat", "chat"]) == "chat"
     assert stage.context.agree_subprotocol(["superchat"]) is None
     assert stage.context.agree_subprotocol([]) is None
@@ -290,7 +289,7 @@ def test_an_aware_upstream_whose_count_cannot_be_ends_the_session(received: int)
     stage.clock.advance(0.2)
     pong(link, 3)
     link.on_lost(1006, "")
-    upstream, _ = stage.reconnect(Answer(received=received))
+    upstream, _ = stage.reconnect(DialAnswer(received=received))
     assert client.closed == (1014, "upstream lost the session")
     assert upstream.closed is not None
     assert upstream.sent == []
@@ -303,7 +302,7 @@ def test_an_aware_upstream_is_sent_what_follows_its_count() -> None:
     say(client_link, "1", "2", "3")
     link.on_lost(1006, "")
     say(client_link, "4")
-    second, _ = stage.reconnect(Answer(received=2))
+    second, _ = stage.reconnect(DialAnswer(received=2))
     assert first.payloads == [b"1", b"2", b"3"]
     assert second.payloads == [b"3", b"4"]
 

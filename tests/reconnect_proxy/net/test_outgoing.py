@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from reconnect_proxy.core.upstream import Dial, Failure
+from reconnect_proxy.core.upstream import DialFailure, DialRequest
 from reconnect_proxy.net.outgoing import UpstreamDialler, join_target
 from reconnect_proxy.net.tls import Tls, TlsFiles
 
@@ -35,9 +35,9 @@ class Outcome:
     """Stands where the core's `Upstream` is, and keeps how the dial ended."""
 
     def __init__(self) -> None:
-        self.failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[DialFailure] = asyncio.get_running_loop().create_future()
 
-    def on_failed(self, dial: Dial, failure: Failure) -> None:
+    def on_failed(self, dial: DialRequest, failure: DialFailure) -> None:
         """Keep the failure."""
         self.failed.set_result(failure)
 
@@ -59,11 +59,11 @@ async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterato
         yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
 
 
-async def failure_of(url: str) -> Failure:
+async def failure_of(url: str) -> DialFailure:
     """Dial `url` and return how that failed."""
     outcome = Outcome()
     dialler = UpstreamDialler("/", [], [], False, 1024, set(), Tls(TlsFiles()))
-    dialler.dial(Dial(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
+    dialler.dial(DialRequest(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
     return await outcome.failed
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconnect_proxy.core.context import Context, State
+from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.outbox import MESSAGE_COST
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
@@ -85,7 +85,7 @@ def living(count: int) -> list[Context]:
     """Return open sessions that nobody has connected, each with three messages of ten bytes for its upstream."""
     sessions = [Stage().context for _ in range(count)]
     for context in sessions:
-        context.state = State.OPEN
+        context.state = SessionState.OPEN
         for _ in range(3):
             context.c2u.push((1, bytes(10)))
     return sessions
@@ -138,7 +138,7 @@ async def test_a_session_that_ends_in_the_middle_of_a_scrape_counts_once() -> No
     # One that was counted already, and one that was not.
     for context in (next(iter(sessions)), next(reversed(sessions))):
         del sessions[context]
-        context.state = State.ENDED
+        context.state = SessionState.ENDED
         metrics.count(ended(context))
     assert not scrape.done()
     total = f'reconnect_proxy_messages_total{{direction="c2u"}} {4 * SESSIONS_A_TURN * 3:.1f}'.encode()
