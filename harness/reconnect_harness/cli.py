@@ -32,11 +32,11 @@ from reconnect_harness.output_file import OutputFile
 from reconnect_harness.peers.echo_server import upstream
 from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report import html as report_html
+from reconnect_harness.report import summary
 from reconnect_harness.report.html import ReportError
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign, ResultsError, writing
 from reconnect_harness.run.compare import SYSTEMS, Comparer
-from reconnect_harness.run.results_folder import accusation, proven
-from reconnect_harness.run.runner import Run
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.explain import explain
@@ -161,10 +161,10 @@ def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed
     return worst
 
 
-def _tell(done: Run) -> None:
+def _tell(done: RunResult) -> None:
     """Say what a run has shown, why it is not valid if so, and where its files lie."""
-    click.echo(f"{done.scenario.name}: {done.judgement.verdict}\n    {proven(done)}")
-    for line in accusation(done):
+    click.echo(f"{done.scenario.name}: {done.judgement.verdict}\n    {summary.sentence(done)}")
+    for line in summary.reasons(done):
         click.echo(f"    {line}")
     click.echo(f"    {done.folder}/report.html, results.json, history.jsonl")
 

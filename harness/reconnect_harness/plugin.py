@@ -18,8 +18,8 @@ import pytest
 pytest_plugins = ["reconnect_harness.fixtures.fixtures"]
 
 if TYPE_CHECKING:
+    from reconnect_harness.report.run_result import RunResult
     from reconnect_harness.run.campaign import Campaign
-    from reconnect_harness.run.runner import Run
     from reconnect_harness.scenario.model import Scenario
 
 #: What reports carry of a run, also between the processes of pytest-xdist and into JUnit files.
@@ -94,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
 class ScenarioInvalid(Exception):
     """A scenario whose verdict is not valid."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunResult) -> None:
         super().__init__(f"{run.scenario.name} is {run.judgement.verdict}")
         self.run = run
 
@@ -112,7 +112,7 @@ class ScenarioItem(pytest.Item):
         from reconnect_harness.checks.checkers import Verdict
         from reconnect_harness.containers.engine import EngineUnavailable
         from reconnect_harness.progress import Progress
-        from reconnect_harness.run.results_folder import proven
+        from reconnect_harness.report.summary import sentence
 
         progress = Progress(self.config)
         progress.begin()
@@ -126,7 +126,7 @@ class ScenarioItem(pytest.Item):
             progress.end()
         self.user_properties += [
             (_VERDICT, str(run.judgement.verdict)),
-            (_PROVEN, proven(run)),
+            (_PROVEN, sentence(run)),
             (_FOLDER, str(run.folder)),
         ]
         if run.judgement.verdict is not Verdict.VALID:
@@ -136,13 +136,13 @@ class ScenarioItem(pytest.Item):
         """Say what was wrong, in lines rather than in a traceback."""
         from reconnect_harness.containers.engine import EngineError, EngineUnavailable
         from reconnect_harness.processes.child import ProcessFailed
+        from reconnect_harness.report.summary import reasons
         from reconnect_harness.run.campaign import ResultsError
-        from reconnect_harness.run.results_folder import accusation
         from reconnect_harness.toxiproxy.link import ToxiproxyError
 
         error = excinfo.value
         if isinstance(error, ScenarioInvalid):
-            lines = [f"{self._scenario.name} is {error.run.judgement.verdict}", *accusation(error.run)]
+            lines = [f"{self._scenario.name} is {error.run.judgement.verdict}", *reasons(error.run)]
             lines += [
                 f"the whole of it: {error.run.folder / name}"
                 for name in ("report.html", "results.json", "history.jsonl")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import system_under_test
@@ -32,13 +34,13 @@ def _keeper(harm: str, chosen: Scenario) -> str:
     return f"{PYTHON} {script} {harm} serve --listen {{listen}} --upstream ws://{{upstream}} {options}"
 
 
-async def _run(folder: Path, chosen: Scenario, system: str, toxiproxy: ToxiproxyServer | None) -> Run:
-    done = await Stack(chosen, system_under_test(system), toxiproxy, 1, folder).run()
+async def _run(folder: Path, chosen: Scenario, system: str, toxiproxy: ToxiproxyServer | None) -> RunResult:
+    done = await ScenarioRunner(chosen, system_under_test(system), toxiproxy, 1, folder).run()
     report.write(done)
     return done
 
 
-def _failed(done: Run) -> set[str]:
+def _failed(done: RunResult) -> set[str]:
     assert done.judgement.verdict is Verdict.INVALID, done.judgement
     return {result.check for result in done.judgement.results if result.verdict is Verdict.INVALID}
 
@@ -47,7 +49,7 @@ def _failed(done: Run) -> set[str]:
 async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, name: str) -> None:
     """It keeps nothing and knows nothing, and needs to do neither."""
     done = await _run(tmp_path, _shipped(name), RELAY, None)
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     before, *_, after = done.history.footprints
     assert before.files > 0
     assert after.memory > 0

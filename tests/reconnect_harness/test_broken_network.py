@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconnect_harness.checks.checkers import Verdict
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.report import summary
 from reconnect_harness.toxiproxy.link import ToxiproxyServer
 from tests.reconnect_harness.test_broken import RELAY, _failed, _keeper, _run, _shipped
 
@@ -43,4 +43,4 @@ async def test_a_relay_that_lets_a_slow_client_hold_up_the_others_is_invalid(tmp
     chosen = _shipped("slow-consumer")
     assert _failed(await _run(tmp_path / "wrong", chosen, f"{RELAY} --in-step", None)) == {"latency_p90"}
     done = await _run(tmp_path / "right", chosen, RELAY, None)
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))

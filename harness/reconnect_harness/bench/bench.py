@@ -17,6 +17,7 @@ from reconnect_harness.bench.plan import Plan
 from reconnect_harness.bench.testbed import OPTIONS, Stage, system
 from reconnect_harness.bench.trials import trial
 from reconnect_harness.processes import cores
+from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.processes.machine import machine
 from reconnect_harness.run.campaign import make_folder
 from reconnect_harness.sut.base import OWN
@@ -173,7 +174,4 @@ def _raise_descriptors() -> None:
 
 def run(bench: Bench) -> Report:
     """Run it from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order."""
-    # Imported here: it brings the whole of the harness.
-    from reconnect_harness.run.runner import run_to_end
-
     return run_to_end(bench.run())

@@ -47,7 +47,7 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Wrong(NamedTuple):
+class Violation(NamedTuple):
     """One thing that a checker holds against a run: `t` seconds on the monotonic clock, and a sentence."""
 
     t: float
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
     """What a checker found: a count, or seconds. `value` is None where there was nothing to measure."""
 
     value: float | None
-    wrong: Sequence[Wrong] = ()
+    violations: Sequence[Violation] = ()
 
 
 class Expectation(NamedTuple):
@@ -83,7 +83,7 @@ class Result(NamedTuple):
     value: float | None
     bound: float | None
     verdict: Verdict
-    wrong: Sequence[Wrong]
+    violations: Sequence[Violation]
 
     @property
     def label(self) -> str:
@@ -106,7 +106,7 @@ class Judgement(NamedTuple):
 
 def lost(history: History, direction: Direction) -> Finding:
     """Find the messages that some receiver of their stream never got."""
-    wrong = []
+    violations = []
     for stream in history.streams[direction]:
         if history.shared and direction is Direction.U2C:
             owed = owed_to_all(history, stream)
@@ -116,29 +116,29 @@ def lost(history: History, direction: Direction) -> Finding:
         for receiver, events in owed:
             arrived = stream.numbers(receiver)
             by = f" at {receiver}" if direction is Direction.U2C and receiver else ""
-            wrong += [
-                Wrong(event.t, f"{_named(event)} was sent and never arrived{by}")
+            violations += [
+                Violation(event.t, f"{_named(event)} was sent and never arrived{by}")
                 for event in events
                 if event.number not in arrived
             ]
-    return count(wrong)
+    return count(violations)
 
 
 def duplicated(history: History, direction: Direction) -> Finding:
     """Find the messages that arrived again."""
-    wrong = []
+    violations = []
     for _, events in _sequences(history, direction):
         seen: set[int] = set()
         for event in events:
             if event.number in seen:
-                wrong.append(Wrong(event.t, f"{_named(event)} arrived again at {event.name}"))
+                violations.append(Violation(event.t, f"{_named(event)} arrived again at {event.name}"))
             seen.add(event.number)
-    return count(wrong)
+    return count(violations)
 
 
 def reordered(history: History, direction: Direction) -> Finding:
     """Find the messages whose first arrival came after that of a later one."""
-    wrong = []
+    violations = []
     for _, events in _sequences(history, direction):
         seen: set[int] = set()
         latest = 0
@@ -147,38 +147,38 @@ def reordered(history: History, direction: Direction) -> Finding:
                 continue
             seen.add(event.number)
             if event.number < latest:
-                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} after number {latest}"))
+                violations.append(Violation(event.t, f"{_named(event)} arrived at {event.name} after number {latest}"))
             latest = max(latest, event.number)
-    return count(wrong)
+    return count(violations)
 
 
 def corrupted(history: History, direction: Direction) -> Finding:
     """Find the messages that are not what was sent, and those that nobody sent."""
-    wrong = []
+    violations = []
     for stream in history.streams[direction]:
         for event in _received(stream):
             if event.wrong:
-                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name} wrong: {event.wrong}"))
+                violations.append(Violation(event.t, f"{_named(event)} arrived at {event.name} wrong: {event.wrong}"))
             elif event.number not in stream.sent:
-                wrong.append(Wrong(event.t, f"{_named(event)} arrived at {event.name}, but nobody sent it"))
-    return count(wrong)
+                violations.append(Violation(event.t, f"{_named(event)} arrived at {event.name}, but nobody sent it"))
+    return count(violations)
 
 
 def client_disconnects(history: History, direction: None = None) -> Finding:
     """Find the links of clients that ended, or never came about, without the client wanting it."""
-    wrong = [
-        Wrong(event.t, f"client {event.name} {event.event}: {event.code or ''} {event.reason}".rstrip(" :"))
+    violations = [
+        Violation(event.t, f"client {event.name} {event.event}: {event.code or ''} {event.reason}".rstrip(" :"))
         for event in history.links
         if event.end is End.CLIENT and event.event in ("disconnected", "unreachable") and not event.asked
     ]
-    return count(wrong)
+    return count(violations)
 
 
 def upstream_connections(history: History, direction: None = None) -> Finding:
     """Find the connections that upstreams have accepted."""
     return count(
         [
-            Wrong(event.t, f"upstream connection {event.name} was made")
+            Violation(event.t, f"upstream connection {event.name} was made")
             for event in history.links
             if event.end is End.UPSTREAM and event.event == "connected"
         ]
@@ -188,7 +188,7 @@ def upstream_connections(history: History, direction: None = None) -> Finding:
 def breaches(history: History, direction: None = None) -> Finding:
     """Find what an end saw that the protocol forbids."""
     return count(
-        [Wrong(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"]
+        [Violation(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"]
     )
 
 
@@ -199,7 +199,7 @@ def leaks(history: History, direction: None = None) -> Finding:
         return Finding(None)
     after = found["after"]
     more = list(after.leaks(found["before"]))
-    return Finding(sum(number for number, _ in more), [Wrong(after.t, words) for _, words in more])
+    return Finding(sum(number for number, _ in more), [Violation(after.t, words) for _, words in more])
 
 
 def memory(history: History, direction: None = None) -> Finding:
@@ -210,10 +210,10 @@ def memory(history: History, direction: None = None) -> Finding:
         return Finding(None)
     most = max(then, key=lambda found: found.memory)
     words = f"{most.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came"
-    return Finding(max(0, most.memory - before.memory), [Wrong(most.t, words)])
+    return Finding(max(0, most.memory - before.memory), [Violation(most.t, words)])
 
 
-def recovery_times(history: History) -> list[tuple[float, Wrong]]:
+def recovery_times(history: History) -> list[tuple[float, Violation]]:
     """Measure each fault and flow: seconds from the fault's end to the first arrival behind it.
 
     A flow is a stream c2u, or all that is sent to one client: an ordinary server begins another stream when it is
@@ -230,9 +230,9 @@ def recovery_times(history: History) -> list[tuple[float, Wrong]]:
             where = f"{name} after {fault.name} {fault.target}"
             if index < len(arrivals):
                 seconds = arrivals[index] - fault.cleared
-                measured.append((seconds, Wrong(fault.cleared, f"{where}: {seconds:.3f} s")))
+                measured.append((seconds, Violation(fault.cleared, f"{where}: {seconds:.3f} s")))
             elif last_owed > fault.cleared:
-                measured.append((math.inf, Wrong(fault.cleared, f"{where}: nothing ever came through")))
+                measured.append((math.inf, Violation(fault.cleared, f"{where}: nothing ever came through")))
     return sorted(measured)
 
 
@@ -268,7 +268,7 @@ def is_timed(check: str) -> bool:
 def _latency(share: float) -> Callable[[History, None], Finding]:
     def check(history: History, direction: None = None) -> Finding:
         slowest = [
-            Wrong(event.t, f"{_named(event)} took {seconds:.3f} s")
+            Violation(event.t, f"{_named(event)} took {seconds:.3f} s")
             for seconds, event in reversed(history.latencies[-_SLOWEST:])
         ]
         return Finding(percentile([seconds for seconds, _ in history.latencies], share), slowest)
@@ -279,7 +279,7 @@ def _latency(share: float) -> Callable[[History, None], Finding]:
 def _recovery(share: float) -> Callable[[History, None], Finding]:
     def check(history: History, direction: None = None) -> Finding:
         measured = recovery_times(history)
-        slowest = [wrong for _, wrong in reversed(measured)]
+        slowest = [violation for _, violation in reversed(measured)]
         return Finding(percentile([seconds for seconds, _ in measured], share), slowest)
 
     return check
@@ -348,7 +348,7 @@ def _weigh(check: str, direction: Direction | None, finding: Finding, bound: flo
             verdict = Verdict.UNKNOWN
         elif finding.value > bound:
             verdict = Verdict.INVALID
-    return Result(check, direction, finding.value, bound, verdict, finding.wrong)
+    return Result(check, direction, finding.value, bound, verdict, finding.violations)
 
 
 def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
@@ -386,6 +386,6 @@ def _named(event: MessageEvent) -> str:
     return f"{event.direction} {event.stream} number {event.number} ({event.kind}, {event.size} bytes)"
 
 
-def count(wrong: list[Wrong]) -> Finding:
+def count(violations: list[Violation]) -> Finding:
     """Return the finding of a checker that counts."""
-    return Finding(len(wrong), sorted(wrong))
+    return Finding(len(violations), sorted(violations))

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconnect_harness.checks.checkers import Expectation, Finding, Wrong, count
+from reconnect_harness.checks.checkers import Expectation, Finding, Violation, count
 from reconnect_harness.history.history import History
 from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.values import seconds, span
@@ -47,7 +47,7 @@ def client_close(given: object) -> Find:
     """Return the checker that clients, or their links of some label, were closed like this."""
 
     def find(history: History) -> Finding:
-        wrong: list[Wrong] = []
+        violations: list[Violation] = []
         for label, allowed in _by_label(given, range(1000, 5000)).items():
             closed: dict[str, LinkEvent] = {}
             for event in _clients(history, label):
@@ -56,10 +56,12 @@ def client_close(given: object) -> Find:
                     closed[event.name] = event
             names = {event.name for event in _clients(history, label)}
             for name in sorted(names - closed.keys()):
-                wrong.append(Wrong(_end(history), f"client {name} was never closed, rather than with {_any(allowed)}"))
-            wrong += _misfits(closed.values(), allowed, "client {name} was closed with {ending}")
-            wrong += _nobody(history, label, names)
-        return count(wrong)
+                violations.append(
+                    Violation(_end(history), f"client {name} was never closed, rather than with {_any(allowed)}")
+                )
+            violations += _misfits(closed.values(), allowed, "client {name} was closed with {ending}")
+            violations += _nobody(history, label, names)
+        return count(violations)
 
     _by_label(given, range(1000, 5000))
     return find
@@ -74,16 +76,16 @@ def upstream_close(given: object) -> Find:
         for event in history.links:
             if event.end is End.UPSTREAM and event.event in ("connected", "disconnected"):
                 last[event.name] = event
-        wrong = [
-            Wrong(event.t, f"upstream connection {event.name} was never closed, rather than with {_any(allowed)}")
+        violations = [
+            Violation(event.t, f"upstream connection {event.name} was never closed, rather than with {_any(allowed)}")
             for event in last.values()
             if event.event == "connected"
         ]
         ended = [event for event in last.values() if event.event == "disconnected"]
-        wrong += _misfits(ended, allowed, "upstream connection {name} was closed with {ending}")
+        violations += _misfits(ended, allowed, "upstream connection {name} was closed with {ending}")
         if not last:
-            wrong.append(Wrong(_end(history), "there was no upstream connection that could have been closed"))
-        return count(wrong)
+            violations.append(Violation(_end(history), "there was no upstream connection that could have been closed"))
+        return count(violations)
 
     return find
 
@@ -92,24 +94,24 @@ def handshake(given: object) -> Find:
     """Return the checker that handshakes of clients, all or those of some label, were refused like this."""
 
     def find(history: History) -> Finding:
-        wrong: list[Wrong] = []
+        violations: list[Violation] = []
         for label, allowed in _by_label(given, range(300, 600)).items():
             events = list(_clients(history, label))
             refused = [event for event in events if event.event == "unreachable"]
-            wrong += _misfits(refused, allowed, "the handshake of client {name} was answered with {ending}")
+            violations += _misfits(refused, allowed, "the handshake of client {name} was answered with {ending}")
             if label:
-                wrong += [
-                    Wrong(event.t, f"client {event.name} was let in, rather than refused with {_any(allowed)}")
+                violations += [
+                    Violation(event.t, f"client {event.name} was let in, rather than refused with {_any(allowed)}")
                     for event in events
                     if event.event == "connected"
                 ]
-                wrong += _nobody(history, label, events)
-            wrong += [
-                Wrong(_end(history), f"no handshake{f' of {label}' * bool(label)} was refused with {ending}")
+                violations += _nobody(history, label, events)
+            violations += [
+                Violation(_end(history), f"no handshake{f' of {label}' * bool(label)} was refused with {ending}")
                 for ending in allowed
                 if not any(ending.fits(event) for event in refused)
             ]
-        return count(wrong)
+        return count(violations)
 
     _by_label(given, range(300, 600))
     return find
@@ -129,7 +131,7 @@ def closed_after(given: object) -> Find:
             return Finding(None)
         return count(
             [
-                Wrong(event.t, f"client {event.name} was closed {event.t - began:.3f} s after the fault")
+                Violation(event.t, f"client {event.name} was closed {event.t - began:.3f} s after the fault")
                 for event in closed
                 if not least <= event.t - began <= most
             ]
@@ -146,15 +148,15 @@ def passed_on(given: object) -> Find:
         ends = [event for event in history.links if event.event == "disconnected"]
         said = [event for event in ends if event.end is End.UPSTREAM and event.asked and event.code in codes]
         heard = [event for event in ends if event.end is End.CLIENT and not event.asked]
-        wrong = list(
+        violations = list(
             _beyond(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
         )
-        wrong += _beyond(heard, said, "client {name} was closed with {ending}, which no upstream has said")
-        wrong += [
-            Wrong(_end(history), f"no upstream has closed a connection with {code}")
+        violations += _beyond(heard, said, "client {name} was closed with {ending}, which no upstream has said")
+        violations += [
+            Violation(_end(history), f"no upstream has closed a connection with {code}")
             for code in sorted(codes - {event.code for event in said})
         ]
-        return count(wrong)
+        return count(violations)
 
     return find
 
@@ -213,26 +215,26 @@ def _clients(history: History, label: str) -> Iterator[LinkEvent]:
             yield event
 
 
-def _misfits(events: Any, allowed: Sequence[Ending], words: str) -> Iterator[Wrong]:
+def _misfits(events: Any, allowed: Sequence[Ending], words: str) -> Iterator[Violation]:
     for event in events:
         if not any(ending.fits(event) for ending in allowed):
             what = words.format(name=event.name, ending=_told(event))
-            yield Wrong(event.t, f"{what}, rather than with {_any(allowed)}")
+            yield Violation(event.t, f"{what}, rather than with {_any(allowed)}")
 
 
-def _nobody(history: History, label: str, found: Any) -> Iterator[Wrong]:
+def _nobody(history: History, label: str, found: Any) -> Iterator[Violation]:
     if not found:
-        yield Wrong(_end(history), f"there was no link {label!r} of any client" if label else "there was no client")
+        yield Violation(_end(history), f"there was no link {label!r} of any client" if label else "there was no client")
 
 
-def _beyond(events: Sequence[LinkEvent], others: Sequence[LinkEvent], words: str) -> Iterator[Wrong]:
+def _beyond(events: Sequence[LinkEvent], others: Sequence[LinkEvent], words: str) -> Iterator[Violation]:
     """Yield those of the events that have no counterpart of the same code and reason among the others."""
     left = Counter((event.code, event.reason) for event in others)
     for event in events:
         if left[event.code, event.reason]:
             left[event.code, event.reason] -= 1
         else:
-            yield Wrong(event.t, words.format(name=event.name, ending=_told(event)))
+            yield Violation(event.t, words.format(name=event.name, ending=_told(event)))
 
 
 def _told(event: LinkEvent) -> str:

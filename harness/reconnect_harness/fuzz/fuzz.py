@@ -32,10 +32,12 @@ from hypothesis.errors import Flaky
 
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.fuzz.timelines import Level, Said, scenarios
+from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run import runner as stack
 from reconnect_harness.run.campaign import make_folder
-from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.scenario.timeline_text import seconds
@@ -69,7 +71,7 @@ class Finding:
     """
 
     said: Said
-    run: Run
+    run: RunResult
     checks: frozenset[str]
     file: Path | None = None
     command: str = ""
@@ -96,7 +98,7 @@ class Outcome:
             doubt, times = self.doubts.most_common(1)[0]
             lines.append(f"unknown, {times:,} times: {doubt}")
         if self.finding is not None:
-            lines += [f"    {line}" for line in report.accusation(self.finding.run)]
+            lines += [f"    {line}" for line in summary.reasons(self.finding.run)]
             lines += [
                 f"shrunk in {self.tries:,} tries to {self.finding.file}",
                 f"report: {self.finding.run.folder}/report.html",
@@ -205,7 +207,7 @@ class Fuzzer:
             self._keep(self.outcome.finding)
         return self.outcome
 
-    def again(self, chosen: Scenario) -> Run:
+    def again(self, chosen: Scenario) -> RunResult:
         """Run one scenario as `search` does, and write what it leaves into a folder of its own."""
         make_folder(self._out)
         done = self._run(chosen, self._out / f"{chosen.name}-{self._seed}")
@@ -241,18 +243,18 @@ class Fuzzer:
             self._spare(found.run)
             raise _Failed
 
-    def _found(self, said: Said, done: Run) -> Finding | None:
+    def _found(self, said: Said, done: RunResult) -> Finding | None:
         if done.judgement.verdict is not Verdict.INVALID:
             return None
         checks = frozenset(each.label for each in done.judgement.results if each.verdict is Verdict.INVALID)
         return Finding(said, done, checks)
 
-    def _run(self, chosen: Scenario, folder: Path, left: float | None = None) -> Run | None:
+    def _run(self, chosen: Scenario, folder: Path, left: float | None = None) -> RunResult | None:
         """Run a scenario at the level; None if it is not over after `left` seconds."""
         if self._level is Level.SIMULATED:
             return simulate(chosen, self._seed, folder)
-        run = Stack(chosen, self._tested(), self._server, self._seed, folder).run()
-        return stack.run_to_end(_in_time(run, left))
+        run = ScenarioRunner(chosen, self._tested(), self._server, self._seed, folder).run()
+        return run_to_end(_in_time(run, left))
 
     @property
     def _name(self) -> str:
@@ -262,7 +264,7 @@ class Fuzzer:
     def _scratch(self) -> Path:
         return self._out / f"{self._name}-last"
 
-    def _spare(self, done: Run) -> None:
+    def _spare(self, done: RunResult) -> None:
         """Have the next run not overwrite what this one has left."""
         kept = self._out / self._name
         if done.folder.exists():

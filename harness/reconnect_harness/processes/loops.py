@@ -1,11 +1,12 @@
-"""Backstage: an event loop in a thread of its own, where what a test has started lives.
+"""Event loops for code that is not asynchronous: `run_to_end` runs one coroutine, `Backstage` keeps a loop in a thread.
 
-So tests can use it that have no event loop, and those whose own must not be stopped.
+Tests that have no event loop, and tests whose own loop must not be blocked, use the loop in the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
@@ -60,3 +61,44 @@ class Backstage:
         self._over = asyncio.Event()
         self._begun.set()
         await self._over.wait()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has ended the run; everything that it had started is stopped."""
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own. Ctrl-C and SIGTERM cancel it, and it stops what it has started.
+
+    Raises:
+        Terminated: SIGTERM came.
+
+    """
+    terminated = False
+
+    async def guarded() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        try:
+            result = await work
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if task.cancelling():
+            # The signal came when the awaited work had just finished, so the cancellation was not raised there.
+            raise asyncio.CancelledError
+        return result
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if terminated:
+            raise Terminated from None
+        raise

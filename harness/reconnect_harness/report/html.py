@@ -16,9 +16,9 @@ from string import Template
 from typing import Any
 
 from reconnect_harness.checks.checkers import Verdict, is_size, is_timed, percentile
+from reconnect_harness.checks.traces import Flaw, Journey, journeys
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.traces import Flaw, Journey, journeys
 from reconnect_harness.report import series
 from reconnect_harness.report.chart import picture, recoveries
 

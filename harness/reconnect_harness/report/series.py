@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reconnect_harness.checks.checkers import percentile
-from reconnect_harness.history.traces import Journey
+from reconnect_harness.checks.traces import Journey
 
 
 class Grid(NamedTuple):

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Self
 
 from reconnect_harness.containers.engine import Engine, EngineUnavailable
+from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run import runner as stack
-from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import system_under_test
@@ -137,7 +138,7 @@ class Campaign:
             f"scenarios: {len(self.scenarios)}, seed {self.seed}, results in {self.out}",
         ]
 
-    def run(self, chosen: Scenario, progress: Callable[[str], None] = lambda line: None) -> Run:
+    def run(self, chosen: Scenario, progress: Callable[[str], None] = lambda line: None) -> RunResult:
         """Run one of the scenarios, judge it, and write what it leaves into its folder.
 
         Raises:
@@ -154,8 +155,8 @@ class Campaign:
         with writing(self.out):
             make_folder(self.out)
             system = system_under_test(self._system)
-            parts = Stack(chosen, system, self._server, self.seed, folder, progress, self._engine)
-            done = stack.run_to_end(parts.run())
+            parts = ScenarioRunner(chosen, system, self._server, self.seed, folder, progress, self._engine)
+            done = run_to_end(parts.run())
             report.write(done, self._repeat(chosen))
         return done
 

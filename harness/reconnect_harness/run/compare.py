@@ -21,8 +21,8 @@ from reconnect_harness.checks.checkers import percentile, recovery_times
 from reconnect_harness.containers.engine import EngineUnavailable
 from reconnect_harness.history.message import Direction
 from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
-from reconnect_harness.run.runner import Run
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import OWN, NotInstalled, system_under_test
 
@@ -51,7 +51,7 @@ class Result:
     recovery: float | None
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: RunResult) -> Self:
         """Take what the table shows from a run."""
         found = {
             (result.check, result.direction): int(result.value)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from reconnect_harness.checks.checkers import Judgement, judge
+from reconnect_harness.checks.checkers import judge
 from reconnect_harness.containers.engine import Engine
 from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.builder import Blueprint, build
 from reconnect_harness.run.topology import Counts, Topology
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import SystemUnderTest
 from reconnect_harness.toxiproxy.link import ToxiproxyServer
-
-T = TypeVar("T")
 
 #: How often the ends are asked how far they are, in seconds.
 POLL_SECONDS = 0.1
@@ -36,26 +33,8 @@ LINGER_SECONDS = 0.3
 STILL_SECONDS = 1.0
 
 
-class Terminated(KeyboardInterrupt):
-    """The run was ended by SIGTERM; all that it had started is stopped."""
-
-
 @dataclass(slots=True)
-class Run:
-    """A run that has come to its end. `folder` holds what it left, `seconds` is how long there was traffic."""
-
-    scenario: Scenario
-    seed: int
-    system: str
-    toxiproxy: str | None
-    folder: Path
-    history: History
-    judgement: Judgement
-    seconds: float
-
-
-@dataclass(slots=True)
-class Stack:
+class ScenarioRunner:
     """What one run is made of, and where it leaves its files.
 
     `toxiproxy` is a started server, or None for a scenario that harms no link; `progress` is called now and then with a
@@ -70,7 +49,7 @@ class Stack:
     progress: Callable[[str], None] = lambda line: None
     engine: Engine | None = None
 
-    async def run(self) -> Run:
+    async def run(self) -> RunResult:
         """Run the scenario and judge it.
 
         Raises:
@@ -111,7 +90,7 @@ class Stack:
         for doubt in (*self._doubts(ends), *self._gone(gone), *self._manners(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
-        return Run(
+        return RunResult(
             self.scenario,
             self.seed,
             " before ".join([self.system.describe()] * len(self.scenario.proxies)),
@@ -224,40 +203,3 @@ def _healed(suffering: asyncio.Task[None]) -> None:
         suffering.result()
     except ExceptionGroup as failures:
         raise ProcessFailed("; ".join(map(str, failures.exceptions))) from failures
-
-
-def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order.
-
-    Raises:
-        Terminated: SIGTERM came.
-
-    """
-    terminated = False
-
-    async def guarded() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
-
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, terminate)
-        try:
-            result = await work
-        finally:
-            loop.remove_signal_handler(signal.SIGTERM)
-        if task.cancelling():
-            # It came at a moment when whatever was awaited was done anyway, and went unheard.
-            raise asyncio.CancelledError
-        return result
-
-    try:
-        return asyncio.run(guarded())
-    except asyncio.CancelledError:
-        if terminated:
-            raise Terminated from None
-        raise

@@ -2,7 +2,7 @@
 
     SimulatedClient == client link ==> SimulatedProxy (reconnect_proxy.core) == upstream link ==> SimulatedUpstream
 
-What comes out is a `Run` like that of `run.runner`: the same history, judged by the same checkers. A timeline of
+What comes out is a `RunResult` like that of `run.runner`: the same history, judged by the same checkers. A timeline of
 seconds takes milliseconds, and the same scenario and seed give the same run. This and the
 `simulated_*` modules use more of the proxy than its public names, on purpose: they test `reconnect_proxy.core`, and
 nothing of `net`.
@@ -25,7 +25,7 @@ from reconnect_harness.faults.fault import Occurrence, timeline
 from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.record import End as Side
 from reconnect_harness.processes.footprint import Footprint
-from reconnect_harness.run.runner import LINGER_SECONDS, POLL_SECONDS, Run
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.simulate.network import LINK_FAULTS, SimulatedLink, VirtualClock
 from reconnect_harness.simulate.peers import OPEN_SECONDS, Ledger, SimulatedClient
@@ -39,6 +39,10 @@ KINDS = {"clients": ("plain", "reconnecting", "aware"), "upstream": ("record", "
 
 #: What can be done to the simulated upstream.
 PROCESS_FAULTS = ("kill", "stop")
+
+#: How far time is advanced at once, and how long the run goes on when everything has arrived, in seconds.
+STEP_SECONDS = 0.1
+LINGER_SECONDS = 0.3
 
 #: What a run says of the system that it has tested.
 SYSTEM = "reconnect_proxy.core, simulated"
@@ -74,7 +78,7 @@ def check(scenario: Scenario) -> None:
             raise ScenarioError(f"{scenario.name}: {what} cannot be simulated, only be run for real")
 
 
-def simulate(scenario: Scenario, seed: int, folder: Path) -> Run:
+def simulate(scenario: Scenario, seed: int, folder: Path) -> RunResult:
     """Run a scenario in virtual time and judge it. `folder` is where its files would lie; nothing is written.
 
     Raises:
@@ -93,7 +97,7 @@ def simulate(scenario: Scenario, seed: int, folder: Path) -> Run:
     history = simulation.ledger.history
     history.start = start
     judgement = judge(history, scenario.expect, scenario.directions)
-    return Run(scenario, seed, SYSTEM, None, folder, history, judgement, seconds)
+    return RunResult(scenario, seed, SYSTEM, None, folder, history, judgement, seconds)
 
 
 def _is_shared(scenario: Scenario) -> bool:
@@ -142,7 +146,7 @@ class _Simulation:
         for client in self._clients:
             client.dial()
         while not all(client.tried for client in self._clients) and clock.time() < OPEN_SECONDS + 1:
-            clock.advance(POLL_SECONDS)
+            clock.advance(STEP_SECONDS)
         start = clock.time()
         occurrences = timeline(self._scenario.faults, self._draw)
         for occurrence in occurrences:
@@ -151,7 +155,7 @@ class _Simulation:
         for client in self._clients:
             client.talk(self._scenario.clients.lasts)
         ends = (occurrence.at + (occurrence.lasts or 0.0) for occurrence in occurrences)
-        clock.advance(max([self._scenario.clients.lasts, *ends]) + POLL_SECONDS)
+        clock.advance(max([self._scenario.clients.lasts, *ends]) + STEP_SECONDS)
         self._upstream.quiet()
         self._settle()
         seconds = clock.time() - start
@@ -165,7 +169,7 @@ class _Simulation:
         """Wait until everything has arrived, or nothing new has for as long as the scenario allows."""
         latest, changed = self.ledger.progress, self.clock.time()
         while not self.ledger.complete and self.clock.time() - changed < self._scenario.settle:
-            self.clock.advance(POLL_SECONDS)
+            self.clock.advance(STEP_SECONDS)
             if self.ledger.progress != latest:
                 latest, changed = self.ledger.progress, self.clock.time()
         self.clock.advance(LINGER_SECONDS)

@@ -14,8 +14,8 @@ from rich.table import Table
 from reconnect_harness import options
 from reconnect_harness.bench.plots import PlotsUnavailable
 from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.run.campaign import writing
-from reconnect_harness.run.runner import run_to_end
 from reconnect_harness.scenario.model import proxy_options
 from reconnect_harness.soak import table
 from reconnect_harness.soak.picture import draw

@@ -21,10 +21,10 @@ def lines(done: Soaked, judgement: Judgement) -> Iterator[str]:
     cut_short = ", interrupted" if done.interrupted else ""
     yield f"soak: {judgement.verdict} ({lasting(round(done.seconds))}{cut_short})"
     for result in judgement.results:
-        for wrong in list(result.wrong)[:_TOLD]:
-            yield f"    {result.label}: {wrong.what}"
-        if len(result.wrong) > _TOLD:
-            yield f"    {result.label}: and {len(result.wrong) - _TOLD} more"
+        for violation in list(result.violations)[:_TOLD]:
+            yield f"    {result.label}: {violation.what}"
+        if len(result.violations) > _TOLD:
+            yield f"    {result.label}: and {len(result.violations) - _TOLD} more"
     for doubt in judgement.doubts:
         yield f"    {doubt}"
 
@@ -68,7 +68,7 @@ def to_json(done: Soaked, judgement: Judgement, command: str) -> dict[str, Any]:
             for result in judgement.results
         ],
         "doubts": judgement.doubts,
-        "wrong": [wrong.what for result in judgement.results for wrong in result.wrong],
+        "wrong": [violation.what for result in judgement.results for violation in result.violations],
         "counts": {"upstream": done.upstream, "guests": done.guests},
         "faults": dict(sorted(done.faults.items())),
         "footprints": [{**found._asdict(), "t": round(found.t - done.start, 3)} for found in done.footprints],

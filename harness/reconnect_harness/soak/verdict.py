@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconnect_harness.checks.checkers import Judgement, Result, Verdict, Wrong
+from reconnect_harness.checks.checkers import Judgement, Result, Verdict, Violation
 from reconnect_harness.history.message import Direction
 from reconnect_harness.soak import samples
 from reconnect_harness.soak.fault_phases import UPSTREAM
@@ -97,7 +97,7 @@ def judge(done: Soaked, evidence: Evidence) -> Judgement:
 
 def _messages(done: Soaked) -> Iterator[Result]:
     told = [
-        Wrong(line["t"], line["what"])
+        Violation(line["t"], line["what"])
         for name in ("upstream", "guests")
         for line in words(done.folder / f"{name}.ledger")
         if line.get("count") != "ended"
@@ -126,10 +126,10 @@ def _sessions(done: Soaked, evidence: Evidence) -> Result:
         )
 
     ended = (line for line in words(done.folder / "guests.ledger") if line.get("count") == "ended")
-    wrong = [Wrong(line["t"], line["what"]) for line in ended if not excused(line)]
+    violations = [Violation(line["t"], line["what"]) for line in ended if not excused(line)]
     if done.stayed:
-        wrong.append(Wrong(done.start + done.seconds, f"{done.stayed} guests have not come to their end"))
-    return _result("sessions_lost", None, len(wrong), 0, wrong)
+        violations.append(Violation(done.start + done.seconds, f"{done.stayed} guests have not come to their end"))
+    return _result("sessions_lost", None, len(violations), 0, violations)
 
 
 def _leaks(done: Soaked) -> Result:
@@ -138,7 +138,9 @@ def _leaks(done: Soaked) -> Result:
         return _result("leaks", None, None, 0)
     after = found["after"]
     more = list(after.leaks(found["before"]))
-    return _result("leaks", None, sum(number for number, _ in more), 0, [Wrong(after.t, words) for _, words in more])
+    return _result(
+        "leaks", None, sum(number for number, _ in more), 0, [Violation(after.t, words) for _, words in more]
+    )
 
 
 def _growth(done: Soaked, evidence: Evidence) -> Result:
@@ -197,7 +199,7 @@ def _doubts(done: Soaked, evidence: Evidence) -> Iterator[str]:
 
 
 def _result(
-    check: str, direction: Direction | None, value: float | None, bound: float, wrong: Sequence[Wrong] = ()
+    check: str, direction: Direction | None, value: float | None, bound: float, violations: Sequence[Violation] = ()
 ) -> Result:
     verdict = Verdict.UNKNOWN if value is None else Verdict.INVALID if value > bound else Verdict.VALID
-    return Result(check, direction, value, bound, verdict, wrong if verdict is Verdict.INVALID else ())
+    return Result(check, direction, value, bound, verdict, violations if verdict is Verdict.INVALID else ())

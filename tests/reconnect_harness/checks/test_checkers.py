@@ -41,7 +41,7 @@ def test_a_whole_conversation_is_valid() -> None:
     judged = judge(history(*conversation(ALL)), EXPECTED, [Direction.C2U])
     assert judged.verdict is Verdict.VALID
     assert not judged.doubts
-    assert all(not result.wrong for result in judged.results if not is_timed(result.check))
+    assert all(not result.violations for result in judged.results if not is_timed(result.check))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_one_wrong_message_is_one_finding(arrivals: list[int], check: str, numbe
     assert [name for name, verdict in verdicts.items() if verdict is Verdict.INVALID] == [check]
     result = next(r for r in judge(found, EXPECTED, [Direction.C2U]).results if r.check == check)
     assert result.value == 1
-    assert f"c2u c01 number {number} " in result.wrong[0].what
+    assert f"c2u c01 number {number} " in result.violations[0].what
 
 
 def test_order_is_judged_without_repeats() -> None:
@@ -76,7 +76,7 @@ def test_a_message_that_arrives_changed_is_corrupted() -> None:
     """What the reader found wrong is in the finding; the message is not lost as well."""
     events = conversation([1, 2, 4, 5, 6, 7, 8, 9, 10])
     found = history(*events, message("received", 3, 3.5, wrong="truncated: 20 of 100 bytes came"))
-    assert "truncated" in corrupted(found, Direction.C2U).wrong[0].what
+    assert "truncated" in corrupted(found, Direction.C2U).violations[0].what
     assert lost(found, Direction.C2U).value == 0
 
 
@@ -112,8 +112,8 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
     ]
     found = lost(history(*events, *second), u2c)
     assert found.value == 1
-    assert "number 4 " in found.wrong[0].what
-    assert "c02" in found.wrong[0].what
+    assert "number 4 " in found.violations[0].what
+    assert "c02" in found.violations[0].what
 
 
 def test_directions_are_judged_apart() -> None:
@@ -134,7 +134,7 @@ def test_only_what_a_client_did_not_want_is_a_disconnect() -> None:
     ]
     found = client_disconnects(history(links=links))
     assert found.value == 2
-    assert ["1006" in found.wrong[0].what, "503" in found.wrong[1].what] == [True, True]
+    assert ["1006" in found.violations[0].what, "503" in found.violations[1].what] == [True, True]
 
 
 def test_recovery_is_from_the_end_of_a_fault_to_the_next_arrival() -> None:
@@ -257,7 +257,7 @@ def test_latency_is_from_sending_to_the_first_arrival(check: str, seconds: float
     arrivals = [(number, number + 3.5 if number == 7 else number + 0.5) for number in range(1, 13) if number != 3]
     found = history(*sent, *(message("received", number, t) for number, t in [*arrivals, (1, 12.9)]))
     assert RUN_CHECKERS[check](found, None).value == pytest.approx(seconds)
-    assert "number 7" in RUN_CHECKERS[check](found, None).wrong[0].what
+    assert "number 7" in RUN_CHECKERS[check](found, None).violations[0].what
 
 
 def test_a_bound_on_latency_without_messages_is_unknown() -> None:
@@ -274,4 +274,6 @@ def test_memory_is_the_most_above_what_there_was_before() -> None:
         found.footprints.append(Footprint(t, when, 10, 1, 0, size * 1_000_000))
     finding = RUN_CHECKERS["memory"](found, None)
     assert finding.value == 50e6
-    assert [(wrong.t, wrong.what) for wrong in finding.wrong] == [(1.0, "90 MB of memory, and 40 MB before they came")]
+    assert [(violation.t, violation.what) for violation in finding.violations] == [
+        (1.0, "90 MB of memory, and 40 MB before they came")
+    ]

@@ -32,7 +32,7 @@ def _wrong(check: str, said: object, *links: LinkEvent, **more: Any) -> list[str
     """Return what a checker holds against a history of links."""
     expected = expectation(check, said)
     assert expected.find is not None
-    return [wrong.what for wrong in expected.find(history(links=links, **more)).wrong]
+    return [violation.what for violation in expected.find(history(links=links, **more)).violations]
 
 
 UP, GONE = _client("connected", asked=True), _client("disconnected", 1000, "done", asked=True)
@@ -162,7 +162,7 @@ def test_a_breach_is_found() -> None:
     """Whatever an end has seen that may not be."""
     found = history(links=[_upstream("breach", reason="a message came before the gate was open")])
     assert breaches(found).value == 1
-    assert "before the gate" in breaches(found).wrong[0].what
+    assert "before the gate" in breaches(found).violations[0].what
 
 
 BEFORE = Footprint(0.0, "before", 10, 2, 0, 30_000_000, 0)
@@ -188,7 +188,7 @@ def test_whatever_there_is_more_of_is_a_leak(more: dict[str, Any], words: str) -
     """One more is enough, but for threads of a pool and what an allocator keeps."""
     found = leaks(_held(BEFORE._replace(**more)))
     assert found.value
-    assert words in found.wrong[0].what
+    assert words in found.violations[0].what
 
 
 def test_less_than_before_is_no_leak() -> None:

@@ -28,7 +28,7 @@ def _shared(arrivals: dict[str, list[int]], links: list[LinkEvent]) -> History:
 
 def _numbers(found: Finding, client: str = "") -> list[int]:
     end = f" at {client}" if client else " and never arrived"
-    return [round(wrong.t) for wrong in found.wrong if wrong.what.endswith(end)]
+    return [round(violation.t) for violation in found.violations if violation.what.endswith(end)]
 
 
 def test_each_client_that_is_there_is_owed_every_message() -> None:

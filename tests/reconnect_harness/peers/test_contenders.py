@@ -9,8 +9,10 @@ import pytest
 
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.history.record import End
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.sut.base import system_under_test
 
@@ -23,11 +25,11 @@ TALK: dict[str, Any] = {
 }
 
 
-async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) -> Run:
+async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) -> RunResult:
     clients = {"kind": kind, "count": 2, "send": "100/s", "size": [40, 400], "for": "1500ms"}
     said = {**TALK, **changes, "clients": {**clients, **changes.get("clients", {})}}
     said["expect"] = {**TALK["expect"], **expect}
-    done = await Stack(scenario.parse(said, "test"), system_under_test("direct"), None, 1, folder).run()
+    done = await ScenarioRunner(scenario.parse(said, "test"), system_under_test("direct"), None, 1, folder).run()
     report.write(done)
     return done
 
@@ -36,7 +38,7 @@ async def test_a_half_open_client_takes_its_session_over_and_loses_nothing(tmp_p
     """It counts what it had, resends what was not received, and says how the old link ended: it is aborted."""
     expect = {"client_close": {"old": 1006}}
     done = await _run(tmp_path, "half-open", expect, clients={"absence": {"after": "500ms"}})
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     connected = [e.name for e in done.history.links if e.end is End.CLIENT and e.event == "connected"]
     assert sorted(connected) == ["c01", "c01", "c02", "c02"]
 
@@ -53,7 +55,7 @@ async def test_claims_that_cannot_be_are_refused_by_whoever_speaks_the_protocol(
 ) -> None:
     """Each with the status that is its own, while the owners talk on."""
     done = await _run(tmp_path, kind, {"handshake": refused}, clients={"for": "2500ms"})
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ async def test_an_ordinary_server_lets_everybody_in(tmp_path: Path, kind: str, l
     )
     assert done.judgement.verdict is Verdict.INVALID
     (result,) = (r for r in done.judgement.results if r.check == "handshake")
-    assert any(f"c01.{label} was let in" in wrong.what for wrong in result.wrong)
+    assert any(f"c01.{label} was let in" in violation.what for violation in result.violations)
 
 
 async def test_a_vanishing_client_closes_with_its_own_code(tmp_path: Path) -> None:
@@ -79,6 +81,6 @@ async def test_a_vanishing_client_closes_with_its_own_code(tmp_path: Path) -> No
     absence = {"absence": {"after": "300ms", "for": "100ms"}}
     quiet = {"kind": "record"}
     done = await _run(tmp_path, "vanishing", {}, upstream=quiet, clients=absence)
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     closed = [(e.code, e.reason) for e in done.history.links if e.end is End.UPSTREAM and e.event == "disconnected"]
     assert closed.count((4321, "vanished")) == 2

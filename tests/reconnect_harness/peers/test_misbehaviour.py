@@ -17,7 +17,7 @@ from reconnect_harness.history.message import Kind, decode, encode
 from reconnect_harness.history.record import LinkEvent
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor
-from reconnect_harness.run.runner import Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.sut.base import system_under_test
 from tests.reconnect_harness.peers.upstream_rig import Start, upstreams_in
@@ -253,6 +253,6 @@ async def test_an_upstream_that_never_came_to_be_rude_has_proven_nothing(tmp_pat
         "clients": {"kind": "plain", "send": 50, "for": "300ms"},
         "expect": {"lost": 0},
     }
-    done = await Stack(scenario.parse(said, "mine.yaml"), system_under_test("direct"), None, 1, tmp_path).run()
+    done = await ScenarioRunner(scenario.parse(said, "mine.yaml"), system_under_test("direct"), None, 1, tmp_path).run()
     assert done.judgement.verdict is Verdict.UNKNOWN
     assert list(done.judgement.doubts) == ["the upstream was to be rude, and never was: reject_again"]

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from reconnect_harness.processes.certificates import certificates
-from reconnect_harness.run.runner import Stack
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.sut.own_proxy import OwnProxy
 
@@ -47,7 +47,7 @@ async def test_a_run_speaks_tls_on_the_side_that_it_should(side: str, tmp_path: 
         },
         "test",
     )
-    run = await Stack(mine, OwnProxy(), None, 1, tmp_path / "run").run()
+    run = await ScenarioRunner(mine, OwnProxy(), None, 1, tmp_path / "run").run()
     assert run.judgement.verdict == "valid", run.judgement
     logs = [path.read_text() for path in sorted((tmp_path / "run").glob("**/sut.log"))]
     assert ("listening on wss://" in logs[0]) is (side != "upstream")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from reconnect_harness.checks.traces import Flaw, Journey
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.traces import Flaw, Journey
 from reconnect_harness.report import series
 from reconnect_harness.report.series import Grid, Latency
 

@@ -16,8 +16,8 @@ from reconnect_harness.checks.checkers import judge
 from reconnect_harness.cli import main
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent, MessageEvent
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.compare import NOTHING, Comparer, Comparison, Result, Row
-from reconnect_harness.run.runner import Run
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.sut.presets import installed
@@ -54,7 +54,7 @@ def _result(events: Sequence[MessageEvent], *links: LinkEvent, **changes: Any) -
     )
     found = history(*events, links=links, faults=[fault(4.0, 4.9)])
     judgement = judge(found, chosen.expect, chosen.directions)
-    return Result.of(Run(chosen, 1, "a proxy", None, Path(), found, judgement, 12.0))
+    return Result.of(RunResult(chosen, 1, "a proxy", None, Path(), found, judgement, 12.0))
 
 
 def _comparison(*rows: Row) -> Comparison:

@@ -10,15 +10,16 @@ from pathlib import Path
 from reconnect_harness.checks.checkers import judge
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.runner import Run
 from reconnect_harness.scenario import model as scenario
 from tests.reconnect_harness.histories import conversation, fault, history
 
 U2C = Direction.U2C
 
 
-def _run(folder: Path, found: History, expect: dict[str, object] | None = None) -> Run:
+def _run(folder: Path, found: History, expect: dict[str, object] | None = None) -> RunResult:
     chosen = scenario.parse(
         {
             "name": "mine",
@@ -30,7 +31,7 @@ def _run(folder: Path, found: History, expect: dict[str, object] | None = None) 
         "test",
     )
     judgement = judge(found, chosen.expect, chosen.directions)
-    return Run(chosen, 1, "a proxy", "a Toxiproxy", folder, found, judgement, 12.0)
+    return RunResult(chosen, 1, "a proxy", "a Toxiproxy", folder, found, judgement, 12.0)
 
 
 def _found(arrivals: Iterable[int]) -> History:
@@ -41,18 +42,18 @@ def _found(arrivals: Iterable[int]) -> History:
 def test_a_valid_run_is_told_in_one_sentence(tmp_path: Path) -> None:
     """Who talked, what was done to them, and what came of the messages, with numbers."""
     done = _run(tmp_path, _found(range(1, 11)))
-    assert report.proven(done) == (
+    assert summary.sentence(done) == (
         "1 plain client, down upstream x 1; "
         "10 messages c2u: 0 lost, 0 reordered and (only reported) 0 repeated; "
         "10 messages u2c: 0 lost, 0 reordered and (only reported) 0 repeated; "
         "0 client disconnects; recovery p50 0.600 s, p99 0.600 s, max 0.600 s"
     )
-    assert list(report.accusation(done)) == []
+    assert list(summary.reasons(done)) == []
 
 
 def test_an_invalid_run_names_the_first_messages_and_the_fault_that_was_on(tmp_path: Path) -> None:
     """Five of them, and how many more there are."""
-    lines = list(report.accusation(_run(tmp_path, _found([1, 2, 3]))))
+    lines = list(summary.reasons(_run(tmp_path, _found([1, 2, 3]))))
     assert lines[0] == "lost c2u: 7, and may be 0"
     assert lines[1] == (
         "    at 4.000 s: c2u c01 number 4 (text, 100 bytes) was sent and never arrived "
@@ -63,7 +64,7 @@ def test_an_invalid_run_names_the_first_messages_and_the_fault_that_was_on(tmp_p
 
 def test_a_doubt_is_told(tmp_path: Path) -> None:
     """Why nothing is proven."""
-    lines = list(report.accusation(_run(tmp_path, history(*conversation(range(1, 11))))))
+    lines = list(summary.reasons(_run(tmp_path, history(*conversation(range(1, 11))))))
     assert "nothing is proven: no message was sent u2c" in lines
     assert "nothing is proven: recovery_p99 had nothing to measure" in lines
 

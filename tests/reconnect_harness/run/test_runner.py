@@ -18,8 +18,11 @@ import pytest
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.history.record import End
 from reconnect_harness.processes.child import Actor, ProcessFailed, Warden
+from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.runner import Run, Stack, run_to_end
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import system_under_test
@@ -45,8 +48,10 @@ def _scenario(**changes: Any) -> Scenario:
     return scenario.parse({**PEACE, **changes}, "test")
 
 
-async def _run(folder: Path, chosen: Scenario, system: str = RELAY, toxiproxy: ToxiproxyServer | None = None) -> Run:
-    done = await Stack(chosen, system_under_test(system), toxiproxy, 1, folder).run()
+async def _run(
+    folder: Path, chosen: Scenario, system: str = RELAY, toxiproxy: ToxiproxyServer | None = None
+) -> RunResult:
+    done = await ScenarioRunner(chosen, system_under_test(system), toxiproxy, 1, folder).run()
     report.write(done)
     return done
 
@@ -54,7 +59,7 @@ async def _run(folder: Path, chosen: Scenario, system: str = RELAY, toxiproxy: T
 async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path) -> None:
     """Both directions are complete, and the files say so."""
     done = await _run(tmp_path, _scenario())
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["verdict"] == "valid"
     assert results["messages"]["c2u"]["arrived"] == results["messages"]["c2u"]["sent"] > 1000
@@ -79,9 +84,9 @@ async def test_a_proxy_that_harms_one_message_in_a_thousand_is_invalid(tmp_path:
     assert done.judgement.verdict is Verdict.INVALID
     failed = [result for result in done.judgement.results if result.verdict is Verdict.INVALID]
     assert {result.check for result in failed} == {check}
-    assert 1 <= sum(len(result.wrong) for result in failed) <= 6
-    printed = "\n".join(report.accusation(done))
-    assert all(wrong.what in printed for result in failed for wrong in result.wrong)
+    assert 1 <= sum(len(result.violations) for result in failed) <= 6
+    printed = "\n".join(summary.reasons(done))
+    assert all(violation.what in printed for result in failed for violation in result.violations)
     assert " number " in printed
 
 
@@ -94,7 +99,7 @@ async def test_a_relay_that_keeps_nothing_is_invalid_when_its_link_is_cut(
     assert done.judgement.verdict is Verdict.INVALID
     (disconnects,) = (r for r in done.judgement.results if r.check == "client_disconnects")
     assert disconnects.value == 4
-    assert "[down upstream 0." in "\n".join(report.accusation(done))
+    assert "[down upstream 0." in "\n".join(summary.reasons(done))
     (record,) = done.history.faults
     assert record.took_hold is not None
     assert record.cleared is not None
@@ -114,7 +119,7 @@ async def test_aware_ends_lose_nothing_over_a_link_that_is_cut(tmp_path: Path, s
         settle="5s",
     )
     done = await _run(tmp_path, chosen, "direct", server)
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     assert [fault.name for fault in done.history.faults] == ["cut", "reset", "down"]
 
 
@@ -128,7 +133,7 @@ async def test_processes_can_be_stopped_and_go_on(tmp_path: Path) -> None:
         expect={"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0, "recovery_max": "30s"},
     )
     done = await _run(tmp_path, chosen)
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     assert all(fault.took_hold is not None and fault.cleared is not None for fault in done.history.faults)
     stopped = next(fault for fault in done.history.faults if fault.target == "upstream")
     assert stopped.took_hold is not None
@@ -188,7 +193,7 @@ async def test_a_service_that_echoes_is_judged_by_what_comes_back(tmp_path: Path
         done = await _run(tmp_path / "run", _scenario(upstream={"kind": "echo"}), f"ws://127.0.0.1:{port}/")
         assert service.returncode is None
         await service.stop()
-    assert done.judgement.verdict is Verdict.VALID, list(report.accusation(done))
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     assert {r.direction for r in done.judgement.results if r.direction} == {"u2c"}
 
 

@@ -13,8 +13,9 @@ from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End
 from reconnect_harness.processes.child import ProcessFailed
-from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.runner import Run, Stack
+from reconnect_harness.report import summary
+from reconnect_harness.report.run_result import RunResult
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.run.topology import Topology
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.sut.base import OWN, system_under_test
@@ -32,19 +33,19 @@ TALK: dict[str, Any] = {
 }
 
 
-async def _run(folder: Path, system: str = OWN, **changes: Any) -> Run:
+async def _run(folder: Path, system: str = OWN, **changes: Any) -> RunResult:
     before = descendants()
     chosen = scenario.parse({**TALK, **changes}, "test")
-    done = await Stack(chosen, system_under_test(system), None, 1, folder).run()
+    done = await ScenarioRunner(chosen, system_under_test(system), None, 1, folder).run()
     assert descendants() == before
     return done
 
 
-def _why(run: Run) -> str:
-    return "\n".join(report.accusation(run))
+def _why(run: RunResult) -> str:
+    return "\n".join(summary.reasons(run))
 
 
-def _connected(run: Run, end: End) -> list[str]:
+def _connected(run: RunResult, end: End) -> list[str]:
     return [event.name for event in run.history.links if event.end is end and event.event == "connected"]
 
 
@@ -124,7 +125,7 @@ async def test_any_system_can_be_put_in_a_chain(tmp_path: Path) -> None:
     """What each of two relays drops is lost."""
     done = await _run(tmp_path, f"{RELAY} --drop 100", chain=[{}, {}], expect={"lost": 0})
     assert done.judgement.verdict is Verdict.INVALID
-    lost = sum(len(result.wrong) for result in done.judgement.results if result.check == "lost")
+    lost = sum(len(result.violations) for result in done.judgement.results if result.check == "lost")
     assert 12 <= lost <= 18
 
 
@@ -168,5 +169,5 @@ async def test_an_upstream_is_refused_while_it_is_away_and_then_there_again(tmp_
 
     fault = {"at": "500ms", "process": "upstream", "do": "kill", "for": "500ms"}
     chosen = scenario.parse({**TALK, "faults": [fault]}, "test")
-    await Stack(chosen, system_under_test(OWN), None, 1, tmp_path, look).run()
+    await ScenarioRunner(chosen, system_under_test(OWN), None, 1, tmp_path, look).run()
     assert seen == [0, errno.ECONNREFUSED, 0]

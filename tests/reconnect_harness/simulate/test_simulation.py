@@ -11,7 +11,7 @@ import pytest
 
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.faults.fault import timeline
-from reconnect_harness.run.runner import Run
+from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.simulate.network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
@@ -42,11 +42,11 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def _simulated(seed: int = 1, **changes: Any) -> Run:
+def _simulated(seed: int = 1, **changes: Any) -> RunResult:
     return simulate(scenario.parse({**BOTH, **changes}, "test"), seed, Path("nowhere"))
 
 
-def _failed(run: Run) -> set[str]:
+def _failed(run: RunResult) -> set[str]:
     return {result.label for result in run.judgement.results if result.verdict is Verdict.INVALID}
 
 
@@ -138,7 +138,9 @@ def test_a_core_that_raises_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Link, "on_pong", raises)
     run = _simulated()
     assert run.judgement.verdict is Verdict.INVALID
-    assert "ZeroDivisionError" in str([result.wrong for result in run.judgement.results if result.check == "breaches"])
+    assert "ZeroDivisionError" in str(
+        [result.violations for result in run.judgement.results if result.check == "breaches"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconnect_harness.checks.checkers import STREAM_CHECKERS
+from reconnect_harness.checks.traces import Flaw, journeys, sessions
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.traces import Flaw, journeys, sessions
 from tests.reconnect_harness.histories import conversation, history, message
 
 C2U, U2C = Direction
