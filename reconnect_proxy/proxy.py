@@ -41,7 +41,7 @@ from .net.http_exchange import HttpSettings
 from .net.http_relay import HttpRelay
 from .net.leg import WebSocketLeg
 from .net.outgoing import UpstreamDialler
-from .net.pending import Lobby, descriptors_for_clients
+from .net.pending import PendingConnections, descriptors_for_clients
 from .net.reach import reach
 from .net.tls import Tls
 
@@ -94,7 +94,7 @@ class Proxy:
         self.max_head = self.config.max_head
         self.head_timeout = self.config.head_timeout
         # The connections that no session has taken yet.
-        self.lobby = Lobby(self.config.max_handshakes)
+        self.pending = PendingConnections(self.config.max_handshakes)
         # What all sessions hold; made anew with the loop that keeps its time.
         self._budget = MemoryBudget()
         # No new sessions are made any more; and those that there are take no more messages.
@@ -142,7 +142,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.timers = Timers(loop)
         self.pool = Pool(self.config.servers, self.timers, self._observe, self.config.max_dials)
-        self.lobby = Lobby(self.config.max_handshakes, descriptors_for_clients())
+        self.pending = PendingConnections(self.config.max_handshakes, descriptors_for_clients())
         self._budget = MemoryBudget(self.config.max_held, self.timers, self._observe)
         listener = self._make_listener()
         self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
@@ -186,11 +186,11 @@ class Proxy:
         ended = list(self._alive)
         for context in ended:
             context.close(1012, "service restart")
-        await wait_until(lambda: not self.legs and not self.lobby, GOODBYE)
+        await wait_until(lambda: not self.legs and not self.pending, GOODBYE)
         for leg in list(self.legs):
             leg.abort()
-        for guest in list(self.lobby):
-            guest.abort()
+        for connection in list(self.pending):
+            connection.abort()
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
@@ -255,13 +255,13 @@ class Proxy:
         """Return how much of each limit of the whole proxy is used."""
         return [
             Usage("sessions", len(self._alive), self.config.max_sessions),
-            Usage("handshakes", len(self.lobby), self.config.max_handshakes),
+            Usage("handshakes", len(self.pending), self.config.max_handshakes),
             Usage("held", self._budget.held, self._budget.limit),
         ]
 
-    # Which session (net.accept.Door).
+    # Which session (net.accept.AcceptorHost).
 
-    def hand_on(self, guest: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
         """Let another process have the client, where its session is there, and tell whether it has; see `workers`."""
         return False
 

@@ -1,7 +1,7 @@
 """The listener's side of a client: reads one HTTP head, has the session decide, then hands the socket over.
 
     TCP accept -> Acceptor: TLS if it is asked for, head in (16 KiB and 5 s at most for both), reading paused
-               -> Door.enter: which session? a new one dials its upstream first
+               -> AcceptorHost.enter: which session? a new one dials its upstream first
                -> 101: IncomingWebSocket takes the socket, with whatever the client sent behind its head
                -> else: an HTTP answer, and the socket is shut
                -> no handshake: HttpRelay has the socket for one request, and gives it back
@@ -53,7 +53,7 @@ from .http_relay import HttpRelay
 from .http_socket import LINGER
 from .incoming import IncomingWebSocket
 from .leg import CLOSE_TIMEOUT, WebSocketLeg
-from .pending import Lobby
+from .pending import PendingConnections
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
@@ -70,11 +70,11 @@ class Request:
     peer: str
 
 
-class Door(Protocol):
-    """Who knows the sessions: the `Proxy`."""
+class AcceptorHost(Protocol):
+    """What an `Acceptor` asks of the proxy that it accepts clients for."""
 
     legs: set[WebSocketLeg]
-    lobby: Lobby
+    pending: PendingConnections
     timers: Timers
     max_message: int
     #: The largest head of a request, in bytes, and how long it may take, in seconds.
@@ -89,11 +89,11 @@ class Door(Protocol):
     def enter(self, request: Request) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
 
-    def hand_on(self, guest: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
         """Let another process have the client, where its session is there, and tell whether it has.
 
         `data` is all that was read: the head of `request`, and what came behind it. With the socket, that is what the
-        other one needs. It gets it when `guest` has been told to `let_go`, or the client is refused.
+        other one needs. It gets it when `acceptor` has been told to `let_go`, or the client is refused.
         """
 
     def when_named(self, context: Context, then: Callable[[], None]) -> None:
@@ -133,8 +133,8 @@ class Acceptor(asyncio.Protocol):
     __slots__ = (
         "_context",
         "_created",
-        "_door",
         "_head",
+        "_host",
         "_over",
         "_peer",
         "_request",
@@ -143,14 +143,14 @@ class Acceptor(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, door: Door) -> None:
-        """Make the protocol object of one connection, which is in the lobby of `door` until a session takes it."""
-        self._door = door
+    def __init__(self, host: AcceptorHost) -> None:
+        """Make the protocol object of one connection. It is among `host.pending` until a session takes it."""
+        self._host = host
         self._transport: asyncio.Transport | None = None
         # The client's IP address.
         self._peer = ""
         self._timer: Timer | None = None
-        self._head = HeadReader(self._door.max_head, parse_request_line)
+        self._head = HeadReader(self._host.max_head, parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
         self._request: Request | None = None
@@ -170,22 +170,22 @@ class Acceptor(asyncio.Protocol):
             transport.abort()
             return
         self._peer = peer[0]
-        if self._door.tls.listener is not None:
-            self._transport = TlsTransport(transport, self, self._door.tls.listener)
+        if self._host.tls.listener is not None:
+            self._transport = TlsTransport(transport, self, self._host.tls.listener)
         self._await_head()
 
     def _await_head(self) -> None:
         """Give the client some time for its head, if there is room for it."""
         assert self._transport is not None, "it is made"
         try:
-            self._door.lobby.enter(self, self._door.timers.time(), self._transport.get_extra_info("socket").fileno())
+            self._host.pending.add(self, self._host.timers.time(), self._transport.get_extra_info("socket").fileno())
         except Refusal as refusal:
             self.evict(refusal)
         else:
-            self._set_timer(self._door.head_timeout, self._on_late)
+            self._set_timer(self._host.head_timeout, self._on_late)
 
     def _on_late(self) -> None:
-        detail = f"no whole head came within {self._door.head_timeout:g} s"
+        detail = f"no whole head came within {self._host.head_timeout:g} s"
         self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail))
 
     def data_received(self, data: bytes) -> None:
@@ -199,8 +199,8 @@ class Acceptor(asyncio.Protocol):
             self._rest += data
             self._transport.pause_reading()
             return
-        if self in self._door.http.idle:
-            self._door.http.idle.discard(self)
+        if self in self._host.http.idle:
+            self._host.http.idle.discard(self)
             self._await_head()
             if self._over:
                 return
@@ -216,11 +216,11 @@ class Acceptor(asyncio.Protocol):
     def take_back(self, rest: bytes) -> None:
         """Read the next request, of which `rest` was read already: plain HTTP has had its answer (`HttpRelay`)."""
         assert self._transport is not None, "there was a request before"
-        self._head = HeadReader(self._door.max_head, parse_request_line)
+        self._head = HeadReader(self._host.max_head, parse_request_line)
         self._rest = b""
         self._transport.set_protocol(self)
-        self._door.http.idle.add(self)
-        self._set_timer(self._door.http.settings.idle, self.abort)
+        self._host.http.idle.add(self)
+        self._set_timer(self._host.http.settings.idle, self.abort)
         self._transport.resume_reading()
         if rest:
             self.data_received(rest)
@@ -231,11 +231,11 @@ class Acceptor(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note of a client that left before it was served."""
-        self._door.lobby.leave(self)
-        self._door.http.forget(self)
+        self._host.pending.remove(self)
+        self._host.http.forget(self)
         self._stop_timer()
         if isinstance(error, TlsFailed):
-            self._door.tls_failed(self._peer, str(error))
+            self._host.tls_failed(self._peer, str(error))
         if not self._over:
             self._over = True
             if self._context is not None:
@@ -251,8 +251,8 @@ class Acceptor(asyncio.Protocol):
         """Return the connection, which is somebody else's from now on."""
         self._over = True
         self._stop_timer()
-        self._door.lobby.leave(self)
-        self._door.http.forget(self)
+        self._host.pending.remove(self)
+        self._host.http.forget(self)
         return self.transport
 
     def evict(self, refusal: Refusal) -> None:
@@ -267,36 +267,36 @@ class Acceptor(asyncio.Protocol):
     def _on_head(self, raw: bytes) -> None:
         assert self._transport is not None, "data came through it"
         self._stop_timer()
-        self._door.lobby.spoke(self)
+        self._host.pending.head_read(self)
         try:
             head = parse_request(raw)
-            check_path(head, self._door.allow_path)
+            check_path(head, self._host.allow_path)
             if not head.asks_for_websocket:
                 self._relay(head)
                 return
-            check_origin(head, self._door.allow_origin)
+            check_origin(head, self._host.allow_origin)
             check_handshake(head)
             target, claim = read_claim(head)
             self._request = Request(head, target, claim, self._peer)
-            if self._door.hand_on(self, self._request, raw + HEAD_END + self._rest):
+            if self._host.hand_on(self, self._request, raw + HEAD_END + self._rest):
                 return
-            self._context, self._created = self._door.enter(self._request)
+            self._context, self._created = self._host.enter(self._request)
         except MalformedHead as error:
             self._refuse(error.refusal)
         except Refusal as refusal:
             self._refuse(refusal)
         else:
-            self._door.http.forget(self)
+            self._host.http.forget(self)
             self._context.when_opened(self._on_opening)
 
     def _relay(self, head: RequestHead) -> None:
         """Let plain HTTP have the socket until the request is answered. Raises Refusal if there is too much of it."""
         assert self._transport is not None, "there was a head"
-        self._door.http.admit(self)
-        self._door.lobby.leave(self)
+        self._host.http.admit(self)
+        self._host.pending.remove(self)
         scheme = "https" if self._transport.get_extra_info("ssl_object") else "http"
         request = HttpRequest(head, self._peer, scheme)
-        self._door.http.begin(self, self._transport, request, self._rest)
+        self._host.http.begin(self, self._transport, request, self._rest)
 
     def _on_opening(self, opening: Opening) -> None:
         """Answer the client: the first dial of its session is decided."""
@@ -306,7 +306,7 @@ class Acceptor(asyncio.Protocol):
             self._pass_on(opening.failure)
         else:
             assert self._context is not None, "it has opened"
-            self._door.when_named(self._context, lambda: self._admit(opening))
+            self._host.when_named(self._context, lambda: self._admit(opening))
 
     def _admit(self, opening: Opening) -> None:
         """Let the client in, if it has waited until now."""
@@ -326,7 +326,7 @@ class Acceptor(asyncio.Protocol):
         assert context is not None and request is not None and transport is not None, "there was a head"
         received = context.admit(request.claim)
         self._over = True
-        self._door.lobby.leave(self)
+        self._host.pending.remove(self)
         headers = [(CONNECTION_ID, context.session_id or "")]
         if received is not None:
             headers.append((RECEIVED, str(received)))
@@ -339,7 +339,7 @@ class Acceptor(asyncio.Protocol):
         if extension is not None:
             headers.append((EXTENSIONS, extension))
         attach = partial(context.attach, claim=request.claim)
-        leg = IncomingWebSocket(attach, request.peer, extension is not None, self._door.max_message, self._door.legs)
+        leg = IncomingWebSocket(attach, request.peer, extension is not None, self._host.max_message, self._host.legs)
         take_accepted(transport, leg, request.head.headers["Sec-WebSocket-Key"], headers, self._rest)
         if leg.link is None:
             context.client_left(self._on_opening)
@@ -352,7 +352,7 @@ class Acceptor(asyncio.Protocol):
         self._answer(encode_response(failure.status, reason, failure.headers, failure.body))
 
     def _refuse(self, refusal: Refusal, linger: bool = True) -> None:
-        self._door.refused(refusal)
+        self._host.refused(refusal)
         headers = [("Content-Type", "application/json"), *refusal.headers]
         if refusal.retry_after is not None:
             headers.append(("Retry-After", str(refusal.retry_after)))
@@ -369,7 +369,7 @@ class Acceptor(asyncio.Protocol):
         """
         if not self._over and self._transport is not None:
             self._over = True
-            self._door.lobby.answered(self)
+            self._host.pending.answered(self)
             if isinstance(self._transport, TlsTransport) and not self._transport.established:
                 # Nothing can be said to it, but that it has taken too long.
                 self._stop_timer()
@@ -394,7 +394,7 @@ class Acceptor(asyncio.Protocol):
 
     def _set_timer(self, delay: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
-        self._timer = self._door.timers.call_later(delay, callback)
+        self._timer = self._host.timers.call_later(delay, callback)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -4,7 +4,7 @@ picows makes handshakes itself, reads heads in one form only, and decides at onc
 `outgoing` make the handshake, and picows gets the socket when it is clear that it carries a leg. It is told then of a
 handshake in the form that it knows, and what it has to say to that is the real answer, or is not sent.
 
-    accepted:  real head --accept--> Door …   then: a plain head ---> picows ---> our 101   ---> socket
+    accepted:  real head --accept--> host …   then: a plain head ---> picows ---> our 101   ---> socket
     dialled:   real 101 --outgoing--> checked then: a plain 101 ---> picows ---> its request --> nowhere
 """
 

@@ -1,15 +1,15 @@
 """The connections that are accepted and not served yet, and how many there may be.
 
-    TCP accept -> waiting for its head -> waiting for the first dial of its session -> served, or answered and shut
-                  |__________________ in the lobby __________________________|
+    TCP accept -> waiting for its head -> waiting for the first dial of its session -> served, or answered and closed
+                  |_____________________ PendingConnections _____________________|
 
-Who opens connections and says nothing, or a byte now and then, must not lock out those who speak. So a full lobby costs
-the connection that has waited longest for its head its place, and only where none waits for a head is the newcomer
-refused. A burst is no attack: clients that come back all at once are accepted before the first head can have been read,
-so nobody loses a place within FRESH seconds, and the lobby may hold BURST times what it should meanwhile.
+Clients that open connections and send nothing, or one byte now and then, must not lock out the others. So when the
+limit is reached, the connection that has waited longest for its head is evicted. The new connection is refused only if
+no connection waits for a head. A burst is not an attack: after an outage many clients connect before the first head can
+have been read. So a connection keeps its place for FRESH seconds, and meanwhile there may be BURST times the limit.
 
-File descriptors are the other thing that runs out here. The system gives the lowest number that is free, so a high one
-says that most are taken; what is left then belongs to sessions that are alive, which need some to dial again.
+File descriptors can run out here too. The system gives out the lowest free number, so a high number means that most are
+taken. The rest is kept for the sessions that are alive, which need descriptors to redial.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Protocol
 
 from ..core.wire import Refusal
 
-#: Seconds that a connection surely keeps its place for its head to arrive.
+#: Seconds for which a new connection cannot be evicted, so that its head can arrive.
 FRESH = 0.25
 #: How far a burst of fresh connections may pass the limit, as a factor.
 BURST = 4
@@ -33,105 +33,105 @@ SPARE_LEAST = 8
 
 
 def descriptors_for_clients() -> float:
-    """Return the number that a client's file descriptor must be below, after RLIMIT_NOFILE of this process."""
+    """Return the number that a client's file descriptor must be below, from RLIMIT_NOFILE of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return math.inf if soft == resource.RLIM_INFINITY else without_spare(soft)
 
 
 def without_spare(limit: int) -> int:
-    """Return how many of `limit` descriptors are for clients, and all else but what is kept for living sessions."""
+    """Return how many of `limit` descriptors new connections may use; the rest is kept for living sessions."""
     return limit - max(SPARE_LEAST, limit // SPARE_SHARE)
 
 
 def with_spare(count: int) -> int:
-    """Return a limit of which `count` descriptors are left: what `without_spare` says of it is no less."""
+    """Return a limit of which new connections may use at least `count` descriptors; see `without_spare`."""
     return count + max(SPARE_LEAST, count // (SPARE_SHARE - 1) + 1)
 
 
-class Guest(Protocol):
-    """A connection in the lobby."""
+class PendingConnection(Protocol):
+    """A connection that no session has taken yet."""
 
     def evict(self, refusal: Refusal) -> None:
-        """Answer `refusal` and shut the connection."""
+        """Answer `refusal` and close the connection."""
 
     def abort(self) -> None:
-        """Shut the connection at once."""
+        """Drop the connection at once."""
 
 
-class Lobby:
-    """The guests, by what they wait for. `len` is how many are in the way; those that were answered are not."""
+class PendingConnections:
+    """The pending connections by what they wait for. `len` counts those that are not answered yet."""
 
-    def __init__(self, room: int, descriptors: float = math.inf) -> None:
-        """Make an empty lobby.
+    def __init__(self, limit: int, descriptors: float = math.inf) -> None:
+        """Begin without connections.
 
         Args:
-            room: how many guests there should be at the most.
-            descriptors: the number that a guest's file descriptor must be below.
+            limit: how many connections may wait at a time.
+            descriptors: the number that a connection's file descriptor must be below.
         """
-        self._room = room
+        self._limit = limit
         self._descriptors = descriptors
-        # Those whose head (or TLS handshake) is not complete, in the order in which they came, and when that was.
-        self._speaking: dict[Guest, float] = {}
-        # Those whose head is complete: the first dial of their session is under way.
-        self._dialling: set[Guest] = set()
-        # Those that were answered, until their socket is gone.
-        self._leaving: set[Guest] = set()
+        # Those whose head (or TLS handshake) is not complete, oldest first, and when each was added.
+        self._reading_head: dict[PendingConnection, float] = {}
+        # Those whose head is complete: the first dial of their session is in progress.
+        self._dialling: set[PendingConnection] = set()
+        # Those that were answered and whose socket is still open.
+        self._closing: set[PendingConnection] = set()
 
     def __len__(self) -> int:
-        """Return how many guests wait."""
-        return len(self._speaking) + len(self._dialling)
+        """Return how many connections are not answered yet."""
+        return len(self._reading_head) + len(self._dialling)
 
-    def __iter__(self) -> Iterator[Guest]:
-        """Go through all that have an open socket here."""
-        return chain(self._speaking, self._dialling, self._leaving)
+    def __iter__(self) -> Iterator[PendingConnection]:
+        """Iterate over all connections with an open socket."""
+        return chain(self._reading_head, self._dialling, self._closing)
 
     def __bool__(self) -> bool:
-        """Tell whether any guest has an open socket here."""
-        return bool(self._speaking or self._dialling or self._leaving)
+        """Tell whether any connection has an open socket."""
+        return bool(self._reading_head or self._dialling or self._closing)
 
-    def enter(self, guest: Guest, now: float, descriptor: int) -> None:
-        """Let `guest` in, to wait for its head; that may cost another its place.
+    def add(self, connection: PendingConnection, now: float, descriptor: int) -> None:
+        """Add a connection that waits for its head; this may evict another one.
 
         Args:
-            guest: a connection that was just accepted.
+            connection: was just accepted.
             now: the loop's time in seconds.
             descriptor: the number of its file descriptor.
 
         Raises:
-            Refusal: 503, there is no room. The guest is among those that leave.
+            Refusal: 503, the limit is reached. The connection counts as answered.
         """
-        self._leaving.add(guest)
+        self._closing.add(connection)
         if descriptor >= self._descriptors:
             raise _busy("too-few-descriptors", "the proxy has no file descriptors left for new connections")
-        if len(self) >= self._room:
+        if len(self) >= self._limit:
             self._make_room(now)
-        self._leaving.discard(guest)
-        self._speaking[guest] = now
+        self._closing.discard(connection)
+        self._reading_head[connection] = now
 
     def _make_room(self, now: float) -> None:
-        longest = next(iter(self._speaking), None)
-        if longest is not None and now >= self._speaking[longest] + FRESH:
-            self.answered(longest)
-            longest.evict(_busy("handshake-evicted", "others came while this connection had sent no whole head"))
-        elif longest is None or len(self) >= BURST * self._room:
+        oldest = next(iter(self._reading_head), None)
+        if oldest is not None and now >= self._reading_head[oldest] + FRESH:
+            self.answered(oldest)
+            oldest.evict(_busy("handshake-evicted", "others came while this connection had sent no whole head"))
+        elif oldest is None or len(self) >= BURST * self._limit:
             raise _busy("too-many-handshakes", f"{len(self)} connections wait to be served, and no more are allowed")
 
-    def spoke(self, guest: Guest) -> None:
-        """Take note that the head of `guest` is complete."""
-        if self._speaking.pop(guest, None) is not None:
-            self._dialling.add(guest)
+    def head_read(self, connection: PendingConnection) -> None:
+        """Record that the head of `connection` is complete."""
+        if self._reading_head.pop(connection, None) is not None:
+            self._dialling.add(connection)
 
-    def answered(self, guest: Guest) -> None:
-        """Take note that `guest` waits for nothing any more but the end of its socket."""
-        if guest in self._dialling or guest in self._speaking:
-            self.leave(guest)
-            self._leaving.add(guest)
+    def answered(self, connection: PendingConnection) -> None:
+        """Record that `connection` was answered: only its socket has to close."""
+        if connection in self._dialling or connection in self._reading_head:
+            self.remove(connection)
+            self._closing.add(connection)
 
-    def leave(self, guest: Guest) -> None:
-        """Forget `guest`: its socket is gone, or has been handed over."""
-        self._speaking.pop(guest, None)
-        self._dialling.discard(guest)
-        self._leaving.discard(guest)
+    def remove(self, connection: PendingConnection) -> None:
+        """Forget `connection`: its socket is closed, or a session has it."""
+        self._reading_head.pop(connection, None)
+        self._dialling.discard(connection)
+        self._closing.discard(connection)
 
 
 def _busy(error: str, detail: str) -> Refusal:

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from ..core.wire import Refusal
-from ..net.accept import Acceptor, Door
+from ..net.accept import Acceptor, AcceptorHost
 from ..net.tls_transport import TlsTransport
 from .mailbox import Inbox, Letter, Outbound
 from .relay import Relay, RelayedTransport
@@ -37,17 +37,17 @@ logger = logging.getLogger("reconnect_proxy.workers")
 class AdoptedClient(Acceptor):
     """A client that another worker has read the head of."""
 
-    def __init__(self, door: Door, peer: str, hops: int, data: bytes, far: socket.socket | None) -> None:
+    def __init__(self, host: AcceptorHost, peer: str, hops: int, data: bytes, far: socket.socket | None) -> None:
         """Make the protocol object of one connection.
 
         Args:
-            door: the proxy of this worker.
+            host: the proxy of this worker.
             peer: the client's IP address.
             hops: how often the client has been handed on.
             data: what was read of it.
             far: a copy of the client's socket, where another worker goes on relaying it.
         """
-        super().__init__(door)
+        super().__init__(host)
         self._peer = peer
         self.hops = hops
         self._read: bytes | None = data
@@ -79,7 +79,7 @@ class Handover:
 
     def __init__(
         self,
-        door: Door,
+        host: AcceptorHost,
         reading: socket.socket,
         writing: list[socket.socket],
         hear: Callable[[dict[str, Any], bytes], None],
@@ -87,12 +87,12 @@ class Handover:
         """Prepare to use the inboxes.
 
         Args:
-            door: the proxy of this worker.
+            host: the proxy of this worker.
             reading: where it reads its own inbox.
             writing: where it writes to those of all workers, in order.
             hear: takes the facts and data of letters that bring no client.
         """
-        self._door = door
+        self._host = host
         self._hear = hear
         # Clients that have to wait until this worker knows whose they are.
         self._held: list[Letter] | None = None
@@ -125,24 +125,24 @@ class Handover:
             for each in self._outbound:
                 each.close()
 
-    def hand_on(self, guest: Acceptor, transport: asyncio.Transport, peer: str, data: bytes, to: int) -> None:
-        """Hand `guest` on to worker number `to`. Where that cannot be, it is refused: 503.
+    def hand_on(self, acceptor: Acceptor, transport: asyncio.Transport, peer: str, data: bytes, to: int) -> None:
+        """Hand `acceptor` on to worker number `to`. Where that cannot be, it is refused: 503.
 
         Args:
-            guest: the client, and
+            acceptor: the client, and
             transport: its connection, of which nothing is read from now on.
             peer: its IP address.
             data: what was read of it so far.
             to: the worker that it is handed to.
         """
         if self._closed:
-            guest.evict(unavailable(to))
+            acceptor.evict(unavailable(to))
             return
         transport.pause_reading()
-        hops = guest.hops + 1 if isinstance(guest, AdoptedClient) else 1
+        hops = acceptor.hops + 1 if isinstance(acceptor, AdoptedClient) else 1
         facts = {"kind": "client", "peer": peer, "hops": hops}
         if isinstance(transport, TlsTransport):
-            self._relay(guest, transport, facts, data, to)
+            self._relay(acceptor, transport, facts, data, to)
             return
         letter = Letter(facts, data, [os.dup(number) for number in descriptors_of(transport)])
 
@@ -150,13 +150,15 @@ class Handover:
             letter.close()
             if sent:
                 # Of our copy of the socket. The connection is open for as long as there is another.
-                guest.let_go().abort()
+                acceptor.let_go().abort()
             else:
-                guest.evict(unavailable(to))
+                acceptor.evict(unavailable(to))
 
         self._outbound[to].send(letter, on_sent, PATIENCE)
 
-    def _relay(self, guest: Acceptor, transport: TlsTransport, facts: dict[str, object], data: bytes, to: int) -> None:
+    def _relay(
+        self, acceptor: Acceptor, transport: TlsTransport, facts: dict[str, object], data: bytes, to: int
+    ) -> None:
         here, there = socket.socketpair()
         here.setblocking(False)
         there.setblocking(False)
@@ -166,12 +168,12 @@ class Handover:
         def on_sent(sent: bool) -> None:
             letter.close()
             if sent:
-                relay = Relay(guest.let_go(), self.relays.discard)
+                relay = Relay(acceptor.let_go(), self.relays.discard)
                 self.relays.add(relay)
                 self._run(relay.start(here))
             else:
                 here.close()
-                guest.evict(unavailable(to))
+                acceptor.evict(unavailable(to))
 
         self._outbound[to].send(letter, on_sent, PATIENCE)
 
@@ -196,7 +198,7 @@ class Handover:
         connection, *far = (socket.socket(fileno=number) for number in letter.descriptors)
         letter.descriptors.clear()
         facts = letter.facts
-        client = AdoptedClient(self._door, facts["peer"], facts["hops"], letter.data, far[0] if far else None)
+        client = AdoptedClient(self._host, facts["peer"], facts["hops"], letter.data, far[0] if far else None)
         self._run(self._adopt(client, connection, far))
 
     async def _adopt(self, client: AdoptedClient, connection: socket.socket, far: list[socket.socket]) -> None:

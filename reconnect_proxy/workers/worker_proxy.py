@@ -103,16 +103,16 @@ class Colleague(Proxy):
 
     # Whose session it is.
 
-    def hand_on(self, guest: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
         """Let the worker have the client where its session lives, and tell whether it has."""
         home = self._home_of(request.claim)
-        if home == self._number or (isinstance(guest, AdoptedClient) and guest.hops >= MOST_HOPS):
+        if home == self._number or (isinstance(acceptor, AdoptedClient) and acceptor.hops >= MOST_HOPS):
             return False
         if self._tallies.gone(home):
             raise stopping() if self.draining else unavailable(home)
-        transport = guest.transport
+        transport = acceptor.transport
         self._observe(HandedOn(request.claim.session_id or "", home, isinstance(transport, TlsTransport)))
-        self.handover.hand_on(guest, transport, request.peer, data, home)
+        self.handover.hand_on(acceptor, transport, request.peer, data, home)
         return True
 
     def _home_of(self, claim: Claim) -> int:

@@ -638,7 +638,7 @@ async def test_a_proxy_that_is_being_stopped_takes_no_more_requests() -> None:
     async with relayed(answer) as rig:
         busy = await rig.ask(get())
         late = await rig.ask(b"GET / HT")
-        await rig.until(lambda: rig.proxy.http.busy == 1 and len(rig.proxy.lobby) == 1)
+        await rig.until(lambda: rig.proxy.http.busy == 1 and len(rig.proxy.pending) == 1)
         draining = asyncio.create_task(rig.proxy.drain(30))
         await rig.until(lambda: rig.proxy.draining)
         client, body = await rig.answered(get())

@@ -1,4 +1,4 @@
-"""Who may wait to be served: silence costs a place, a burst does not, and some descriptors are kept back."""
+"""How many connections may wait to be served: which are evicted, which refused, and what a burst may do."""
 
 from __future__ import annotations
 
@@ -7,111 +7,111 @@ import resource
 import pytest
 
 from reconnect_proxy.core.wire import Refusal
-from reconnect_proxy.net.pending import BURST, FRESH, Lobby, descriptors_for_clients
+from reconnect_proxy.net.pending import BURST, FRESH, PendingConnections, descriptors_for_clients
 
-ROOM = 3
+LIMIT = 3
 
 
-class Guest:
-    """A connection that writes down how it was sent away."""
+class FakeConnection:
+    """A connection that records how it was evicted."""
 
     def __init__(self) -> None:
         self.evicted: str | None = None
 
     def evict(self, refusal: Refusal) -> None:
-        """Write down why."""
+        """Record the refusal."""
         self.evicted = refusal.error
 
     def abort(self) -> None:
-        """Be shut."""
+        """Do nothing: no test stops a proxy."""
 
 
-def enter(lobby: Lobby, now: float, count: int = 1, descriptor: int = 0) -> list[Guest]:
-    """Let guests in, all at one time."""
-    guests = [Guest() for _ in range(count)]
-    for guest in guests:
-        lobby.enter(guest, now, descriptor)
-    return guests
+def add(pending: PendingConnections, now: float, count: int = 1, descriptor: int = 0) -> list[FakeConnection]:
+    """Add `count` connections, all at one time."""
+    connections = [FakeConnection() for _ in range(count)]
+    for connection in connections:
+        pending.add(connection, now, descriptor)
+    return connections
 
 
-def refused(lobby: Lobby, now: float, descriptor: int = 0) -> str:
-    """Return why a guest is not let in."""
+def refused(pending: PendingConnections, now: float, descriptor: int = 0) -> str:
+    """Return why another connection is refused."""
     with pytest.raises(Refusal) as caught:
-        lobby.enter(Guest(), now, descriptor)
+        pending.add(FakeConnection(), now, descriptor)
     assert (caught.value.status, caught.value.retry_after) == (503, 1)
     return caught.value.error
 
 
-def test_the_one_that_has_waited_longest_for_its_head_makes_room() -> None:
-    """So those who say nothing cannot lock out those who speak."""
-    lobby = Lobby(ROOM)
-    (a,) = enter(lobby, 0.0)
-    b, c = enter(lobby, 0.1, 2)
-    (d,) = enter(lobby, 1.0)
-    assert [guest.evicted for guest in (a, b, c, d)] == ["handshake-evicted", None, None, None]
-    lobby.leave(c)
-    e, f = enter(lobby, 1.0, 2)
-    assert [guest.evicted for guest in (b, d, e, f)] == ["handshake-evicted", None, None, None]
-    assert len(lobby) == ROOM
+def test_the_connection_that_has_waited_longest_for_its_head_is_evicted() -> None:
+    """So clients that send nothing cannot lock out the others."""
+    pending = PendingConnections(LIMIT)
+    (a,) = add(pending, 0.0)
+    b, c = add(pending, 0.1, 2)
+    (d,) = add(pending, 1.0)
+    assert [connection.evicted for connection in (a, b, c, d)] == ["handshake-evicted", None, None, None]
+    pending.remove(c)
+    e, f = add(pending, 1.0, 2)
+    assert [connection.evicted for connection in (b, d, e, f)] == ["handshake-evicted", None, None, None]
+    assert len(pending) == LIMIT
 
 
-def test_those_whose_head_has_come_keep_their_place() -> None:
-    """Where all wait for an upstream, the new one is refused."""
-    lobby = Lobby(ROOM)
-    guests = enter(lobby, 0.0, ROOM)
-    for guest in guests[:2]:
-        lobby.spoke(guest)
-    enter(lobby, 1.0)
-    assert [guest.evicted for guest in guests] == [None, None, "handshake-evicted"]
-    lobby = Lobby(ROOM)
-    for guest in enter(lobby, 0.0, ROOM):
-        lobby.spoke(guest)
-    assert refused(lobby, 1.0) == "too-many-handshakes"
+def test_a_connection_whose_head_is_complete_is_not_evicted() -> None:
+    """If all wait for an upstream, the new connection is refused."""
+    pending = PendingConnections(LIMIT)
+    connections = add(pending, 0.0, LIMIT)
+    for connection in connections[:2]:
+        pending.head_read(connection)
+    add(pending, 1.0)
+    assert [connection.evicted for connection in connections] == [None, None, "handshake-evicted"]
+    pending = PendingConnections(LIMIT)
+    for connection in add(pending, 0.0, LIMIT):
+        pending.head_read(connection)
+    assert refused(pending, 1.0) == "too-many-handshakes"
 
 
-def test_a_burst_is_let_in_and_evicts_nobody() -> None:
-    """All that come within a moment may stay until their heads have had time; but there is an end of it."""
-    lobby = Lobby(ROOM)
-    guests = enter(lobby, 0.0, BURST * ROOM)
-    assert refused(lobby, 0.0) == "too-many-handshakes"
-    for guest in guests:
-        lobby.spoke(guest)
-    assert not any(guest.evicted for guest in guests)
-    for guest in guests:
-        lobby.leave(guest)
-    enter(lobby, FRESH)
-    assert len(lobby) == 1
+def test_a_burst_evicts_no_connection() -> None:
+    """Fresh connections keep their place until their heads have had time to arrive; BURST limits how many."""
+    pending = PendingConnections(LIMIT)
+    connections = add(pending, 0.0, BURST * LIMIT)
+    assert refused(pending, 0.0) == "too-many-handshakes"
+    for connection in connections:
+        pending.head_read(connection)
+    assert not any(connection.evicted for connection in connections)
+    for connection in connections:
+        pending.remove(connection)
+    add(pending, FRESH)
+    assert len(pending) == 1
 
 
-def test_one_that_was_answered_takes_no_room_until_its_socket_is_gone_but_is_known() -> None:
-    """A stop has to shut it all the same."""
-    lobby = Lobby(1)
-    (a,) = enter(lobby, 0.0)
-    lobby.spoke(a)
-    lobby.answered(a)
-    (b,) = enter(lobby, 0.0)
-    assert len(lobby) == 1
-    assert set(lobby) == {a, b}
-    lobby.leave(a)
-    lobby.answered(a)
-    lobby.leave(b)
-    assert not lobby
+def test_an_answered_connection_does_not_count_but_is_known_until_its_socket_is_closed() -> None:
+    """A stop has to close it too."""
+    pending = PendingConnections(1)
+    (a,) = add(pending, 0.0)
+    pending.head_read(a)
+    pending.answered(a)
+    (b,) = add(pending, 0.0)
+    assert len(pending) == 1
+    assert set(pending) == {a, b}
+    pending.remove(a)
+    pending.answered(a)
+    pending.remove(b)
+    assert not pending
 
 
-def test_a_refused_guest_is_known_until_its_socket_is_gone() -> None:
-    """It was never in the way."""
-    lobby = Lobby(1, descriptors=10)
-    assert refused(lobby, 0.0, descriptor=10) == "too-few-descriptors"
-    assert len(lobby) == 0
-    (guest,) = lobby
-    lobby.leave(guest)
-    assert not lobby
+def test_a_refused_connection_is_known_until_its_socket_is_closed() -> None:
+    """It never counts."""
+    pending = PendingConnections(1, descriptors=10)
+    assert refused(pending, 0.0, descriptor=10) == "too-few-descriptors"
+    assert len(pending) == 0
+    (connection,) = pending
+    pending.remove(connection)
+    assert not pending
 
 
 def test_some_descriptors_are_kept_for_sessions_that_are_alive() -> None:
-    """One in sixteen, and eight at least."""
-    lobby = Lobby(ROOM, descriptors=100)
-    enter(lobby, 0.0, descriptor=99)
-    assert refused(lobby, 0.0, descriptor=100) == "too-few-descriptors"
+    """One in sixteen, and at least eight."""
+    pending = PendingConnections(LIMIT, descriptors=100)
+    add(pending, 0.0, descriptor=99)
+    assert refused(pending, 0.0, descriptor=100) == "too-few-descriptors"
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft - descriptors_for_clients() == max(8, soft // 16)
