@@ -43,7 +43,7 @@ from reconnect_harness.scenario.explain import explain
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.soak.cli import soak
 from reconnect_harness.toxiproxy.embedded.__main__ import main as serve_toxiproxy
-from reconnect_harness.toxiproxy.link import ToxiproxyError
+from reconnect_harness.toxiproxy.server import ToxiproxyError
 from reconnect_proxy.units import parse_duration
 
 

@@ -138,7 +138,7 @@ class ScenarioItem(pytest.Item):
         from reconnect_harness.processes.child import ProcessFailed
         from reconnect_harness.report.summary import reasons
         from reconnect_harness.run.campaign import ResultsError
-        from reconnect_harness.toxiproxy.link import ToxiproxyError
+        from reconnect_harness.toxiproxy.server import ToxiproxyError
 
         error = excinfo.value
         if isinstance(error, ScenarioInvalid):
@@ -168,7 +168,7 @@ class ScenarioRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Start Toxiproxy, so that the header can say which it is."""
-        from reconnect_harness.toxiproxy.link import ToxiproxyError
+        from reconnect_harness.toxiproxy.server import ToxiproxyError
 
         if self._runs_items:
             try:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from reconnect_harness import values as given
-from reconnect_harness.history.message import Kind
+from reconnect_harness.history.message import MessageKind
 from reconnect_harness.peers.workload import MIXED
 
 
@@ -36,4 +36,4 @@ Sizes = Annotated[tuple[int, int], BeforeValidator(given.sizes)]
 Seconds = Annotated[float, BeforeValidator(given.seconds)]
 Statuses = list[Annotated[int, Field(ge=400, le=599)]]
 Codes = list[Annotated[int, AfterValidator(given.close_code)]]
-MessageKind = Annotated[str, known("type of message", [MIXED, *Kind])]
+MessageType = Annotated[str, known("type of message", [MIXED, *MessageKind])]

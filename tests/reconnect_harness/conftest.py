@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_harness.toxiproxy.link import ToxiproxyServer
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.toxiproxy.wires import Wires, source_or_skip, wires_on
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Kind
-from reconnect_harness.history.record import End, LinkEvent, MessageEvent
+from reconnect_harness.history.message import Direction, MessageKind
+from reconnect_harness.history.record import End, FaultRecord, LinkEvent, MessageEvent
 
 
 def message(
@@ -24,7 +23,7 @@ def message(
     at_client = (direction is Direction.C2U) == (event != "received")
     end = End.CLIENT if at_client else End.UPSTREAM
     return MessageEvent(
-        t, end, name or ("c01" if at_client else "u1"), event, stream, direction, number, 100, Kind.TEXT, wrong
+        t, end, name or ("c01" if at_client else "u1"), event, stream, direction, number, 100, MessageKind.TEXT, wrong
     )
 
 

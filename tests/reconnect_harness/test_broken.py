@@ -17,7 +17,7 @@ from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import system_under_test
 from reconnect_harness.sut.own_proxy import flags
-from reconnect_harness.toxiproxy.link import ToxiproxyServer
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 HERE = Path(__file__).parent
 PYTHON = shlex.quote(sys.executable)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.toxiproxy.link import ToxiproxyUnavailable, find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyUnavailable
 from tests.reconnect_harness.run.test_runner import RELAY
 
 pytest_plugins = ["pytester"]

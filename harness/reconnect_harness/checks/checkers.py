@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconnect_harness.checks.shared_session import owed_to_all
-from reconnect_harness.history.history import History, Stream
+from reconnect_harness.history.history import History, MessageStream
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, MessageEvent
 
@@ -371,13 +371,13 @@ def _doubts(history: History, directions: Iterable[Direction]) -> Iterator[str]:
             yield f"the fault {fault.name} {fault.target} ({when}) was on while nobody was sending"
 
 
-def _sequences(history: History, direction: Direction) -> Iterator[tuple[Stream, list[MessageEvent]]]:
+def _sequences(history: History, direction: Direction) -> Iterator[tuple[MessageStream, list[MessageEvent]]]:
     for stream in history.streams[direction]:
         for events in stream.received.values():
             yield stream, [event for event in events if event.number]
 
 
-def _received(stream: Stream) -> Iterator[MessageEvent]:
+def _received(stream: MessageStream) -> Iterator[MessageEvent]:
     for events in stream.received.values():
         yield from events
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reconnect_harness.history.history import History, Stream
+from reconnect_harness.history.history import History, MessageStream
 from reconnect_harness.history.record import End, MessageEvent
 
 #: How long before a client leaves it need not get what is sent any more, in seconds: that may still be under way.
 UNDER_WAY_SECONDS = 1.0
 
 
-def owed_to_all(history: History, stream: Stream) -> Iterator[tuple[str, list[MessageEvent]]]:
+def owed_to_all(history: History, stream: MessageStream) -> Iterator[tuple[str, list[MessageEvent]]]:
     """Yield what of a stream of the upstream is owed: to anybody (``""``), and to each client by name."""
     owed = list(stream.owed)
     yield "", owed

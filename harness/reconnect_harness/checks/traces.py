@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from reconnect_harness.history.history import History, Stream
+from reconnect_harness.history.history import History, MessageStream
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, MessageEvent
 
@@ -77,7 +77,7 @@ def sessions(found: Iterable[Journey]) -> list[str]:
     return sorted({journey.session for journey in found})
 
 
-def _journeys(stream: Stream, receiver: str, events: Iterable[MessageEvent], start: float) -> Iterator[Journey]:
+def _journeys(stream: MessageStream, receiver: str, events: Iterable[MessageEvent], start: float) -> Iterator[Journey]:
     session = stream.name if receiver in ("", End.UPSTREAM) else receiver
     seen: set[int] = set()
     latest = 0

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from reconnect_harness.faults.container_faults import CONTAINER_FAULTS, heal_container
 from reconnect_harness.faults.harm import Extent, FaultError, FaultKind, Harm, Number, Patient
-from reconnect_harness.toxiproxy.link import STREAMS, TOXICS, Link, Stream, Toxic
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.toxics import STREAMS, TOXICS, Toxic, ToxicStream
 
 __all__ = [
     "CONTAINER_FAULTS",
@@ -105,7 +106,7 @@ class Fault:
     lasts: Span | None = None
     times: int = 1
     every: Span | None = None
-    stream: Stream = "both"
+    stream: ToxicStream = "both"
     toxicity: float = 1.0
     attributes: Mapping[str, Number] = field(default_factory=dict)
     container: bool = False
@@ -167,7 +168,7 @@ class Occurrence(NamedTuple):
     """What is put on the link, where the fault is a toxic."""
 
 
-def _down(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
+def _down(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
     def begin() -> None:
         patient.handle.down()
         patient.holds["down"] += 1
@@ -180,16 +181,16 @@ def _down(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
     return Harm(begin, end)
 
 
-def _reset(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
+def _reset(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
     return Harm(patient.handle.reset)
 
 
-def _silence(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
+def _silence(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
     link, stream = patient.handle, occurrence.fault.stream
     return Harm(lambda: link.silence(stream), lambda: link.end_silence(stream))
 
 
-def _toxic(occurrence: Occurrence, patient: Patient[Link]) -> Harm:
+def _toxic(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
     link, toxic = patient.handle, occurrence.toxic
     assert toxic is not None
     return Harm(lambda: link.add(toxic), lambda: link.remove(toxic))
@@ -311,7 +312,7 @@ is started again where they last, SIGKILL to one that it has started itself, SIG
 `limit_data` with a number of bytes drawn anew each time, so that a connection ends in the middle of a frame."""
 
 
-def _heal_link(patient: Patient[Link]) -> None:
+def _heal_link(patient: Patient[ToxiproxyLink]) -> None:
     patient.handle.heal()
     patient.holds.clear()
 

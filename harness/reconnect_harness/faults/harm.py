@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
-from reconnect_harness.toxiproxy.link import TOXICS, Attribute
+from reconnect_harness.toxiproxy.toxics import TOXICS, ToxicAttribute
 
 if TYPE_CHECKING:
     from reconnect_harness.faults.fault import Occurrence
@@ -75,6 +75,6 @@ class FaultKind(NamedTuple):
     """Attributes of the toxic that need not be given."""
 
     @property
-    def attributes(self) -> Mapping[str, Attribute]:
+    def attributes(self) -> Mapping[str, ToxicAttribute]:
         """The attributes that it takes, by name."""
         return {} if self.toxic is None else TOXICS[self.toxic]

@@ -15,34 +15,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import EngineError
 from reconnect_harness.faults.fault import HEALERS, Fault, FaultError, Occurrence, Patient, Process, timeline
-from reconnect_harness.processes.shielded import uninterrupted
-from reconnect_harness.toxiproxy.link import Link, ToxiproxyError
-
-__all__ = ["Fault", "FaultRecord", "Nemesis"]
+from reconnect_harness.history.record import FaultRecord
+from reconnect_harness.processes.shielded import run_shielded
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyError
 
 TROUBLE = (ToxiproxyError, FaultError, EngineError, OSError)
 """What a call of a harm may raise: it did not take hold, or could not be undone."""
-
-
-class FaultRecord(NamedTuple):
-    """What became of one occurrence. Times are those of `time.monotonic`."""
-
-    name: str
-    target: str
-    asked: float
-    """When it was begun, or was to begin."""
-    took_hold: float | None
-    """When the target confirmed it; None if it never did."""
-    cleared: float | None
-    """When the target confirmed its end; the same as `took_hold` for a thing of a moment; None if it never
-    did."""
-    problem: str | None = None
-    """Why it did not take hold, or was not cleared in time."""
 
 
 class Nemesis:
@@ -63,7 +47,7 @@ class Nemesis:
     def __init__(
         self,
         faults: Sequence[Fault],
-        links: Mapping[str, Link],
+        links: Mapping[str, ToxiproxyLink],
         record: Callable[[FaultRecord], None],
         *,
         processes: Mapping[str, Process] | None = None,
@@ -138,7 +122,7 @@ class Nemesis:
         for (kind, _), patient in self._patients.items():
             mine = [a for a in accounts if a.is_of(kind, patient.name)]
             try:
-                await uninterrupted(partial(HEALERS[kind], patient))
+                await run_shielded(partial(HEALERS[kind], patient))
             except TROUBLE as failure:
                 failures.append(failure)
             else:
@@ -189,7 +173,7 @@ async def _done(patient: Patient[Any], call: Callable[[], None], account: _Accou
 
     async with patient.busy:
         handle = patient.handle
-        return await uninterrupted(attempt, handle.hurry if isinstance(handle, Container) else lambda: None)
+        return await run_shielded(attempt, handle.hurry if isinstance(handle, Container) else lambda: None)
 
 
 async def _sleep_until(moment: float) -> None:

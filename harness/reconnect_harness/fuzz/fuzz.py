@@ -43,7 +43,8 @@ from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.scenario.timeline_text import seconds
 from reconnect_harness.simulate.simulation import SYSTEM, check, simulate
 from reconnect_harness.sut.base import SystemUnderTest, system_under_test
-from reconnect_harness.toxiproxy.link import ToxiproxyServer, find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 T = TypeVar("T")
 

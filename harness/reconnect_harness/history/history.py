@@ -13,14 +13,22 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End, LinkEvent, MessageEvent, line_of, link_of, message_of, read_lines
-from reconnect_harness.processes.footprint import Footprint
+from reconnect_harness.history.record import (
+    End,
+    FaultRecord,
+    Footprint,
+    LinkEvent,
+    MessageEvent,
+    line_of,
+    link_of,
+    message_of,
+    read_lines,
+)
 
 
 @dataclass(slots=True)
-class Stream:
+class MessageStream:
     """The messages of one stream, as its sender and its receivers saw them.
 
     `received` is by receiver, in order of arrival: each client by its name; all upstreams are one receiver, since one
@@ -127,16 +135,16 @@ class History:
         return history
 
     @cached_property
-    def streams(self) -> dict[Direction, list[Stream]]:
+    def streams(self) -> dict[Direction, list[MessageStream]]:
         """The streams of each direction, in order of their first message."""
-        found: dict[tuple[Direction, str], Stream] = {}
+        found: dict[tuple[Direction, str], MessageStream] = {}
         for event in self.messages:
             direction = event.direction
             if self.echoed:
                 direction = Direction.U2C
             stream = found.get((direction, event.stream))
             if stream is None:
-                stream = found[direction, event.stream] = Stream(event.stream, direction)
+                stream = found[direction, event.stream] = MessageStream(event.stream, direction)
             if event.event == "sent":
                 stream.sent[event.number] = event
             elif event.event == "refused":
@@ -144,7 +152,7 @@ class History:
             else:
                 receiver = event.name if event.end is End.CLIENT else End.UPSTREAM
                 stream.received.setdefault(receiver, []).append(event)
-        by_direction: dict[Direction, list[Stream]] = {direction: [] for direction in Direction}
+        by_direction: dict[Direction, list[MessageStream]] = {direction: [] for direction in Direction}
         for stream in found.values():
             by_direction[stream.direction].append(stream)
         return by_direction

@@ -30,14 +30,14 @@ class Direction(StrEnum):
     U2C = "u2c"
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """The type of a WebSocket data message, RFC 6455 section 5.6."""
 
     TEXT = "text"
     BINARY = "binary"
 
 
-class Reading(NamedTuple):
+class MessageLabel(NamedTuple):
     """What a received message says about itself.
 
     `wrong` is a sentence where it is not what was sent; `sent_at` is seconds since 1970, where it says so.
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
     direction: str
     number: int
     size: int
-    kind: Kind
+    kind: MessageKind
     wrong: str | None = None
     sent_at: float | None = None
 
@@ -62,7 +62,7 @@ _BINARY = random.Random(6455).randbytes(_BLOCK)
 
 
 def encode(
-    stream: str, direction: str, number: int, size: int, kind: Kind, sent_at: float | None = None
+    stream: str, direction: str, number: int, size: int, kind: MessageKind, sent_at: float | None = None
 ) -> str | bytes:
     """Build message `number` of a stream: `str` to be sent as text, `bytes` to be sent as binary.
 
@@ -71,14 +71,14 @@ def encode(
     """
     room = max(0, size - _head_size(stream, direction, number, sent_at))
     whole = _whole(stream, direction, number, _filler(room, number, kind), kind, sent_at)
-    return whole.decode() if kind is Kind.TEXT else whole
+    return whole.decode() if kind is MessageKind.TEXT else whole
 
 
 def stamp(stream: str, direction: str, number: int, payload: str | bytes, sent_at: float | None = None) -> str | bytes:
     """Build message `number` of a stream around what somebody wants to say; `payload` gets it back from there."""
     if isinstance(payload, str):
-        return _whole(stream, direction, number, payload.encode(), Kind.TEXT, sent_at).decode()
-    return _whole(stream, direction, number, payload, Kind.BINARY, sent_at)
+        return _whole(stream, direction, number, payload.encode(), MessageKind.TEXT, sent_at).decode()
+    return _whole(stream, direction, number, payload, MessageKind.BINARY, sent_at)
 
 
 def payload(message: str | bytes) -> str | bytes:
@@ -86,9 +86,9 @@ def payload(message: str | bytes) -> str | bytes:
     return message.partition("\n")[2] if isinstance(message, str) else message.partition(b"\n")[2]
 
 
-def decode(message: str | bytes) -> Reading:
+def decode(message: str | bytes) -> MessageLabel:
     """Read a message as it arrived and say what, if anything, is wrong with it."""
-    came_as = Kind.TEXT if isinstance(message, str) else Kind.BINARY
+    came_as = MessageKind.TEXT if isinstance(message, str) else MessageKind.BINARY
     raw = message.encode() if isinstance(message, str) else message
     head, newline, filler = raw[:_HEAD_LIMIT].partition(b"\n")
     parts = head.split(b" ")
@@ -98,38 +98,38 @@ def decode(message: str | bytes) -> Reading:
         number, size, checksum = int(count), int(length), int(crc, 16)
         sent_at = float(moment[0]) if moment else None
     except ValueError:
-        return Reading(UNREADABLE, "", 0, len(raw), came_as, f"no readable header: {raw[:40]!r}")
+        return MessageLabel(UNREADABLE, "", 0, len(raw), came_as, f"no readable header: {raw[:40]!r}")
     wrong = None
     if len(raw) < size:
         wrong = f"truncated: {len(raw)} of {size} bytes came"
     elif len(raw) > size:
         wrong = f"longer than sent: {len(raw)} bytes came, {size} were sent"
     elif letter != came_as[0].encode():
-        sent_as = Kind.TEXT if letter == b"t" else Kind.BINARY
+        sent_as = MessageKind.TEXT if letter == b"t" else MessageKind.BINARY
         wrong = f"sent as {sent_as}, came as {came_as}"
     else:
         filler = raw[len(head) + 1 :]
         start = raw[: len(head) - 8]
         if not newline or zlib.crc32(filler, zlib.crc32(start)) != checksum:
             wrong = "its checksum does not match"
-    return Reading(stream, direction, number, len(raw), came_as, wrong, sent_at)
+    return MessageLabel(stream, direction, number, len(raw), came_as, wrong, sent_at)
 
 
 def _head_size(stream: str, direction: str, number: int, sent_at: float | None) -> int:
     return len(f"{stream} {direction} {number} ") + 20 + (0 if sent_at is None else len(f"{sent_at:.6f} "))
 
 
-def _whole(stream: str, direction: str, number: int, body: bytes, kind: Kind, sent_at: float | None) -> bytes:
+def _whole(stream: str, direction: str, number: int, body: bytes, kind: MessageKind, sent_at: float | None) -> bytes:
     size = _head_size(stream, direction, number, sent_at) + len(body)
     moment = "" if sent_at is None else f"{sent_at:.6f} "
     start = f"{stream} {direction} {number} {size:08d} {kind[0]} {moment}".encode()
     return b"%b%08x\n%b" % (start, zlib.crc32(body, zlib.crc32(start)), body)
 
 
-def _filler(size: int, number: int, kind: Kind) -> bytes:
+def _filler(size: int, number: int, kind: MessageKind) -> bytes:
     """Return `size` bytes which differ from message to message."""
-    block = _TEXT if kind is Kind.TEXT else _BINARY
-    mark = "é".encode() if kind is Kind.TEXT else b"\xff\xfe"
+    block = _TEXT if kind is MessageKind.TEXT else _BINARY
+    mark = "é".encode() if kind is MessageKind.TEXT else b"\xff\xfe"
     if size < len(mark):
         return block[:size]
     size -= len(mark)

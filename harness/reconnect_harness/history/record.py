@@ -6,12 +6,20 @@ Times are `time.monotonic()` seconds, which is one clock for all processes of a 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconnect_harness.history.message import Direction, Kind
+from reconnect_harness.history.message import Direction, MessageKind
+
+#: Threads that may be there in the end and were not at first. A Python program's default pool grows with the number of
+#: names that are looked up at a time and keeps its threads; this is its limit (concurrent.futures.ThreadPoolExecutor).
+THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+#: Bytes of memory that may be there in the end and were not at first: allocators keep what they were once given.
+MEMORY = 64 * 1024**2
 
 
 class End(StrEnum):
@@ -37,7 +45,7 @@ class MessageEvent(NamedTuple):
     direction: Direction
     number: int
     size: int
-    kind: Kind
+    kind: MessageKind
     wrong: str | None = None
 
 
@@ -58,6 +66,56 @@ class LinkEvent(NamedTuple):
     asked: bool
     code: int | None = None
     reason: str = ""
+
+
+class FaultRecord(NamedTuple):
+    """What became of one occurrence. Times are those of `time.monotonic`."""
+
+    name: str
+    target: str
+    asked: float
+    """When it was begun, or was to begin."""
+    took_hold: float | None
+    """When the target confirmed it; None if it never did."""
+    cleared: float | None
+    """When the target confirmed its end; the same as `took_hold` for a thing of a moment; None if it never
+    did."""
+    problem: str | None = None
+    """Why it did not take hold, or was not cleared in time."""
+
+
+class Footprint(NamedTuple):
+    """What a system under test holds at the moment `t`; `sessions` is None where it does not say.
+
+    `when` is `before`, `during` or `after` the clients; `files`, `threads`, `children` and `sessions` are counts,
+    `memory` is resident bytes of all its processes together.
+    """
+
+    t: float
+    when: str
+    files: int
+    threads: int
+    children: int
+    memory: int
+    sessions: int | None = None
+
+    def leaks(self, before: Footprint) -> Iterator[tuple[int, str]]:
+        """Yield how much more there is of each thing than `before`, and that in words."""
+        for count, was, allowed, name in (
+            (self.files, before.files, 0, "open files and sockets"),
+            (self.threads, before.threads, THREADS, "threads"),
+            (self.children, before.children, 0, "processes beside the first"),
+        ):
+            if count > was + allowed:
+                yield count - was, f"{count} {name}, and {was} before they came"
+        if self.sessions:
+            yield self.sessions, f"{self.sessions} sessions, and there is no client any more"
+        if self.memory > before.memory + MEMORY:
+            megabytes = round((self.memory - before.memory) / 1e6)
+            yield (
+                megabytes,
+                f"{self.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came",
+            )
 
 
 def line_of(event: MessageEvent, moment: float) -> str:
@@ -103,7 +161,7 @@ def message_of(fields: dict[str, Any]) -> MessageEvent:
         Direction(fields["direction"]),
         fields["number"],
         fields["size"],
-        Kind(fields["kind"]),
+        MessageKind(fields["kind"]),
         fields.get("wrong"),
     )
 

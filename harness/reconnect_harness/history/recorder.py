@@ -12,24 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from reconnect_harness.history.message import Direction, Reading
+from reconnect_harness.history.message import Direction, MessageLabel
 from reconnect_harness.history.record import End, LinkEvent, MessageEvent, line_of, message_of, read_lines
 
 
-class Witness(Protocol):
+class EventSink(Protocol):
     """What an end tells of all that it sees: to a `Recorder`, or where a run has no end to `soak.ledger`."""
 
     @property
     def said(self) -> Mapping[str, int]:
         """For each stream that was sent before this process was there, the number of its last message."""
 
-    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+    def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take note of a message that is about to be sent."""
 
-    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+    def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take note that the socket did not take a message that was told of as sent."""
 
-    def received(self, name: str, direction: Direction, message: Reading) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take note of a message that arrived. `direction` is the way it came, whatever it says itself."""
 
     def arrived(self, name: str) -> int:
@@ -81,17 +81,17 @@ class Recorder:
         """Close the file."""
         os.close(self._file)
 
-    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+    def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Record a message that is about to be sent."""
         self._sent += 1
         self._message(name, "sent", direction, message)
 
-    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+    def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Record that the socket did not take a message that was recorded as sent."""
         self._sent -= 1
         self._message(name, "refused", direction, message)
 
-    def received(self, name: str, direction: Direction, message: Reading) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Record a message that arrived. `direction` is the way it came, whatever it says itself."""
         self._arrived.setdefault((name, message.stream), set()).add(message.number)
         self._message(name, "received", direction, message)
@@ -118,7 +118,7 @@ class Recorder:
         """Record that a link came or went; the arguments are those of `LinkEvent`."""
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
 
-    def _message(self, name: str, event: str, direction: Direction, message: Reading) -> None:
+    def _message(self, name: str, event: str, direction: Direction, message: MessageLabel) -> None:
         moment = time.monotonic()
         seen = (self._end, name, event, message.stream, direction, message.number, message.size, message.kind)
         os.write(self._file, f"{line_of(MessageEvent(moment, *seen, message.wrong or None), moment)}\n".encode())
@@ -127,7 +127,7 @@ class Recorder:
         os.write(self._file, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
 
 
-class Unrecorded(Recorder):
+class NullRecorder(Recorder):
     """A recorder that keeps nothing: in a load run whoever sends the load keeps the account."""
 
     def __init__(self) -> None:
@@ -136,13 +136,13 @@ class Unrecorded(Recorder):
     def close(self) -> None:
         """Do nothing: there is no file."""
 
-    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+    def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take no note of it."""
 
-    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+    def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take no note of it."""
 
-    def received(self, name: str, direction: Direction, message: Reading) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Take no note of it."""
 
     def counts(self) -> dict[str, int]:

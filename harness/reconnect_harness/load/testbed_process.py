@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from reconnect_harness.containers.engine import Engine, EngineError, EngineUnavailable
-from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
+from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import converse, run, say
 from reconnect_harness.processes.child import ProcessFailed
@@ -29,7 +30,8 @@ from reconnect_harness.run.topology import Target
 from reconnect_harness.scenario.model import ClientsSpec, Scenario, ScenarioError, find, load
 from reconnect_harness.scenario.upstream_spec import UpstreamSpec
 from reconnect_harness.sut.base import GivenUrl, SystemUnderTest, system_under_test
-from reconnect_harness.toxiproxy.link import ToxiproxyError, find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyError
 
 #: A user that leaves in good order does not come back to its session.
 _LEAVING = {"grace_on": "abnormal"}

@@ -26,7 +26,7 @@ from locust import User
 from locust.env import Environment
 
 from reconnect_harness.history import message as messages
-from reconnect_harness.history.message import Direction, Kind
+from reconnect_harness.history.message import Direction, MessageKind
 from reconnect_harness.load.account import Account, Stamp, Wrong
 from reconnect_harness.load.aware import AwareConversation
 from reconnect_harness.load.conversation import Conversation, Over, Place
@@ -348,7 +348,7 @@ class WebSocketUser(User):
         size = smallest
         if largest > smallest:
             size = round(smallest * math.exp(random.random() * math.log(largest / max(1, smallest))))
-        return messages.encode(stamp.session, Direction.C2U, stamp.number, size, Kind.TEXT, stamp.sent_at)
+        return messages.encode(stamp.session, Direction.C2U, stamp.number, size, MessageKind.TEXT, stamp.sent_at)
 
 
 def _matches(message: Message, match: Match) -> bool:

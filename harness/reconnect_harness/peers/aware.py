@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction, decode
-from reconnect_harness.history.recorder import Witness
+from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
@@ -43,7 +43,7 @@ _COUNT = re.compile(r"[0-9]{1,19}")
 _RESUMABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 
 
-class Refused(Exception):
+class HandshakeRefused(Exception):
     """A handshake that is answered with an HTTP error."""
 
     def __init__(self, status: HTTPStatus, error: str, detail: str) -> None:
@@ -52,7 +52,7 @@ class Refused(Exception):
         self.body = json.dumps({"error": error, "detail": detail})
 
 
-class Session:
+class UpstreamSession:
     """One session: what it owes its peer, and how much it has received."""
 
     def __init__(self, speaker: Speaker, load: Workload, upstream: AwareUpstream) -> None:
@@ -80,19 +80,19 @@ class Session:
     async def claim(self, connection: ServerConnection, count: int) -> None:
         """Give the session to a new connection whose peer has received `count` messages.
 
-        Raises Refused if the count cannot be, or another connection claims the session meanwhile.
+        Raises HandshakeRefused if the count cannot be, or another connection claims the session meanwhile.
         """
         self.claimed_by = connection
         if self._link is not None:
             self._link.transport.abort()
         await self._drained.wait()
         if self.claimed_by is not connection:
-            raise Refused(HTTPStatus.CONFLICT, "taken-over", "a newer connection has claimed this session")
+            raise HandshakeRefused(HTTPStatus.CONFLICT, "taken-over", "a newer connection has claimed this session")
         if self.ended:
-            raise Refused(HTTPStatus.GONE, "gone", "the session ended with its last connection")
+            raise HandshakeRefused(HTTPStatus.GONE, "gone", "the session ended with its last connection")
         if not self._confirmed <= count <= self._pushed:
             detail = f"{count} messages received? {self._confirmed} are confirmed, and {self._pushed} were sent"
-            raise Refused(HTTPStatus.CONFLICT, "count", detail)
+            raise HandshakeRefused(HTTPStatus.CONFLICT, "count", detail)
         self._confirm(count)
         self._cursor = count
         # Its handshake may still fail, and then it never serves.
@@ -225,19 +225,19 @@ class AwareUpstream:
     for as long as the upstream is there.
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
+    def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str, *, keep: float | None = None) -> None:
         self.name = name
         self.recorder = recorder
         self.keep = keep
         self.is_quiet = False
         self._load = load
         self._seed = seed
-        self._all: set[Session] = set()
+        self._all: set[UpstreamSession] = set()
         self._begun = 0
         # Those that may be resumed, by id.
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, UpstreamSession] = {}
         # Which session a connection has claimed in its handshake, and the id to tell its peer.
-        self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[Session, str, bool]]
+        self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[UpstreamSession, str, bool]]
         self._claims = weakref.WeakKeyDictionary()
 
     async def quiet(self) -> None:
@@ -249,13 +249,13 @@ class AwareUpstream:
         for session in list(self._all):
             session.end()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: UpstreamSession) -> None:
         """Keep nothing of a session that has ended."""
         self._all.discard(session)
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
 
-    def took(self, session: Session, message: str | bytes) -> None:
+    def took(self, session: UpstreamSession, message: str | bytes) -> None:
         """Record a message that arrived."""
         self.recorder.received(self.name, Direction.C2U, decode(message))
 
@@ -263,7 +263,7 @@ class AwareUpstream:
         """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""
         try:
             await self._claim(connection, request)
-        except Refused as refusal:
+        except HandshakeRefused as refusal:
             response = connection.respond(refusal.status, refusal.body)
             # Setting a header of websockets' adds another one.
             del response.headers["Content-Type"]
@@ -276,13 +276,13 @@ class AwareUpstream:
         connection_id = _id(request, "X-Connection-Id")
         received = request.headers.get("X-Reconnect-Received")
         if received is not None and not _COUNT.fullmatch(received):
-            raise Refused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
+            raise HandshakeRefused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
         named = reconnect_id or connection_id
         key = named or secrets.token_urlsafe(16)
         session = self._sessions.get(key)
         if session is None or session.ended:
             if reconnect_id is not None and connection_id is None:
-                raise Refused(HTTPStatus.GONE, "gone", "no session of this id lives here")
+                raise HandshakeRefused(HTTPStatus.GONE, "gone", "no session of this id lives here")
             session = self._begin(named)
             session.key = key
             if received is not None:
@@ -310,15 +310,15 @@ class AwareUpstream:
         asked, code, reason = connection.ending
         self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
 
-    def _begin(self, named: str | None) -> Session:
+    def _begin(self, named: str | None) -> UpstreamSession:
         """Begin a session, under an id if its peer has named one."""
         # Streams of before this process took over are over.
         stream = f"{self.name}.{len(self.recorder.said) + self._begun + 1}"
         return self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
 
-    def _opened(self, speaker: Speaker) -> Session:
+    def _opened(self, speaker: Speaker) -> UpstreamSession:
         self._begun += 1
-        session = Session(speaker, self._load, self)
+        session = UpstreamSession(speaker, self._load, self)
         self._all.add(session)
         return session
 
@@ -331,24 +331,24 @@ class AwareEchoUpstream(AwareUpstream):
     nothing is known of one that has ended, and what is pushed begins anew.
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str, *, keep: float | None = None) -> None:
+    def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str, *, keep: float | None = None) -> None:
         super().__init__(name, load, recorder, seed, keep=keep)
         # The latest session of each id.
-        self._latest: dict[str, Session] = {}
+        self._latest: dict[str, UpstreamSession] = {}
         # A name of its own for each process that serves: after a restart numbers begin again.
         self._life = secrets.token_hex(3)
 
-    def took(self, session: Session, message: str | bytes) -> None:
+    def took(self, session: UpstreamSession, message: str | bytes) -> None:
         """Send a message back."""
         session.owe(message)
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: UpstreamSession) -> None:
         """Keep nothing of a session that has ended, unless its stream may go on in another one."""
         super().forget(session)
         if self.keep is not None and self._latest.get(session.key) is session:
             del self._latest[session.key]
 
-    def _begin(self, named: str | None) -> Session:
+    def _begin(self, named: str | None) -> UpstreamSession:
         before = self._latest.get(named) if named is not None else None
         if before is not None:
             before.end()
@@ -364,5 +364,5 @@ class AwareEchoUpstream(AwareUpstream):
 def _id(request: Request, header: str) -> str | None:
     found = request.headers.get(header)
     if found is not None and not _ID.fullmatch(found):
-        raise Refused(HTTPStatus.BAD_REQUEST, "id", f"{header} is not 16 to 128 of A-Za-z0-9._~-")
+        raise HandshakeRefused(HTTPStatus.BAD_REQUEST, "id", f"{header} is not 16 to 128 of A-Za-z0-9._~-")
     return found

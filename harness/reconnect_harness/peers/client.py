@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from reconnect_harness.history.message import Direction, decode
-from reconnect_harness.history.recorder import Witness
+from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.late_pong import PromisingClient
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
@@ -77,7 +77,7 @@ class PlainClient:
         name: str,
         url: str,
         load: Workload,
-        recorder: Witness,
+        recorder: EventSink,
         seed: str,
         *,
         ping: float | None = None,

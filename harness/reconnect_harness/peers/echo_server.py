@@ -20,7 +20,7 @@ import click
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from reconnect_harness.history.recorder import Unrecorded
+from reconnect_harness.history.recorder import NullRecorder
 from reconnect_harness.peers.aware import AwareEchoUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Workload
@@ -73,7 +73,7 @@ async def _serve(host: str, port: int, *, aware: bool) -> None:
 
 def _aware() -> tuple[Callable[[ServerConnection], Awaitable[None]], dict[str, Any]]:
     """Return what serves a connection, and what else the server is told."""
-    echo = AwareEchoUpstream("upstream", Workload(), Unrecorded(), "", keep=KEEP_SECONDS)
+    echo = AwareEchoUpstream("upstream", Workload(), NullRecorder(), "", keep=KEEP_SECONDS)
 
     async def meet(connection: ServerConnection) -> None:
         assert isinstance(connection, UpstreamConnection)

@@ -26,7 +26,7 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from reconnect_harness.history.recorder import Witness
+from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.processes.actor import background
 
@@ -65,7 +65,7 @@ class Rudeness:
 
     """
 
-    def __init__(self, manners: Manners, name: str, recorder: Witness, begun: asyncio.Event) -> None:
+    def __init__(self, manners: Manners, name: str, recorder: EventSink, begun: asyncio.Event) -> None:
         self._manners = manners
         self._name = name
         self._recorder = recorder

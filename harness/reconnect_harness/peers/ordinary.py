@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction, decode
-from reconnect_harness.history.recorder import Witness
+from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
@@ -33,7 +33,7 @@ class RecordUpstream:
 
     """
 
-    def __init__(self, name: str, load: Workload, recorder: Witness, seed: str) -> None:
+    def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str) -> None:
         self.name = name
         self.recorder = recorder
         self._load = load

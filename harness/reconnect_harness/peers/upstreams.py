@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from reconnect_harness.history.record import End
-from reconnect_harness.history.recorder import Recorder, Unrecorded
+from reconnect_harness.history.recorder import NullRecorder, Recorder
 from reconnect_harness.peers.aware import AwareEchoUpstream, AwareUpstream
 from reconnect_harness.peers.gate import GateUpstream
 from reconnect_harness.peers.misbehaviour import Manners, Rudeness
@@ -116,7 +116,7 @@ async def play(spec: dict[str, Any]) -> None:
     (whether warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of
     `Certificates`, in their order).
     """
-    recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else Unrecorded()
+    recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else NullRecorder()
     gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
     load = Workload.from_spec(spec["load"])
     upstream = KINDS[spec["kind"]](spec["name"], load, recorder, spec["seed"], **gate)

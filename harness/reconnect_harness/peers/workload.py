@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from reconnect_harness.history.message import Direction, Kind, Reading, encode
+from reconnect_harness.history.message import Direction, MessageKind, MessageLabel, encode
 
 #: Either type of message, at random.
 MIXED = "mixed"
 
-_KINDS = tuple(Kind)
+_KINDS = tuple(MessageKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Speaker:
         self._workload = workload
         self._random = random.Random(f"{seed} {stream}")
 
-    def next(self) -> tuple[Reading, str | bytes]:
+    def next(self) -> tuple[MessageLabel, str | bytes]:
         """Make the next message: what it says about itself, and the whole of it."""
         self.number += 1
         load = self._workload
         span = math.log(max(1, load.largest) / max(1, load.smallest))
         size = round(load.smallest * math.exp(self._random.random() * span))
-        kind = self._random.choice(_KINDS) if load.kind == MIXED else Kind(load.kind)
+        kind = self._random.choice(_KINDS) if load.kind == MIXED else MessageKind(load.kind)
         whole = encode(self.stream, self._direction, self.number, size, kind, time.time() if load.timed else None)
         length = len(whole.encode() if isinstance(whole, str) else whole)
-        return Reading(self.stream, self._direction, self.number, length, kind), whole
+        return MessageLabel(self.stream, self._direction, self.number, length, kind), whole

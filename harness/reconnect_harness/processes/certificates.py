@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Side(StrEnum):
+class TlsSide(StrEnum):
     """Where a scenario speaks TLS: between clients and system under test, between that and the upstreams, or both."""
 
     BOTH = "both"

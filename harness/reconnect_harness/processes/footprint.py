@@ -9,22 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from reconnect_harness.history.record import Footprint
 
 if TYPE_CHECKING:
     import psutil
-
-#: Threads that may be there in the end and were not at first. A Python program's default pool grows with the number of
-#: names that are looked up at a time and keeps its threads; this is its limit (concurrent.futures.ThreadPoolExecutor).
-THREADS = min(32, (os.cpu_count() or 1) + 4)
-
-#: Bytes of memory that may be there in the end and were not at first: allocators keep what they were once given.
-MEMORY = 64 * 1024**2
 
 #: How long a system under test may take to come to rest after the first connection, in seconds.
 REST_SECONDS = 5.0
@@ -37,40 +31,6 @@ DURING_SECONDS = 0.25
 
 _ASK_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-
-
-class Footprint(NamedTuple):
-    """What a system under test holds at the moment `t`; `sessions` is None where it does not say.
-
-    `when` is `before`, `during` or `after` the clients; `files`, `threads`, `children` and `sessions` are counts,
-    `memory` is resident bytes of all its processes together.
-    """
-
-    t: float
-    when: str
-    files: int
-    threads: int
-    children: int
-    memory: int
-    sessions: int | None = None
-
-    def leaks(self, before: Footprint) -> Iterator[tuple[int, str]]:
-        """Yield how much more there is of each thing than `before`, and that in words."""
-        for count, was, allowed, name in (
-            (self.files, before.files, 0, "open files and sockets"),
-            (self.threads, before.threads, THREADS, "threads"),
-            (self.children, before.children, 0, "processes beside the first"),
-        ):
-            if count > was + allowed:
-                yield count - was, f"{count} {name}, and {was} before they came"
-        if self.sessions:
-            yield self.sessions, f"{self.sessions} sessions, and there is no client any more"
-        if self.memory > before.memory + MEMORY:
-            megabytes = round((self.memory - before.memory) / 1e6)
-            yield (
-                megabytes,
-                f"{self.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came",
-            )
 
 
 class Watch:

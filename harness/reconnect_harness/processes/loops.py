@@ -1,4 +1,4 @@
-"""Event loops for code that is not asynchronous: `run_to_end` runs one coroutine, `Backstage` keeps a loop in a thread.
+"""Event loops for code that is not asynchronous: `run_to_end` runs one coroutine, `LoopThread` is a loop in a thread.
 
 Tests that have no event loop, and tests whose own loop must not be blocked, use the loop in the thread.
 """
@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-class Backstage:
+class LoopThread:
     """The loop and its thread: a context manager. What still runs on it when it is left is cancelled."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def uninterrupted(call: Callable[[], T], hurry: Callable[[], None] = lambda: None) -> T:
+async def run_shielded(call: Callable[[], T], hurry: Callable[[], None] = lambda: None) -> T:
     """Make a blocking call in a thread. When cancelled, wait for it all the same, and then be cancelled: nobody
     may heal a link that is still being harmed, or remove a container that is still being made. `hurry` is called
     then, to tell a call that waits for something to wait no longer."""

@@ -14,10 +14,9 @@ from typing import Any
 from reconnect_harness.checks.checkers import recovery_times
 from reconnect_harness.checks.traces import Flaw, Journey
 from reconnect_harness.faults.fault import FAULTS
-from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End
+from reconnect_harness.history.record import End, FaultRecord
 from reconnect_harness.report import series
 
 #: The resolution of the times of drawn messages, in seconds.

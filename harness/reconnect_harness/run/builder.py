@@ -20,12 +20,13 @@ from reconnect_harness.faults.fault import needs_resets
 from reconnect_harness.processes.certificates import Certificates, Encryption, certificates
 from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, ProcessFailed, Warden
 from reconnect_harness.processes.footprint import Watch
-from reconnect_harness.processes.shielded import uninterrupted
+from reconnect_harness.processes.shielded import run_shielded
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.run.topology import Clock, Target, Topology
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.toxiproxy.link import Link, ToxiproxyServer
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class _Builder:
     warden: Warden
     files: Certificates | None = None
     clock: Clock = field(default_factory=Clock)
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[str, ToxiproxyLink] = field(default_factory=dict)
 
     @property
     def scenario(self) -> Scenario:
@@ -148,13 +149,13 @@ class _Builder:
                 return Container.by_label(engine, name, spec)
             made = Container.from_image(engine, name, spec, port)
             # Here, and not when it has been made: whoever is cancelled then never hears of it.
-            self.built.push_async_callback(uninterrupted, lambda: made.remove(log))
+            self.built.push_async_callback(run_shielded, lambda: made.remove(log))
             return made
 
         try:
-            container = await uninterrupted(make)
+            container = await run_shielded(make)
             if spec.image is not None:
-                await uninterrupted(container.start, container.hurry)
+                await run_shielded(container.start, container.hurry)
         except (EngineError, ContainerFailed) as failure:
             raise ProcessFailed(str(failure)) from failure
         return container
@@ -230,7 +231,7 @@ class _Builder:
             return target
         assert self.plan.toxiproxy is not None, "a scenario with link faults is given a Toxiproxy"
         resets = needs_resets(self.scenario.faults, name)
-        self.links[name] = self.built.enter_context(Link(self.plan.toxiproxy, name, target, resets=resets))
+        self.links[name] = self.built.enter_context(ToxiproxyLink(self.plan.toxiproxy, name, target, resets=resets))
         return self.links[name].listen
 
     async def _role(self, launch: Callable[[], Awaitable[Actor]]) -> Role:

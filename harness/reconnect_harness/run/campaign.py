@@ -22,7 +22,8 @@ from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import system_under_test
-from reconnect_harness.toxiproxy.link import ToxiproxyServer, ToxiproxySource, find_toxiproxy
+from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 #: Where runs leave their files if the user does not say.
 DEFAULT_OUT = Path("scenario-runs")

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from reconnect_harness.checks.checkers import judge
 from reconnect_harness.containers.engine import Engine
-from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
+from reconnect_harness.faults.nemesis import Nemesis
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
+from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.builder import Blueprint, build
 from reconnect_harness.run.topology import Counts, Topology
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.toxiproxy.link import ToxiproxyServer
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 #: How often the ends are asked how far they are, in seconds.
 POLL_SECONDS = 0.1

@@ -20,10 +20,10 @@ from typing import NamedTuple
 from reconnect_harness.containers.container import Container
 from reconnect_harness.faults.fault import Process
 from reconnect_harness.processes.footprint import Watch
-from reconnect_harness.processes.shielded import uninterrupted
+from reconnect_harness.processes.shielded import run_shielded
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.toxiproxy.link import Link
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 
 class Counts(NamedTuple):
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     url: str
     upstreams: Mapping[str, Role]
     systems: Mapping[str, SystemUnderTest]
-    links: Mapping[str, Link]
+    links: Mapping[str, ToxiproxyLink]
     containers: Mapping[str, Container]
 
     @property
@@ -126,5 +126,5 @@ class Topology:
 
     async def containers_ended(self) -> dict[str, int]:
         """Return the exit status of each container that has ended."""
-        ends = {name: await uninterrupted(one.ended) for name, one in self.target.containers.items()}
+        ends = {name: await run_shielded(one.ended) for name, one in self.target.containers.items()}
         return {name: status for name, status in ends.items() if status is not None}

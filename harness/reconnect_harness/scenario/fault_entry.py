@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconnect_harness.faults.fault import CONTAINER_FAULTS, FAULTS, Fault
-from reconnect_harness.toxiproxy.link import TOXICS
+from reconnect_harness.toxiproxy.toxics import TOXICS
 from reconnect_harness.values import (
     kilobytes,
     mapping,

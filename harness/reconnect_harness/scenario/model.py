@@ -36,11 +36,11 @@ from reconnect_harness.faults.fault import Extent, Fault
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers import clients
 from reconnect_harness.peers.workload import MIXED, Workload
-from reconnect_harness.processes.certificates import Side
+from reconnect_harness.processes.certificates import TlsSide
 from reconnect_harness.scenario.expect import expectations
 from reconnect_harness.scenario.fault_entry import fault
 from reconnect_harness.scenario.upstream_spec import UpstreamSpec
-from reconnect_harness.section import MessageKind, Rate, Seconds, Section, Sizes, known
+from reconnect_harness.section import MessageType, Rate, Seconds, Section, Sizes, known
 from reconnect_proxy import Config
 
 #: The groups in which scenarios are listed, and what they are about.
@@ -103,7 +103,7 @@ class ClientsSpec(Section):
     count: int = Field(1, ge=1, le=100_000)
     send: Rate = 0.0
     size: Sizes = (16, 4096)
-    type: MessageKind = MIXED
+    type: MessageType = MIXED
     compress: bool = False
     lasts: Seconds = Field(alias="for", gt=0)
     ping: Seconds | None = Field(None, gt=0)
@@ -149,7 +149,7 @@ class Scenario(Section):
     group: Annotated[str, known("group", GROUPS)] = "other"
     proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = Field(default_factory=dict)
     chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = Field(default_factory=list)
-    tls: Annotated[Side | None, known("side for `tls`", Side)] = None
+    tls: Annotated[TlsSide | None, known("side for `tls`", TlsSide)] = None
     upstream: UpstreamSpec
     clients: ClientsSpec
     containers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")], ContainerSpec] = Field(
@@ -235,12 +235,12 @@ class Scenario(Section):
     @property
     def tls_client(self) -> bool:
         """Whether clients speak TLS."""
-        return self.tls in (Side.CLIENT, Side.BOTH)
+        return self.tls in (TlsSide.CLIENT, TlsSide.BOTH)
 
     @property
     def tls_upstream(self) -> bool:
         """Whether upstreams speak TLS."""
-        return self.tls in (Side.UPSTREAM, Side.BOTH)
+        return self.tls in (TlsSide.UPSTREAM, TlsSide.BOTH)
 
     @property
     def proxies(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from reconnect_harness.peers import upstreams
 from reconnect_harness.peers.gate import FIRST_MESSAGE, PREFIX
 from reconnect_harness.peers.misbehaviour import Manners
 from reconnect_harness.peers.workload import MIXED, Workload
-from reconnect_harness.section import Codes, MessageKind, Rate, Seconds, Section, Sizes, Statuses, known
+from reconnect_harness.section import Codes, MessageType, Rate, Seconds, Section, Sizes, Statuses, known
 
 
 class RudeSpec(Section):
@@ -47,7 +47,7 @@ class UpstreamSpec(ContainerSpec):
     count: int = Field(1, ge=1, le=9)
     push: Rate = 0.0
     size: Sizes = (16, 4096)
-    type: MessageKind = MIXED
+    type: MessageType = MIXED
     compress: bool = False
 
     @model_validator(mode="before")

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from reconnect_harness.faults.fault import Occurrence
-from reconnect_harness.toxiproxy.link import Toxic
+from reconnect_harness.toxiproxy.toxics import Toxic
 from reconnect_proxy.core.wire import Claim
 
 #: What a frame costs beside its payload, in bytes: its header, or the few lines of a handshake.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Reading, decode
+from reconnect_harness.history.message import Direction, MessageLabel, decode
 from reconnect_harness.history.record import End as Side
 from reconnect_harness.history.record import LinkEvent, MessageEvent
 from reconnect_harness.peers.workload import Speaker
@@ -58,7 +58,7 @@ class Ledger:
         """Whether all that was sent has arrived."""
         return all(self.sent[direction] == len(self._arrived[direction]) for direction in Direction)
 
-    def said(self, side: Side, name: str, direction: Direction, label: Reading) -> None:
+    def said(self, side: Side, name: str, direction: Direction, label: MessageLabel) -> None:
         """Record a message that is about to be sent."""
         self.sent[direction] += 1
         self._note(side, name, "sent", direction, label)
@@ -73,7 +73,7 @@ class Ledger:
         """Record that a link came or went; the arguments are those of `LinkEvent`."""
         self.history.links.append(LinkEvent(self._clock.time(), side, name, event, asked, code, reason))
 
-    def _note(self, side: Side, name: str, event: str, direction: Direction, label: Reading) -> None:
+    def _note(self, side: Side, name: str, event: str, direction: Direction, label: MessageLabel) -> None:
         fields = label.stream, direction, label.number, label.size, label.kind, label.wrong
         self.history.messages.append(MessageEvent(self._clock.time(), side, name, event, *fields))
 
@@ -145,7 +145,7 @@ class Debt:
             self._asking = self._clock.call_later(ASK_SECONDS, self._ask)
 
 
-def next_frame(speaker: Speaker) -> tuple[Reading, Frame]:
+def next_frame(speaker: Speaker) -> tuple[MessageLabel, Frame]:
     """Make the next message of a speaker, as a frame."""
     label, whole = speaker.next()
     if isinstance(whole, str):

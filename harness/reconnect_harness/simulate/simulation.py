@@ -22,9 +22,8 @@ from pathlib import Path
 
 from reconnect_harness.checks.checkers import judge
 from reconnect_harness.faults.fault import Occurrence, timeline
-from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.record import End as Side
-from reconnect_harness.processes.footprint import Footprint
+from reconnect_harness.history.record import FaultRecord, Footprint
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.simulate.network import LINK_FAULTS, SimulatedLink, VirtualClock

@@ -22,7 +22,7 @@ from reconnect_harness.soak.picture import draw
 from reconnect_harness.soak.plan import Plan, check
 from reconnect_harness.soak.soak import DEFAULT_OUT, Soak
 from reconnect_harness.soak.verdict import Evidence, judge
-from reconnect_harness.toxiproxy.link import find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_proxy.units import parse_duration
 
 #: The Toxiproxy of a soak. The real one, 2.12, hangs now and then when a toxic is taken off while connections end (its

@@ -17,8 +17,9 @@ from itertools import chain
 
 from reconnect_harness.faults.fault import FAULTS as FAULT_KINDS
 from reconnect_harness.faults.fault import Fault, Process
-from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
-from reconnect_harness.toxiproxy.link import Link
+from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.history.record import FaultRecord
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 #: What faults are done to.
 CLIENT, UPSTREAM, PROXY, GUESTS = "client", "upstream", "proxy", "guests"
@@ -86,7 +87,7 @@ class Weather:
 
     """
 
-    links: Mapping[str, Link]
+    links: Mapping[str, ToxiproxyLink]
     processes: Mapping[str, Process]
     record: Callable[[FaultRecord], None]
     calm: Callable[[], Awaitable[None]]

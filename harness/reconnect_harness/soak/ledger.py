@@ -24,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from reconnect_harness.history.message import Direction, Reading
+from reconnect_harness.history.message import Direction, MessageLabel
 
 #: How many things that went wrong a process tells in words.
 TOLD = 1000
@@ -219,7 +219,7 @@ def words(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class Page:
-    """What one end, or several of a kind, write into a ledger: a `history.recorder.Witness`.
+    """What one end, or several of a kind, write into a ledger: a `history.recorder.EventSink`.
 
     Args:
         ledger: where what goes wrong is told.
@@ -250,17 +250,17 @@ class Page:
         self._short = short
         self._missing: dict[str, set[int]] = {}
 
-    def sent(self, name: str, direction: Direction, message: Reading) -> None:
+    def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Count a message that is about to be sent."""
         self.row.add(Count.SENT)
         if self.went is not None:
             self.went.note(message.stream, message.number)
 
-    def refused(self, name: str, direction: Direction, message: Reading) -> None:
+    def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Count back a message that the socket did not take. Its stream ends here."""
         self.row.add(Count.SENT, -1)
 
-    def received(self, name: str, direction: Direction, message: Reading) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Count a message that arrived, and judge it."""
         self.row.add(Count.ARRIVED)
         wrong = message.wrong
@@ -293,7 +293,7 @@ class Page:
             if self._short and self.went is not None:
                 self.went.forget(name)
 
-    def _again(self, name: str, message: Reading, last: int) -> None:
+    def _again(self, name: str, message: MessageLabel, last: int) -> None:
         missing = self._missing.get(message.stream, set())
         if message.number in missing:
             missing.discard(message.number)
@@ -306,7 +306,7 @@ class Page:
         else:
             self.row.add(Count.REPEATED)
 
-    def _wrong(self, count: Count, name: str, message: Reading, what: str, number: int = 1) -> None:
+    def _wrong(self, count: Count, name: str, message: MessageLabel, what: str, number: int = 1) -> None:
         self.row.add(count, number)
         told = f"{message.direction} {message.stream} number {message.number} {what}"
         self.ledger.tell(told, count=count, name=name)

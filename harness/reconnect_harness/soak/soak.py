@@ -20,8 +20,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconnect_harness.faults.nemesis import FaultRecord
-from reconnect_harness.processes.footprint import Footprint
+from reconnect_harness.history.record import FaultRecord, Footprint
 from reconnect_harness.processes.machine import machine
 from reconnect_harness.run.campaign import make_folder
 from reconnect_harness.soak import clients as guests
@@ -31,7 +30,7 @@ from reconnect_harness.soak.ledger import Count, Ledger
 from reconnect_harness.soak.plan import Plan, check
 from reconnect_harness.soak.samples import Sample
 from reconnect_harness.soak.testbed import Stage, build
-from reconnect_harness.toxiproxy.link import ToxiproxyError, ToxiproxyServer
+from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer
 from reconnect_proxy.units import format_duration
 
 #: Where a soak leaves its files if the user does not say.

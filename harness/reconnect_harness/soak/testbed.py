@@ -21,8 +21,8 @@ from reconnect_harness.soak.fault_phases import CLIENT, FAULTS, GUESTS, PROXY, U
 from reconnect_harness.soak.plan import Plan
 from reconnect_harness.soak.samples import Sampler
 from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.toxiproxy.link import Link, ToxiproxyServer
-from reconnect_harness.toxiproxy.server import reserve_port
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
 
 #: Seconds of silence after which a guest pings, and then gives its link up.
 PING_SECONDS = 3.0
@@ -43,7 +43,7 @@ class Stage:
     probe: Actor
     watch: Watch
     sampler: Sampler
-    links: dict[str, Link]
+    links: dict[str, ToxiproxyLink]
     processes: dict[str, Process]
     patience: float
 
@@ -82,11 +82,11 @@ async def build(
 
     server = await Role.start(launch)
     built.push_async_callback(server.stop)
-    links: dict[str, Link] = {}
+    links: dict[str, ToxiproxyLink] = {}
 
     def link(name: str, target: str) -> str:
         resets = needs_resets((fault for _, fault in FAULTS), name)
-        links[name] = built.enter_context(Link(toxiproxy, name, target, resets=resets))
+        links[name] = built.enter_context(ToxiproxyLink(toxiproxy, name, target, resets=resets))
         return links[name].listen
 
     address = link(UPSTREAM, f"127.0.0.1:{port}")

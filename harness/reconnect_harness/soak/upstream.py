@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction
-from reconnect_harness.peers.aware import AwareUpstream, Session
+from reconnect_harness.peers.aware import AwareUpstream, UpstreamSession
 from reconnect_harness.peers.ordinary import RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.upstreams import goodbye
@@ -60,7 +60,7 @@ class _Manner(Protocol):
 class _Aware(AwareUpstream):
     """The aware one. What it pushed in a session that has ended is owed to nobody."""
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: UpstreamSession) -> None:
         super().forget(session)
         assert isinstance(self.recorder, Page)
         assert self.recorder.went is not None

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from reconnect_harness.processes.certificates import Encryption, Side
+from reconnect_harness.processes.certificates import Encryption, TlsSide
 from reconnect_harness.processes.child import Child, ProcessFailed, Warden
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.values import close_to
@@ -151,7 +151,7 @@ class Direct(_Unproxied):
 
     def check(self, scenario: Scenario) -> None:
         """Refuse scenarios in which one end speaks TLS and the other does not."""
-        if scenario.tls not in (None, Side.BOTH):
+        if scenario.tls not in (None, TlsSide.BOTH):
             raise ScenarioError(
                 f"scenario {scenario.name} speaks TLS with the {scenario.tls} side only, so something has to be "
                 "between the two: it cannot be run with direct"

@@ -3,10 +3,9 @@
     client ----> listen [ Toxiproxy: toxic, toxic, … ] ----> upstream        stream "upstream"
     client <---- listen [ Toxiproxy: toxic, toxic, … ] <---- upstream        stream "downstream"
 
-A `Link` is one proxy of a Toxiproxy server; a `Toxic` is a harm to the bytes of its connections. What one has
-to know about Toxiproxy 2.12 is in the docstrings here; all of it was read in its source and is held by
-tests/reconnect_harness/test_links. `find_toxiproxy` and `ToxiproxyServer` are the way to a server, and are named here
-so that one import will do.
+A `ToxiproxyLink` is one proxy of a Toxiproxy server; a `Toxic` (`toxiproxy.toxics`) changes what its connections carry.
+The docstrings here state what matters about Toxiproxy 2.12. It was read in its source, and
+tests/reconnect_harness/toxiproxy/test_link.py checks it.
 """
 
 from __future__ import annotations
@@ -15,32 +14,12 @@ import contextlib
 import math
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
-from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
-from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer, ToxiproxyUnavailable, reserve_port
-
-__all__ = [
-    "STREAMS",
-    "TOXICS",
-    "Attribute",
-    "Link",
-    "Stream",
-    "Toxic",
-    "ToxiproxyError",
-    "ToxiproxyServer",
-    "ToxiproxySource",
-    "ToxiproxyUnavailable",
-    "find_toxiproxy",
-]
-
-Stream = Literal["upstream", "downstream", "both"]
-"""The direction of the bytes that a toxic touches: to the upstream, to the client, or one toxic for each."""
-
-STREAMS: tuple[Stream, ...] = ("upstream", "downstream", "both")
+from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer, reserve_port
+from reconnect_harness.toxiproxy.toxics import Toxic, ToxicStream
 
 _WITHHELD_MS = 24 * 60 * 60 * 1000
 """How long the end of a connection is kept from the other side of a silent link: longer than any run."""
@@ -49,108 +28,11 @@ _LINGER = "linger"
 """The name of the toxic that makes every close of a link with `resets` an RST."""
 
 
-class Attribute(NamedTuple):
-    """One whole-number attribute of a toxic."""
-
-    unit: str
-    default: int | None = None
-    """The value if none is given; None where there must be one."""
-    least: int = 0
-
-
-TOXICS: Mapping[str, Mapping[str, Attribute]] = {
-    "latency": {"latency": Attribute("ms"), "jitter": Attribute("ms", 0)},
-    "bandwidth": {"rate": Attribute("KB/s")},
-    "slow_close": {"delay": Attribute("ms")},
-    "timeout": {"timeout": Attribute("ms", 0)},
-    "reset_peer": {"timeout": Attribute("ms", 0)},
-    "slicer": {
-        "average_size": Attribute("bytes", least=1),
-        "size_variation": Attribute("bytes", 0),
-        "delay": Attribute("us", 0),
-    },
-    "limit_data": {"bytes": Attribute("bytes")},
-}
-"""Every toxic of Toxiproxy 2.12 with its attributes.
-
-- ``latency``: every chunk is late by latency +- jitter.
-- ``bandwidth``: so many KB/s; 0 holds everything back for as long as it is on, and loses nothing.
-- ``slow_close``: the end of a connection is passed on late.
-- ``timeout``: all data is dropped, and the connection closed after so long; 0 never closes it. Taking the
-  toxic off closes the connections that it was on: they have lost bytes.
-- ``reset_peer``: at the next data, and `timeout` later, the connection is closed: with an RST if it was made
-  on a link
-  with `resets`, or while the toxic was on; else with a FIN.
-- ``slicer``: data is cut into packets of average_size +- size_variation, each `delay` after the one before.
-- ``limit_data``: each connection is closed after so many bytes, counted from when the toxic came on.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Toxic:
-    """A harm to the bytes of a link.
-
-    Args:
-        type: one of `TOXICS`.
-        attributes: by name, in the units of `TOXICS`; those with a default may be left out.
-        stream: the direction it is on.
-        toxicity: the share of the connections that it is on, 0 to 1.
-
-    Raises:
-        ValueError: one sentence that says what was given, and what is allowed.
-    """
-
-    type: str
-    attributes: Mapping[str, int] = field(default_factory=dict)
-    stream: Stream = "downstream"
-    toxicity: float = 1.0
-
-    def __post_init__(self) -> None:
-        known = TOXICS.get(self.type)
-        if known is None:
-            raise ValueError(f"there is no toxic {self.type!r}; there are {', '.join(TOXICS)}")
-        if self.stream not in STREAMS:
-            raise ValueError(f"the stream of {self.type} is {self.stream!r}; it may be {', '.join(STREAMS)}")
-        if not 0 <= self.toxicity <= 1:
-            raise ValueError(f"the toxicity of {self.type} is {self.toxicity!r}; it may be 0 to 1")
-        for name in self.attributes:
-            if name not in known:
-                raise ValueError(f"{self.type} has no attribute {name!r}; it has {', '.join(known)}")
-        whole = {name: _checked(self.type, name, self.attributes.get(name), known[name]) for name in known}
-        # Toxiproxy overruns its stack, or slices outside of its data, if this is not so.
-        if self.type == "slicer" and whole["size_variation"] >= whole["average_size"]:
-            raise ValueError(
-                f"the size_variation of slicer is {whole['size_variation']}; "
-                f"it must be less than average_size, {whole['average_size']}"
-            )
-        object.__setattr__(self, "attributes", whole)
-
-    def __str__(self) -> str:
-        """Return the toxic in short, for reports: ``latency(latency=100ms, jitter=0ms) downstream``."""
-        units = TOXICS[self.type]
-        inside = ", ".join(f"{name}={value}{units[name].unit}" for name, value in self.attributes.items())
-        share = "" if self.toxicity == 1 else f" on {self.toxicity:.0%} of connections"
-        return f"{self.type}({inside}) {self.stream}{share}"
-
-
-def _checked(toxic: str, name: str, value: int | None, attribute: Attribute) -> int:
-    if value is None:
-        if attribute.default is None:
-            raise ValueError(f"{toxic} needs its attribute {name!r}, in {attribute.unit}")
-        return attribute.default
-    if isinstance(value, bool) or not isinstance(value, int) or value < attribute.least:
-        raise ValueError(
-            f"the attribute {name} of {toxic} is {value!r}; "
-            f"it must be a whole number of {attribute.unit}, {attribute.least} or more"
-        )
-    return value
-
-
-class Link:
+class ToxiproxyLink:
     """One link: a proxy of `server` that listens on loopback and connects to `upstream`; a context manager.
 
     Each change is read back from the server before the call returns. The calls block for some milliseconds:
-    from asyncio run them in a thread. A Link may be used by one thread at a time; different links by
+    from asyncio run them in a thread. A link may be used by one thread at a time; different links by
     different threads.
 
     Args:
@@ -198,7 +80,7 @@ class Link:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Link {self.name} {self.listen} -> {self.upstream}>"
+        return f"<ToxiproxyLink {self.name} {self.listen} -> {self.upstream}>"
 
     def down(self) -> None:
         """Close all connections and stop listening: whoever connects now is refused."""
@@ -250,7 +132,7 @@ class Link:
             names.pop()
         del self._toxics[index]
 
-    def silence(self, stream: Stream = "both") -> None:
+    def silence(self, stream: ToxicStream = "both") -> None:
         """Carry nothing any more: no data, no FIN, no RST, as when a cable is pulled. New connections are
         accepted, and silent. The half of it: silence one `stream` only."""
         with contextlib.ExitStack() as undo:
@@ -259,7 +141,7 @@ class Link:
                 undo.callback(self.remove, toxic)
             undo.pop_all()
 
-    def end_silence(self, stream: Stream = "both") -> None:
+    def end_silence(self, stream: ToxicStream = "both") -> None:
         """End a silence. The connections that were on the link, having lost bytes, are closed."""
         for toxic in reversed(list(_silent(stream))):
             self.remove(toxic)
@@ -341,7 +223,7 @@ class Link:
         self._toxics.clear()
 
 
-def _silent(stream: Stream) -> Iterator[Toxic]:
+def _silent(stream: ToxicStream) -> Iterator[Toxic]:
     # `timeout` alone would pass on that one side has closed, so the end is withheld before it gets there.
     yield Toxic("slow_close", {"delay": _WITHHELD_MS}, stream)
     yield Toxic("timeout", {"timeout": 0}, stream)

@@ -22,8 +22,7 @@ from reconnect_harness.checks.checkers import (
 )
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End, LinkEvent
-from reconnect_harness.processes.footprint import Footprint
+from reconnect_harness.history.record import End, Footprint, LinkEvent
 from tests.reconnect_harness.histories import conversation, fault, history, message
 
 ALL = range(1, 11)

@@ -11,8 +11,7 @@ from reconnect_harness.checks.checkers import Verdict, breaches, judge, leaks
 from reconnect_harness.checks.endings import expectation
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End, LinkEvent
-from reconnect_harness.processes.footprint import MEMORY, THREADS, Footprint
+from reconnect_harness.history.record import MEMORY, THREADS, End, Footprint, LinkEvent
 from tests.reconnect_harness.histories import conversation, fault, history
 
 ALL = range(1, 11)

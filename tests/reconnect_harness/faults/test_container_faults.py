@@ -10,7 +10,8 @@ import pytest
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import Engine
-from reconnect_harness.faults.nemesis import FaultRecord, Nemesis
+from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.scenario.fault_entry import fault
 from tests.reconnect_harness.containers.test_container import ECHO, answers, started, status
 from tests.reconnect_harness.toxiproxy.wires import eventually

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from reconnect_harness.faults.fault import FAULTS, Fault, needs_resets, timeline
-from reconnect_harness.toxiproxy.link import TOXICS
+from reconnect_harness.toxiproxy.toxics import TOXICS
 
 
 def times(fault: Fault, seed: int = 1) -> list[float]:

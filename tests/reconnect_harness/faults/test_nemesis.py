@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from reconnect_harness.faults.fault import Process
-from reconnect_harness.faults.nemesis import Fault, FaultRecord, Nemesis
-from reconnect_harness.toxiproxy.link import Link, ToxiproxyError
+from reconnect_harness.faults.fault import Fault, Process
+from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.history.record import FaultRecord
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyError
 from tests.reconnect_harness.toxiproxy.wires import (
     Wires,
     eventually,
@@ -35,7 +37,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def refuses(link: Link, wires: Wires) -> bool:
+def refuses(link: ToxiproxyLink, wires: Wires) -> bool:
     """Return whether nobody listens at the link."""
     try:
         wires.connect(link)
@@ -49,7 +51,7 @@ async def until(what: Callable[[], bool]) -> None:
     assert await asyncio.to_thread(eventually, what)
 
 
-async def run(link: Link, *faults: Fault) -> list[FaultRecord]:
+async def run(link: ToxiproxyLink, *faults: Fault) -> list[FaultRecord]:
     """Run the faults on the link `wire` and return the records."""
     records: list[FaultRecord] = []
     await Nemesis(faults, {"wire": link}, records.append, rng=random.Random(1)).run()
@@ -189,7 +191,7 @@ async def test_a_link_that_cannot_be_healed_is_an_error() -> None:
     """Where Toxiproxy is gone at the end, the run says so rather than pass."""
     records: list[FaultRecord] = []
     with startable_or_skip().server() as server:
-        link = Link(server, "wire", "127.0.0.1:1")
+        link = ToxiproxyLink(server, "wire", "127.0.0.1:1")
         kill(server)
         nemesis = Nemesis([Fault("down", "wire", 0.0, lasts=0.1)], {"wire": link}, records.append)
         with pytest.raises(ExceptionGroup) as failed:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Kind, Reading
+from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
 from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.history.recorder import Recorder
 from tests.reconnect_harness.histories import conversation, fault, history, message
 
-LABEL = Reading("c01", "c2u", 1, 100, Kind.TEXT)
+LABEL = MessageLabel("c01", "c2u", 1, 100, MessageKind.TEXT)
 
 
 def test_records_of_several_processes_are_one_history_in_order_of_time(tmp_path: Path) -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from reconnect_harness.history.message import UNREADABLE, Direction, Kind, decode, encode, payload, stamp
+from reconnect_harness.history.message import UNREADABLE, Direction, MessageKind, decode, encode, payload, stamp
 
 
-def _message(kind: Kind = Kind.TEXT, size: int = 500) -> str | bytes:
+def _message(kind: MessageKind = MessageKind.TEXT, size: int = 500) -> str | bytes:
     return encode("c07", Direction.C2U, 12, size, kind)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("size", [60, 125, 126, 65_535, 65_536, 200_000])
-def test_a_message_says_what_it_is(kind: Kind, size: int) -> None:
+def test_a_message_says_what_it_is(kind: MessageKind, size: int) -> None:
     """What is read is what was written, in size and type too."""
     read = decode(_message(kind, size))
     assert read == ("c07", "c2u", 12, size, kind, None, None)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_message_is_never_smaller_than_its_header(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_a_message_is_never_smaller_than_its_header(kind: MessageKind) -> None:
     """A size that leaves no room for the header is raised to it."""
     read = decode(_message(kind, 0))
     assert read.wrong is None
@@ -30,13 +30,13 @@ def test_a_message_is_never_smaller_than_its_header(kind: Kind) -> None:
 def test_messages_of_every_small_size_are_whole() -> None:
     """Filler of no, one or two bytes is no special case."""
     for size in range(70):
-        for kind in Kind:
+        for kind in MessageKind:
             assert decode(_message(kind, size)).wrong is None
 
 
 def test_text_needs_utf8_and_binary_is_none() -> None:
     """A proxy that takes one for the other cannot get it right by luck."""
-    text, binary = _message(Kind.TEXT), _message(Kind.BINARY)
+    text, binary = _message(MessageKind.TEXT), _message(MessageKind.BINARY)
     assert isinstance(text, str)
     assert not text.isascii()
     assert isinstance(binary, bytes)
@@ -44,8 +44,8 @@ def test_text_needs_utf8_and_binary_is_none() -> None:
         binary.decode()
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_truncated_message_says_how_much_came(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_a_truncated_message_says_how_much_came(kind: MessageKind) -> None:
     """The header tells the size that was sent."""
     read = decode(_message(kind)[:-100])
     assert (read.stream, read.number) == ("c07", 12)
@@ -62,7 +62,7 @@ def test_a_message_with_something_behind_it_is_longer_than_sent() -> None:
 
 def test_a_changed_byte_breaks_the_checksum() -> None:
     """In the filler or in the header, one byte is enough."""
-    whole = _message(Kind.BINARY)
+    whole = _message(MessageKind.BINARY)
     assert isinstance(whole, bytes)
     for at in (0, 5, 9, 60, 499):
         changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
@@ -71,7 +71,7 @@ def test_a_changed_byte_breaks_the_checksum() -> None:
 
 def test_a_message_of_the_other_type_is_wrong() -> None:
     """Text that comes as binary, byte for byte the same, is not what was sent."""
-    text = _message(Kind.TEXT)
+    text = _message(MessageKind.TEXT)
     assert isinstance(text, str)
     assert decode(text.encode()).wrong == "sent as text, came as binary"
 
@@ -86,7 +86,7 @@ def test_what_has_no_header_is_unreadable(message: str | bytes) -> None:
 
 def test_a_message_may_say_when_it_was_sent() -> None:
     """Its size is what was asked for all the same."""
-    read = decode(encode("c07", "c2u", 12, 200, Kind.TEXT, 1764000000.25))
+    read = decode(encode("c07", "c2u", 12, 200, MessageKind.TEXT, 1764000000.25))
     assert (read.size, read.wrong, read.sent_at) == (200, None, 1764000000.25)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Kind, Reading
+from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
 from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import Recorder
 
-LABEL = Reading("c01", "c2u", 1, 100, Kind.TEXT)
+LABEL = MessageLabel("c01", "c2u", 1, 100, MessageKind.TEXT)
 
 
 def test_every_record_is_in_the_file_at_once(tmp_path: Path) -> None:

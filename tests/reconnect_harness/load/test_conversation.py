@@ -14,7 +14,7 @@ from typing import Any
 
 from reconnect_harness.fixtures.chaos_link import ChaosLink
 from reconnect_harness.fixtures.servers import MockUpstream, ProxyServer
-from reconnect_harness.toxiproxy.link import Toxic
+from reconnect_harness.toxiproxy.toxics import Toxic
 from tests.reconnect_harness.load.locust_run import ROOT
 
 TALKER = Path(__file__).with_name("talker.py")

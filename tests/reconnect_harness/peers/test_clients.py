@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Kind, decode, encode
+from reconnect_harness.history.message import Direction, MessageKind, decode, encode
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor, Warden
 from tests.reconnect_harness.waiting import until
@@ -51,7 +51,7 @@ class Server:
                 count += 1
                 if count == 1:
                     for number in range(1, self.burst + 1):
-                        await connection.send(encode(f"to-{label.stream}", "u2c", number, 2_000, Kind.BINARY))
+                        await connection.send(encode(f"to-{label.stream}", "u2c", number, 2_000, MessageKind.BINARY))
                 if count == self.cut_after:
                     connection.transport.abort()
         except ConnectionClosed:

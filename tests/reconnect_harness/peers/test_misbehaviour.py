@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Kind, decode, encode
+from reconnect_harness.history.message import MessageKind, decode, encode
 from reconnect_harness.history.record import LinkEvent
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor
@@ -90,7 +90,7 @@ async def test_a_mute_upstream_takes_messages_and_answers_no_ping(start: Start) 
     _, url = await start(kind="echo", rude={"mute": True})
     async with _dial(url) as connection:
         answered = asyncio.ensure_future(await connection.ping())
-        message = encode("c01", "c2u", 1, 100, Kind.TEXT)
+        message = encode("c01", "c2u", 1, 100, MessageKind.TEXT)
         await connection.send(message)
         assert await connection.recv() == message
         assert not answered.done()
@@ -108,7 +108,7 @@ async def test_a_deaf_upstream_reads_nothing_for_a_while(start: Start, tmp_path:
 
         await until(deaf)
         began = asyncio.get_running_loop().time()
-        await connection.send(encode("c01", "c2u", 1, 100, Kind.BINARY))
+        await connection.send(encode("c01", "c2u", 1, 100, MessageKind.BINARY))
         await (await connection.ping())
         assert asyncio.get_running_loop().time() - began > 0.25
         assert (await actor.ask("count"))["arrived"] == 1
@@ -164,14 +164,14 @@ async def test_a_gate_that_is_respected_sees_no_breach(start: Start, tmp_path: P
     actor, url = await start(kind="gate", gate="first-message")
     async with _dial(url) as connection:
         state = await _opened(connection)
-        await connection.send(encode("c01", "c2u", 1, 100, Kind.TEXT))
+        await connection.send(encode("c01", "c2u", 1, 100, MessageKind.TEXT))
         await (await connection.ping())
     again = {"X-Reconnect-Id": state.partition(":")[2], "X-Reconnect": "true"}
     for number in (2, 3):
         async with _dial(url, again) as connection:
             await connection.send(state)
             state = await _opened(connection)
-            await connection.send(encode("c01", "c2u", number, 100, Kind.TEXT))
+            await connection.send(encode("c01", "c2u", number, 100, MessageKind.TEXT))
             await (await connection.ping())
     assert (await actor.ask("count"))["arrived"] == 3
     assert not _breaches(await _links(actor, tmp_path))

@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.history.history import History
-from reconnect_harness.history.message import Direction, Kind, decode, encode
+from reconnect_harness.history.message import Direction, MessageKind, decode, encode
 from tests.reconnect_harness.peers.upstream_rig import Start, upstreams_in
 
 ID = "an-id-of-the-client-0123"
@@ -37,13 +37,13 @@ async def test_a_recording_upstream_records_what_it_gets(start: Start, tmp_path:
     actor, url = await start("record", 0)
     async with _dial(url) as connection:
         for number in (1, 2, 2, 3):
-            await connection.send(encode("c01", "c2u", number, 100, Kind.BINARY))
+            await connection.send(encode("c01", "c2u", number, 100, MessageKind.BINARY))
         await (await connection.ping())
         assert (await actor.ask("count"))["arrived"] == 3
     await actor.stop()
     found = History.merge([tmp_path / "history"])
     assert [(event.stream, event.number, event.kind) for event in found.messages] == [
-        ("c01", number, Kind.BINARY) for number in (1, 2, 2, 3)
+        ("c01", number, MessageKind.BINARY) for number in (1, 2, 2, 3)
     ]
     assert [(event.event, event.code) for event in found.links] == [("connected", None), ("disconnected", 1000)]
 
@@ -55,7 +55,7 @@ async def test_an_upstream_accepts_compression_where_it_is_told(start: Start, co
     async with connect(url, proxy=None) as connection:
         assert connection.response is not None
         assert ("Sec-WebSocket-Extensions" in connection.response.headers) is compress
-        whole = encode("c01", "c2u", 1, 5000, Kind.TEXT)
+        whole = encode("c01", "c2u", 1, 5000, MessageKind.TEXT)
         await connection.send(whole)
         assert await connection.recv() == whole
 
@@ -64,7 +64,7 @@ async def test_an_echo_is_what_was_sent(start: Start) -> None:
     """Text comes back as text, binary as binary, byte for byte."""
     _, url = await start("echo", 0)
     async with _dial(url) as connection:
-        for kind in Kind:
+        for kind in MessageKind:
             whole = encode("c01", "c2u", 1, 5000, kind)
             await connection.send(whole)
             assert await connection.recv() == whole
@@ -128,7 +128,7 @@ async def test_the_next_upstream_goes_on_with_the_record_of_one_that_was_killed(
     actor, url = await start("push", 200)
     async with _dial(url, {"X-Connection-Id": ID}) as connection:
         assert decode(await connection.recv()).stream == "u1.1"
-        await connection.send(encode("c01", "c2u", 1, 100, Kind.TEXT))
+        await connection.send(encode("c01", "c2u", 1, 100, MessageKind.TEXT))
         await (await connection.ping())
     actor.send_signal(signal.SIGKILL)
     await actor.wait()
@@ -144,7 +144,7 @@ async def test_what_was_ponged_is_in_the_record_when_the_upstream_is_killed(star
     actor, url = await start("record", 0)
     async with _dial(url) as connection:
         for number in range(1, 201):
-            await connection.send(encode("c01", "c2u", number, 100, Kind.TEXT))
+            await connection.send(encode("c01", "c2u", number, 100, MessageKind.TEXT))
         await (await connection.ping())
         actor.send_signal(signal.SIGKILL)
     assert len(History.merge([tmp_path / "history"]).messages) == 200

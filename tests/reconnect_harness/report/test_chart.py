@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from reconnect_harness.checks.traces import Flaw, Journey, journeys
-from reconnect_harness.faults.nemesis import FaultRecord
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End, LinkEvent
+from reconnect_harness.history.record import End, FaultRecord, LinkEvent
 from reconnect_harness.report import chart as pictures
 from reconnect_harness.report.chart import picture, recoveries, sample
 from tests.reconnect_harness.histories import conversation, fault, history, message

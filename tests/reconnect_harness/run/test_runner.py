@@ -26,7 +26,7 @@ from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import system_under_test
-from reconnect_harness.toxiproxy.link import ToxiproxyServer
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.leftovers import descendants, survivors
 from tests.reconnect_harness.waiting import wait_until
 

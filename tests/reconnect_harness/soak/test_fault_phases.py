@@ -10,10 +10,11 @@ import pytest
 
 from reconnect_harness.faults.fault import FAULTS as FAULT_KINDS
 from reconnect_harness.faults.fault import Fault
-from reconnect_harness.faults.nemesis import FaultRecord
+from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.soak import fault_phases as weather
 from reconnect_harness.soak.fault_phases import CLIENT, FAULTS, Weather, spells
-from reconnect_harness.toxiproxy.link import Link, find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 
 def _drawn(seed: int, count: int) -> list[list[Fault]]:
@@ -43,7 +44,10 @@ async def test_a_spell_ends_and_a_calm_follows(monkeypatch: pytest.MonkeyPatch) 
     faults: list[FaultRecord] = []
     calms: list[bool] = []
     third = asyncio.Event()
-    with find_toxiproxy("embedded").server() as server, Link(server, CLIENT, "127.0.0.1:9", resets=True) as link:
+    with (
+        find_toxiproxy("embedded").server() as server,
+        ToxiproxyLink(server, CLIENT, "127.0.0.1:9", resets=True) as link,
+    ):
 
         async def calm() -> None:
             calms.append(made.fair)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_harness.history.message import Direction, Kind, Reading
+from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
 from reconnect_harness.soak import ledger
 from reconnect_harness.soak.ledger import Count, Ledger, Page, Recent, Shape, words
 
@@ -30,8 +30,8 @@ def _page(book: Ledger, **options: bool) -> Page:
     return Page(book, row, row.came, row.went, **options)
 
 
-def _said(number: int, stream: str = "c1.1", **fields: str) -> Reading:
-    return Reading(stream, "c2u", number, 40, Kind.TEXT, **fields)
+def _said(number: int, stream: str = "c1.1", **fields: str) -> MessageLabel:
+    return MessageLabel(stream, "c2u", number, 40, MessageKind.TEXT, **fields)
 
 
 def _receive(page: Page, *numbers: int, stream: str = "c1.1") -> dict[Count, int]:
@@ -136,7 +136,7 @@ from reconnect_harness.soak.ledger import *
 book = Ledger(Path({str(tmp_path / "one.ledger")!r}), ["row"], came=Shape(3, 4), went=Shape(3, 4))
 page = Page(book, book.rows["row"], book.rows["row"].came)
 for number in (1, 2, 3):
-    page.received("u1", Direction.C2U, Reading("c1.1", "c2u", number, 40, Kind.TEXT))
+    page.received("u1", Direction.C2U, MessageLabel("c1.1", "c2u", number, 40, MessageKind.TEXT))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)

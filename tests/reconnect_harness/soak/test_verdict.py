@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconnect_harness.checks.checkers import Judgement, Verdict
-from reconnect_harness.processes.footprint import Footprint
+from reconnect_harness.history.record import Footprint
 from reconnect_harness.soak import clients as guests
 from reconnect_harness.soak import table, upstream
 from reconnect_harness.soak.ledger import Count, words_beside

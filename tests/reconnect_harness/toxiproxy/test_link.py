@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from reconnect_harness.toxiproxy.link import TOXICS, Link, Toxic, ToxiproxyError, ToxiproxyServer
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer
+from reconnect_harness.toxiproxy.toxics import TOXICS, Toxic
 from tests.reconnect_harness.toxiproxy.wires import Wires, exchange, hears_nothing, read
 
 
@@ -322,9 +324,9 @@ def test_close_removes_the_proxy_and_may_be_called_twice(server: ToxiproxyServer
 
 def test_two_links_of_one_name_are_refused(server: ToxiproxyServer, wires: Wires) -> None:
     """What Toxiproxy refuses is an error with its reason, and the first link lives on."""
-    with Link(server, "twin", wires.upstream) as first:
+    with ToxiproxyLink(server, "twin", wires.upstream) as first:
         with pytest.raises(ToxiproxyError, match="proxy already exists"):
-            Link(server, "twin", wires.upstream)
+            ToxiproxyLink(server, "twin", wires.upstream)
         exchange(*wires.connect(first))
 
 

@@ -18,7 +18,8 @@ from toxiproxy.api import APIConsumer
 
 from reconnect_harness.toxiproxy import process as toxiproxy_process
 from reconnect_harness.toxiproxy import server as toxiproxy_server
-from reconnect_harness.toxiproxy.link import Link, ToxiproxyServer, ToxiproxyUnavailable
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, ToxiproxyUnavailable
 from tests.reconnect_harness.leftovers import family
 from tests.reconnect_harness.toxiproxy.wires import (
     eventually,
@@ -91,7 +92,7 @@ def test_nothing_is_left_after_an_exception() -> None:
 def test_links_left_open_are_closed_with_the_server() -> None:
     """A link that nobody closed gives its port back when the server is left."""
     with startable_or_skip().server() as server:
-        link = Link(server, "forgotten", "127.0.0.1:1")
+        link = ToxiproxyLink(server, "forgotten", "127.0.0.1:1")
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(link.listen.split(":")[1])))
 
@@ -154,8 +155,8 @@ def test_a_given_server_is_used_and_not_stopped(server: ToxiproxyServer) -> None
 def test_runs_that_share_a_server_use_the_same_names(server: ToxiproxyServer) -> None:
     """Two runs may both have a link `upstream` on one server."""
     with ToxiproxyServer(url=server.url) as one, ToxiproxyServer(url=server.url) as other:
-        Link(one, "upstream", "127.0.0.1:1")
-        Link(other, "upstream", "127.0.0.1:1")
+        ToxiproxyLink(one, "upstream", "127.0.0.1:1")
+        ToxiproxyLink(other, "upstream", "127.0.0.1:1")
 
 
 def test_a_given_server_that_is_not_there_is_one_sentence() -> None:

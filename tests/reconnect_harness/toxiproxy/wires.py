@@ -10,13 +10,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from reconnect_harness.toxiproxy.link import (
-    Link,
-    ToxiproxyServer,
-    ToxiproxySource,
-    ToxiproxyUnavailable,
-    find_toxiproxy,
-)
+from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, ToxiproxyUnavailable
 
 PATIENCE = 20.0
 """Seconds after which a thing that has not happened will not."""
@@ -58,13 +54,13 @@ class Wires:
         self.listener.settimeout(PATIENCE)
         self.upstream = f"127.0.0.1:{self.listener.getsockname()[1]}"
 
-    def link(self, *, resets: bool = False) -> Link:
+    def link(self, *, resets: bool = False) -> ToxiproxyLink:
         """Return a new link to the listener."""
         self._count += 1
-        made = Link(self.server, f"wire{self._count}", self.upstream, resets=resets)
+        made = ToxiproxyLink(self.server, f"wire{self._count}", self.upstream, resets=resets)
         return self._stack.enter_context(made)
 
-    def connect(self, link: Link) -> tuple[socket.socket, socket.socket]:
+    def connect(self, link: ToxiproxyLink) -> tuple[socket.socket, socket.socket]:
         """Return the two ends of a new connection through `link`: the client's, the upstream's."""
         host, port = link.listen.split(":")
         client = self._stack.enter_context(socket.create_connection((host, int(port)), PATIENCE))

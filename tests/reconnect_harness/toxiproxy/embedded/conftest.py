@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_harness.toxiproxy.link import ToxiproxyServer, find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.toxiproxy.embedded.client import Client
 from tests.reconnect_harness.toxiproxy.wires import source_or_skip
 
