@@ -1,7 +1,7 @@
-"""A transport that stands between another one and the protocol that reads: what such layers have in common.
+"""What transports have in common that stand between another transport and the protocol that reads.
 
-To the transport below it is the protocol, and to the protocol above it is the transport. What becomes of the bytes, and
-how the connection ends, is what the layers differ in.
+For the transport below such a layer is the protocol, for the protocol above it is the transport. The subclasses differ
+in what they do with the bytes, and in how the connection ends.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+#: Takes the protocol's place when the connection is over.
+_NO_PROTOCOL = asyncio.Protocol()
+
 
 class LayeredTransport(asyncio.Transport):
-    """Passes on who reads, and all about the write buffer."""
+    """Knows which protocol reads, and passes on everything about the write buffer."""
 
     __slots__ = ("_buffered", "_protocol", "_transport")
 
     def __init__(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:
-        """Stand between `transport`, which is not told yet, and `protocol`."""
+        """Stand between `transport` and `protocol`. The caller sets the protocol of `transport`."""
         super().__init__()
         self._transport = transport
         # A BufferedProtocol, or a Protocol.
@@ -41,17 +44,24 @@ class LayeredTransport(asyncio.Transport):
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who reads."""
+        """Return the protocol that reads."""
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def can_write_eof(self) -> bool:
-        """Tell that one direction cannot be ended alone, as under TLS it cannot."""
+        """Tell that one direction cannot be ended alone: TLS cannot do that."""
         return False
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the bytes below which writing goes on again, and above which it is to pause."""
+        """Return the low and the high limit of the write buffer, in bytes."""
         return self._transport.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Say from how many bytes in the write buffer on the protocol is told to pause."""
+        """Set the limits of the write buffer, in bytes: above `high` the protocol pauses, below `low` it resumes."""
         self._transport.set_write_buffer_limits(high, low)
+
+    # For the layers.
+
+    def _release_protocol(self) -> Any:
+        """Return the protocol, and keep no reference to it: the connection is over."""
+        protocol, self._protocol = self._protocol, _NO_PROTOCOL
+        return protocol

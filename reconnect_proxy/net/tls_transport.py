@@ -1,19 +1,18 @@
-"""TLS between a socket and whoever reads it: a protocol to the socket's transport below, a transport to the one above.
+"""TLS on one connection: a protocol for the socket's transport below, a transport for the protocol above.
 
     socket <-> asyncio transport <-> TlsTransport <-> Acceptor, Handshake, picows
                                        SSLObject
 
-Why not `create_server(ssl=…)` or `loop.start_tls`? uvloop's TLS drops what it has read and not handed on yet when the
-peer ends TCP without a close_notify, as many do: messages that reached the proxy, in front of a close frame, would be
-lost. Its `flushed` does not see the transport below, and whoever accepts learns of a connection only after its
-handshake, when it is too late to limit handshakes. Here:
+Two rules make this layer safe for messages:
 
-- **Nothing waits in here.** What has been read is handed on at once, or while reading is paused, the transport below is
-  paused as well: so the end of TCP cannot overtake a byte. What is written goes to the transport below at once, which
-  alone has a write buffer: its limits, and its pauses, are those of the one above.
-- **A connection ends once.** `close` says close_notify and ends TCP; the peer's answer is not awaited (RFC 8446 section
-  6.1 allows it), since the closing handshake of RFC 6455 has said already whether all was said. A peer that ends TCP
-  without one is at its end all the same: without a close frame before it that is a 1006.
+- **It stores nothing.** What was read is passed on at once; while reading is paused, the transport below is paused too.
+  So the end of TCP cannot overtake a byte. What is written goes to the transport below at once. That one has the only
+  write buffer, so its limits and its pauses hold for the protocol above.
+- **`close` does not wait.** It sends close_notify and ends TCP without the peer's answer (RFC 8446 section 6.1 allows
+  that): the closing handshake of RFC 6455 has already said whether everything was said. A peer that ends TCP without
+  close_notify has ended the stream too; without a close frame before it, that is a 1006.
+
+docs/architecture.md says why it is not `start_tls` of uvloop or of aiofastnet, with figures.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from typing import Any
 
 from .head import encode_response
@@ -38,27 +38,38 @@ _PLAIN_HTTP = encode_response(
     [("Content-Type", "application/json")],
     b'{"error": "tls-required", "detail": "this port speaks TLS: ask with https:// or wss://"}',
 )
-#: Stands above once the connection is over, so that nothing is kept alive by it.
-_NOBODY = asyncio.Protocol()
 
 
 class TlsFailed(ConnectionError):
-    """TLS could not be agreed upon, or was broken later. The message says why."""
+    """The TLS handshake failed, or a later record was invalid. The message says why."""
+
+
+class _State(Enum):
+    """How far a connection has come; it only moves down this list."""
+
+    #: Neither side has sent anything.
+    SILENT = auto()
+    HANDSHAKE = auto()
+    ESTABLISHED = auto()
+    #: Nothing is read or written any more.
+    CLOSED = auto()
+
+
+# In Python 3.11 a member takes five times as long to look up in its enum as here, and every message asks for them.
+_ESTABLISHED, _CLOSED = _State.ESTABLISHED, _State.CLOSED
 
 
 class TlsTransport(LayeredTransport, asyncio.Protocol):
     """The TLS of one connection."""
 
     __slots__ = (
-        "_begun",
-        "_closing",
-        "_established",
         "_failure",
         "_incoming",
         "_loop",
         "_on_established",
         "_outgoing",
         "_paused",
+        "_state",
         "_tls",
     )
 
@@ -70,14 +81,14 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
         server_hostname: str | None = None,
         on_established: Callable[[], None] | None = None,
     ) -> None:
-        """Begin the handshake.
+        """Begin the handshake: as the client if there is a `server_hostname`, else as the server.
 
         Args:
-            transport: the connection, of which nothing has been read.
-            protocol: who reads what comes. Its `connection_made` is not called.
+            transport: the connection. Nothing has been read from it yet.
+            protocol: reads what the peer sends. Its `connection_made` is not called.
             context: for the server's end, or for the client's.
-            server_hostname: at the client's end, the name or address that the server's certificate must be for; it is
-                sent as the SNI if it is a name.
+            server_hostname: the name or address that the server's certificate must be valid for. A name is also sent
+                as the SNI.
             on_established: called when the handshake is complete, before anything is read.
 
         Raises:
@@ -90,82 +101,77 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
-        # The peer has said something, or was spoken to.
-        self._begun = False
-        self._established = False
+        self._state = _State.SILENT
         self._paused = False
-        # Nothing is written or read any more.
-        self._closing = False
-        # What `connection_lost` will say, where TLS has failed.
+        # What `connection_lost` will be called with, if TLS has failed.
         self._failure: TlsFailed | None = None
         self._loop = asyncio.get_running_loop()
         transport.set_protocol(self)
         if server_hostname is not None:
-            self._shake_hands()
+            self._continue_handshake()
 
     @property
     def established(self) -> bool:
-        """Whether the handshake is complete: nothing can be written before."""
-        return self._established
+        """Whether the handshake is complete, and the connection not closed: only then something can be written."""
+        return self._state is _ESTABLISHED
 
     # What the transport below calls.
 
     def data_received(self, data: bytes) -> None:
-        """Take what came from the socket."""
-        if not self._closing:
+        """Decrypt what came from the socket, and pass it on."""
+        state = self._state
+        if state is not _CLOSED:
             self._incoming.write(data)
-            if self._established or self._shake_hands():
+            if state is _ESTABLISHED or self._continue_handshake():
                 self._read()
 
     def eof_received(self) -> None:
         """Take the end of what the peer sends; the transport below then closes itself."""
-        if not self._established:
-            # Who says nothing at all looks whether somebody listens, as load balancers do.
-            if self._begun and self._failure is None:
-                self._failure = TlsFailed("the TLS handshake was broken off")
-        elif not self._closing:
+        if self._state is _ESTABLISHED:
             self._protocol.eof_received()
+        elif self._state is _State.HANDSHAKE:
+            # A peer that has sent nothing only looks whether the port is open, as load balancers do.
+            self._failure = TlsFailed("the TLS handshake was broken off")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Pass on the end of the socket."""
-        self._closing = True
-        protocol, self._protocol = self._protocol, _NOBODY
+        self._state = _CLOSED
         self._on_established = None
-        protocol.connection_lost(self._failure or error)
+        self._release_protocol().connection_lost(self._failure or error)
 
     # What the protocol above calls (asyncio.Transport).
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection: `ssl_object`, and all that the transport below knows."""
+        """Return `ssl_object`, or what the transport below knows."""
         return self._tls if name == "ssl_object" else self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
         """Tell whether the connection is closing, or closed."""
-        return self._closing or self._transport.is_closing()
+        return self._state is _CLOSED or self._transport.is_closing()
 
     def is_reading(self) -> bool:
-        """Tell whether what comes is handed on."""
+        """Tell whether what comes is passed on."""
         return not self._paused and not self.is_closing()
 
     def pause_reading(self) -> None:
-        """Hand nothing on, and let TCP hold the peer back."""
+        """Pass nothing on, and let TCP hold the peer back."""
         self._paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Hand on again what comes; not before this call has returned."""
+        """Pass on what comes again, from the next turn of the event loop on."""
         if self._paused:
             self._paused = False
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._on_resumed)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Write `data`; what is written behind a close is dropped."""
+        """Write `data`; what is written after a close is dropped."""
         if self.is_closing() or not data:
             return
         try:
             written = self._tls.write(data)
             if written < len(data):
-                # OpenSSL takes one record at a time.
+                # OpenSSL writes one record at a time.
                 rest = memoryview(data)[written:]
                 while rest:
                     rest = rest[self._tls.write(rest) :]
@@ -180,31 +186,32 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
         self.write(b"".join(list_of_data))
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait for the socket, encrypted."""
+        """Return how many encrypted bytes wait for the socket."""
         return self._transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Write what is written, say that this was all, and end the connection."""
-        if self._closing:
+        """Send what was written and a close_notify behind it, and end the connection."""
+        state = self._state
+        if state is _CLOSED:
             return
-        self._closing = True
-        if self._established:
-            # It would wait for the peer's close_notify, or there is nothing left to say.
+        self._state = _CLOSED
+        if state is _ESTABLISHED:
+            # An error says that the peer's close_notify is missing, or that nothing can be sent any more.
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
         self._flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once, with all that waits to be written."""
-        self._closing = True
+        """Drop the connection at once, with everything that waits to be written."""
+        self._state = _CLOSED
         self._transport.abort()
 
     # TLS.
 
-    def _shake_hands(self) -> bool:
-        """Go on with the handshake; tell whether it is complete."""
-        self._begun = True
+    def _continue_handshake(self) -> bool:
+        """Continue the handshake; tell whether it is complete."""
+        self._state = _State.HANDSHAKE
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -214,24 +221,24 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
             self._fail(error)
             return False
         self._flush()
-        self._established = True
+        self._state = _ESTABLISHED
         if self._on_established is not None:
             self._on_established()
         return True
 
     def _read(self) -> None:
-        """Hand on all that has come, as far as the protocol wants it."""
+        """Pass on what has come, until the protocol pauses."""
         tls, incoming = self._tls, self._incoming
         more = True
         try:
-            # The protocol may pause, close or be replaced by what it reads.
-            while more and not self._paused and not self._closing and (incoming.pending or tls.pending()):
+            # What is read may make the protocol pause, close, or be replaced.
+            while more and not self._paused and self._state is _ESTABLISHED and (incoming.pending or tls.pending()):
                 more = self._read_into_buffer() if self._buffered else self._read_copy()
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             self._fail(error)
-        if not more and not self._closing:
+        if not more and self._state is _ESTABLISHED:
             self._protocol.eof_received()
             self.close()
         elif self._outgoing.pending:
@@ -251,8 +258,8 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
             self._protocol.data_received(data)
         return bool(data)
 
-    def _go_on(self) -> None:
-        if not self._paused and not self._closing:
+    def _on_resumed(self) -> None:
+        if not self._paused and self._state is _ESTABLISHED:
             self._read()
         if not self._paused and not self.is_closing():
             self._transport.resume_reading()
@@ -263,9 +270,9 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
             self._transport.write(data)
 
     def _fail(self, error: ssl.SSLError) -> None:
-        """End the connection for what TLS found wrong; the peer is told by an alert."""
+        """End the connection because of a TLS error; an alert tells the peer."""
         self._failure = TlsFailed(reason_of(error))
-        self._closing = True
+        self._state = _CLOSED
         self._flush()
         if error.reason == "HTTP_REQUEST":
             self._transport.write(_PLAIN_HTTP)
@@ -273,7 +280,7 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
 
 
 def reason_of(error: ssl.SSLError) -> str:
-    """Return in words what an error of TLS says."""
+    """Return a TLS error in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
     reason = (error.reason or str(error)).replace("_", " ").lower()

@@ -27,9 +27,6 @@ __all__ = ["Relay", "RelayedTransport"]
 
 Data = bytes | bytearray | memoryview
 
-#: Stands above once the connection is over, so that nothing is kept alive by it.
-_NOBODY = asyncio.Protocol()
-
 
 class Relay:
     """One client in the worker that it came to, from when it has been handed on until either side is gone."""
@@ -140,8 +137,7 @@ class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Pass on the end of the connection."""
         self._far.close()
-        protocol, self._protocol = self._protocol, _NOBODY
-        protocol.connection_lost(error)
+        self._release_protocol().connection_lost(error)
 
     # What the protocol above calls (asyncio.Transport).
 

@@ -59,6 +59,7 @@ class Reader(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """Keep that."""
         self.events.append("eof")
+        self.grown.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Keep that; a second time would be an error."""
@@ -102,7 +103,9 @@ async def accepting(
         server.close()
         if accepted.done():
             tls, reader = accepted.result()
-            tls.abort()
+            # CPython's transport may raise AttributeError if it is over already.
+            if not reader.ended.done():
+                tls.abort()
             await reader.ended
 
 
@@ -321,6 +324,33 @@ def test_an_abort_drops_what_waits(loop: Callable[[], asyncio.AbstractEventLoop]
     run_with(loop, test())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_handshake_that_fails_is_told_to_the_peer(
+    loop: Callable[[], asyncio.AbstractEventLoop], authority: Authority
+) -> None:
+    """A client without forward secrecy gets an alert, which says more about the cause than a socket that just ends."""
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-GCM-SHA256")
+
+    def connect(port: int) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            pytest.raises(ssl.SSLError, match="ALERT_HANDSHAKE_FAILURE"),
+        ):
+            context.wrap_socket(plain, server_hostname="localhost")
+
+    async def test() -> None:
+        async with accepting(authority) as (port, accepted):
+            await asyncio.to_thread(connect, port)
+            _, reader = await accepted
+            error = await reader.ended
+            assert isinstance(error, TlsFailed)
+            assert "no shared cipher" in str(error)
+
+    run_with(loop, test())
+
+
 class Tampering:
     """A TLS client whose records can be spoilt and cut on their way: its bytes are in the test's hands."""
 
@@ -336,6 +366,25 @@ class Tampering:
             await self.dribble(writer)
             if self.tls.cipher() is None:
                 self.incoming.write(await reader.read(65536))
+
+    async def read(self, reader: asyncio.StreamReader) -> bytes:
+        """Return what comes until the server's close_notify."""
+        found = bytearray()
+        while True:
+            try:
+                data = self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                if data := await reader.read(65536):
+                    self.incoming.write(data)
+                else:
+                    self.incoming.write_eof()
+            except ssl.SSLZeroReturnError:
+                # As an empty read, if this side has sent its own close_notify.
+                return bytes(found)
+            else:
+                if not data:
+                    return bytes(found)
+                found += data
 
     async def dribble(self, writer: asyncio.StreamWriter) -> None:
         """Send what waits a byte at a time."""
@@ -357,6 +406,65 @@ async def test_records_may_come_a_byte_at_a_time(authority: Authority) -> None:
         assert tls.established
         to_server.close()
         await to_server.wait_closed()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_waits_arrives_behind_the_close_notify_of_the_peer(
+    loop: Callable[[], asyncio.AbstractEventLoop], authority: Authority
+) -> None:
+    """A peer that says no more may still read: what was written to it before is not dropped."""
+
+    async def test() -> None:
+        async with accepting(authority) as (port, accepted):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+            client = Tampering(authority)
+            await client.shake_hands(from_server, to_server)
+            client.tls.write(b"go")
+            await client.dribble(to_server)
+            tls, reader = await accepted
+            await reader.until(lambda: reader.received == b"go")
+            sent = 0
+            # More than the sockets can still take.
+            while tls.get_write_buffer_size() < 2 * len(LOTS):
+                tls.write(LOTS)
+                sent += 1
+                await asyncio.sleep(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.tls.unwrap()
+            await client.dribble(to_server)
+            await reader.until(lambda: reader.events[-1:] == ["eof"])
+            assert tls.get_write_buffer_size()
+            assert await client.read(from_server) == LOTS * sent
+            assert await reader.ended is None
+            to_server.close()
+            await to_server.wait_closed()
+
+    run_with(loop, test())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_close_does_not_wait_for_the_peer(
+    loop: Callable[[], asyncio.AbstractEventLoop], authority: Authority
+) -> None:
+    """TCP ends behind the close_notify, whether or not the peer ever answers that."""
+
+    async def test() -> None:
+        async with accepting(authority) as (port, accepted):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+            client = Tampering(authority)
+            await client.shake_hands(from_server, to_server)
+            client.tls.write(b"go")
+            await client.dribble(to_server)
+            tls, reader = await accepted
+            await reader.until(lambda: reader.received == b"go")
+            tls.close()
+            assert await reader.ended is None
+            assert await client.read(from_server) == b""
+            assert await from_server.read() == b""
+            to_server.close()
+            await to_server.wait_closed()
+
+    run_with(loop, test())
 
 
 async def test_a_record_that_was_changed_on_its_way_ends_the_connection(authority: Authority) -> None:
