@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -151,9 +152,17 @@ class AwareClient(AwareEnd):
     """A client that resumes its session over as many links as it takes."""
 
     def __init__(
-        self, url: str, headers: Headers = (), silence: float | None = None, chosen: str | None = None
+        self,
+        url: str,
+        headers: Headers = (),
+        silence: float | None = None,
+        chosen: str | None = None,
+        connect: Callable[[], Awaitable[socket.socket]] | None = None,
     ) -> None:
-        """Prepare, with an id of its own if `chosen`; a link silent for `silence` s is given up."""
+        """Prepare, with an id of its own if `chosen`; a link silent for `silence` s is given up.
+
+        With `connect`, each link is on the TCP connection that it returns.
+        """
         super().__init__()
         self.url = url
         self.session_id: str | None = None
@@ -162,6 +171,7 @@ class AwareClient(AwareEnd):
         self.links = 0
         self._headers = list(headers)
         self._silence = silence
+        self._connect = connect
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -200,7 +210,7 @@ class AwareClient(AwareEnd):
             elif self._chosen is not None:
                 fields.append(("X-Connection-Id", self._chosen))
             try:
-                link = await dial(self.url, fields)
+                link = await dial(self.url, fields, sock=await self._connect() if self._connect else None)
             except Refused as error:
                 if self.session_id is None:
                     raise

@@ -65,6 +65,11 @@ class RawServer:
         except TimeoutError:
             raise TimeoutError(f"no connection came in {within} s; requests so far {self.requests}") from None
 
+    def skip(self) -> None:
+        """Leave out the connections that have come and were not taken by `accept`."""
+        while not self._arrivals.empty():
+            self._arrivals.get_nowait()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:

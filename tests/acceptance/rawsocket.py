@@ -237,18 +237,9 @@ class RawSocket:
             await self.writer.drain()
 
 
-async def dial(
-    url: str,
-    headers: Headers = (),
-    *,
-    subprotocols: Sequence[str] = (),
-    answer_pings: bool = True,
-    receive_buffer: int | None = None,
-) -> RawSocket:
-    """Open a connection as a client; Refused when the answer is not 101, OSError when nobody listens."""
-    rest = url.removeprefix("ws://")
-    authority, slash, path = rest.partition("/")
-    host, _, port = authority.rpartition(":")
+async def connected(address: str, receive_buffer: int | None = None) -> socket.socket:
+    """Open a TCP connection to HOST:PORT."""
+    host, _, port = address.rpartition(":")
     sock = socket.socket()
     sock.setblocking(False)
     if receive_buffer is not None:
@@ -258,6 +249,26 @@ async def dial(
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+async def dial(
+    url: str,
+    headers: Headers = (),
+    *,
+    subprotocols: Sequence[str] = (),
+    answer_pings: bool = True,
+    receive_buffer: int | None = None,
+    sock: socket.socket | None = None,
+) -> RawSocket:
+    """Open a connection as a client; Refused when the answer is not 101, OSError when nobody listens.
+
+    `sock` is a TCP connection to use, in place of a new one.
+    """
+    rest = url.removeprefix("ws://")
+    authority, slash, path = rest.partition("/")
+    if sock is None:
+        sock = await connected(authority, receive_buffer)
     reader, writer = await asyncio.open_connection(sock=sock)
     key = base64.b64encode(os.urandom(16)).decode()
     fields = [("Host", authority), ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Version", "13"), *headers]

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import shutil
 import signal
+import socket
 import ssl
 import struct
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..certificates import Authority
 from .conftest import Serve
 from .ordinary import Talker, conversation, echo, ordinary_client, ordinary_server
 from .process import Serving, failed_start, one_process
+from .rawsocket import connected
 from .waiting import PATIENCE, eventually
 
 ID = "an-id-for-tls-tests"
@@ -50,10 +52,11 @@ def files(tmp_path: Path, authority: Authority) -> Files:
     return made
 
 
-async def served(serving: Serving, authority: Authority) -> bytes:
-    """Return the certificate that a new client is shown."""
-    host, _, port = serving.base.rpartition(":")
-    _, writer = await asyncio.open_connection(host, int(port), ssl=authority.client())
+async def served(serving: Serving, authority: Authority, sock: socket.socket | None = None) -> bytes:
+    """Return the certificate that a new client is shown, on a TCP connection of its own or that of `sock`."""
+    if sock is None:
+        sock = await connected(serving.base)
+    _, writer = await asyncio.open_connection(sock=sock, ssl=authority.client(), server_hostname="127.0.0.1")
     certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     with contextlib.suppress(OSError):
