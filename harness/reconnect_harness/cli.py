@@ -37,10 +37,10 @@ from reconnect_harness.report.html import ReportError
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign, ResultsError, writing
 from reconnect_harness.run.compare import SYSTEMS, Comparer
-from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.explain import explain
-from reconnect_harness.scenario.model import ScenarioError
+from reconnect_harness.scenario.find import load_scenario, scenario_files, shipped_scenarios
+from reconnect_harness.scenario.model import GROUPS, ScenarioError
 from reconnect_harness.soak.cli import soak
 from reconnect_harness.toxiproxy.embedded.__main__ import main as serve_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyError
@@ -97,9 +97,9 @@ def load(words: Sequence[str]) -> None:
 @commands.command("list")
 def list_scenarios() -> None:
     """Print the scenarios that come with the harness, by group. `show` tells the whole of one."""
-    shipped = [scenario.load(path) for path in scenario.shipped().values()]
+    shipped = [load_scenario(path) for path in shipped_scenarios().values()]
     table = Table("scenario", Column("lasts", justify="right"), "what it shows", box=box.SIMPLE_HEAD)
-    for group, title in scenario.GROUPS.items():
+    for group, title in GROUPS.items():
         mine = [chosen for chosen in shipped if chosen.group == group]
         if mine:
             table.add_row(f"[bold]{group}[/bold]", "", f"[bold]{title}[/bold]")
@@ -115,11 +115,11 @@ def list_scenarios() -> None:
 @options.seed()
 def show(wanted: str, seed: int) -> None:
     """Explain one scenario: what it proves, who talks to whom, what happens when, what has to hold, how to run it."""
-    for path in scenario.find(wanted):
-        chosen = scenario.load(path)
+    for path in scenario_files(wanted):
+        chosen = load_scenario(path)
         name, summary, _, *lines = explain(chosen)
         wide = " ".join(["", *(["--seed", str(seed)] if seed != 1 else [])])
-        run = shlex.quote(chosen.name if path == scenario.shipped().get(chosen.name) else str(path))
+        run = shlex.quote(chosen.name if path == shipped_scenarios().get(chosen.name) else str(path))
         for part in (
             [name],
             textwrap.wrap(summary, 100),

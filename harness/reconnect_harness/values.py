@@ -1,7 +1,7 @@
-"""What a scenario file gives, value by value: each function returns it in the harness's terms, or says what is wrong.
+"""The values of scenario files: one function for each kind of value, and `Section`, the base of each mapping.
 
-What is wrong is a ValueError, since that is what pydantic takes a validator's no from; its text is the second half of a
-sentence whose first half is the path in the file.
+A function returns the value in the harness's units, or raises ValueError, because pydantic expects that of a validator.
+The text of the error is the second half of a sentence; its first half is the path of the value in the file.
 """
 
 from __future__ import annotations
@@ -9,35 +9,37 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from reconnect_proxy.units import parse_duration, parse_size
 
 T = TypeVar("T")
 
 
-def close_to(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X? ` where `word` is nearly one of `known`, else nothing."""
-    near = get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]}? " if near else ""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X? ` if `word` is close to one of the `known` words, else nothing."""
+    close = get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def one_of(what: str, given: object, known: Iterable[str]) -> str:
-    """Return `given` if it is one of the `known`; `what` says what kind of thing they are."""
-    names = list(known)
+    """Return `given` if it is one of the `known` names; `what` says what they name."""
+    names = [str(name) for name in known]
     if not isinstance(given, str) or given not in names:
-        raise ValueError(f"there is no {what} {given!r}; {close_to(str(given), names)}There are {', '.join(names)}")
+        raise ValueError(f"there is no {what} {given!r}; {did_you_mean(str(given), names)}There are {', '.join(names)}")
     return given
 
 
 def mapping(given: object, like: str) -> dict[Any, Any]:
-    """Return `given` if it is a mapping; `like` says what it should be."""
+    """Return `given` if it is a mapping; `like` describes the expected one."""
     if not isinstance(given, dict):
-        raise ValueError(f"{given!r} is not a mapping {like}")  # noqa: TRY004  # see above
+        raise ValueError(f"{given!r} is not a mapping {like}")  # noqa: TRY004  # pydantic takes ValueError only
     return given
 
 
-def whole(given: object) -> int:
+def whole_number(given: object) -> int:
     """Return `given` if it is a whole number, 0 or more."""
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
         raise ValueError(f"{given!r} is not a whole number, 0 or more")
@@ -51,10 +53,10 @@ def close_code(code: int) -> int:
     return code
 
 
-def share(given: object) -> float:
-    """Return `given` if it is a number; which ones are allowed is for others to say."""
+def fraction(given: object) -> float:
+    """Return `given` if it is a number. The caller checks its bounds."""
     if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise ValueError(f"{given!r} is not a number from 0 to 1")  # noqa: TRY004  # see above
+        raise ValueError(f"{given!r} is not a number from 0 to 1")  # noqa: TRY004  # pydantic takes ValueError only
     return float(given)
 
 
@@ -84,8 +86,8 @@ def sizes(given: object) -> tuple[int, int]:
     return least, most
 
 
-def span(parse: Callable[[Any], T], given: object) -> T | tuple[T, T]:
-    """Return what `parse` makes of a value, or of both ends of a range `1s..7s`."""
+def value_or_range(parse: Callable[[Any], T], given: object) -> T | tuple[T, T]:
+    """Parse a single value, or both ends of a range `1s..7s`."""
     if isinstance(given, str) and ".." in given:
         least, _, most = given.partition("..")
         return parse(least.strip()), parse(most.strip())
@@ -93,17 +95,55 @@ def span(parse: Callable[[Any], T], given: object) -> T | tuple[T, T]:
 
 
 def kilobytes(given: Any) -> int:
-    """Return KB a second of `50KB/s`, `1MB/s` or a plain number, which is in KB already."""
+    """Return KB a second of `50KB/s`, `1MB/s` or a plain number of KB."""
     if isinstance(given, str):
         return parse_size(given.removesuffix("/s")) // 1000
-    return whole(given)
+    return whole_number(given)
 
 
 def milliseconds(given: Any) -> int:
-    """Return the milliseconds of `100ms`, `1s` or a plain number, which is in milliseconds already."""
-    return round(parse_duration(given) * 1_000) if isinstance(given, str) else whole(given)
+    """Return the milliseconds of `100ms`, `1s` or a plain number of milliseconds."""
+    return round(parse_duration(given) * 1_000) if isinstance(given, str) else whole_number(given)
 
 
 def microseconds(given: Any) -> int:
-    """Return the microseconds of `2ms` or a plain number, which is in microseconds already."""
-    return round(parse_duration(given) * 1_000_000) if isinstance(given, str) else whole(given)
+    """Return the microseconds of `2ms` or a plain number of microseconds."""
+    return round(parse_duration(given) * 1_000_000) if isinstance(given, str) else whole_number(given)
+
+
+class Section(BaseModel):
+    """A mapping of a scenario file; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, value: object) -> object:
+        keys = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in mapping(value, f"of {', '.join(keys)}"):
+            one_of("key", key, keys)
+        return value
+
+
+def known(what: str, names: Iterable[str]) -> BeforeValidator:
+    """Return the validator of a value that must be one of `names`; `what` says what they name."""
+    return BeforeValidator(lambda value: one_of(what, value, names))
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the path of the first value that pydantic refused, and a sentence that says what is wrong with it."""
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return path, "it is missing"
+    if problem["type"] == "value_error":
+        return path, str(problem["ctx"]["error"])
+    return path, f"{problem['input']!r} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+Rate = Annotated[float, BeforeValidator(rate)]
+Sizes = Annotated[tuple[int, int], BeforeValidator(sizes)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+PositiveSeconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Statuses = list[Annotated[int, Field(ge=400, le=599)]]
+CloseCodes = list[Annotated[int, AfterValidator(close_code)]]

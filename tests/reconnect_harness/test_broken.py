@@ -13,9 +13,9 @@ from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.sut.own_proxy import flags
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
@@ -25,7 +25,7 @@ RELAY = f"{PYTHON} {HERE / 'broken_proxy.py'} {{listen}} {{upstream}}"
 
 
 def _shipped(name: str) -> Scenario:
-    return scenario.load(scenario.shipped()[name])
+    return load_scenario(shipped_scenarios()[name])
 
 
 def _keeper(harm: str, chosen: Scenario) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from reconnect_harness.__main__ import missing
 from reconnect_harness.cli import main
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import shipped_scenarios
+from reconnect_harness.scenario.model import GROUPS
 from tests.reconnect_harness.run.test_runner import RELAY
 from tests.reconnect_harness.test_plugin import MINE
 
@@ -22,9 +23,9 @@ def test_list_has_every_shipped_scenario(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "what it shows" in said
     lines = [line.split() for line in said.splitlines()]
-    assert all(any(line[:1] == [name] and line[2:3] == ["s"] for line in lines) for name in scenario.shipped())
-    groups = [group for line in said.splitlines() for group in scenario.GROUPS if line.startswith(f"  {group} ")]
-    assert groups == [group for group in scenario.GROUPS if group != "other"]
+    assert all(any(line[:1] == [name] and line[2:3] == ["s"] for line in lines) for name in shipped_scenarios())
+    groups = [group for line in said.splitlines() for group in GROUPS if line.startswith(f"  {group} ")]
+    assert groups == [group for group in GROUPS if group != "other"]
 
 
 def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +159,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(
         ),
         ("{[a]: b}", "it is not YAML: line 1, column 2: ['a'] cannot be a key"),
         ("name: a\nname: b", "it is not YAML: line 2, column 1: the key 'name' is there twice"),
-        ("[" * 5000, "it cannot be read: lists and mappings lie too deep in each other"),
+        ("[" * 5000, "it cannot be read: lists and mappings are nested too deeply"),
         ("", "None is not a mapping of name, summary"),
     ],
     ids=["cut short", "no key", "twice", "deep", "empty"],

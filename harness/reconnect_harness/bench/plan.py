@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconnect_harness.bench.cases import FLIGHT_BYTES, KEEPING, Case, Shape
 from reconnect_harness.sut.base import DIRECT, OWN
-from reconnect_harness.sut.presets import PRESETS
+from reconnect_harness.sut.choose import PRESETS
 
 #: Who is measured where the user names nobody.
 CONTENDERS = (DIRECT, OWN, "nginx", "haproxy", "websockets", "fastify")

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from reconnect_harness.processes.child import Actor, ProcessFailed, Warden
 from reconnect_harness.processes.cores import Cores, pinned, tree
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.base import GivenUrl, NotInstalled, SystemUnderTest, system_under_test
+from reconnect_harness.sut.base import GivenUrl, NotInstalled, SystemUnderTest
+from reconnect_harness.sut.choose import system_under_test
 
 #: What this project's proxy is told beyond its defaults. nginx writes no access log either; and a client that leaves in
 #: good order ends its session at once, where it would otherwise stay for 15 s and be in the next case's way.
@@ -206,7 +207,7 @@ def _scenario(options: Mapping[str, Any]) -> Scenario:
         "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
         "expect": {"lost": 0},
     }
-    return scenario.parse(given, "bench")
+    return parse_scenario(given, "bench")
 
 
 def _word(name: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from reconnect_harness.checks.checkers import Expectation, Finding, Violation, count
 from reconnect_harness.history.history import History
 from reconnect_harness.history.record import End, LinkEvent
-from reconnect_harness.values import seconds, span
+from reconnect_harness.values import seconds, value_or_range
 
 
 class Ending(NamedTuple):
@@ -119,7 +119,7 @@ def handshake(given: object) -> Find:
 
 def closed_after(given: object) -> Find:
     """Return the checker that clients were closed within a span of time after the first fault took hold."""
-    spanned = span(seconds, given)
+    spanned = value_or_range(seconds, given)
     if not isinstance(spanned, tuple) or spanned[0] > spanned[1]:
         raise ValueError(f"{given!r} is not a span of time: write least..most, such as 1s..8s")
     least, most = spanned

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconnect_harness.section import Section
+from reconnect_harness.values import Section
 
 #: What stands in `command` and `env` for the port that the container is to listen at.
 PORT_PLACE = "{port}"

@@ -38,11 +38,12 @@ from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
 from reconnect_harness.run.campaign import make_folder
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
-from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.scenario.find import load_scenario, parse_scenario, scenario_files
+from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.scenario.timeline_text import seconds
 from reconnect_harness.simulate.simulation import SYSTEM, check, simulate
-from reconnect_harness.sut.base import SystemUnderTest, system_under_test
+from reconnect_harness.sut.base import SystemUnderTest
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
@@ -150,9 +151,9 @@ class Fuzzer:
         self._deadline = 0.0
         self._told = 0.0
         if level is Level.SIMULATED and system is not None:
-            raise scenario.ScenarioError(f"--sut {system}: only the core of this proxy can be simulated; leave it out")
+            raise ScenarioError(f"--sut {system}: only the core of this proxy can be simulated; leave it out")
         if self._tested().echoes:
-            raise scenario.ScenarioError(f"--sut {system}: it brings an upstream of its own; fuzz needs a proxy")
+            raise ScenarioError(f"--sut {system}: it brings an upstream of its own; fuzz needs a proxy")
 
     def __enter__(self) -> Self:
         if self._level is Level.REAL:
@@ -220,7 +221,7 @@ class Fuzzer:
     def _try(self, said: Said) -> None:
         """Run one timeline. Raises _Failed where its verdict is `invalid`."""
         left = self._deadline - time.monotonic()
-        chosen = scenario.parse(said, "a drawn scenario")
+        chosen = parse_scenario(said, "a drawn scenario")
         if left <= (0.0 if self._level is Level.SIMULATED else seconds(chosen)):
             raise _TimeOver
         try:
@@ -320,7 +321,7 @@ def load_for(level: Level, wanted: Sequence[str], system: str | None) -> list[Sc
         ScenarioError: one is not there, is wrong, or cannot be run at this level or with this system under test.
 
     """
-    found = [scenario.load(path) for name in wanted for path in scenario.find(name)]
+    found = [load_scenario(path) for name in wanted for path in scenario_files(name)]
     for chosen in found:
         if level is Level.SIMULATED:
             check(chosen)

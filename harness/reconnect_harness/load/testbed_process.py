@@ -27,9 +27,12 @@ from reconnect_harness.processes.actor import converse, run, say
 from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.run.builder import Blueprint, build_target
 from reconnect_harness.run.topology import Target
-from reconnect_harness.scenario.model import ClientsSpec, Scenario, ScenarioError, find, load
+from reconnect_harness.scenario.clients_spec import ClientsSpec
+from reconnect_harness.scenario.find import load_scenario, scenario_files
+from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.scenario.upstream_spec import UpstreamSpec
-from reconnect_harness.sut.base import GivenUrl, SystemUnderTest, system_under_test
+from reconnect_harness.sut.base import GivenUrl, SystemUnderTest
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyError
 
@@ -51,7 +54,7 @@ class LoadUpstream(UpstreamSpec):
         return {**super().actor_spec, "history": None}
 
 
-def load_scenario(name: str | None, push: float, url: str | None) -> Scenario:
+def scenario_of_load(name: str | None, push: float, url: str | None) -> Scenario:
     """Return what a load run is to be built from: the faults and proxies of a scenario, and an upstream of ours.
 
     Raises:
@@ -64,10 +67,10 @@ def load_scenario(name: str | None, push: float, url: str | None) -> Scenario:
         # What has to hold is for the users to say.
         told = {"name": "load", "summary": "A load run.", "expect": {"lost": 0}, "proxy": _LEAVING}
         return Scenario.model_validate({**told, "upstream": upstream, "clients": clients})
-    files = find(name)
+    files = scenario_files(name)
     if len(files) != 1:
         raise ScenarioError(f"--scenario {name!r} stands for {len(files)} scenarios; a load run has one at a time")
-    chosen = load(files[0])
+    chosen = load_scenario(files[0])
     _check(chosen, url)
     ours = {"upstream": upstream.model_copy(update={"count": chosen.upstream.count}), "clients": clients, "tls": None}
     if chosen.chain:
@@ -164,7 +167,7 @@ async def play(spec: dict[str, Any]) -> None:
     `spec`: sut, toxiproxy, scenario, every (seconds or None), seed, push (messages a second), host (a URL, or None).
     """
     try:
-        scenario = load_scenario(spec["scenario"], spec["push"], spec["host"])
+        scenario = scenario_of_load(spec["scenario"], spec["push"], spec["host"])
         system = _system(spec, scenario)
         with tempfile.TemporaryDirectory(prefix="reconnect-load-") as folder, contextlib.ExitStack() as opened:
             toxiproxy = None

@@ -1,14 +1,7 @@
 """The clients of a run: one process of them, each a stream of its own, `c01`, `c02` …
 
-| kind | what it does |
-| --- | --- |
-| plain | an ordinary client that expects never to be disconnected: it does not come back |
-| reconnecting | an ordinary client that comes back under its connection id, and resends nothing |
-| visiting | an ordinary client that names no session, comes for a while, leaves, and comes again |
-| aware | `reconnect_proxy.connect`: counts, resumes, and resends what was not received |
-| half-open, vanishing, wrong-ids, robbed, stale-counts | they make claims on sessions (`peers.contenders`) |
-
-A kind is a class with `talk`, which ends when the client's conversation does; a new one is an entry in `KINDS`.
+`peers.kinds` says what each kind does. A kind is a class with `talk`, which ends when the client's conversation does; a
+new one is a name in `peers.kinds` and its class in `KINDS`.
 """
 
 from __future__ import annotations
@@ -23,30 +16,30 @@ from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import Recorder
 from reconnect_harness.peers.client import AwareClient, PlainClient, ReconnectingClient, VisitingClient
 from reconnect_harness.peers.contenders import (
-    ABSENT,
     HalfOpenClient,
     RobbedClient,
     StaleCountsClient,
     VanishingClient,
     WrongIdsClient,
 )
+from reconnect_harness.peers.kinds import ABSENT_CLIENTS, ClientKind
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import obey, run, say
 
 #: How many handshakes are under way at a time.
 OPENING = 64
 
-#: The kinds of client, by the name that a scenario calls them.
-KINDS: Mapping[str, type[PlainClient]] = {
-    "plain": PlainClient,
-    "reconnecting": ReconnectingClient,
-    "visiting": VisitingClient,
-    "aware": AwareClient,
-    "half-open": HalfOpenClient,
-    "vanishing": VanishingClient,
-    "wrong-ids": WrongIdsClient,
-    "robbed": RobbedClient,
-    "stale-counts": StaleCountsClient,
+#: The class of each kind of client.
+KINDS: Mapping[ClientKind, type[PlainClient]] = {
+    ClientKind.PLAIN: PlainClient,
+    ClientKind.RECONNECTING: ReconnectingClient,
+    ClientKind.VISITING: VisitingClient,
+    ClientKind.AWARE: AwareClient,
+    ClientKind.HALF_OPEN: HalfOpenClient,
+    ClientKind.VANISHING: VanishingClient,
+    ClientKind.WRONG_IDS: WrongIdsClient,
+    ClientKind.ROBBED: RobbedClient,
+    ClientKind.STALE_COUNTS: StaleCountsClient,
 }
 
 
@@ -65,12 +58,13 @@ async def play(spec: dict[str, Any]) -> None:
     the path of what is trusted at a wss:// URL), history (a path), seed.
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
+    kind = ClientKind(spec["kind"])
     load = Workload.from_spec(spec["load"])
     width = max(2, len(str(spec["count"])))
     slow = spec.get("slow") or {"count": 0, "takes": 0.0}
     tls = ssl.create_default_context(cafile=spec["ca"]) if spec.get("ca") else None
     clients = [
-        KINDS[spec["kind"]](
+        KINDS[kind](
             f"c{index:0{width}d}",
             spec["url"],
             load,
@@ -81,7 +75,7 @@ async def play(spec: dict[str, Any]) -> None:
             compress=spec.get("compress", False),
             tls=tls,
             **_visits(spec, index),
-            **({"absence": spec["absence"]} if spec["kind"] in ABSENT else {}),
+            **({"absence": spec["absence"]} if kind in ABSENT_CLIENTS else {}),
         )
         for index in range(1, spec["count"] + 1)
     ]

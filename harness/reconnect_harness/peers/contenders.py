@@ -268,7 +268,3 @@ async def claim(client: PlainClient, label: str, headers: dict[str, str]) -> Non
 
 async def _never() -> None:
     await asyncio.Event().wait()
-
-
-#: The kinds of client that are absent for a while.
-ABSENT = ("half-open", "vanishing")

@@ -21,15 +21,10 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.history.recorder import Recorder
+from reconnect_harness.peers.kinds import GATE_FIRST_MESSAGE, GATE_PREFIX
 from reconnect_harness.peers.ordinary import RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
-
-#: The setting under which the first message of a link is control.
-FIRST_MESSAGE = "first-message"
-
-#: What the other setting begins with; the rest is the prefix of control messages.
-PREFIX = "prefix:"
 
 #: How long the gate stays closed, in seconds: so long may nothing come.
 CLOSED_SECONDS = 0.2
@@ -90,7 +85,7 @@ class GateUpstream(RecordUpstream):
         assert connection.request is not None
         if "X-Reconnect" in connection.request.headers:
             await self._hear_state(connection, session)
-        if self._gate == FIRST_MESSAGE:
+        if self._gate == GATE_FIRST_MESSAGE:
             try:
                 await asyncio.wait_for(connection.recv(), CLOSED_SECONDS)
             except TimeoutError:
@@ -117,7 +112,7 @@ class GateUpstream(RecordUpstream):
         announced = self._announced[session]
         # The first one is the id where the proxy has none yet, and the ids of later ones are of no importance.
         suffix = f".{len(announced)}" if announced else ""
-        head = f"{self._gate.removeprefix(PREFIX)} " if self._gate != FIRST_MESSAGE else "RECONNECT:"
+        head = f"{self._gate.removeprefix(GATE_PREFIX)} " if self._gate != GATE_FIRST_MESSAGE else "RECONNECT:"
         announced.append(f"{head}{session}{suffix}")
         number = len(announced)
         await connection.send(announced[-1])
@@ -126,7 +121,7 @@ class GateUpstream(RecordUpstream):
 
     def _works(self, connection: UpstreamConnection, speaker: Speaker) -> list[Coroutine[Any, Any, None]]:
         works = super()._works(connection, speaker)
-        return works if self._gate == FIRST_MESSAGE else [*works, self._keep_announcing(connection)]
+        return works if self._gate == GATE_FIRST_MESSAGE else [*works, self._keep_announcing(connection)]
 
     async def _keep_announcing(self, connection: UpstreamConnection) -> None:
         try:

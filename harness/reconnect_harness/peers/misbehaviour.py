@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
@@ -32,7 +32,7 @@ from reconnect_harness.processes.actor import background
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class Misbehaviour:
     """What a scenario says under `rude`; see the table. Times are seconds."""
 
     reject: tuple[int, ...] = ()
@@ -48,25 +48,20 @@ class Manners:
         given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
         return cls(**given)
 
-    @property
-    def deeds(self) -> Iterator[str]:
-        """The keys of what is to be done."""
-        return (key for key in ("reject", "reject_again", "close", "deaf", "mute") if getattr(self, key))
 
-
-class Rudeness:
-    """Does to the handshakes and connections of one upstream what its manners say.
+class Misbehaver:
+    """Does to the handshakes and connections of one upstream what its misbehaviour say.
 
     Args:
-        manners: what to do.
+        misbehaviour: what to do.
         name: what the upstream is called in the history.
         recorder: where each deed is recorded.
         begun: set when the traffic begins.
 
     """
 
-    def __init__(self, manners: Manners, name: str, recorder: EventSink, begun: asyncio.Event) -> None:
-        self._manners = manners
+    def __init__(self, misbehaviour: Misbehaviour, name: str, recorder: EventSink, begun: asyncio.Event) -> None:
+        self._misbehaviour = misbehaviour
         self._name = name
         self._recorder = recorder
         self._begun = begun
@@ -78,7 +73,7 @@ class Rudeness:
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Say whether a handshake goes on: None, or the response that rejects it."""
         session, again = _session(request), "X-Reconnect" in request.headers
-        statuses = self._manners.reject_again if again else self._manners.reject
+        statuses = self._misbehaviour.reject_again if again else self._misbehaviour.reject
         number = self._dials[session, again]
         self._dials[session, again] += 1
         if number >= len(statuses):
@@ -91,25 +86,25 @@ class Rudeness:
         """Begin to be rude to a connection that has been made."""
         assert connection.request is not None
         self._connections += 1
-        if self._manners.mute:
+        if self._misbehaviour.mute:
             connection.mute()
             self._did("mute")
-        if self._manners.deaf:
+        if self._misbehaviour.deaf:
             background(self._be_deaf(connection))
         session = _session(connection.request) or f"connection {self._connections}"
         if session not in self._met:
             self._met.append(session)
-            if self._manners.close:
+            if self._misbehaviour.close:
                 background(self._close(connection, len(self._met)))
 
     async def _be_deaf(self, connection: UpstreamConnection) -> None:
         await self._time_has_come()
-        self._did(f"deaf: for {self._manners.deaf:g} s")
-        await connection.deafen(self._manners.deaf)
+        self._did(f"deaf: for {self._misbehaviour.deaf:g} s")
+        await connection.deafen(self._misbehaviour.deaf)
 
     async def _close(self, connection: UpstreamConnection, number: int) -> None:
         await self._time_has_come()
-        codes = self._manners.close
+        codes = self._misbehaviour.close
         code = codes[(number - 1) % len(codes)]
         self._did(f"close: {code}")
         # A reason for each: so that it shows which close it was that reached a client.
@@ -117,7 +112,7 @@ class Rudeness:
 
     async def _time_has_come(self) -> None:
         await self._begun.wait()
-        await asyncio.sleep(self._manners.after)
+        await asyncio.sleep(self._misbehaviour.after)
 
     def _did(self, what: str) -> None:
         self._recorder.link(self._name, "rude", asked=True, reason=what)

@@ -1,16 +1,7 @@
 """Mock upstreams: the servers behind the system under test. One process serves one port.
 
-| kind | what it does |
-| --- | --- |
-| record | an ordinary server: takes what comes and says nothing, unless it is told to push (`peers.ordinary`) |
-| push | an ordinary server that sends messages of its own |
-| echo | an ordinary server that sends back what it gets |
-| aware | keeps sessions, counts, and resumes: the aware side of PROTOCOL.md (`peers.aware`) |
-| aware-echo | the same, and sends back what it gets |
-| gate | announces a state with which it can be reconnected: PROTOCOL.md section 5 (`peers.gate`) |
-
-Each of them can be rude as well (`peers.misbehaviour`), and come late. A kind is a class with `serve`, and `admit` and
-`greet` where it has a say in the handshake; a new one is an entry in `KINDS`.
+`peers.kinds` says what each kind does. Each of them can misbehave as well (`peers.misbehaviour`), and listen late. A
+kind is a class with `serve`, `admit` and `greet`; a new one is a name in `peers.kinds` and its class in `KINDS`.
 """
 
 from __future__ import annotations
@@ -31,21 +22,22 @@ from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import NullRecorder, Recorder
 from reconnect_harness.peers.aware import AwareEchoUpstream, AwareUpstream
 from reconnect_harness.peers.gate import GateUpstream
-from reconnect_harness.peers.misbehaviour import Manners, Rudeness
+from reconnect_harness.peers.kinds import UpstreamKind
+from reconnect_harness.peers.misbehaviour import Misbehaver, Misbehaviour
 from reconnect_harness.peers.ordinary import EchoUpstream, RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.processes.certificates import Certificates
 
-#: The kinds of upstream, by the name that a scenario calls them. A gate is told its setting as well.
-KINDS: Mapping[str, Callable[..., RecordUpstream | AwareUpstream]] = {
-    "record": RecordUpstream,
-    "push": RecordUpstream,
-    "echo": EchoUpstream,
-    "aware": AwareUpstream,
-    "gate": GateUpstream,
-    "aware-echo": AwareEchoUpstream,
+#: The class of each kind of upstream. A gate is told its setting as well.
+KINDS: Mapping[UpstreamKind, Callable[..., RecordUpstream | AwareUpstream]] = {
+    UpstreamKind.RECORD: RecordUpstream,
+    UpstreamKind.PUSH: RecordUpstream,
+    UpstreamKind.ECHO: EchoUpstream,
+    UpstreamKind.AWARE: AwareUpstream,
+    UpstreamKind.GATE: GateUpstream,
+    UpstreamKind.AWARE_ECHO: AwareEchoUpstream,
 }
 
 
@@ -57,11 +49,11 @@ class Service:
     once it has been used.
     """
 
-    def __init__(self, upstream: RecordUpstream | AwareUpstream, manners: Manners, *, warming: bool) -> None:
+    def __init__(self, upstream: RecordUpstream | AwareUpstream, misbehaviour: Misbehaviour, *, warming: bool) -> None:
         self.upstream = upstream
         self.begun = asyncio.Event()
         self.warming = warming
-        self._rudeness = Rudeness(manners, upstream.name, upstream.recorder, self.begun)
+        self._misbehaver = Misbehaver(misbehaviour, upstream.name, upstream.recorder, self.begun)
         self._warm: set[ServerConnection] = set()
 
     @property
@@ -74,7 +66,7 @@ class Service:
         if self.warming:
             self._warm.add(connection)
             return None
-        refusal = self._rudeness.admit(connection, request) or await self.upstream.admit(connection, request)
+        refusal = self._misbehaver.admit(connection, request) or await self.upstream.admit(connection, request)
         if refusal is not None:
             reason = refusal.body.decode().strip()
             self.upstream.recorder.link(
@@ -96,7 +88,7 @@ class Service:
                     await connection.send(message)
             self._warm.discard(connection)
             return
-        self._rudeness.meet(connection)
+        self._misbehaver.meet(connection)
         # websockets would log an error in a handler, and go on.
         await asyncio.wait([background(self.upstream.serve(connection))])
 
@@ -111,17 +103,18 @@ async def goodbye(server: Server) -> None:
 async def play(spec: dict[str, Any]) -> None:
     """Serve one upstream until stdin ends, or SIGTERM comes.
 
-    `spec`: kind, name, load, history (a path, or None to record nothing), seed; and where wanted gate, rude
-    (`Manners`), late (seconds after the traffic has begun until it listens; its port refuses connections before), warm
-    (whether warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of
-    `Certificates`, in their order).
+    `spec`: kind, name, load, history (a path, or None to record nothing), seed; optionally gate, rude (`Misbehaviour`),
+    late (seconds from the start of the traffic until it listens; its port refuses connections before), warm (whether
+    warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of `Certificates`, in
+    their order).
     """
     recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else NullRecorder()
-    gate = {"gate": spec["gate"]} if spec["kind"] == "gate" else {}
+    kind = UpstreamKind(spec["kind"])
+    gate = {"gate": spec["gate"]} if kind is UpstreamKind.GATE else {}
     load = Workload.from_spec(spec["load"])
-    upstream = KINDS[spec["kind"]](spec["name"], load, recorder, spec["seed"], **gate)
+    upstream = KINDS[kind](spec["name"], load, recorder, spec["seed"], **gate)
     tls = Certificates(*map(Path, spec["tls"])).of_server() if spec.get("tls") else None
-    service = Service(upstream, Manners.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
+    service = Service(upstream, Misbehaviour.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
 
     async def count() -> dict[str, Any]:
         return recorder.counts()

@@ -12,8 +12,11 @@ from typing import Any, Self
 
 from reconnect_harness.history.message import Direction, MessageKind, MessageLabel, encode
 
-#: Either type of message, at random.
+#: The type of each message is drawn at random: text or binary.
 MIXED = "mixed"
+
+#: The types of messages that a workload may have.
+MESSAGE_TYPES = (MIXED, *MessageKind)
 
 _KINDS = tuple(MessageKind)
 

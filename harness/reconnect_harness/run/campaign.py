@@ -19,9 +19,9 @@ from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
@@ -66,12 +66,12 @@ class Campaign:
         self._server: ToxiproxyServer | None = None
         self._engine: Engine | None = None
         self._opened = ExitStack()
-        self._by_name = {path.resolve() for name in wanted if name != scenario.ALL for path in scenario.find(name)}
-        files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario.find(name)))
+        self._by_name = {path.resolve() for name in wanted if name != ALL for path in scenario_files(name)}
+        files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario_files(name)))
         self.scenarios: list[Scenario] = []
         self._origins: dict[str, Path] = {}
         for file in files:
-            found = scenario.load(file)
+            found = load_scenario(file)
             if found.name in self._origins:
                 named = self._origins[found.name]
                 raise ScenarioError(f"{file}: its name, {found.name}, is that of {named}: rename one")
@@ -164,7 +164,7 @@ class Campaign:
     def _repeat(self, chosen: Scenario) -> str:
         """Return the command that runs one of the scenarios again as it is run here."""
         file = self._origins[chosen.name]
-        shipped = scenario.shipped().get(chosen.name)
+        shipped = shipped_scenarios().get(chosen.name)
         own = shipped is None or shipped.resolve() != file
         options = {"scenario": os.path.relpath(file) if own else chosen.name, "scenario-seed": str(self.seed)}
         options |= {"sut": self._system} if self._system else {}

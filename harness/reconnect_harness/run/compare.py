@@ -20,11 +20,13 @@ from rich.table import Table
 from reconnect_harness.checks.checkers import percentile, recovery_times
 from reconnect_harness.containers.engine import EngineUnavailable
 from reconnect_harness.history.message import Direction
+from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
 from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import OWN, NotInstalled, system_under_test
+from reconnect_harness.sut.base import OWN, NotInstalled
+from reconnect_harness.sut.choose import system_under_test
 
 #: The systems that are compared where the user names none.
 SYSTEMS = ("nginx", "haproxy", "fastify", OWN)
@@ -246,7 +248,7 @@ class Comparer:
             if not isinstance(campaign, str):
                 yield f"`{system}`: {system_under_test(system).describe()}"
         for scenario in self._scenarios:
-            if scenario.clients.kind == scenario.upstream.kind == "aware":
+            if scenario.clients.kind is ClientKind.AWARE and scenario.upstream.kind is UpstreamKind.AWARE:
                 yield (
                     f"{scenario.name}: clients and upstream speak the reconnect protocol, and resume by themselves "
                     "through a proxy that passes it on"

@@ -142,7 +142,7 @@ class ScenarioRunner:
     def _manners(self, history: History) -> Iterator[str]:
         """Say what the upstream was to do wrong, and has not come to do."""
         done = {event.reason.partition(":")[0] for event in history.links if event.event == "rude"}
-        for deed in self.scenario.upstream.deeds:
+        for deed in self.scenario.upstream.misbehaviours:
             if deed not in done:
                 yield f"the upstream was to be rude, and never was: {deed}"
 

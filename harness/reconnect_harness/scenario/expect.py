@@ -12,7 +12,7 @@ from typing import Any
 from reconnect_harness.checks.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_size, is_timed
 from reconnect_harness.checks.endings import ENDINGS, expectation
 from reconnect_harness.history.message import Direction
-from reconnect_harness.values import mapping, one_of, seconds, whole
+from reconnect_harness.values import mapping, one_of, seconds, whole_number
 from reconnect_proxy.units import parse_size
 
 #: What is said of a checker, or of a direction, that is to assert nothing.
@@ -62,6 +62,6 @@ def _bound(key: str, given: Any) -> float | None:
     try:
         if is_size(key):
             return float(parse_size(given))
-        return seconds(given) if is_timed(key) else float(whole(given))
+        return seconds(given) if is_timed(key) else float(whole_number(given))
     except ValueError as error:
         raise ValueError(f"{key}: {error}; or write {REPORT}") from None

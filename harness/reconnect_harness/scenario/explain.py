@@ -8,7 +8,7 @@ from typing import Any
 from reconnect_harness.checks.checkers import Expectation, is_size, is_timed
 from reconnect_harness.faults.fault import Fault
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.section import Section
+from reconnect_harness.values import Section
 from reconnect_proxy.units import format_duration, format_size
 
 

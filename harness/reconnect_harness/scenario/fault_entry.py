@@ -16,15 +16,15 @@ from typing import Any
 from reconnect_harness.faults.fault import CONTAINER_FAULTS, FAULTS, Fault
 from reconnect_harness.toxiproxy.toxics import TOXICS
 from reconnect_harness.values import (
+    fraction,
     kilobytes,
     mapping,
     microseconds,
     milliseconds,
     one_of,
     seconds,
-    share,
-    span,
-    whole,
+    value_or_range,
+    whole_number,
 )
 from reconnect_proxy.units import parse_size
 
@@ -40,12 +40,12 @@ _NUMBERED = re.compile(r"(upstream|middle|proxy)-[1-9]")
 
 #: How the values of the keys of every fault are read.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "at": lambda given: span(seconds, given),
-    "for": lambda given: span(seconds, given),
-    "every": lambda given: span(seconds, given),
-    "times": whole,
+    "at": lambda given: value_or_range(seconds, given),
+    "for": lambda given: value_or_range(seconds, given),
+    "every": lambda given: value_or_range(seconds, given),
+    "times": whole_number,
     "stream": str,
-    "toxicity": share,
+    "toxicity": fraction,
 }
 
 #: How the attributes of toxics are read, by their unit.
@@ -81,7 +81,7 @@ def fault(given: object) -> Fault:
         one_of(f"key of {do}", key, keys)
         try:
             if key in units:
-                attributes[key] = span(_UNITS[units[key]], value)
+                attributes[key] = value_or_range(_UNITS[units[key]], value)
             elif key in _READERS:
                 values[_NAMES.get(key, key)] = _READERS[key](value)
             elif key == "network":

@@ -1,46 +1,44 @@
-"""Scenarios: one story of faults each, as data. What a file may say, and where it is wrong if it is.
+"""Scenarios as data: what a scenario file may say, and what is wrong where it is not valid.
 
     name: upstream-flap
-    group: links                                         # where it is listed; `other` if it is not said
+    group: links                                         # where it is listed; `other` if it is not given
     summary: The upstream link is cut five times while twenty clients keep talking.
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
-    upstream: {kind: aware, push: 100/s}                 # peers.upstreams; size, type, compress as for clients
+    upstream: {kind: aware, push: 100/s}                 # scenario.upstream_spec
     clients: {kind: aware, count: 20, send: 100/s, size: [16, 4KiB], type: mixed, compress: false, for: 8s}
-    containers: {db: {image: "postgres:17"}}             # reconnect_harness.containers.spec; `upstream` may be one too
-    faults:                                              # faults.fault
+    containers: {db: {image: "postgres:17"}}             # containers.spec; `upstream` may be a container too
+    faults:                                              # scenario.fault_entry
       - {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     expect: {lost: 0, reordered: 0, duplicated: 0, client_disconnects: 0, recovery_p99: 2s}
-    settle: 5s                                           # how long nothing new may come before the run is over
+    settle: 5s                                           # how long nothing new may arrive before the run is over
 
 With `tls` (client, upstream, both) the ends speak TLS to the system under test: see `processes.certificates`.
-Instead of `proxy` there may be `chain`, the options of each of several in a row: [{mode: sender}, {mode: receiver}].
+`chain` replaces `proxy` and has the options of several proxies in a row: [{mode: sender}, {mode: receiver}].
 With `count` upstreams a proxy gets them all; they and their links are then called upstream-1, upstream-2 …
-A moment or number of a fault may be a range, `1s..7s`, from which the seed draws. In `expect` each key bounds a checker
+A time or number of a fault may be a range, `1s..7s`, from which the seed draws. In `expect` each key bounds a checker
 (checks.checkers) in both directions; under `c2u` or `u2c` in that one; `report` asserts nothing. Messages may never be
 corrupted unless `corrupted` says otherwise.
+
+`scenario.find` finds and reads the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from reconnect_harness import values as given
 from reconnect_harness.checks.checkers import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
 from reconnect_harness.history.message import Direction
-from reconnect_harness.peers import clients
-from reconnect_harness.peers.workload import MIXED, Workload
+from reconnect_harness.peers.kinds import UNNAMED_CLIENTS, UpstreamKind
 from reconnect_harness.processes.certificates import TlsSide
+from reconnect_harness.scenario.clients_spec import ClientsSpec
 from reconnect_harness.scenario.expect import expectations
 from reconnect_harness.scenario.fault_entry import fault
 from reconnect_harness.scenario.upstream_spec import UpstreamSpec
-from reconnect_harness.section import MessageType, Rate, Seconds, Section, Sizes, known
+from reconnect_harness.values import PositiveSeconds, Section, first_problem, known, mapping, one_of
 from reconnect_proxy import Config
 
 #: The groups in which scenarios are listed, and what they are about.
@@ -57,17 +55,12 @@ GROUPS = {
 }
 
 #: Options of the proxy that a run sets itself.
-_OURS = (
+_RUN_OPTIONS = (
     *("upstream", "listen", "admin", "log_format"),
     *("tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key"),
 )
 
-
-#: What stands for all scenarios that are shipped.
-ALL = "all"
-
-
-#: What can be expected only where the upstream keeps a record, or the system under test is looked at by itself.
+#: Expectations that need an upstream that records, or a look at the system under test itself.
 _SEEN_BY_UPSTREAM = ("c2u", "upstream_connections", "upstream_close", "passed_on", "leaks", "memory")
 
 
@@ -75,69 +68,21 @@ class ScenarioError(Exception):
     """A scenario does not exist or cannot be run. The message is a sentence: where, what was found, what is allowed."""
 
 
-class SlowSpec(Section):
-    """Clients, the first ones, that read slowly while the traffic lasts, and as fast as they can afterwards."""
-
-    count: int = Field(1, ge=1)
-    takes: Rate = Field(gt=0)
-
-
-class VisitsSpec(Section):
-    """How clients come and go: each stays, is away, and comes again, one after the other and equally often."""
-
-    stay: Seconds = Field(gt=0)
-    away: Seconds = Field(gt=0)
-
-
-class AbsenceSpec(Section):
-    """How long after the begin of the traffic a half-open or vanishing client is absent, and for how long."""
-
-    after: Seconds = 1.0
-    lasts: Seconds = Field(2.0, alias="for")
-
-
-class ClientsSpec(Section):
-    """The clients, what each of them sends, and for how long."""
-
-    kind: Annotated[str, known("kind of client", clients.KINDS)]
-    count: int = Field(1, ge=1, le=100_000)
-    send: Rate = 0.0
-    size: Sizes = (16, 4096)
-    type: MessageType = MIXED
-    compress: bool = False
-    lasts: Seconds = Field(alias="for", gt=0)
-    ping: Seconds | None = Field(None, gt=0)
-    slow: SlowSpec | None = None
-    absence: AbsenceSpec = AbsenceSpec.model_validate({})
-    visits: VisitsSpec | None = None
-
-    @model_validator(mode="after")
-    def _visits(self) -> ClientsSpec:
-        if (self.kind == "visiting") != (self.visits is not None):
-            raise ValueError("clients of kind visiting, and no others, need `visits`, such as {stay: 500ms, away: 1s}")
-        return self
-
-    @property
-    def load(self) -> Workload:
-        """What each client sends."""
-        return Workload(self.send, *self.size, self.type)
-
-
 def proxy_options(value: object) -> object:
-    """Return options of the proxy, checked as the proxy will; ValueError says what is wrong with them."""
-    options = given.mapping(value, "of options of `reconnect-proxy serve`")
+    """Return options of the proxy, checked by the proxy's own rules; ValueError says what is wrong with them."""
+    options = mapping(value, "of options of `reconnect-proxy serve`")
     for key in options:
-        given.one_of("option", key, [name for name in Config.model_fields if name not in _OURS])
+        one_of("option", key, [name for name in Config.model_fields if name not in _RUN_OPTIONS])
     try:
         Config(upstream="ws://127.0.0.1:1", **options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{first['loc'][0]}: {_sentence(dict(first))}") from None
+        path, sentence = first_problem(error)
+        raise ValueError(f"{path}: {sentence}") from None
     return options
 
 
 def numbered(name: str, count: int) -> list[str]:
-    """Return what the parts of one sort are called: `name` if there is one, else `name-1`, `name-2` …"""
+    """Return the names of `count` parts of one kind: `name` for a single one, else `name-1`, `name-2` …"""
     return [name] if count == 1 else [f"{name}-{index}" for index in range(1, count + 1)]
 
 
@@ -157,11 +102,11 @@ class Scenario(Section):
     )
     faults: list[Annotated[Fault, BeforeValidator(fault)]] = Field(default_factory=list)
     expect: Annotated[list[Expectation], BeforeValidator(expectations)]
-    settle: Seconds = Field(5.0, gt=0)
+    settle: PositiveSeconds = 5.0
 
     @model_validator(mode="before")
     @classmethod
-    def _asks_what_is_seen(cls, value: object) -> object:
+    def _expects_only_what_can_be_seen(cls, value: object) -> object:
         if not isinstance(value, dict) or not isinstance(value.get("expect"), dict):
             return value
         upstream = value.get("upstream")
@@ -169,15 +114,15 @@ class Scenario(Section):
             unseen = [key for key in _SEEN_BY_UPSTREAM if key in value["expect"]]
             if unseen:
                 raise ValueError(
-                    f"expect: {unseen[0]} is what an upstream of ours sees, and this one is a container: what the "
-                    "clients sent and got back stands at the top, or under u2c"
+                    f"expect: {unseen[0]} needs an upstream of the harness, and this one is a container: expect what "
+                    "the clients sent and got back, at the top or under u2c"
                 )
         return value
 
     @model_validator(mode="after")
-    def _somebody_talks(self) -> Scenario:
+    def _has_messages(self) -> Scenario:
         if not self.directions:
-            raise ValueError("nobody says anything: give clients `send`, or the upstream `push`")
+            raise ValueError("no messages are sent: give clients `send`, or the upstream `push`")
         return self
 
     @model_validator(mode="after")
@@ -187,48 +132,50 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
-    def _containers_are_told_apart(self) -> Scenario:
-        ours = [*self.upstream_names, *self.proxy_names, "upstream", "clients"]
+    def _names_of_containers_are_unique(self) -> Scenario:
+        taken = [*self.upstream_names, *self.proxy_names, "upstream", "clients"]
         for name, spec in self.containers.items():
-            if name in ours:
-                raise ValueError(f"containers.{name}: {name} is the name of another part; call it something else")
+            if name in taken:
+                raise ValueError(f"containers.{name}: {name} is the name of another part; use another name")
             if not spec.is_container:
                 raise ValueError(f"containers.{name}: it needs `image`, to start one, or `label`, for one that runs")
         if self.upstream.is_container and self.tls_upstream:
-            raise ValueError(f"tls: an upstream in a container has no certificate of ours: {self.tls} cannot be had")
+            raise ValueError(
+                f"tls: {self.tls} needs an upstream with a certificate of the run, which a container does not have"
+            )
         return self
 
     @model_validator(mode="after")
-    def _targets_are_there(self) -> Scenario:
-        theirs = self.upstream_names if self.upstream.is_container else []
-        there = {
+    def _targets_exist(self) -> Scenario:
+        boxed = self.upstream_names if self.upstream.is_container else []
+        names = {
             "link": self.link_names,
-            "process": [*(() if theirs else self.upstream_names), *self.proxy_names, "clients"],
-            "container": [*theirs, *self.containers],
+            "process": [*(() if boxed else self.upstream_names), *self.proxy_names, "clients"],
+            "container": [*boxed, *self.containers],
         }
         for index, done in enumerate(self.faults):
-            sort = done.kind.target
-            if done.target not in there[sort]:
-                named = f"there is {', '.join(there[sort]) or 'none'}"
-                if done.target in theirs:
-                    named = f"{done.target} is a container: write `container`"
-                elif sort == "container" and done.target in there["process"]:
-                    named = f"{done.target} is a process here: write `process`, or let it be a container by `image`"
-                elif sort == "container":
-                    named += ": name it under `containers`"
-                raise ValueError(f"faults.{index}: no {sort} is called {done.target}; {named}")
+            kind = done.kind.target
+            if done.target not in names[kind]:
+                hint = f"there is {', '.join(names[kind]) or 'none'}"
+                if done.target in boxed:
+                    hint = f"{done.target} is a container: write `container`"
+                elif kind == "container" and done.target in names["process"]:
+                    hint = f"{done.target} is a process here: write `process`, or make it a container with `image`"
+                elif kind == "container":
+                    hint += ": name it under `containers`"
+                raise ValueError(f"faults.{index}: no {kind} is called {done.target}; {hint}")
             if done.target in self.proxy_names and done.kind.extent is Extent.EITHER and done.lasts is not None:
                 raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
             if done.do in ("disconnect", "connect") and not self.container_specs[done.target].has_network:
                 raise ValueError(
-                    f"faults.{index}: {done.target} is on the host's network, which it cannot be taken off or given "
-                    "another beside: give it one of its own, `network: NAME`"
+                    f"faults.{index}: {done.target} is on the host's network, from which it cannot be disconnected: "
+                    "give it a network of its own, `network: NAME`"
                 )
         return self
 
     @property
     def container_specs(self) -> dict[str, ContainerSpec]:
-        """What is said about each container, by name, in the order in which they are started."""
+        """The spec of each container by name, in the order in which they are started."""
         upstreams = self.upstream_names if self.upstream.is_container else []
         return {**self.containers, **dict.fromkeys(upstreams, self.upstream)}
 
@@ -249,37 +196,37 @@ class Scenario(Section):
 
     @property
     def proxy_names(self) -> list[str]:
-        """What the proxies are called, from the clients to the upstream."""
+        """The names of the proxies, from the clients to the upstream."""
         return numbered("proxy", len(self.proxies))
 
     @property
     def upstream_names(self) -> list[str]:
-        """What the upstreams are called."""
+        """The names of the upstreams."""
         return numbered("upstream", self.upstream.count)
 
     @property
     def link_names(self) -> list[str]:
-        """What the links are called, from the clients to the upstreams: `client`, `middle` in a chain, `upstream`."""
+        """The names of the links, from the clients to the upstreams: `client`, `middle` in a chain, `upstream`."""
         between = len(self.proxies) - 1
         return ["client", *(numbered("middle", between) if between else []), *self.upstream_names]
 
     @property
     def shared(self) -> bool:
         """Whether all clients have one session: those of a receiver that name none."""
-        unnamed = self.clients.kind in ("plain", "visiting")
-        return unnamed and not self.chain and self.proxy.get("mode") == "receiver"
+        return self.clients.kind in UNNAMED_CLIENTS and not self.chain and self.proxy.get("mode") == "receiver"
 
     @property
     def watches(self) -> bool:
-        """Whether it matters what the system under test holds before the clients come, and then."""
+        """Whether the resources of the system under test are measured, before and while it has clients."""
         return any(expected.check in ("leaks", "memory") for expected in self.expect)
 
     @property
     def directions(self) -> list[Direction]:
         """The directions in which messages are to flow."""
+        sends = self.clients.send > 0
         flows = {
-            Direction.C2U: self.clients.send > 0,
-            Direction.U2C: self.upstream.push > 0 or (self.upstream.kind == "echo" and self.clients.send > 0),
+            Direction.C2U: sends,
+            Direction.U2C: self.upstream.push > 0 or (self.upstream.kind is UpstreamKind.ECHO and sends),
         }
         return [direction for direction, flowing in flows.items() if flowing]
 
@@ -288,105 +235,3 @@ class Scenario(Section):
         """The links that faults are done to."""
         targets = {done.target for done in self.faults if done.kind.target == "link"}
         return [link for link in self.link_names if link in targets]
-
-
-def load(path: Path) -> Scenario:
-    """Read a scenario file.
-
-    Raises:
-        ScenarioError: it cannot be read, or is wrong.
-
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as failure:
-        raise ScenarioError(f"{path}: it cannot be read: {failure}") from None
-    try:
-        said = yaml.load(text, _Loader)
-    except yaml.YAMLError as failure:
-        raise ScenarioError(f"{path}: it is not YAML: {_complaint(failure)}") from None
-    except RecursionError:
-        raise ScenarioError(f"{path}: it cannot be read: lists and mappings lie too deep in each other") from None
-    return parse(said, str(path))
-
-
-def parse(said: object, origin: str) -> Scenario:
-    """Make a scenario of what a file says; `origin` is what errors call the file."""
-    try:
-        return Scenario.model_validate(said)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        at = f"{where}: " if where else ""
-        raise ScenarioError(f"{origin}: {at}{_sentence(dict(first))}") from None
-
-
-def find(wanted: str) -> list[Path]:
-    """Return the files that a name, a file, a folder or `all` stands for.
-
-    Raises:
-        ScenarioError: there is no such thing.
-
-    """
-    if wanted == ALL:
-        return sorted(shipped().values())
-    path = Path(wanted)
-    if wanted in shipped() and not path.is_file():
-        return [shipped()[wanted]]
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
-        if not found:
-            raise ScenarioError(f"the folder {wanted} holds no scenario (*.yaml)")
-        return found
-    hint = given.close_to(wanted, shipped())
-    raise ScenarioError(
-        f"there is no scenario {wanted!r}: {hint}It may be a file, a folder, all, or one that `reconnect-harness list` "
-        "shows"
-    )
-
-
-def shipped() -> dict[str, Path]:
-    """Return the scenarios that come with the harness, by name: in the wheel, or else in a checkout."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "scenarios", package.parents[1] / "scenarios"):
-        if folder.is_dir():
-            return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    return {}
-
-
-def _complaint(failure: yaml.YAMLError) -> str:
-    """Return what is wrong with a YAML file, and where, in one line."""
-    mark = getattr(failure, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(failure).split())
-    context, problem = (getattr(failure, name, None) for name in ("context", "problem"))
-    what = ": ".join(filter(None, (context, problem)))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    """Return what pydantic has found as a sentence of ours."""
-    if problem["type"] == "missing":
-        return "it is missing"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    return f"{problem['input']!r} will not do: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader to which a key that is there twice is an error: YAML would take the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)

@@ -7,71 +7,64 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from reconnect_harness.containers.spec import HOST, ContainerSpec
-from reconnect_harness.peers import upstreams
-from reconnect_harness.peers.gate import FIRST_MESSAGE, PREFIX
-from reconnect_harness.peers.misbehaviour import Manners
-from reconnect_harness.peers.workload import MIXED, Workload
-from reconnect_harness.section import Codes, MessageType, Rate, Seconds, Section, Sizes, Statuses, known
+from reconnect_harness.peers.kinds import GATE_FIRST_MESSAGE, GATE_PREFIX, MISBEHAVIOURS, UpstreamKind
+from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
+from reconnect_harness.values import CloseCodes, Rate, Seconds, Section, Sizes, Statuses, known
 
 
-class RudeSpec(Section):
+class MisbehaviourSpec(Section):
     """What an upstream does wrong on purpose: see `peers.misbehaviour`."""
 
     reject: Statuses = Field(default_factory=list)
     reject_again: Statuses = Field(default_factory=list)
-    close: Codes = Field(default_factory=list)
+    close: CloseCodes = Field(default_factory=list)
     deaf: Seconds = 0.0
     mute: bool = False
     after: Seconds = 1.0
 
-    @property
-    def manners(self) -> Manners:
-        """The same as the upstream takes it."""
-        return Manners.from_spec(self.model_dump())
 
-
-#: What only a container can be told.
+#: Keys that only a container has.
 _CONTAINER_ONLY: tuple[str, ...] = ("command", "env", "network", "port")
 
-#: What only a mock upstream of ours can be told.
+#: Keys that only a mock upstream has.
 _MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "compress")
 
 
 class UpstreamSpec(ContainerSpec):
     """The upstream behind the system under test, and what it pushes to each client: a mock upstream, or a container."""
 
-    kind: Annotated[str, known("kind of upstream", upstreams.KINDS)]
-    gate: str | None = Field(None, pattern=rf"^({FIRST_MESSAGE}|{PREFIX}.+)$")
-    rude: RudeSpec = RudeSpec()
+    kind: Annotated[UpstreamKind, known("kind of upstream", UpstreamKind)]
+    gate: str | None = Field(None, pattern=rf"^({GATE_FIRST_MESSAGE}|{GATE_PREFIX}.+)$")
+    rude: MisbehaviourSpec = MisbehaviourSpec()
     late: Seconds = 0.0
     count: int = Field(1, ge=1, le=9)
     push: Rate = 0.0
     size: Sizes = (16, 4096)
-    type: MessageType = MIXED
+    type: Annotated[str, known("type of message", MESSAGE_TYPES)] = MIXED
     compress: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _echoes_in_a_container(cls, value: object) -> object:
+    def _containers_echo(cls, value: object) -> object:
         if isinstance(value, dict) and ("image" in value or "label" in value) and "kind" not in value:
             return {**value, "kind": "echo"}
         return value
 
     @model_validator(mode="after")
-    def _seen_from_outside(self) -> UpstreamSpec:
+    def _keys_fit_a_mock_or_a_container(self) -> UpstreamSpec:
         if not self.is_container:
-            told = [key for key in _CONTAINER_ONLY if key in self.model_fields_set]
-            if told:
-                raise ValueError(f"`{told[0]}` is for an upstream in a container: it needs `image` or `label`")
+            given = [key for key in _CONTAINER_ONLY if key in self.model_fields_set]
+            if given:
+                raise ValueError(f"`{given[0]}` is for an upstream in a container: it needs `image` or `label`")
             return self
-        if self.kind != "echo":
+        if self.kind is not UpstreamKind.ECHO:
             raise ValueError(
-                f"an upstream in a container is seen from outside only, and has to send back what it gets: its kind is "
-                f"echo, and not {self.kind}"
+                "an upstream in a container is seen from outside only and must send back what it receives: its kind is "
+                f"echo, not {self.kind}"
             )
-        told = [key for key in _MOCK_ONLY if key in self.model_fields_set]
-        if told:
-            raise ValueError(f"an upstream in a container is a program of its own: it cannot be told `{told[0]}`")
+        given = [key for key in _MOCK_ONLY if key in self.model_fields_set]
+        if given:
+            raise ValueError(f"an upstream in a container is a program of its own: it cannot be told `{given[0]}`")
         if self.label is not None and (self.port is None or self.count != 1):
             problem = "needs `port`: where it listens, in the container" if self.port is None else "is one: no `count`"
             raise ValueError(f"an upstream that is found by its label {problem}")
@@ -83,19 +76,19 @@ class UpstreamSpec(ContainerSpec):
 
     @property
     def chooses_port(self) -> bool:
-        """Whether it is a container that listens at a port which has to be chosen, and that it is told."""
+        """Whether it is a container that is told at which port to listen."""
         return self.image is not None and self.port is None
 
     @model_validator(mode="after")
     def _pushes(self) -> UpstreamSpec:
-        if self.kind == "push" and not self.push:
+        if self.kind is UpstreamKind.PUSH and not self.push:
             raise ValueError("an upstream of kind push needs `push`: how much, for instance 100/s")
         return self
 
     @model_validator(mode="after")
     def _has_a_gate(self) -> UpstreamSpec:
-        if (self.kind == "gate") != (self.gate is not None):
-            allowed = f"{FIRST_MESSAGE} or {PREFIX}TEXT, as the proxy's"
+        if (self.kind is UpstreamKind.GATE) != (self.gate is not None):
+            allowed = f"{GATE_FIRST_MESSAGE} or {GATE_PREFIX}TEXT, as the proxy's"
             raise ValueError(f"an upstream of kind gate, and no other, needs `gate`: {allowed}")
         return self
 
@@ -105,13 +98,13 @@ class UpstreamSpec(ContainerSpec):
         return Workload(self.push, *self.size, self.type)
 
     @property
-    def deeds(self) -> list[str]:
-        """What it is to do wrong on purpose, in the words of the history."""
-        return [*self.rude.manners.deeds, *(["late"] if self.late else [])]
+    def misbehaviours(self) -> list[str]:
+        """What it does wrong on purpose, in the words of the history."""
+        return [*(key for key in MISBEHAVIOURS if getattr(self.rude, key)), *(["late"] if self.late else [])]
 
     @property
     def actor_spec(self) -> dict[str, Any]:
-        """What `peers.upstreams` is told of it."""
+        """The part of the spec of `peers.upstreams` that the scenario gives."""
         return {
             "kind": self.kind,
             "gate": self.gate,

@@ -55,8 +55,8 @@ def check(scenario: Scenario) -> None:
 
     """
     for found, known, what in (
-        (scenario.clients.kind, KINDS["clients"], "clients"),
-        (scenario.upstream.kind, KINDS["upstream"], "upstream"),
+        (str(scenario.clients.kind), KINDS["clients"], "clients"),
+        (str(scenario.upstream.kind), KINDS["upstream"], "upstream"),
         *((fault.do, (*LINK_FAULTS, *PROCESS_FAULTS), "fault") for fault in scenario.faults),
     ):
         if found not in known:
@@ -66,7 +66,7 @@ def check(scenario: Scenario) -> None:
         (scenario.upstream.count > 1, "several upstreams"),
         (_is_shared(scenario), "a session that clients share"),
         (scenario.upstream.gate is not None or _policy(scenario).gate.kind is not GateKind.OPEN, "a gate"),
-        (bool(scenario.upstream.deeds), "an upstream that is rude"),
+        (bool(scenario.upstream.misbehaviours), "an upstream that is rude"),
         (scenario.clients.slow is not None, "slow clients"),
         (scenario.tls is not None, "TLS"),
         (bool(scenario.container_specs), "a container"),

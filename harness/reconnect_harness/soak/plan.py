@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.base import GivenUrl, SystemUnderTest, system_under_test
+from reconnect_harness.sut.base import GivenUrl, SystemUnderTest
+from reconnect_harness.sut.choose import system_under_test
 
 #: What the proxy is told beyond its defaults: a silent link is to be found out within the spell, or nearly; and a guest
 #: that leaves in good order is not awaited.
@@ -39,7 +40,7 @@ class Plan:
             "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
             "expect": {"lost": 0},
         }
-        return scenario.parse(given, "soak")
+        return parse_scenario(given, "soak")
 
 
 def check(plan: Plan) -> SystemUnderTest:

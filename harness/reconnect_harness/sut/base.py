@@ -1,13 +1,4 @@
-"""Systems under test: what stands between the clients and the upstream of a run.
-
-| `--sut` | what it is |
-| --- | --- |
-| (nothing), `reconnect-proxy` | this project's proxy, with the options of the scenario |
-| `reconnect-proxy --workers 2` | the same with further options, which outrank the scenario's |
-| `nginx`, `haproxy`, `fastify`, `websockets` | a preset: the real thing, set up for WebSockets (`sut.presets`) |
-| `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
-| `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
-| `direct` | nothing at all: the clients talk to the upstream; what a run is worth without a proxy |
+"""Systems under test: what stands between the clients and the upstream of a run. `sut.choose` makes one of an option.
 
 For a scenario with `tls` a command needs `{tls_cert}` and `{tls_key}` (what to serve clients with), `{upstream_ca}`
 (what to trust at the upstream, which is then wss://), or all three. They become the paths of PEM files.
@@ -18,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
@@ -29,7 +19,6 @@ from urllib.parse import urlsplit
 from reconnect_harness.processes.certificates import Encryption, TlsSide
 from reconnect_harness.processes.child import Child, ProcessFailed, Warden
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.values import close_to
 
 #: How long a system under test may take until it listens, in seconds.
 START_SECONDS = 30.0
@@ -91,34 +80,6 @@ class SystemUnderTest(Protocol):
 
     async def stop(self) -> None:
         """Stop it, if it is ours."""
-
-
-def system_under_test(option: str | None) -> SystemUnderTest:
-    """Return the system under test that an option stands for.
-
-    Raises:
-        ScenarioError: it is none of the things that the module's text lists.
-
-    """
-    # Imported here: they are made of what this module defines.
-    from reconnect_harness.sut.own_proxy import OwnProxy
-    from reconnect_harness.sut.presets import PRESETS
-
-    if option is None or (option.split()[:1] == [OWN] and "{" not in option):
-        return OwnProxy(shlex.split(option or "")[1:])
-    if option == DIRECT:
-        return Direct()
-    if option in PRESETS:
-        return PRESETS[option]()
-    if re.match(r"[a-z]+://", option):
-        return GivenUrl(option)
-    if re.fullmatch(r"[\w-]+", option):
-        known = [OWN, *PRESETS, DIRECT]
-        raise ScenarioError(
-            f"there is no system under test {option!r}: {close_to(option, known)}It is one of {', '.join(known)}, "
-            "a command with {listen} and {upstream}, or a URL, ws://HOST:PORT"
-        )
-    return Command(option)
 
 
 def without_tls(system: SystemUnderTest, scenario: Scenario) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from reconnect_harness.containers.engine import EngineUnavailable, connect
 from reconnect_harness.run.compare import Comparer
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario import find
+from reconnect_harness.scenario.find import shipped_scenarios
 from reconnect_harness.toxiproxy.server import ToxiproxyServer, ToxiproxyUnavailable
 from tests.reconnect_harness.test_plugin import folder
 
@@ -136,8 +137,8 @@ def test_a_comparison_of_all_scenarios_leaves_them_out(
     socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are rows that say why they were not run, and no reason to call the comparison incomplete."""
-    shipped = {"container-paused": scenario.shipped()["container-paused"]}
-    monkeypatch.setattr(scenario, "shipped", lambda: shipped)
+    shipped = {"container-paused": shipped_scenarios()["container-paused"]}
+    monkeypatch.setattr(find, "shipped_scenarios", lambda: shipped)
     compared = Comparer(["all"], ["direct"], out=tmp_path).run()
     assert compared.complete
     assert "no container engine" in compared.markdown("compare")

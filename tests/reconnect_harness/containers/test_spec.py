@@ -9,7 +9,8 @@ import pytest
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.scenario.explain import explain
 from reconnect_harness.scenario.fault_entry import fault
-from reconnect_harness.scenario.model import Scenario, ScenarioError, parse
+from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.scenario.model import Scenario, ScenarioError
 
 SAID: dict[str, Any] = {
     "name": "boxed",
@@ -23,7 +24,7 @@ SAID: dict[str, Any] = {
 
 def boxed(**changed: Any) -> Scenario:
     """Return a scenario with something else in it."""
-    return parse({**SAID, **changed}, "boxed.yaml")
+    return parse_scenario({**SAID, **changed}, "boxed.yaml")
 
 
 def test_an_upstream_of_an_image_echoes() -> None:
@@ -67,13 +68,13 @@ def test_a_container_beside_it_needs_no_port() -> None:
         ({"upstream": {"image": "mine:1", "network": "none", "port": 1}}, "upstream: on the network none nobody"),
         ({"upstream": {"kind": "echo"}}, "faults.0: no container is called upstream; upstream is a process here"),
         ({"upstream": {"image": "mine:1", "port": 80, "count": 2}}, "upstream: 2 containers .* port 80"),
-        ({"upstream": {"image": "mine:1", "port": 0}}, "upstream.port: 0 will not do"),
+        ({"upstream": {"image": "mine:1", "port": 0}}, "upstream.port: 0 is not valid"),
         ({"upstream": {"image": "mine:1", "imagge": 0}}, "upstream: there is no key 'imagge'; did you mean image"),
         ({"upstream": {"image": "mine:1", "command": 5}}, "upstream.command: 5 is no command"),
         ({"upstream": {"image": "mine:1", "env": ["A=b"]}}, r"upstream.env: \['A=b'\] is no mapping of variables"),
-        ({"tls": "both"}, "tls: an upstream in a container has no certificate of ours"),
-        ({"expect": {"leaks": 0}}, "expect: leaks is what an upstream of ours sees, and this one is a container"),
-        ({"expect": {"c2u": {"lost": 0}}}, "expect: c2u is what .*: what the clients sent and got back stands at"),
+        ({"tls": "both"}, "tls: both needs an upstream with a certificate of the run, which a container does not have"),
+        ({"expect": {"leaks": 0}}, "expect: leaks needs an upstream of the harness, and this one is a container"),
+        ({"expect": {"c2u": {"lost": 0}}}, "expect: c2u needs .*: expect what the clients sent and got back"),
         ({"containers": {"db": {}}}, "containers.db: it needs `image`, .* or `label`"),
         ({"containers": {"proxy": {"image": "a"}}}, "containers.proxy: proxy is the name of another part"),
         ({"faults": [{"at": "1s", "process": "upstream", "do": "kill"}]}, "faults.0: no process is called upstream"),

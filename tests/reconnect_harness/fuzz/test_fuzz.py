@@ -20,7 +20,7 @@ from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.cli import main
 from reconnect_harness.fuzz.fuzz import Fuzzer, Outcome
 from reconnect_harness.fuzz.timelines import Level, Said, guarantees, scenarios
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import load_scenario, parse_scenario
 from reconnect_harness.simulate import simulation
 from reconnect_proxy.core.outbox import Outbox
 from tests.reconnect_harness.leftovers import descendants, survivors
@@ -47,7 +47,7 @@ def _forgets_the_order(outbox: Outbox, n: int) -> None:
 @given(scenarios(Level.REAL))
 def test_what_is_drawn_for_real_is_a_scenario(said: Said) -> None:
     """As a YAML file holds it: written and read again it is the same."""
-    assert scenario.parse(said, "drawn").faults
+    assert parse_scenario(said, "drawn").faults
     assert yaml.safe_load(yaml.safe_dump(said)) == said
 
 
@@ -55,7 +55,7 @@ def test_what_is_drawn_for_real_is_a_scenario(said: Said) -> None:
 @given(scenarios(Level.SIMULATED))
 def test_what_is_drawn_for_the_simulation_can_be_simulated(said: Said) -> None:
     """Every kind and fault in it is one that there is."""
-    simulation.check(scenario.parse(said, "drawn"))
+    simulation.check(parse_scenario(said, "drawn"))
 
 
 def _said(client: str, upstream: str, *faults: dict[str, Any], **proxy: Any) -> Said:
@@ -121,7 +121,7 @@ def test_a_bug_is_found_and_shrunk_to_a_file_that_repeats_it(
         said = capsys.readouterr().out
         assert "arrived" in said
         file = Path("out/fuzz-simulated-5.yaml")
-        found = scenario.load(file)
+        found = load_scenario(file)
         assert found.clients.count == 1
         assert len(found.faults) <= 2
         program, *again = shlex.split(found.summary.partition("Repeat it with: ")[2])
@@ -152,7 +152,7 @@ def test_a_broken_proxy_is_found_for_real(tmp_path: Path, capfd: pytest.CaptureF
     assert (
         main(["fuzz", "--for", "25s", "--sut", system, "--toxiproxy", "embedded", "--scenario-out", str(tmp_path)]) == 1
     )
-    found = scenario.load(tmp_path / "fuzz-real-1.yaml")
+    found = load_scenario(tmp_path / "fuzz-real-1.yaml")
     assert f"--sut={shlex.quote(system)}" in found.summary
     assert json.loads((tmp_path / "fuzz-real-1" / "results.json").read_text())["verdict"] == "invalid"
     assert not (tmp_path / "fuzz-real-1-last").exists()

@@ -13,8 +13,8 @@ from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
-from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.sut.choose import system_under_test
 
 TALK: dict[str, Any] = {
     "name": "claims",
@@ -29,7 +29,7 @@ async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) 
     clients = {"kind": kind, "count": 2, "send": "100/s", "size": [40, 400], "for": "1500ms"}
     said = {**TALK, **changes, "clients": {**clients, **changes.get("clients", {})}}
     said["expect"] = {**TALK["expect"], **expect}
-    done = await ScenarioRunner(scenario.parse(said, "test"), system_under_test("direct"), None, 1, folder).run()
+    done = await ScenarioRunner(parse_scenario(said, "test"), system_under_test("direct"), None, 1, folder).run()
     report.write(done)
     return done
 

@@ -18,8 +18,9 @@ from reconnect_harness.history.record import LinkEvent
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
-from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.scenario.model import ScenarioError
+from reconnect_harness.sut.choose import system_under_test
 from tests.reconnect_harness.peers.upstream_rig import Start, upstreams_in
 from tests.reconnect_harness.waiting import until
 
@@ -224,11 +225,11 @@ async def test_a_gate_with_a_prefix_announces_again_and_again(start: Start, tmp_
             {"rude": {"close": [1005]}},
             r"upstream.rude.close.0: 1005 cannot be sent in a close: there are 1000 to 1003, ",
         ),
-        ({"rude": {"reject": [200]}}, r"upstream.rude.reject.0: 200 will not do"),
+        ({"rude": {"reject": [200]}}, r"upstream.rude.reject.0: 200 is not valid"),
         ({"rude": {"rejects": [401]}}, r"upstream.rude: there is no key 'rejects'; did you mean reject"),
         ({"kind": "gate"}, r"upstream: an upstream of kind gate, and no other, needs `gate`"),
         ({"gate": "first-message"}, r"upstream: an upstream of kind gate, and no other, needs `gate`"),
-        ({"kind": "gate", "gate": "prefix:"}, r"upstream.gate: 'prefix:' will not do"),
+        ({"kind": "gate", "gate": "prefix:"}, r"upstream.gate: 'prefix:' is not valid"),
     ],
 )
 def test_what_no_upstream_can_do_is_said(upstream: dict[str, Any], complaint: str) -> None:
@@ -240,8 +241,8 @@ def test_what_no_upstream_can_do_is_said(upstream: dict[str, Any], complaint: st
         "clients": {"kind": "plain", "send": 1, "for": 1},
         "expect": {"lost": 0},
     }
-    with pytest.raises(scenario.ScenarioError, match=complaint):
-        scenario.parse(said, "mine.yaml")
+    with pytest.raises(ScenarioError, match=complaint):
+        parse_scenario(said, "mine.yaml")
 
 
 async def test_an_upstream_that_never_came_to_be_rude_has_proven_nothing(tmp_path: Path) -> None:
@@ -253,6 +254,6 @@ async def test_an_upstream_that_never_came_to_be_rude_has_proven_nothing(tmp_pat
         "clients": {"kind": "plain", "send": 50, "for": "300ms"},
         "expect": {"lost": 0},
     }
-    done = await ScenarioRunner(scenario.parse(said, "mine.yaml"), system_under_test("direct"), None, 1, tmp_path).run()
+    done = await ScenarioRunner(parse_scenario(said, "mine.yaml"), system_under_test("direct"), None, 1, tmp_path).run()
     assert done.judgement.verdict is Verdict.UNKNOWN
     assert list(done.judgement.doubts) == ["the upstream was to be rude, and never was: reject_again"]

@@ -12,7 +12,7 @@ from websockets.asyncio.server import serve
 
 from reconnect_harness.processes.certificates import certificates
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.sut.own_proxy import OwnProxy
 
 
@@ -35,7 +35,7 @@ async def test_a_run_speaks_tls_on_the_side_that_it_should(side: str, tmp_path: 
     # Without a client a session soon ends, so that what is left afterwards is left behind.
     first: dict[str, Any] = {"grace": "100ms"}
     changes: dict[str, Any] = {"chain": [first, {"mode": "sender"}]} if side == "both" else {"proxy": first}
-    mine = scenario.parse(
+    mine = parse_scenario(
         {
             "name": "mine",
             "summary": "It holds.",

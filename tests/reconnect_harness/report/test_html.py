@@ -20,7 +20,7 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from tests.chromium import CHROMIUM
 from tests.reconnect_harness.histories import conversation, fault, history, message
 from tests.reconnect_harness.report.browser import tab
@@ -32,7 +32,7 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is insta
 
 def _left(folder: Path, found: History, expect: dict[str, object] | None = None, system: str = "a proxy") -> Path:
     """Judge a history and leave what a run leaves."""
-    chosen = scenario.parse(
+    chosen = parse_scenario(
         {
             "name": "mine",
             "summary": "It holds <always>.",

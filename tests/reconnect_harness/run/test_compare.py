@@ -18,7 +18,7 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent, MessageEvent
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.compare import NOTHING, Comparer, Comparison, Result, Row
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.sut.presets import installed
 from tests.reconnect_harness.histories import conversation, fault, history
@@ -41,7 +41,7 @@ RESULT = Result(
 
 def _result(events: Sequence[MessageEvent], *links: LinkEvent, **changes: Any) -> Result:
     clients = {"kind": "plain", "send": "1/s", "for": "10s"}
-    chosen = scenario.parse(
+    chosen = parse_scenario(
         {
             "name": "mine",
             "summary": "It holds.",

@@ -13,14 +13,14 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from tests.reconnect_harness.histories import conversation, fault, history
 
 U2C = Direction.U2C
 
 
 def _run(folder: Path, found: History, expect: dict[str, object] | None = None) -> RunResult:
-    chosen = scenario.parse(
+    chosen = parse_scenario(
         {
             "name": "mine",
             "summary": "It holds.",

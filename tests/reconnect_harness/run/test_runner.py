@@ -23,9 +23,9 @@ from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report
 from reconnect_harness.run.runner import ScenarioRunner
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.base import system_under_test
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.leftovers import descendants, survivors
 from tests.reconnect_harness.waiting import wait_until
@@ -45,7 +45,7 @@ PEACE: dict[str, Any] = {
 
 
 def _scenario(**changes: Any) -> Scenario:
-    return scenario.parse({**PEACE, **changes}, "test")
+    return parse_scenario({**PEACE, **changes}, "test")
 
 
 async def _run(

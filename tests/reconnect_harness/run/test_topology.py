@@ -17,8 +17,9 @@ from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.run.topology import Topology
-from reconnect_harness.scenario import model as scenario
-from reconnect_harness.sut.base import OWN, system_under_test
+from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.sut.base import OWN
+from reconnect_harness.sut.choose import system_under_test
 from tests.reconnect_harness.leftovers import descendants
 from tests.reconnect_harness.run.test_runner import RELAY
 
@@ -35,7 +36,7 @@ TALK: dict[str, Any] = {
 
 async def _run(folder: Path, system: str = OWN, **changes: Any) -> RunResult:
     before = descendants()
-    chosen = scenario.parse({**TALK, **changes}, "test")
+    chosen = parse_scenario({**TALK, **changes}, "test")
     done = await ScenarioRunner(chosen, system_under_test(system), None, 1, folder).run()
     assert descendants() == before
     return done
@@ -168,6 +169,6 @@ async def test_an_upstream_is_refused_while_it_is_away_and_then_there_again(tmp_
             seen.append(found)
 
     fault = {"at": "500ms", "process": "upstream", "do": "kill", "for": "500ms"}
-    chosen = scenario.parse({**TALK, "faults": [fault]}, "test")
+    chosen = parse_scenario({**TALK, "faults": [fault]}, "test")
     await ScenarioRunner(chosen, system_under_test(OWN), None, 1, tmp_path, look).run()
     assert seen == [0, errno.ECONNREFUSED, 0]

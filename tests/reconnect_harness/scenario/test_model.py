@@ -9,7 +9,7 @@ import pytest
 
 from reconnect_harness.checks.checkers import Expectation
 from reconnect_harness.history.message import Direction
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import load_scenario, parse_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import ScenarioError
 
 GOOD: dict[str, Any] = {
@@ -37,13 +37,13 @@ def _with(**changes: Any) -> dict[str, Any]:
 
 def _complaint(given: object) -> str:
     with pytest.raises(ScenarioError) as error:
-        scenario.parse(given, "mine.yaml")
+        parse_scenario(given, "mine.yaml")
     return str(error.value)
 
 
 def test_a_scenario_has_the_units_of_its_file_in_numbers() -> None:
     """Durations are seconds, rates messages a second, sizes bytes."""
-    made = scenario.parse(GOOD, "mine.yaml")
+    made = parse_scenario(GOOD, "mine.yaml")
     assert (made.upstream.load.rate, made.clients.load.rate, made.clients.lasts) == (100.0, 50.0, 8.0)
     assert (made.clients.load.smallest, made.clients.load.largest) == (16, 4096)
     (fault,) = made.faults
@@ -61,9 +61,9 @@ def test_a_scenario_has_the_units_of_its_file_in_numbers() -> None:
 
 def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
     """What is listed can be run."""
-    shipped = scenario.shipped()
+    shipped = shipped_scenarios()
     assert {"upstream-flap", "upstream-flap-plain"} <= set(shipped)
-    assert {name: scenario.load(path).name for name, path in shipped.items()} == {name: name for name in shipped}
+    assert {name: load_scenario(path).name for name, path in shipped.items()} == {name: name for name in shipped}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
     [
         ({"nam": 1}, "mine.yaml: there is no key 'nam'; did you mean name? There are name, summary, "),
         ({"summary": None}, "mine.yaml: summary: it is missing"),
-        ({"name": "a/b"}, "mine.yaml: name: 'a/b' will not do"),
+        ({"name": "a/b"}, "mine.yaml: name: 'a/b' is not valid"),
         (
             {"upstream__kind": "awre"},
             "mine.yaml: upstream.kind: there is no kind of upstream 'awre'; did you mean aware?",
@@ -79,7 +79,7 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
         ({"upstream__pusch": 1}, "mine.yaml: upstream: there is no key 'pusch'; did you mean push?"),
         ({"upstream": "aware"}, "mine.yaml: upstream: 'aware' is not a mapping of image, "),
         ({"upstream": {"kind": "push"}}, "mine.yaml: upstream: an upstream of kind push needs `push`"),
-        ({"clients__count": 0}, "mine.yaml: clients.count: 0 will not do"),
+        ({"clients__count": 0}, "mine.yaml: clients.count: 0 is not valid"),
         ({"clients__kind": "smart"}, "mine.yaml: clients.kind: there is no kind of client 'smart'; There are plain, "),
         ({"clients__for": "8 days"}, "mine.yaml: clients.for: '8 days' is not a duration"),
         ({"clients__for": None}, "mine.yaml: clients.for: it is missing"),
@@ -106,12 +106,15 @@ def test_every_shipped_scenario_is_good_and_named_after_its_file() -> None:
         ),
         ({"clients__kind": "visiting"}, "mine.yaml: clients: clients of kind visiting, and no others, need `visits`"),
         ({"clients__visits": {"stay": 1, "away": 1}}, "mine.yaml: clients: clients of kind visiting, and no others, "),
-        ({"faults": "down"}, "mine.yaml: faults: 'down' will not do"),
+        ({"faults": "down"}, "mine.yaml: faults: 'down' is not valid"),
         ({"expect": {"u2c": "report"}}, "mine.yaml: expect: nothing is asserted"),
         ({"expect": {"u2c": {"recovery_p99": 1}}}, "mine.yaml: expect: there is no checker of u2c 'recovery_p99'"),
         ({"tls": "yes"}, "mine.yaml: tls: there is no side for `tls` 'yes'; There are both, client, upstream"),
         ({"proxy__tls_cert": "c.pem"}, "mine.yaml: proxy: there is no option 'tls_cert'"),
-        ({"clients__send": 0, "upstream__push": 0}, "mine.yaml: nobody says anything"),
+        (
+            {"clients__send": 0, "upstream__push": 0},
+            "mine.yaml: no messages are sent: give clients `send`, or the",
+        ),
     ],
 )
 def test_a_wrong_scenario_is_one_sentence(changes: dict[str, Any], complaint: str) -> None:
@@ -158,7 +161,7 @@ TWICE: dict[str, Any] = {"upstream": {"kind": "record", "count": 2}, "proxy": No
 
 def test_parts_of_which_there_are_several_have_numbers() -> None:
     """And those that are alone have none; the link between two proxies is the middle."""
-    one, several = scenario.parse(GOOD, "mine.yaml"), scenario.parse(_with(**TWICE, faults=[]), "mine.yaml")
+    one, several = parse_scenario(GOOD, "mine.yaml"), parse_scenario(_with(**TWICE, faults=[]), "mine.yaml")
     assert (one.upstream_names, one.proxy_names, one.link_names) == (["upstream"], ["proxy"], ["client", "upstream"])
     assert several.upstream_names == ["upstream-1", "upstream-2"]
     assert several.proxy_names == ["proxy-1", "proxy-2"]
@@ -190,16 +193,16 @@ def test_clients_share_a_session_where_a_receiver_is_told_no_ids() -> None:
     receiver = {"proxy": {"mode": "receiver"}, "faults": []}
     plain, named = {"kind": "plain", "for": 1}, {"kind": "reconnecting", "for": 1}
     chain = {"proxy": None, "chain": [{"mode": "sender"}, {"mode": "receiver"}], "faults": []}
-    assert scenario.parse(_with(**receiver, clients=plain), "mine.yaml").shared
-    assert not scenario.parse(_with(**receiver, clients=named), "mine.yaml").shared
-    assert not scenario.parse(_with(**chain, clients=plain), "mine.yaml").shared
-    assert not scenario.parse(_with(clients=plain), "mine.yaml").shared
+    assert parse_scenario(_with(**receiver, clients=plain), "mine.yaml").shared
+    assert not parse_scenario(_with(**receiver, clients=named), "mine.yaml").shared
+    assert not parse_scenario(_with(**chain, clients=plain), "mine.yaml").shared
+    assert not parse_scenario(_with(clients=plain), "mine.yaml").shared
 
 
 def test_a_toxic_reads_its_attributes_in_their_units() -> None:
     """A duration or size with a unit is turned into the toxic's own unit; a plain number is in that unit already."""
     link = {"at": "1s..7s", "link": "client", "for": "1s"}
-    made = scenario.parse(
+    made = parse_scenario(
         _with(
             faults=[
                 {**link, "do": "latency", "latency": "100ms", "jitter": 20, "stream": "upstream"},
@@ -221,7 +224,7 @@ def test_a_toxic_reads_its_attributes_in_their_units() -> None:
 
 
 def _bounds(expect: dict[str, Any]) -> set[Expectation]:
-    return set(scenario.parse(_with(expect=expect), "mine.yaml").expect)
+    return set(parse_scenario(_with(expect=expect), "mine.yaml").expect)
 
 
 def test_a_bound_holds_in_both_directions_unless_one_says_otherwise() -> None:
@@ -236,9 +239,9 @@ def test_a_bound_holds_in_both_directions_unless_one_says_otherwise() -> None:
 
 def test_an_echo_flows_back_without_a_push() -> None:
     """What clients send to an echo comes back as u2c."""
-    made = scenario.parse(_with(upstream={"kind": "echo"}), "mine.yaml")
+    made = parse_scenario(_with(upstream={"kind": "echo"}), "mine.yaml")
     assert made.directions == [Direction.C2U, Direction.U2C]
-    assert scenario.parse(_with(upstream={"kind": "record"}), "mine.yaml").directions == [Direction.C2U]
+    assert parse_scenario(_with(upstream={"kind": "record"}), "mine.yaml").directions == [Direction.C2U]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_a_file_that_is_no_scenario_says_so(tmp_path: Path, text: str, complaint
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ScenarioError) as error:
-        scenario.load(file)
+        load_scenario(file)
     assert str(error.value).startswith(str(file))
     assert complaint in str(error.value)
 
@@ -265,15 +268,15 @@ def test_a_name_a_file_a_folder_and_all_are_found(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("")
     (tmp_path / "a.yml").write_text("")
     (tmp_path / "readme.md").write_text("")
-    assert scenario.find("upstream-flap") == [scenario.shipped()["upstream-flap"]]
-    assert scenario.find(str(tmp_path / "b.yaml")) == [tmp_path / "b.yaml"]
-    assert scenario.find(str(tmp_path)) == [tmp_path / "a.yml", tmp_path / "b.yaml"]
-    assert set(scenario.find("all")) == set(scenario.shipped().values())
+    assert scenario_files("upstream-flap") == [shipped_scenarios()["upstream-flap"]]
+    assert scenario_files(str(tmp_path / "b.yaml")) == [tmp_path / "b.yaml"]
+    assert scenario_files(str(tmp_path)) == [tmp_path / "a.yml", tmp_path / "b.yaml"]
+    assert set(scenario_files("all")) == set(shipped_scenarios().values())
 
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
     """A typing error gets a hint, an empty folder its name."""
     with pytest.raises(ScenarioError, match="no scenario 'upstream-flop': did you mean upstream-flap"):
-        scenario.find("upstream-flop")
+        scenario_files("upstream-flop")
     with pytest.raises(ScenarioError, match="holds no scenario"):
-        scenario.find(str(tmp_path))
+        scenario_files(str(tmp_path))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from reconnect_harness.faults.fault import FAULTS
-from reconnect_harness.peers import clients, upstreams
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
 from reconnect_harness.scenario import timeline_text as storyboard
+from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
+from reconnect_harness.scenario.model import GROUPS, Scenario
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "scenarios.md"
 
@@ -17,10 +18,10 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "scenarios.md"
 BESIDE = 1.5
 
 
-@pytest.mark.parametrize("path", scenario.shipped().values(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped_scenarios().values(), ids=lambda path: path.stem)
 def test_a_shipped_scenario_is_in_order(path: Path) -> None:
     """Its name is its file's; it has a group, says what it proves, takes less than 15 s, and is in the documents."""
-    chosen = scenario.load(path)
+    chosen = load_scenario(path)
     assert chosen.name == path.stem
     assert chosen.group != "other"
     assert 40 < len(chosen.summary) < 500
@@ -30,7 +31,7 @@ def test_a_shipped_scenario_is_in_order(path: Path) -> None:
 
 def test_all_of_them_take_less_than_six_minutes() -> None:
     """By what they say; one after the other."""
-    lasting = [storyboard.seconds(scenario.load(path)) + BESIDE for path in scenario.shipped().values()]
+    lasting = [storyboard.seconds(load_scenario(path)) + BESIDE for path in shipped_scenarios().values()]
     assert sum(lasting) < 6 * 60
 
 
@@ -38,10 +39,10 @@ def test_the_documents_know_every_key() -> None:
     """Faults, kinds, checkers and sections are in docs/scenarios.md."""
     text = DOCUMENT.read_text()
     known = [
-        *scenario.Scenario.model_fields,
-        *scenario.GROUPS,
+        *Scenario.model_fields,
+        *GROUPS,
         *FAULTS,
-        *clients.KINDS,
-        *upstreams.KINDS,
+        *ClientKind,
+        *UpstreamKind,
     ]
     assert [word for word in known if f"`{word}`" not in text and f"`{word}:" not in text] == []

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.scenario import model as scenario
 from reconnect_harness.scenario import timeline_text as storyboard
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario
 from tests.reconnect_harness.test_plugin import MINE
 
 
 def _scenario(**changes: Any) -> Scenario:
     clients = {"kind": "plain", "send": "10/s", "for": "6s"}
-    return scenario.parse({**MINE, "clients": clients, **changes}, "test")
+    return parse_scenario({**MINE, "clients": clients, **changes}, "test")
 
 
 def test_a_chart_has_each_fault_on_its_target() -> None:

@@ -12,7 +12,7 @@ import pytest
 from reconnect_harness.checks.checkers import Verdict
 from reconnect_harness.faults.fault import timeline
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import load_scenario, parse_scenario, shipped_scenarios
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.simulate.network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
 from reconnect_harness.simulate.simulation import simulate
@@ -43,7 +43,7 @@ PLAIN: dict[str, Any] = {
 
 
 def _simulated(seed: int = 1, **changes: Any) -> RunResult:
-    return simulate(scenario.parse({**BOTH, **changes}, "test"), seed, Path("nowhere"))
+    return simulate(parse_scenario({**BOTH, **changes}, "test"), seed, Path("nowhere"))
 
 
 def _failed(run: RunResult) -> set[str]:
@@ -63,7 +63,7 @@ def _failed(run: RunResult) -> set[str]:
 )
 def test_a_shipped_scenario_comes_out_as_it_does_for_real(name: str) -> None:
     """Valid, with as many clients as it says and every fault on."""
-    chosen = scenario.load(scenario.shipped()[name])
+    chosen = load_scenario(shipped_scenarios()[name])
     run = simulate(chosen, 1, Path("nowhere"))
     assert run.judgement.verdict is Verdict.VALID, run.judgement
     assert len({event.name for event in run.history.links if event.end == "client"}) == chosen.clients.count
@@ -174,7 +174,7 @@ class Rig:
         self.arrived: dict[str, list[tuple[float, Frame]]] = {"near": [], "far": []}
         for name in self.arrived:
             self._listen(name, getattr(connection, name))
-        said = scenario.parse({**BOTH, "faults": [{"at": 0, "link": "upstream", **fault} for fault in faults]}, "test")
+        said = parse_scenario({**BOTH, "faults": [{"at": 0, "link": "upstream", **fault} for fault in faults]}, "test")
         self.occurrences = timeline(said.faults, random.Random(1))
 
     def _listen(self, name: str, end: End) -> None:

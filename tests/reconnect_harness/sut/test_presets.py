@@ -17,10 +17,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.processes.child import ProcessFailed, Warden
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import Listening, NotInstalled
-from reconnect_harness.sut.presets import PRESETS, installed
+from reconnect_harness.sut.choose import PRESETS
+from reconnect_harness.sut.presets import installed
 from reconnect_harness.sut.presets.fastify import cached_modules
 from reconnect_harness.sut.presets.haproxy import Haproxy
 from reconnect_harness.sut.presets.nginx import Nginx
@@ -38,7 +39,7 @@ def warden() -> Iterator[Warden]:
 @pytest.fixture
 def mine() -> Scenario:
     """A scenario; presets have no use for what it says."""
-    return scenario.parse(
+    return parse_scenario(
         {
             "name": "mine",
             "summary": "It holds.",

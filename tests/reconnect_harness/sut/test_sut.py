@@ -12,10 +12,11 @@ import pytest
 
 from reconnect_harness.processes.certificates import Certificates, Encryption
 from reconnect_harness.processes.child import ProcessFailed, Warden
-from reconnect_harness.scenario import model as scenario
+from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut import base as sut
-from reconnect_harness.sut.base import Command, Direct, GivenUrl, system_under_test
+from reconnect_harness.sut.base import Command, Direct, GivenUrl
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.sut.own_proxy import OwnProxy, flags
 
 #: A program that listens on the port it is given and prints its other arguments.
@@ -42,7 +43,7 @@ def _scenario(**changes: Any) -> Scenario:
         "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
         "expect": {"lost": 0},
     }
-    return scenario.parse({**given, **changes}, "test")
+    return parse_scenario({**given, **changes}, "test")
 
 
 def test_the_option_decides_what_is_tested() -> None:

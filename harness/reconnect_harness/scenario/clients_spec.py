@@ -1,0 +1,59 @@
+"""What a scenario says about its clients: which kind, how many, what each of them sends, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from reconnect_harness.peers.kinds import ClientKind
+from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
+from reconnect_harness.values import PositiveSeconds, Rate, Seconds, Section, Sizes, known
+
+
+class SlowSpec(Section):
+    """The first `count` clients read slowly while the traffic lasts, and as fast as they can afterwards."""
+
+    count: int = Field(1, ge=1)
+    takes: Rate = Field(gt=0)
+
+
+class VisitsSpec(Section):
+    """How clients come and go: each stays, is away, and connects again, one after the other and equally often."""
+
+    stay: PositiveSeconds
+    away: PositiveSeconds
+
+
+class AbsenceSpec(Section):
+    """When a half-open or vanishing client is absent, counted from the start of the traffic, and for how long."""
+
+    after: Seconds = 1.0
+    lasts: Seconds = Field(2.0, alias="for")
+
+
+class ClientsSpec(Section):
+    """The clients, what each of them sends, and for how long."""
+
+    kind: Annotated[ClientKind, known("kind of client", ClientKind)]
+    count: int = Field(1, ge=1, le=100_000)
+    send: Rate = 0.0
+    size: Sizes = (16, 4096)
+    type: Annotated[str, known("type of message", MESSAGE_TYPES)] = MIXED
+    compress: bool = False
+    lasts: PositiveSeconds = Field(alias="for")
+    ping: PositiveSeconds | None = None
+    slow: SlowSpec | None = None
+    absence: AbsenceSpec = AbsenceSpec.model_validate({})
+    visits: VisitsSpec | None = None
+
+    @model_validator(mode="after")
+    def _only_visiting_clients_have_visits(self) -> ClientsSpec:
+        if (self.kind is ClientKind.VISITING) != (self.visits is not None):
+            raise ValueError("clients of kind visiting, and no others, need `visits`, such as {stay: 500ms, away: 1s}")
+        return self
+
+    @property
+    def load(self) -> Workload:
+        """What each client sends."""
+        return Workload(self.send, *self.size, self.type)

@@ -1,0 +1,58 @@
+"""Which system under test an option stands for.
+
+| `--sut` | what it is |
+| --- | --- |
+| (nothing), `reconnect-proxy` | this project's proxy, with the options of the scenario |
+| `reconnect-proxy --workers 2` | the same with further options, which take precedence over the scenario's |
+| `nginx`, `haproxy`, `fastify`, `websockets` | a preset: the real program, configured for WebSockets (`sut.presets`) |
+| `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
+| `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
+| `direct` | nothing: the clients talk to the upstream, to measure a run without a proxy |
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from reconnect_harness.scenario.model import ScenarioError
+from reconnect_harness.sut.base import DIRECT, OWN, Command, Direct, GivenUrl, Listening, SystemUnderTest
+from reconnect_harness.sut.own_proxy import OwnProxy
+from reconnect_harness.sut.presets.fastify import Fastify
+from reconnect_harness.sut.presets.haproxy import Haproxy
+from reconnect_harness.sut.presets.nginx import Nginx
+from reconnect_harness.sut.presets.websockets import Websockets
+from reconnect_harness.values import did_you_mean
+
+#: The presets by the name that `--sut` takes. A new one is a module in `sut.presets`, and an entry here.
+PRESETS: Mapping[str, type[Listening]] = {
+    "nginx": Nginx,
+    "haproxy": Haproxy,
+    "fastify": Fastify,
+    "websockets": Websockets,
+}
+
+
+def system_under_test(option: str | None) -> SystemUnderTest:
+    """Return the system under test that an option stands for.
+
+    Raises:
+        ScenarioError: the option is none of those in the table above.
+
+    """
+    if option is None or (option.split()[:1] == [OWN] and "{" not in option):
+        return OwnProxy(shlex.split(option or "")[1:])
+    if option == DIRECT:
+        return Direct()
+    if option in PRESETS:
+        return PRESETS[option]()
+    if re.match(r"[a-z]+://", option):
+        return GivenUrl(option)
+    if re.fullmatch(r"[\w-]+", option):
+        names = [OWN, *PRESETS, DIRECT]
+        raise ScenarioError(
+            f"there is no system under test {option!r}: {did_you_mean(option, names)}It is one of {', '.join(names)}, "
+            "a command with {listen} and {upstream}, or a URL, ws://HOST:PORT"
+        )
+    return Command(option)
