@@ -32,7 +32,7 @@ from .config.sources import ConfigError, flag_of
 from .core.policy import DUPLEX
 from .descriptors import take_descriptors
 from .observe.logs import logger, start_logging
-from .observe.observers import Instruments
+from .observe.observers import Observers
 from .proxy import Proxy
 from .serving import (
     STOP_SIGNALS,
@@ -214,7 +214,7 @@ async def serve(config: Config) -> int:
         CannotListen: the proxy's or the admin listener's address cannot be had.
 
     """
-    with Signals() as signals, Instruments() as observe:
+    with Signals() as signals, Observers() as observe:
         async with AsyncExitStack() as stack:
             proxy = Proxy(config, observe=observe)
             signals.on_hangup = lambda: _reload(proxy)

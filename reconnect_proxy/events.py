@@ -1,10 +1,11 @@
-"""What a session tells the outside about its life: one value per thing worth a log line and a counter.
+"""What the proxy and its sessions report: one value for each event that is worth a log line or a counter.
 
-The core reports; it does not log. Whoever owns a `Context` hands it an `Observe` callable, and `logs` and `metrics`
-turn each event into a line and a number. Nothing here is on the path of a message.
+The core reports and does not log. The owner of a `Context` gives it an `Observe` callable; `observe.logs` and
+`observe.metrics` make a line and a number of each event, as `observe.event_table` says. No event is on the path of a
+message.
 
-Nobody changes an event; but they are not frozen, for making a frozen one takes four times as long, and each session has
-several in its first millisecond.
+Events do not change after they are made. They are not frozen, because making a frozen dataclass takes four times as
+long, and each session reports several events in its first millisecond.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class LegName(StrEnum):
 
 
 class DialOutcome(StrEnum):
-    """How a dial of an upstream ended: a session has it, it said no (an HTTP answer below 500), or neither."""
+    """How a dial of an upstream ended. `REJECTED`: the upstream answered with an HTTP status below 500."""
 
     CONNECTED = "connected"
     REJECTED = "rejected"
@@ -31,13 +32,13 @@ class DialOutcome(StrEnum):
 
 
 def short_id(session_id: str) -> str:
-    """Return the only form in which a session id may be logged: its first 6 characters and `…` (an id is a secret)."""
+    """Return the form in which a session id may be logged: its first 6 characters and `…`, since an id is a secret."""
     return f"{session_id[:6]}…"
 
 
 @dataclass(slots=True)
 class SessionOpened:
-    """A new session exists. `connected` is False when its upstream could not be reached and the client waits for it."""
+    """A new session exists. `connected` is False if its upstream could not be reached yet; the client waits for it."""
 
     session_id: str
     upstream: str
@@ -46,7 +47,7 @@ class SessionOpened:
 
 @dataclass(slots=True)
 class LegLost:
-    """A link died or closed. `code` is the close code (1006: none), `waiting` the messages now owed to that leg."""
+    """A link broke or closed. `code` is the close code (1006: none), `waiting` the messages now owed to that leg."""
 
     session_id: str
     leg: LegName
@@ -67,7 +68,7 @@ class Redial:
 
 @dataclass(slots=True)
 class DialFailed:
-    """A dial of `upstream` came to nothing, for the reason in `detail`."""
+    """A dial of `upstream` failed, for the reason in `detail`."""
 
     session_id: str
     upstream: str
@@ -84,6 +85,11 @@ class Resumed:
     waiting: int
     away: float
     aware: bool
+
+    @property
+    def uncertain(self) -> int:
+        """How many of the resent messages may arrive twice: the peer does not say what it has received."""
+        return 0 if self.aware else self.resent
 
 
 @dataclass(slots=True)
@@ -112,7 +118,7 @@ class UncertainDropped:
 
 @dataclass(slots=True)
 class SlowClientClosed:
-    """A `receiver` client past its high-water mark was closed with 1013 for the sake of the others."""
+    """A `receiver` client past its high-water mark was closed with 1013, so that it does not slow the others down."""
 
     session_id: str
     waiting: int
@@ -122,9 +128,9 @@ class SlowClientClosed:
 class SessionEnded:
     """The session is over, with the close code and reason its legs were given, after `age` seconds.
 
-    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and could not be delivered any more. The
-    rest is what was received in all: messages, and the bytes of their payloads. `left` is whether a client has closed
-    it, which then does not want what it had not confirmed.
+    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and not confirmed. The other counts are
+    what was received in all: messages, and the bytes of their payloads. `left` is True if a client closed the session;
+    that client does not want what it had not confirmed.
     """
 
     session_id: str
@@ -141,7 +147,7 @@ class SessionEnded:
 
 
 class Limit(StrEnum):
-    """What a session may not pass."""
+    """The limits of one session."""
 
     MESSAGE = "message-size"
     RATE = "message-rate"
@@ -151,7 +157,7 @@ class Limit(StrEnum):
 
 @dataclass(slots=True)
 class LimitReached:
-    """A session met `limit`, as `detail` says. But for the message rate, which slows its client down, that ends it."""
+    """A session reached `limit`, as `detail` says. That ends it, except for the message rate: it slows its client."""
 
     session_id: str
     limit: Limit
@@ -160,7 +166,7 @@ class LimitReached:
 
 @dataclass(slots=True)
 class HeldLimitReached:
-    """All sessions together hold `held` bytes, more than `limit`: none is made, and those with most are held back."""
+    """The sessions hold `held` bytes, more than `limit`. New ones are refused; those that hold most are paused."""
 
     held: int
     limit: int
@@ -168,7 +174,7 @@ class HeldLimitReached:
 
 @dataclass(slots=True)
 class HeldLimitRelieved:
-    """The sessions hold clearly less than the limit again, after `seconds`."""
+    """After `seconds` the sessions hold clearly less than the limit again: `held` bytes."""
 
     held: int
     seconds: float
@@ -176,7 +182,7 @@ class HeldLimitRelieved:
 
 @dataclass(slots=True)
 class MessagesDropped:
-    """A session that ends has dropped so many messages because a hook said so, or failed (`on_message`)."""
+    """A session has ended that dropped `c2u` and `u2c` messages because its `on_message` hook said so, or failed."""
 
     session_id: str
     c2u: int
@@ -185,9 +191,9 @@ class MessagesDropped:
 
 @dataclass(slots=True)
 class HookFailed:
-    """A hook of the embedding program raised an exception, or returned what it may not: `detail`.
+    """A hook of the embedding program raised an exception or returned an invalid value: `detail`.
 
-    Each failure is one event. The traceback is in the log, of one failure a second.
+    Each failure is one event. The log has the traceback of one failure a second.
     """
 
     session_id: str
@@ -197,7 +203,7 @@ class HookFailed:
 
 @dataclass(slots=True)
 class EndedByOperator:
-    """Somebody at the address `operator` asked the admin listener to end the session, whose end follows."""
+    """A request from the address `operator` to the admin listener ends the session. `session ended` follows."""
 
     session_id: str
     operator: str
@@ -205,7 +211,7 @@ class EndedByOperator:
 
 @dataclass(slots=True)
 class AdminRefused:
-    """The admin listener answered 401 (no token, or a wrong one), 403 or 421 to a request that came from `address`."""
+    """The admin listener refused a request from `address`, with 401 (no token, or a wrong one), 403 or 421."""
 
     status: int
     path: str
@@ -223,7 +229,7 @@ class Refused:
 
 @dataclass(slots=True)
 class UpstreamEjected:
-    """`upstream` has failed several times in a row, the last time for `reason`: it is avoided, and probed gently."""
+    """`upstream` failed several times in a row, the last time for `reason`. Sessions avoid it; a few dials probe it."""
 
     upstream: str
     reason: str
@@ -231,7 +237,7 @@ class UpstreamEjected:
 
 @dataclass(slots=True)
 class UpstreamReturned:
-    """`upstream`, which was ejected, is used like any other again, for `reason`."""
+    """`upstream`, which was ejected, is used again, for `reason`."""
 
     upstream: str
     reason: str
@@ -239,7 +245,7 @@ class UpstreamReturned:
 
 @dataclass(slots=True)
 class Dialled:
-    """A dial of `upstream` ended, `seconds` after its turn had come; the time it waited for that is not counted."""
+    """A dial of `upstream` ended `seconds` after its turn came. The wait for its turn is not included."""
 
     upstream: str
     outcome: DialOutcome
@@ -248,7 +254,7 @@ class Dialled:
 
 @dataclass(slots=True)
 class TlsHandshakeFailed:
-    """A client at `peer` (its IP address) came to no TLS, for the reason in `detail`."""
+    """The TLS handshake with a client at `peer` (its IP address) failed, for the reason in `detail`."""
 
     peer: str
     detail: str
@@ -256,14 +262,14 @@ class TlsHandshakeFailed:
 
 @dataclass(slots=True)
 class TlsReloaded:
-    """The certificates of a leg were read anew: handshakes from now on use them."""
+    """The certificates of a leg were read again. New handshakes use them."""
 
     leg: LegName
 
 
 @dataclass(slots=True)
 class TlsReloadFailed:
-    """The certificates of a leg were to be read anew and will not do: those in force stay."""
+    """The certificates of a leg were read again and cannot be used, for the reason in `detail`. The old ones stay."""
 
     leg: LegName
     detail: str
@@ -271,7 +277,7 @@ class TlsReloadFailed:
 
 @dataclass(slots=True)
 class HttpRelayed:
-    """A plain HTTP request was answered by an upstream, whole or not. `path` is without its query, maybe a secret."""
+    """An upstream answered a plain HTTP request, whole or in part. `path` has no query, which may be a secret."""
 
     upstream: str
     method: str
@@ -282,34 +288,34 @@ class HttpRelayed:
 
 @dataclass(slots=True)
 class HttpFailed:
-    """An upstream failed a plain HTTP request. `status` is 502 or 504, and 0 where its answer had begun and was cut."""
+    """An upstream failed a plain HTTP request. `status` is 502 or 504, or 0 if its answer had begun and was cut off."""
 
     upstream: str
     status: int
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandedOn:
-    """A client whose session lives in another worker, number `to`, was handed on; `relayed`: without its TLS."""
+    """A client was handed on to the worker of its session, number `to`. `relayed`: its TLS stays in this worker."""
 
     session_id: str
     to: int
     relayed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerLost:
-    """A worker died, as `detail` says, and the sessions that it had, so many, are lost. Another takes its place."""
+    """A worker died, as `detail` says, and its `sessions` are lost. Another worker takes its place."""
 
     worker: int
     detail: str
     sessions: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerReturned:
-    """In place of a worker that died another serves, `away` seconds later."""
+    """The place of a worker that died is taken, `away` seconds later."""
 
     worker: int
     away: float

@@ -1,4 +1,7 @@
-"""What the living sessions hold and how much of each limit is used, computed at a scrape: messages cost nothing here.
+"""What the proxy holds at a scrape: its sessions, upstreams, limits and workers. Nothing here is done per message.
+
+The numbers of messages and bytes received are computed here too. While a session lives they are its own counts, and
+after its end what it had received in all, so that their sum is exact and never falls.
 
 An alert on `reconnect_proxy_limit_used / reconnect_proxy_limit` fires before a limit is reached.
 """
@@ -14,69 +17,78 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ..core.context import Context, SessionState
+from ..core.target import UpstreamInfo
 from ..events import LegName, SessionEnded
 from ..introspection import Usage
+from .event_table import DIRECTIONS
 
-__all__ = ["DIRECTIONS", "NAMESPACE", "SESSIONS_A_TURN", "Census", "LiveUsage", "Sessions"]
+__all__ = [
+    "NAMESPACE",
+    "SESSIONS_A_TURN",
+    "LimitGauges",
+    "SessionGauges",
+    "SessionTotals",
+    "UpstreamGauges",
+    "WorkerGauges",
+]
 
 Family = TypeVar("Family", GaugeMetricFamily, CounterMetricFamily)
 
 NAMESPACE = "reconnect_proxy"
-DIRECTIONS = ("c2u", "u2c")
 #: Sessions that are counted in one turn of the loop: below a millisecond.
 SESSIONS_A_TURN = 250
 
 
-class Sessions(Collector):
-    """Adds up what the living sessions hold, when Prometheus asks, and what ended ones have received."""
+class SessionGauges(Collector):
+    """What the living sessions hold, and what all sessions have received."""
 
     def __init__(self) -> None:
         # The sessions alive; the owner of the counters says where to look.
         self.living: Callable[[], Collection[Context]] = tuple
-        # What is reported next, in this turn of the loop; None: what is found by walking over the sessions.
-        self.census: Census | None = None
+        # What is reported next, in this turn of the loop; None: the sessions are walked over in that turn.
+        self.totals: SessionTotals | None = None
         # What sessions that have ended had received: messages and bytes, c2u and u2c.
         self._messages = (0, 0)
         self._bytes = (0, 0)
 
     def ended(self, event: SessionEnded) -> None:
-        """Take over what a session has received: it leaves the living ones in the same turn of the loop."""
+        """Add what a session has received. It leaves the living ones in the same turn of the loop."""
         c2u, u2c = self._messages
         self._messages = (c2u + event.c2u_messages, u2c + event.u2c_messages)
         c2u, u2c = self._bytes
         self._bytes = (c2u + event.c2u_bytes, u2c + event.u2c_bytes)
 
-    async def take_census(self) -> Census:
+    async def add_up(self) -> SessionTotals:
         """Walk over the sessions, some in each turn of the loop, so that no message waits for the whole walk.
 
-        A session that ends meanwhile is counted all the same, with what it had received, and one that begins is not:
-        so each session is in this census or in what ended before it, once, and the next census never has less.
+        A session that ends meanwhile still counts, with what it had received, and one that begins does not. So each
+        session is counted once, here or in what had ended before, and the next totals are never lower.
         """
-        census = Census(self._messages, self._bytes)
+        totals = SessionTotals(self._messages, self._bytes)
         sessions = list(self.living())
         for start in range(0, len(sessions), SESSIONS_A_TURN):
-            census.add(sessions[start : start + SESSIONS_A_TURN])
+            totals.add(sessions[start : start + SESSIONS_A_TURN])
             await asyncio.sleep(0)
-        return census
+        return totals
 
     def describe(self) -> Iterator[Metric]:
-        """Name the metrics, so that registering costs no walk over the sessions."""
-        yield from Census((0, 0), (0, 0)).families()
+        """Name the metrics, so that registering does not walk over the sessions."""
+        yield from SessionTotals((0, 0), (0, 0)).families()
 
     def collect(self) -> Iterator[Metric]:
-        """Report the census that was taken, or take it now."""
-        census = self.census
-        if census is None:
-            census = Census(self._messages, self._bytes)
-            census.add(self.living())
-        yield from census.families()
+        """Report the totals that were added up, or add them up now."""
+        totals = self.totals
+        if totals is None:
+            totals = SessionTotals(self._messages, self._bytes)
+            totals.add(self.living())
+        yield from totals.families()
 
 
-class Census:
+class SessionTotals:
     """What sessions hold, added up."""
 
     def __init__(self, messages: tuple[int, int], size: tuple[int, int]) -> None:
-        """Begin with the `messages` and their bytes, c2u and u2c, that were received by sessions not to be counted."""
+        """Begin with the `messages`, and their bytes (`size`), that were received by sessions that have ended."""
         self._states = dict.fromkeys(SessionState, 0)
         self._legs: dict[str, int] = dict.fromkeys(LegName, 0)
         self._messages = list(messages)
@@ -86,7 +98,7 @@ class Census:
         self._full = [0, 0]
 
     def add(self, sessions: Iterable[Context]) -> None:
-        """Count `sessions`. One that has ended counts with what it had received only."""
+        """Count `sessions`. One that has ended counts only with what it had received."""
         for context in sessions:
             received = (context.c2u_traffic, context.u2c_traffic)
             for i in (0, 1):
@@ -117,17 +129,56 @@ class Census:
 
         gauge, counter = GaugeMetricFamily, CounterMetricFamily
         states = {state.name.lower(): n for state, n in self._states.items() if state is not SessionState.ENDED}
-        yield family(gauge, "sessions", "Sessions alive, by state.", "state", states)
+        yield family(gauge, "sessions", "Sessions alive, by state: opening, open or ending.", "state", states)
         yield family(gauge, "legs_connected", "Legs that have a link.", "leg", self._legs)
-        yield by_direction(counter, "messages", "Messages received from peers.", self._messages)
-        yield by_direction(counter, "message_bytes", "Payload bytes of those messages, as they came.", self._bytes)
-        yield by_direction(gauge, "queue_messages", "Messages owed to a peer and not confirmed.", self._queued)
-        yield by_direction(gauge, "queue_bytes", "Bytes held for the messages owed to a peer.", self._held)
-        yield by_direction(gauge, "queues_full", "Queues above their limit, whose feeder is not read.", self._full)
+        text = (
+            "Messages received from peers. In receiver mode each counts once, however many clients get it. Those that "
+            "a hook dropped do not count."
+        )
+        yield by_direction(counter, "messages", text, self._messages)
+        text = "Payload bytes of those messages as they came, which may be compressed."
+        yield by_direction(counter, "message_bytes", text, self._bytes)
+        yield by_direction(gauge, "queue_messages", "Messages owed to peers and not confirmed.", self._queued)
+        yield by_direction(gauge, "queue_bytes", "Bytes of memory held for those messages.", self._held)
+        text = "Queues above their limit. The peers that fill them are not read."
+        yield by_direction(gauge, "queues_full", text, self._full)
 
 
-class LiveUsage(Collector):
-    """Asks the proxy for its limits, when Prometheus asks."""
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{NAMESPACE}_{name}", text, labels=labels)
+
+
+class UpstreamGauges(Collector):
+    """The state of each upstream, read from the pool at a scrape."""
+
+    def __init__(self, upstreams: Callable[[], Iterable[UpstreamInfo]]) -> None:
+        self._upstreams = upstreams
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name the metrics."""
+        yield from self._families()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask once."""
+        healthy, sessions, dials = families = self._families()
+        for upstream in self._upstreams():
+            healthy.add_metric([upstream.url], upstream.healthy)
+            sessions.add_metric([upstream.url], upstream.sessions)
+            dials.add_metric([upstream.url, "running"], upstream.dials_running)
+            dials.add_metric([upstream.url, "waiting"], upstream.dials_waiting)
+        yield from families
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, ...]:
+        return (
+            _gauge("upstream_healthy", "Whether an upstream is used: 1, or 0 while it is ejected.", "upstream"),
+            _gauge("upstream_sessions", "Sessions connected to an upstream.", "upstream"),
+            _gauge("dials", "Dials of an upstream that are running, or waiting for their turn.", "upstream", "state"),
+        )
+
+
+class LimitGauges(Collector):
+    """How much of each limit is used, read from the proxy at a scrape."""
 
     def __init__(self, usage: Callable[[], Iterable[Usage]]) -> None:
         self._usage = usage
@@ -146,8 +197,25 @@ class LiveUsage(Collector):
         yield from families
 
     @staticmethod
-    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+    def _families() -> tuple[GaugeMetricFamily, ...]:
         return (
-            GaugeMetricFamily(f"{NAMESPACE}_limit_used", "What is used of a limit of the proxy.", labels=["limit"]),
-            GaugeMetricFamily(f"{NAMESPACE}_limit", "A limit of the whole proxy.", labels=["limit"]),
+            _gauge("limit_used", "How much of a limit of the whole proxy is used.", "limit"),
+            _gauge("limit", "A limit of the whole proxy. A limit that is not set has no series.", "limit"),
         )
+
+
+class WorkerGauges(Collector):
+    """Of each worker whether it answers, and how many sessions it has."""
+
+    def __init__(self, workers: Iterable[tuple[bool, int]]) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Report the workers by their number, from 0 on."""
+        text = "Whether a worker serves and answers: 1, or 0 while it is being started or does not answer."
+        up = _gauge("worker_up", text, "worker")
+        sessions = _gauge("worker_sessions", "Sessions that a worker has.", "worker")
+        for number, (serves, count) in enumerate(self._workers):
+            up.add_metric([str(number)], serves)
+            sessions.add_metric([str(number)], count)
+        yield from (up, sessions)

@@ -1,8 +1,12 @@
-"""One log line for each event of a session, as text for people or as JSON for machines.
+"""One log line for each event, as text for people or as JSON for machines.
 
 Text: `2026-01-31 12:00:00.123 INFO leg lost session=abc123… leg=upstream code=1006 reason="" waiting=12`. JSON:
-one object a line with `ts`, `level`, `event` and the same fields. A session's id appears cut short only, since an
-id is a secret (PROTOCOL.md section 7); what a peer said (a close reason) is quoted, so that it cannot forge a line.
+one object a line with `ts`, `level`, `event` and the same fields. Of a session's id only the first characters appear,
+because an id is a secret (PROTOCOL.md section 7). What a peer said (a close reason) is quoted, so that it cannot forge
+a line.
+
+When many sessions lose their upstream at once, the log must not delay their return. So everything that can be known of
+an event in advance is in a table, and what is written of it is limited.
 """
 
 from __future__ import annotations
@@ -11,38 +15,16 @@ import json
 import logging
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO, get_args
+from typing import TextIO
 
 from ..config.values import LogFormat, LogLevel
 from ..core.clock import Clock, Timer
-from ..events import (
-    AdminRefused,
-    DialFailed,
-    Dialled,
-    Event,
-    HandedOn,
-    HeldLimitReached,
-    HookFailed,
-    HttpFailed,
-    HttpRelayed,
-    LegMute,
-    LimitReached,
-    Refused,
-    SessionEnded,
-    SessionOpened,
-    SlowClientClosed,
-    TakenOver,
-    TlsHandshakeFailed,
-    TlsReloadFailed,
-    UncertainDropped,
-    UpstreamEjected,
-    WorkerLost,
-    short_id,
-)
+from ..events import Event, short_id
+from .event_table import EVENTS, PERIOD, EventRow
 
-__all__ = ["EventLog", "line_of", "log_event", "start_logging"]
+__all__ = ["EventLog", "line_of", "logger", "start_logging"]
 
 logger = logging.getLogger("reconnect_proxy")
 
@@ -50,48 +32,11 @@ logger = logging.getLogger("reconnect_proxy")
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
-#: For each kind of event its name in words and its fields: when many sessions lose their upstream at once, the log must
-#: not be what delays their return.
-_SHAPES: dict[type[Event], tuple[str, tuple[str, ...]]] = {
-    kind: (re.sub(r"(?<!^)([A-Z])", r" \1", kind.__name__).lower(), tuple(field.name for field in fields(kind)))
-    for kind in get_args(Event)
-}
-
-
-#: The levels of events that have always the same one, other than INFO.
-_LEVELS: dict[type[Event], int] = {
-    # The sessions have lines of their own for how that went.
-    Dialled: logging.DEBUG,
-    # Its error is logged with the traceback, and not each time: see `hook_calls`.
-    HookFailed: logging.DEBUG,
-    HandedOn: logging.DEBUG,
-    HttpRelayed: logging.DEBUG,
-    AdminRefused: logging.WARNING,
-    DialFailed: logging.WARNING,
-    HeldLimitReached: logging.WARNING,
-    HttpFailed: logging.WARNING,
-    LegMute: logging.WARNING,
-    LimitReached: logging.WARNING,
-    SlowClientClosed: logging.WARNING,
-    UncertainDropped: logging.WARNING,
-    UpstreamEjected: logging.WARNING,
-    TlsReloadFailed: logging.ERROR,
-    WorkerLost: logging.ERROR,
-}
-
-#: Seconds for which lines are counted.
-PERIOD = 10.0
-#: What whoever can connect can bring about as fast as that.
-_ANYBODYS = (AdminRefused, LimitReached, Refused, TakenOver, TlsHandshakeFailed)
-#: Lines in that time of one kind, level and reason: of those, and of the rest.
-FEW_LINES = 10
-MANY_LINES = 500
-
-
 @dataclass(slots=True)
 class _Burst:
     """The events of one kind, level and reason within one period."""
 
+    row: EventRow
     timer: Timer
     count: int = 0
 
@@ -102,22 +47,25 @@ class EventLog:
     def __init__(self, clock: Clock) -> None:
         """Make a log that keeps time by `clock`, an event loop."""
         self._clock = clock
-        # As many as there are kinds, levels and reasons: all words of our own.
+        # By kind, level and reason. The reasons are a few words of our own, so there are few of these.
         self._bursts: dict[tuple[type[Event], int, str], _Burst] = {}
 
     def __call__(self, event: Event) -> None:
         """Write the line of `event`, or count it among those that are summed up."""
-        level = level_of(event)
+        kind = type(event)
+        row = EVENTS[kind]
+        level = row.level if isinstance(row.level, int) else row.level(event)
         if not logger.isEnabledFor(level):
             return
-        key = type(event), level, _reason_of(event)
+        key = kind, level, getattr(event, row.reason) if row.reason else ""
         burst = self._bursts.get(key)
         if burst is None:
             timer = self._clock.call_later(PERIOD, lambda: self._sum_up(key))
-            burst = self._bursts[key] = _Burst(timer)
+            burst = self._bursts[key] = _Burst(row, timer)
         burst.count += 1
-        if burst.count <= _lines_of(key[0]):
-            log_event(event)
+        if burst.count <= row.lines:
+            name, values = line_of(event)
+            logger.log(level, name, extra={"fields": values})
 
     def close(self) -> None:
         """Sum up what there is."""
@@ -126,62 +74,24 @@ class EventLog:
             self._sum_up(key)
 
     def _sum_up(self, key: tuple[type[Event], int, str]) -> None:
-        kind, level, reason = key
-        more = self._bursts.pop(key).count - _lines_of(kind)
+        _, level, reason = key
+        burst = self._bursts.pop(key)
+        row, more = burst.row, burst.count - burst.row.lines
         if more > 0:
-            name, keys = _SHAPES[kind]
-            values: dict[str, object] = {word: reason for word in ("error", "limit") if word in keys}
-            logger.log(level, name, extra={"fields": {**values, "more": more, "seconds": PERIOD}})
-
-
-def _reason_of(event: Event) -> str:
-    match event:
-        case Refused(error=error):
-            return error
-        case LimitReached(limit=limit):
-            return limit
-        case _:
-            return ""
-
-
-def _lines_of(kind: type[Event]) -> int:
-    return FEW_LINES if kind in _ANYBODYS else MANY_LINES
-
-
-def log_event(event: Event) -> None:
-    """Write the line of `event`."""
-    level = level_of(event)
-    if logger.isEnabledFor(level):
-        name, values = line_of(event)
-        logger.log(level, name, extra={"fields": values})
-
-
-def level_of(event: Event) -> int:
-    """Return the `logging` level of `event`: a warning where someone should look or a message was lost."""
-    level = _LEVELS.get(type(event))
-    if level is not None:
-        return level
-    match event:
-        case SessionOpened(connected=connected):
-            return logging.INFO if connected else logging.WARNING
-        case SessionEnded(code=code, undelivered_c2u=c2u, undelivered_u2c=u2c, left=left):
-            return logging.WARNING if c2u or (u2c and not left) or code == 1014 else logging.INFO
-        case Refused(status=status):
-            return logging.WARNING if status >= 500 else logging.INFO
-        case _:
-            return logging.INFO
+            why = {row.reason: reason} if row.reason else {}
+            logger.log(level, row.name, extra={"fields": {**why, "more": more, "seconds": PERIOD}})
 
 
 def line_of(event: Event) -> tuple[str, dict[str, object]]:
     """Return the name of `event` in words (`leg lost`) and its fields in order, a session's id cut short."""
-    name, keys = _SHAPES[type(event)]
-    values = {key: getattr(event, key) for key in keys}
+    row = EVENTS[type(event)]
+    values = {field: getattr(event, field) for field in row.fields}
     for key, value in values.items():
         if isinstance(value, float):
             values[key] = round(value, 3)
     if "session_id" in values:
-        return name, _without_id(values, values.pop("session_id"))
-    return name, values
+        return row.name, _without_id(values, values.pop("session_id"))
+    return row.name, values
 
 
 def _without_id(values: dict[str, object], session_id: str) -> dict[str, object]:
@@ -192,16 +102,6 @@ def _without_id(values: dict[str, object], session_id: str) -> dict[str, object]
             if isinstance(value, str) and session_id in value:
                 values[key] = value.replace(session_id, short)
     return {"session": short, **values}
-
-
-def event_name(kind: type[Event]) -> str:
-    """Return what lines of this kind of event say they are: `leg lost`."""
-    return _SHAPES[kind][0]
-
-
-def field_names(kind: type[Event]) -> tuple[str, ...]:
-    """Return the names of the fields of such a line, in their order."""
-    return tuple("session" if name == "session_id" else name for name in _SHAPES[kind][1])
 
 
 class TextFormatter(logging.Formatter):

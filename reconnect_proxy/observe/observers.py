@@ -1,24 +1,44 @@
-"""What a process of the program watches its proxy with: the log and the metrics, which hear each event."""
+"""The log and the metrics of a process, which are told of each event."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
+from ..config.model import Config
+from ..core.context import Context
+from ..core.target import UpstreamInfo
 from ..events import Event
-from ..proxy import Proxy
+from ..introspection import Usage
 from .logs import EventLog
 from .loop_lag import lag_of_loop
 from .metrics import Metrics
 
-__all__ = ["Instruments"]
+__all__ = ["Observed", "Observers"]
 
 
-class Instruments:
+class Observed(Protocol):
+    """What the metrics read at a scrape: a `Proxy`."""
+
+    config: Config
+
+    @property
+    def contexts(self) -> Collection[Context]:
+        """The living sessions."""
+
+    def upstreams(self) -> Iterable[UpstreamInfo]:
+        """Return the state of each upstream."""
+
+    def usage(self) -> Iterable[Usage]:
+        """Return how much of each limit is used."""
+
+
+class Observers:
     """The log and the metrics of this process, for as long as its `with` block runs; an `Observe`."""
 
     def __init__(self) -> None:
@@ -44,7 +64,7 @@ class Instruments:
         self._log(event)
         self.metrics.count(event)
 
-    def watch(self, proxy: Proxy) -> None:
+    def watch(self, proxy: Observed) -> None:
         """Have the metrics show what `proxy`, which has started, holds, and how late its event loop is."""
         self.metrics.watch(proxy.config.mode, lambda: proxy.contexts)
         self._watching.enter_context(lag_of_loop(self.metrics.loop_lag.observe))

@@ -14,7 +14,7 @@ from typing import Any
 from ..admin.routes import Admin
 from ..config.model import Config
 from ..draining import Stopped
-from ..observe.observers import Instruments
+from ..observe.observers import Observers
 from ..proxy import GOODBYE, SETTLE
 from ..serving import Signals, first_of, listening_on, say_nothing_to_reload, say_ready, say_stopped, say_stopping
 from .listeners import listen
@@ -36,7 +36,7 @@ async def supervise(config: Config, options: Mapping[str, object]) -> int:
         CannotServe: an address cannot be had, or a worker does not start.
 
     """
-    with Signals() as signals, Instruments() as observe:
+    with Signals() as signals, Observers() as observe:
         async with AsyncExitStack() as stack:
             with listening_on(config.listen, "--listen"):
                 listeners = listen(config.listen, config.workers)

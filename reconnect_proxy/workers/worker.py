@@ -26,7 +26,7 @@ from ..admin.view import OneProxy
 from ..config.model import Config
 from ..draining import Stopped
 from ..observe.logs import start_logging
-from ..observe.observers import Instruments
+from ..observe.observers import Observers
 from ..proxy import GOODBYE
 from ..serving import HEEDED, first_of, tune_gc
 from .addresses import AddressTable
@@ -104,7 +104,7 @@ async def _work(config: Config, given: dict[str, Any], end: socket.socket) -> in
         given["anew"],
     )
     channel = await Channel.open(end)
-    with Instruments() as observe:
+    with Observers() as observe:
         proxy = Colleague(config, observe, place)
         desk = _Desk(proxy, observe)
         talk = asyncio.create_task(channel.run(desk.hear, desk.answer))
@@ -135,10 +135,10 @@ def _addresses_of(given: dict[str, Any]) -> AddressTable | None:
 class _Desk:
     """What a worker does when the supervisor tells or asks it something."""
 
-    def __init__(self, proxy: Colleague, instruments: Instruments) -> None:
+    def __init__(self, proxy: Colleague, observers: Observers) -> None:
         self._proxy = proxy
         self._view = OneProxy(proxy)
-        self._instruments = instruments
+        self._observers = observers
         # Stop in good order; at once.
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -170,7 +170,7 @@ class _Desk:
             case "ready":
                 return {"reason": await self._proxy.ready()}
             case "metrics":
-                return {"families": await self._instruments.metrics.scrape(families_of)}
+                return {"families": await self._observers.metrics.scrape(families_of)}
             case "ages":
                 chosen = self._view.chosen(details["state"])
                 return {"total": len(chosen), "opened": [each.opened_at for each in chosen[: details["most"]]]}

@@ -15,7 +15,7 @@ from ..admin.view import Ended, Page, Unanswered
 from ..config.model import Config, Dial
 from ..draining import Stopped
 from ..events import Observe
-from ..observe.metrics import worker_families
+from ..observe.gauges import WorkerGauges
 from ..serving import CannotServe
 from .addresses import AddressTable
 from .channel import ChannelClosed
@@ -228,7 +228,7 @@ class Crew:
 
     def _about_workers(self, answering: list[int]) -> Families:
         tallies = self._shared.tallies
-        return families_of(worker_families([(n in answering, tallies.sessions(n)) for n in range(tallies.count)]))
+        return families_of(WorkerGauges([(n in answering, tallies.sessions(n)) for n in range(tallies.count)]))
 
     async def _remember(self) -> None:
         """Ask the workers now and then for what they have counted."""

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import click
 import pytest
@@ -23,11 +22,13 @@ from reconnect_proxy.config.sources import PREFIX, load, variable_of
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
 from reconnect_proxy.introspection import Usage
-from reconnect_proxy.log_table import FIELDS, NOTICES, log_table
 from reconnect_proxy.net.head import MalformedHead
-from reconnect_proxy.observe.metrics import Metrics, worker_families
+from reconnect_proxy.observe.event_table import EVENTS
+from reconnect_proxy.observe.gauges import NAMESPACE, WorkerGauges
+from reconnect_proxy.observe.metrics import Metrics
 
 from .observe.every_event import CASES, URL
+from .observe.log_table import FIELDS, NOTICES, log_table
 from .observe.test_log_table import calls
 
 PACKAGE = Path(reconnect_proxy.__file__).parent
@@ -100,8 +101,8 @@ def test_the_page_names_no_flag_that_is_not_there() -> None:
 # Metrics.
 
 
-def metrics() -> Iterator[tuple[str, str, frozenset[str]]]:
-    """Yield each metric as Prometheus stores it, its type and its labels, of a registry like that of the program."""
+def metrics() -> Iterator[tuple[str, str, frozenset[str], str]]:
+    """Yield each metric as Prometheus stores it, its type, labels and help, of a registry like that of the program."""
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
     GCCollector(registry=metrics.registry)
@@ -110,26 +111,34 @@ def metrics() -> Iterator[tuple[str, str, frozenset[str]]]:
     metrics.watch_limits(lambda: [Usage("held", 0, 1)])
     for case in CASES:
         metrics.count(case.event)
-    for family in (*metrics.registry.collect(), *worker_families([(True, 1)]).collect()):
+    for family in (*metrics.registry.collect(), *WorkerGauges([(True, 1)]).collect()):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels = {label for sample in family.samples for label in sample.labels}
-        yield family.name + suffix, family.type, frozenset(labels - {"le"})
+        yield family.name + suffix, family.type, frozenset(labels - {"le"}), family.documentation
 
 
 def test_every_metric_is_there_with_its_type_and_labels() -> None:
-    """And none that is not."""
+    """The table has each metric once, and no other."""
     documented = {}
     for name, kind, labels, meaning, _ in rows("metric", "type", "labels", "meaning", "alert on"):
         assert meaning, name
         for each in quoted(name):
             assert each not in documented, each
             documented[each] = (kind, frozenset(quoted(labels)))
-    assert documented == {name: (kind, labels) for name, kind, labels in metrics()}
+    assert documented == {name: (kind, labels) for name, kind, labels, _ in metrics()}
+
+
+def test_the_meaning_of_a_metric_is_its_help_text() -> None:
+    """The page only puts words in backticks. The metrics of the process come from a library with its own texts."""
+    own = {name: text for name, _, _, text in metrics() if name.startswith(NAMESPACE)}
+    table = rows("metric", "type", "labels", "meaning", "alert on")
+    documented = {quoted(name)[0]: meaning.replace("`", "") for name, _, _, meaning, _ in table}
+    assert {name: text for name, text in documented.items() if name.startswith(NAMESPACE)} == own
 
 
 def test_the_page_names_no_metric_that_is_not_there() -> None:
     """In its prose and its examples; of a histogram also what belongs to it."""
-    known = {name for name, _, _ in metrics()}
+    known = {name for name, *_ in metrics()}
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     assert set(re.findall(r"\breconnect_proxy_[a-z_0-9]+(?![a-z_0-9.:/])", PAGE)) - known == set()
 
@@ -209,7 +218,7 @@ def levels() -> dict[tuple[str, tuple[str, ...]], str]:
         assert isinstance(call.func, ast.Attribute) and isinstance(call.args[-1], ast.Constant)
         level = {"exception": "error", "log": "info, warning"}.get(call.func.attr, call.func.attr)
         found.setdefault(f"notice {call.args[-1].value}", set()).update(level.split(", "))
-    kinds = ["event"] * len(get_args(events.Event)) + ["notice"] * len(NOTICES)
+    kinds = ["event"] * len(EVENTS) + ["notice"] * len(NOTICES)
     return {
         (line.event, line.fields): ", ".join(sorted(found[f"{kind} {line.event}"], key=order.index))
         for kind, line in zip(kinds, log_table(), strict=True)

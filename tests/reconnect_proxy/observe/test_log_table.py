@@ -1,4 +1,4 @@
-"""The table of log lines: complete, and true of the code."""
+"""The table of log lines names every line that the code writes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import reconnect_proxy
-from reconnect_proxy.log_table import FIELDS, NOTICES, LogLine, log_table
 
 from .every_event import CASES
+from .log_table import FIELDS, NOTICES, LogLine, log_table
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "log"}
 
@@ -19,7 +19,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "log"}
 def calls() -> Iterator[tuple[str, ast.Call]]:
     """Yield each call of a logger in the proxy's modules.
 
-    Not those of the client library, which logs for its user, nor those of `logs`, which writes the events.
+    Without those of the client library, which logs for its user, and those of `logs`, which writes the events.
     """
     for path in sorted(Path(reconnect_proxy.__file__).parent.rglob("*.py")):
         if path.parent.name == "client" or path.name == "logs.py":
@@ -31,7 +31,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_every_line_that_is_no_event_is_in_the_table() -> None:
-    """Its text is a constant, with nothing filled in: alerts are made of it. And the table has no line too many."""
+    """The texts are constants, because alerts are made of them; and the table has no further lines."""
     found = set()
     for place, call in calls():
         assert isinstance(call.func, ast.Attribute)
@@ -43,7 +43,7 @@ def test_every_line_that_is_no_event_is_in_the_table() -> None:
 
 
 def test_names_are_stable_and_tell_kinds_apart() -> None:
-    """One name is one kind of line; only a hook's failure has two, its error and its count."""
+    """A name is one kind of line. Only the failure of a hook has two: its error and its event."""
     names = [line.event for line in log_table()]
     assert {name for name in names if names.count(name) > 1} == {"hook failed"}
     assert {"session opened", "session ended", "leg lost", "resumed", "redial", "refused", "stopping"} <= set(names)
@@ -51,7 +51,7 @@ def test_names_are_stable_and_tell_kinds_apart() -> None:
 
 @pytest.mark.parametrize("line", list(log_table()), ids=lambda line: line.event)
 def test_every_line_and_each_of_its_fields_is_explained(line: LogLine) -> None:
-    """Either among the fields that are the same everywhere, or by name in what the line tells."""
+    """In the table of fields, or by name in what the line tells."""
     assert line.meaning.endswith(".")
     assert [name for name in line.fields if name not in FIELDS and f"`{name}`" not in line.meaning] == []
 

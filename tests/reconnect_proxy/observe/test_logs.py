@@ -22,14 +22,11 @@ from reconnect_proxy.events import (
     SessionEnded,
     TakenOver,
 )
+from reconnect_proxy.observe.event_table import EVENTS, FEW_LINES, MANY_LINES, PERIOD
 from reconnect_proxy.observe.logs import (
-    FEW_LINES,
-    MANY_LINES,
-    PERIOD,
     EventLog,
     LogFormat,
     LogLevel,
-    log_event,
     start_logging,
 )
 
@@ -58,16 +55,21 @@ def log() -> Iterator[Log]:
     proxy.setLevel(levels[1])
 
 
-def test_every_event_has_a_line_here() -> None:
-    """An event that is added to the core gets a place in the table, or this fails."""
-    assert {type(case.event) for case in CASES} == set(typing.get_args(Event))
+def write_line(event: Event) -> None:
+    """Write the line of one event, as the first of its period."""
+    EventLog(FakeClock())(event)
+
+
+def test_every_event_has_a_row_and_a_case() -> None:
+    """A new event class fails here until it is in the table of events and in these tests."""
+    assert set(EVENTS) == {type(case.event) for case in CASES} == set(typing.get_args(Event))
 
 
 @pytest.mark.parametrize(("event", "line"), [(case.event, case.line) for case in CASES])
 def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> None:
     """Time, level, the event in words, its fields; the session's id is cut short."""
     stream = log(level=LogLevel.DEBUG)
-    log_event(event)
+    write_line(event)
     time, rest = stream.getvalue()[:23], stream.getvalue()[24:]
     assert rest == line + "\n"
     assert time[4] == time[7] == "-"
@@ -78,7 +80,7 @@ def test_each_event_is_one_line_of_text(log: Log, event: Event, line: str) -> No
 def test_each_event_is_one_object_of_json(log: Log, event: Event, line: str) -> None:
     """The same as in text, with the types kept."""
     stream = log(LogFormat.JSON, LogLevel.DEBUG)
-    log_event(event)
+    write_line(event)
     (text,) = stream.getvalue().splitlines()
     written = json.loads(text)
     level, _, rest = line.partition(" ")
@@ -92,7 +94,7 @@ def test_each_event_is_one_object_of_json(log: Log, event: Event, line: str) -> 
 def test_json_keeps_numbers_and_truth(log: Log) -> None:
     """A machine need not parse numbers out of strings."""
     stream = log(LogFormat.JSON)
-    log_event(Resumed(ID, LegName.CLIENT, 3, 7, 1.5, True))
+    write_line(Resumed(ID, LegName.CLIENT, 3, 7, 1.5, True))
     written = json.loads(stream.getvalue())
     assert [written[key] for key in ("session", "leg", "resent", "away", "aware")] == [
         "abcdef…",
@@ -110,7 +112,7 @@ def test_json_keeps_numbers_and_truth(log: Log) -> None:
 def test_what_a_peer_says_cannot_forge_a_line(log: Log, style: LogFormat, reason: str) -> None:
     """A close reason with line ends or control characters is quoted and stays within its one line."""
     stream = log(style)
-    log_event(LegLost(ID, LegName.CLIENT, 4001, reason, 0))
+    write_line(LegLost(ID, LegName.CLIENT, 4001, reason, 0))
     (line,) = stream.getvalue().splitlines()
     assert line.isprintable()
     text = (
@@ -169,7 +171,7 @@ def test_what_a_client_that_has_closed_did_not_confirm_is_no_warning(
 ) -> None:
     """An ordinary client that closes behind its last message has that one, and did not come to say so."""
     stream = log()
-    log_event(SessionEnded(ID, 1000, "", 2.0, *undelivered, 1, 0, 1, 0, left=left))
+    write_line(SessionEnded(ID, 1000, "", 2.0, *undelivered, 1, 0, 1, 0, left=left))
     assert drained(stream)[0].startswith(f"{level} session ended")
 
 
@@ -204,9 +206,8 @@ def test_lines_below_the_level_are_not_written(log: Log) -> None:
     stream = log(level=LogLevel.WARNING)
     write = EventLog(FakeClock())
     for event in (TakenOver(ID), LegMute(ID, LegName.CLIENT)):
-        log_event(event)
         write(event)
-    assert drained(stream) == 2 * ["WARNING leg mute session=abcdef… leg=client"]
+    assert drained(stream) == ["WARNING leg mute session=abcdef… leg=client"]
 
 
 @pytest.mark.parametrize("name", ["asyncio", "picows"])
@@ -248,6 +249,6 @@ def test_an_exception_keeps_its_traceback(log: Log, style: LogFormat) -> None:
 def test_an_id_that_a_peer_repeats_is_cut_short_too(log: Log, style: LogFormat) -> None:
     """An upstream may name the session in its close reason; the log is no place for a secret."""
     stream = log(style)
-    log_event(LegLost(ID, LegName.UPSTREAM, 4001, f"{ID} is over, {ID}!", 0))
+    write_line(LegLost(ID, LegName.UPSTREAM, 4001, f"{ID} is over, {ID}!", 0))
     assert ID not in stream.getvalue()
     assert "abcdef… is over, abcdef…!" in stream.getvalue()

@@ -17,8 +17,9 @@ from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
 from reconnect_proxy.events import Event, LegLost, Resumed, SessionEnded
 from reconnect_proxy.introspection import Usage
+from reconnect_proxy.observe.event_table import code_label
 from reconnect_proxy.observe.gauges import SESSIONS_A_TURN
-from reconnect_proxy.observe.metrics import Metrics, code_label
+from reconnect_proxy.observe.metrics import Metrics
 
 from ..core.fakes import Stage
 from .every_event import CASES, CLIENT, ID
