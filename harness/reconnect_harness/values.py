@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from reconnect_proxy.close_codes import check_close_code
+from reconnect_proxy.suggestions import did_you_mean
 from reconnect_proxy.units import parse_duration, parse_size
 
 T = TypeVar("T")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X? ` if `word` is close to one of the `known` words, else nothing."""
-    close = get_close_matches(word, list(known), 1)
-    return f"did you mean {close[0]}? " if close else ""
 
 
 def one_of(what: str, given: object, known: Iterable[str]) -> str:
@@ -44,13 +39,6 @@ def whole_number(given: object) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
         raise ValueError(f"{given!r} is not a whole number, 0 or more")
     return given
-
-
-def close_code(code: int) -> int:
-    """Return a close code if an endpoint may send it (RFC 6455 section 7.4)."""
-    if code not in {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}:
-        raise ValueError(f"{code} cannot be sent in a close: there are 1000 to 1003, 1007 to 1014 and 3000 to 4999")
-    return code
 
 
 def fraction(given: object) -> float:
@@ -146,4 +134,4 @@ Sizes = Annotated[tuple[int, int], BeforeValidator(sizes)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
 PositiveSeconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Statuses = list[Annotated[int, Field(ge=400, le=599)]]
-CloseCodes = list[Annotated[int, AfterValidator(close_code)]]
+CloseCodes = list[Annotated[int, AfterValidator(check_close_code)]]

@@ -10,12 +10,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ..net.tls import BadCertificate
+from ..suggestions import did_you_mean
 from .model import Config
 
 __all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
@@ -161,5 +161,6 @@ def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
 
 
 def _meant(wrong: str, known: Iterable[str]) -> str:
-    close = get_close_matches(wrong, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(sorted(known))}"
+    words = sorted(known)
+    hint = did_you_mean(wrong, words).rstrip() or f"the options are {', '.join(words)}"
+    return f"; {hint}"

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multidict import CIMultiDict
 
+from ..close_codes import REASON_LIMIT, check_close_code
 from ..core.filtered import Direction
 from ..core.outbox import Opcode
 from ..events import LegName, short_id
@@ -40,12 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRequest", "Direction", "Hooks", "LegName", "Message", "Refuse", "Session", "load_hooks"]
 
-#: Close codes that an endpoint may send: RFC 6455 section 7.4, and 1012 to 1014 of IANA's registry.
-_CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 #: What the proxy itself says of the answer to a client that is refused.
 _OF_THE_ANSWER = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
-#: Bytes of a close reason at the most (RFC 6455 section 5.5).
-_REASON_LIMIT = 123
 
 _LOG = logging.getLogger("reconnect_proxy")
 
@@ -155,10 +152,9 @@ class Session:
             ValueError: the code or the reason cannot be sent.
             RuntimeError: called by `on_session`, where there is nothing to close yet.
         """
-        if code not in _CLOSE_CODES:
-            raise ValueError(f"{code!r} is not a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999")
-        if len(reason.encode()) > _REASON_LIMIT:
-            raise ValueError(f"the reason has {len(reason.encode())} bytes, but a close frame takes {_REASON_LIMIT}")
+        check_close_code(code)
+        if len(reason.encode()) > REASON_LIMIT:
+            raise ValueError(f"the reason has {len(reason.encode())} bytes, but a close frame takes {REASON_LIMIT}")
         if self._context is None:
             raise RuntimeError("the session is not there yet: raise Refuse to turn its client away")
         if not self.closing:

@@ -26,6 +26,7 @@ from typing import ClassVar, cast
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from ..close_codes import SENDABLE_CODES, cut_reason
 from ..core.link import Link
 from ..core.outbox import COMPRESSED
 from .burst import LARGE, BurstTransport
@@ -44,8 +45,6 @@ WRITE_BUFFER = 256 * 1024
 #: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
 #: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
 EMPTY_FRAMES = 10_000
-#: A close reason has at most this many bytes (RFC 6455 section 5.5).
-REASON_LIMIT = 123
 
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
@@ -380,7 +379,7 @@ class WebSocketLeg(WSListener):
         code, reason = _NO_CODE, ""
         if frame.payload_size:
             code, reason = int(frame.get_close_code()), frame.get_close_reason() or ""  # type: ignore[call-overload]
-            if not _may_be_sent(code):
+            if code not in SENDABLE_CODES:
                 self._break_off(1002, f"close code {code} is not one that a frame may carry")
                 return
         self._await_end()
@@ -423,9 +422,4 @@ class WebSocketLeg(WSListener):
         if code == _NO_CODE:
             self.transport.send(WSMsgType.CLOSE, b"")
         else:
-            self.transport.send_close(code, reason.encode()[:REASON_LIMIT].decode(errors="ignore"))  # type: ignore[arg-type]
-
-
-def _may_be_sent(code: int) -> bool:
-    """Tell whether a close frame may carry `code` (RFC 6455 section 7.4, and the codes registered since)."""
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+            self.transport.send_close(code, cut_reason(reason))  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ that was put on is taken off by itself.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import os
 import random
@@ -24,6 +23,7 @@ from reconnect_harness.faults.container_faults import CONTAINER_FAULTS, heal_con
 from reconnect_harness.faults.harm import Extent, FaultError, FaultKind, Harm, Number, Patient
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.toxics import STREAMS, TOXICS, Toxic, ToxicStream
+from reconnect_harness.values import one_of
 
 __all__ = [
     "CONTAINER_FAULTS",
@@ -118,12 +118,10 @@ class Fault:
         return (CONTAINER_FAULTS if self.container else FAULTS)[self.do]
 
     def __post_init__(self) -> None:
-        known = CONTAINER_FAULTS if self.container else FAULTS
-        if self.do not in known:
-            near = difflib.get_close_matches(self.do, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            what = "fault of a container" if self.container else "fault"
-            raise ValueError(f"there is no {what} {self.do!r}; {hint}There are {', '.join(known)}")
+        if self.container:
+            one_of("fault of a container", self.do, CONTAINER_FAULTS)
+        else:
+            one_of("fault", self.do, FAULTS)
         kind = self.kind
         if self.times < 1:
             raise ValueError(f"times of {self.do} is {self.times}; it must be 1 or more")

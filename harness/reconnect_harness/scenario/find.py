@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.values import did_you_mean, first_problem
+from reconnect_harness.values import first_problem
+from reconnect_proxy.suggestions import did_you_mean
 
 #: Stands for all shipped scenarios.
 ALL = "all"

@@ -23,7 +23,7 @@ from reconnect_harness.sut.presets.fastify import Fastify
 from reconnect_harness.sut.presets.haproxy import Haproxy
 from reconnect_harness.sut.presets.nginx import Nginx
 from reconnect_harness.sut.presets.websockets import Websockets
-from reconnect_harness.values import did_you_mean
+from reconnect_proxy.suggestions import did_you_mean
 
 #: The presets by the name that `--sut` takes. A new one is a module in `sut.presets`, and an entry here.
 PRESETS: Mapping[str, type[Listening]] = {

@@ -223,7 +223,7 @@ async def test_a_gate_with_a_prefix_announces_again_and_again(start: Start, tmp_
     [
         (
             {"rude": {"close": [1005]}},
-            r"upstream.rude.close.0: 1005 cannot be sent in a close: there are 1000 to 1003, ",
+            r"upstream.rude.close.0: 1005 is not a close code that may be sent: 1000 to 1003, ",
         ),
         ({"rude": {"reject": [200]}}, r"upstream.rude.reject.0: 200 is not valid"),
         ({"rude": {"rejects": [401]}}, r"upstream.rude: there is no key 'rejects'; did you mean reject"),

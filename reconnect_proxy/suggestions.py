@@ -1,0 +1,14 @@
+"""What a user probably meant by a word that is not known: an option, a scenario, a key of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["did_you_mean"]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X? ` if `word` is close to one of the `known` words, else nothing."""
+    close = get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
