@@ -36,6 +36,7 @@ def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
         "clients    20 aware, each sends 100/s of 16 to 4KiB (mixed) for 8s",
         "upstream   aware, pushes 100/s of 16 to 4KiB (mixed) to each client",
         "fault      down upstream at 1s, for 400ms, 5 times, every 1.2s",
+        "means      down: connections are closed (FIN), and new ones are refused, until it is over",
         "expect     lost c2u: at most 0",
         "expect     recovery_p99: at most 2s",
         "clients ------ proxy --[upstream link]-- upstream",

@@ -16,7 +16,6 @@ from typing import Any
 from reconnect_harness.containers import snapshot as as_found
 from reconnect_harness.containers.engine import Engine, EngineError, refusals
 from reconnect_harness.containers.spec import HOST, ContainerSpec
-from reconnect_harness.faults.harm import FaultError
 
 #: How long a container may take to listen, and to die of SIGKILL, in seconds.
 START_SECONDS = 30.0
@@ -28,7 +27,7 @@ STOP_SECONDS = 10
 _POLL_SECONDS = 0.02
 
 
-class ContainerFailed(FaultError):
+class ContainerFailed(EngineError):
     """A container did not start or does not listen. The message ends with its last lines of output."""
 
 
@@ -157,14 +156,14 @@ class Container:
         on = self._networks()
         if network is None:
             if len(on) != 1:
-                raise FaultError(f"container {self.name} is on {', '.join(on) or 'no network'}: name one as `network`")
+                raise EngineError(f"container {self.name} is on {', '.join(on) or 'no network'}: name one as `network`")
             (network,) = on
         if network == HOST:
-            raise FaultError(f"container {self.name} cannot be taken off the network of the host itself")
+            raise EngineError(f"container {self.name} cannot be taken off the network of the host itself")
         asked, network = network, self._engine.network_name(network)
         if network not in on:
             there = ", ".join(on) or "none"
-            raise FaultError(f"container {self.name} is on no network called {asked}; there is {there}")
+            raise EngineError(f"container {self.name} is on no network called {asked}; there is {there}")
         with self._refusals(f"take off the network {network}"):
             self._engine.network(network).disconnect(self._handle)
         self._off[network] = on[network]
@@ -176,7 +175,7 @@ class Container:
         """
         if network is None:
             if len(self._off) != 1:
-                raise FaultError(
+                raise EngineError(
                     f"container {self.name} was taken off {len(self._off)} networks: name one as `network`"
                 )
             (network,) = self._off
@@ -189,7 +188,7 @@ class Container:
         if self._off.pop(network, None) is not None:
             self._must_be_where_it_was(self._find_address())
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Undo what has no end of its own: unpause, connect; one that is not ours is made again what it was."""
         if self._found is not None:
             with self._refusals("put back"):
@@ -259,12 +258,12 @@ class Container:
     def _must_run(self) -> None:
         state = self._state()
         if not state["Running"]:
-            raise FaultError(f"container {self.name} has ended already, with {state['ExitCode']}")
+            raise EngineError(f"container {self.name} has ended already, with {state['ExitCode']}")
 
     def _must_come_back(self) -> None:
         self._must_run()
         if self._handle.attrs["HostConfig"]["AutoRemove"]:
-            raise FaultError(
+            raise EngineError(
                 f"container {self.name} was started with --rm: once it has ended the engine removes it, and nobody can "
                 "start it again"
             )
@@ -273,7 +272,7 @@ class Container:
 
     def _must_be_where_it_was(self, address: str | None) -> None:
         if address not in (None, self.address):
-            raise FaultError(
+            raise EngineError(
                 f"container {self.name} was at {self.address}, and is at {address} now, where nobody looks for it: "
                 "give its network a subnet of its own (`docker network create --subnet`), or what it publishes a port "
                 "that is always the same"

@@ -1,80 +1,127 @@
-"""Faults: what a scenario can have done to a link, a process or a container, and how each is done.
+"""What a fault is, and when it happens. What each fault does is in `link_faults`, `process_faults`, `container_faults`.
 
-A `Fault` is what a scenario says. `timeline` draws its times and numbers, and gives one `Occurrence` for each
-time that it happens. What can be done, and to what, is the table `FAULTS`: another fault is another entry; those of
-containers are in `faults.container_faults`.
-Faults on one target may overlap: a link is up again when the last of its `down`s has ended, and each toxic
-that was put on is taken off by itself.
+    Fault         what a scenario says: which kind, to which target, when, how often
+    FaultKind     one entry of a table: name, parameters, text and effect
+    timeline()    draws all times and numbers: one Occurrence for each time that a fault happens
+    FaultTarget   a link, process or container of the run, and how many faults of each name are on it
+    FaultAction   the two calls that begin and end an occurrence on its target
+
+Faults on one target may overlap: a link is up again when the last of its `down` faults has ended, and each toxic is
+removed by itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import itertools
-import os
 import random
-import signal
-import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from reconnect_harness.faults.container_faults import CONTAINER_FAULTS, heal_container
-from reconnect_harness.faults.harm import Extent, FaultError, FaultKind, Harm, Number, Patient
-from reconnect_harness.toxiproxy.link import ToxiproxyLink
-from reconnect_harness.toxiproxy.toxics import STREAMS, TOXICS, Toxic, ToxicStream
-from reconnect_harness.values import one_of
-
-__all__ = [
-    "CONTAINER_FAULTS",
-    "FAULTS",
-    "HEALERS",
-    "Extent",
-    "Fault",
-    "FaultError",
-    "FaultKind",
-    "Harm",
-    "Occurrence",
-    "Patient",
-    "Process",
-    "Restartable",
-    "needs_resets",
-    "timeline",
-]
+from reconnect_harness.toxiproxy.toxics import STREAMS, TOXICS, Toxic, ToxicAttribute, ToxicStream
 
 T = TypeVar("T")
-
-_CONFIRM_SECONDS = 5.0
-"""How long a process may take to die of SIGKILL, to stop or to continue."""
-
-_GOODBYE_SECONDS = 30.0
-"""How long a process may take to end when it is told to: it may have things to deliver first."""
 
 Span = float | tuple[float, float]
 """Seconds, or (least, most) between which they are drawn."""
 
+Number = int | tuple[int, int]
+"""A whole number, or (least, most) between which it is drawn."""
 
-class Process(Protocol):
-    """A child process of ours, as `subprocess.Popen` and `processes.child.Child` are."""
+
+class FaultError(RuntimeError):
+    """A fault could not be done to its target."""
+
+
+class Extent(Enum):
+    """Whether a fault has an end."""
+
+    MOMENT = "it is over at once, and takes no `for`"
+    LASTING = "it needs `for`"
+    EITHER = "with `for` it is undone after that time, without it never"
+
+
+@dataclass(slots=True)
+class FaultTarget(Generic[T]):
+    """A link, process or container of the run, and the faults that are on it now."""
+
+    name: str
+    handle: T
+    holds: Counter[str] = field(default_factory=Counter)
+    """How many overlapping faults of each name are on."""
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a call changes the target: one change at a time."""
+
+
+class FaultAction(NamedTuple):
+    """The two calls of an occurrence. Both block until the target has confirmed the change, and run in a thread.
+
+    Without `end` the occurrence is over when it has begun. Where it does not last, `end` is called at once.
+    """
+
+    begin: Callable[[], None]
+    end: Callable[[], None] | None = None
+
+
+def _nothing(handle: Any) -> None:
+    """Do nothing: most calls do not wait for anything that could be cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetKind:
+    """A kind of target: the key in a scenario file, and how any target of the kind is healed.
+
+    Args:
+        name: `link`, `process` or `container`.
+        heal: undoes every fault that is still on a target; blocks until the target has confirmed.
+        hurry: makes a call that waits for this handle return soon, because the run is cancelled.
+    """
+
+    name: str
+    heal: Callable[[FaultTarget[Any]], None]
+    hurry: Callable[[Any], None] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One fault that a scenario can ask for.
+
+    Args:
+        name: what a scenario calls it, under `do`.
+        target_kind: what it can be done to.
+        text: what happens, in a sentence for the user.
+        effect: returns the calls that do an occurrence to a target.
+        extent: whether it has an end.
+        one_way: whether it can be limited to one stream of a link.
+        toxic: the toxic that it puts on its link. Its parameters are the toxic's attributes.
+        defaults: values of attributes that a scenario need not give.
+        takes_network: whether it has the parameter `network`.
+        needs_resets: whether its link must be made with `resets=True`.
+    """
+
+    name: str
+    target_kind: TargetKind
+    text: str
+    effect: Callable[[Occurrence, FaultTarget[Any]], FaultAction]
+    extent: Extent = Extent.LASTING
+    one_way: bool = False
+    toxic: str | None = None
+    defaults: Mapping[str, Number] = field(default_factory=dict)
+    takes_network: bool = False
+    needs_resets: bool = False
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    @property
-    def returncode(self) -> int | None:
-        """What it ended with, None while it runs."""
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+    def attributes(self) -> Mapping[str, ToxicAttribute]:
+        """The attributes of its toxic by name; none where it is not a toxic."""
+        return {} if self.toxic is None else TOXICS[self.toxic]
 
 
-@runtime_checkable
-class Restartable(Process, Protocol):
-    """A process that can be started again when it has ended."""
-
-    def restart(self) -> None:
-        """Start it again; return when it is ready, or raise FaultError. Called from a thread."""
+def table(*kinds: FaultKind) -> Mapping[str, FaultKind]:
+    """Return the kinds by name."""
+    return {kind.name: kind for kind in kinds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +129,24 @@ class Fault:
     """What a scenario says about one fault.
 
     Args:
-        do: an entry of `FAULTS`, or of `CONTAINER_FAULTS`.
+        kind: what is done.
         target: the name of the link, process or container that it is done to.
-        at: seconds from the start of the run to its first time.
+        at: seconds from the start of the run to the first occurrence.
         lasts: seconds from when it took hold until it is ended; None for faults of a moment, and for those
             that may have no end (see `Extent`).
         times: how often it happens.
-        every: seconds from the begin of one time to the next. Where `times` is more than one and this is
+        every: seconds from the begin of one occurrence to the next. Where `times` is more than one and this is
             None, each time is drawn from `at`, which must then be a range.
-        stream: the direction of the bytes that it touches.
-        toxicity: the share of the connections that it touches, 0 to 1.
+        stream: the direction of the bytes that it affects.
+        toxicity: the fraction of the connections that it affects, 0 to 1.
         attributes: of the toxic, by name.
-        container: whether the target is a container: some faults of processes have their names from there.
-        network: the network that a container is taken off or put on; None for the only one that it may be.
+        network: the network that a container is disconnected from or connected to; None for the only possible one.
 
     Raises:
         ValueError: one sentence that says what was given, and what is allowed.
     """
 
-    do: str
+    kind: FaultKind
     target: str
     at: Span
     lasts: Span | None = None
@@ -109,46 +155,42 @@ class Fault:
     stream: ToxicStream = "both"
     toxicity: float = 1.0
     attributes: Mapping[str, Number] = field(default_factory=dict)
-    container: bool = False
     network: str | None = None
 
     @property
-    def kind(self) -> FaultKind:
-        """What it is, in the table."""
-        return (CONTAINER_FAULTS if self.container else FAULTS)[self.do]
+    def name(self) -> str:
+        """The name of its kind."""
+        return self.kind.name
 
     def __post_init__(self) -> None:
-        if self.container:
-            one_of("fault of a container", self.do, CONTAINER_FAULTS)
-        else:
-            one_of("fault", self.do, FAULTS)
-        kind = self.kind
+        name = self.name
         if self.times < 1:
-            raise ValueError(f"times of {self.do} is {self.times}; it must be 1 or more")
+            raise ValueError(f"times of {name} is {self.times}; it must be 1 or more")
         if self.times > 1 and self.every is None and not isinstance(self.at, tuple):
-            raise ValueError(f"{self.do} happens {self.times} times: it needs `every`, or a range of `at`")
-        for name, span in (("at", self.at), ("for", self.lasts), ("every", self.every)):
+            raise ValueError(f"{name} happens {self.times} times: it needs `every`, or a range of `at`")
+        for key, span in (("at", self.at), ("for", self.lasts), ("every", self.every)):
             if span is not None and (_least(span) < 0 or _least(span) > _most(span)):
                 problem = "it must be 0 s or more, the lesser number first"
-                raise ValueError(f"`{name}` of {self.do} is {span}; {problem}")
-        if kind.extent is Extent.LASTING and self.lasts is None:
-            raise ValueError(f"{self.do} needs `for`: how long it lasts")
-        if kind.extent is Extent.MOMENT and self.lasts is not None:
-            raise ValueError(f"{self.do} is a thing of a moment and has no `for`")
-        self._check_reach(kind)
+                raise ValueError(f"`{key}` of {name} is {span}; {problem}")
+        if self.kind.extent is Extent.LASTING and self.lasts is None:
+            raise ValueError(f"{name} needs `for`: how long it lasts")
+        if self.kind.extent is Extent.MOMENT and self.lasts is not None:
+            raise ValueError(f"{name} is over at once and has no `for`")
+        self._check_reach()
 
-    def _check_reach(self, kind: FaultKind) -> None:
-        if self.network is not None and self.do not in ("disconnect", "connect"):
-            raise ValueError(f"{self.do} has nothing to do with a network, it was given {self.network}")
+    def _check_reach(self) -> None:
+        kind, name = self.kind, self.name
+        if self.network is not None and not kind.takes_network:
+            raise ValueError(f"{name} has no `network`, it was given {self.network}")
         if self.stream not in STREAMS:
-            raise ValueError(f"the stream of {self.do} is {self.stream!r}; it may be {', '.join(STREAMS)}")
+            raise ValueError(f"the stream of {name} is {self.stream!r}; it may be {', '.join(STREAMS)}")
         if self.stream != "both" and not kind.one_way:
-            raise ValueError(f"{self.do} touches both streams, it cannot be on {self.stream} only")
+            raise ValueError(f"{name} affects both streams, it cannot be on {self.stream} only")
         if kind.toxic is None:
             if self.toxicity != 1:
-                raise ValueError(f"{self.do} touches every connection, it has no toxicity")
+                raise ValueError(f"{name} affects every connection, it has no toxicity")
             if self.attributes:
-                raise ValueError(f"{self.do} has no attributes, it was given {', '.join(self.attributes)}")
+                raise ValueError(f"{name} has no attributes, it was given {', '.join(self.attributes)}")
             return
         given = {**kind.defaults, **self.attributes}
         for bounds in itertools.product(*({_least(number), _most(number)} for number in given.values())):
@@ -166,174 +208,9 @@ class Occurrence(NamedTuple):
     """What is put on the link, where the fault is a toxic."""
 
 
-def _down(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
-    def begin() -> None:
-        patient.handle.down()
-        patient.holds["down"] += 1
-
-    def end() -> None:
-        if patient.holds["down"] == 1:
-            patient.handle.up()
-        patient.holds["down"] -= 1
-
-    return Harm(begin, end)
-
-
-def _reset(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
-    return Harm(patient.handle.reset)
-
-
-def _silence(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
-    link, stream = patient.handle, occurrence.fault.stream
-    return Harm(lambda: link.silence(stream), lambda: link.end_silence(stream))
-
-
-def _toxic(occurrence: Occurrence, patient: Patient[ToxiproxyLink]) -> Harm:
-    link, toxic = patient.handle, occurrence.toxic
-    assert toxic is not None
-    return Harm(lambda: link.add(toxic), lambda: link.remove(toxic))
-
-
-def _kill(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    def begin() -> None:
-        _signal(patient, signal.SIGKILL, os.WEXITED)
-        patient.holds.pop("stop", None)
-
-    return Harm(begin, None if occurrence.lasts is None else lambda: _restart(patient))
-
-
-def _kill_worker(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    """Kill one of the processes that a process has started: the oldest. It has taken hold when that one is dead."""
-
-    def begin() -> None:
-        # Here: the processes of a run that record histories have no use for it.
-        import psutil
-
-        workers = psutil.Process(_alive(patient).pid).children()
-        if not workers:
-            raise FaultError(f"process {patient.name} has no workers: nothing that it has started runs")
-        victim = min(workers, key=lambda worker: worker.create_time())
-        victim.kill()
-        deadline = time.monotonic() + _CONFIRM_SECONDS
-        while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                raise FaultError(f"a worker of {patient.name} shows no SIGKILL after {_CONFIRM_SECONDS:.0f} s")
-            time.sleep(0.002)
-
-    return Harm(begin)
-
-
-def _terminate(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    """Tell a process to end. It has taken hold when the process was told, and is cleared when it has ended; where it
-    lasts, when it is back."""
-
-    def begin() -> None:
-        _alive(patient).send_signal(signal.SIGTERM)
-
-    def end() -> None:
-        _confirm(patient, signal.SIGTERM, os.WEXITED, _GOODBYE_SECONDS)
-        if occurrence.lasts is not None:
-            _restart(patient)
-
-    return Harm(begin, end)
-
-
-def _stop(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    def begin() -> None:
-        _signal(patient, signal.SIGSTOP, os.WSTOPPED)
-        patient.holds["stop"] += 1
-
-    def end() -> None:
-        if patient.holds["stop"] == 1:
-            _signal(patient, signal.SIGCONT, os.WCONTINUED)
-        # A `kill` meanwhile has ended all stops.
-        patient.holds["stop"] = max(0, patient.holds["stop"] - 1)
-
-    return Harm(begin, end)
-
-
-def _cont(occurrence: Occurrence, patient: Patient[Process]) -> Harm:
-    return Harm(lambda: _signal(patient, signal.SIGCONT, os.WCONTINUED))
-
-
-def _signal(patient: Patient[Process], number: signal.Signals, becomes: int) -> None:
-    """Send a signal to a child and wait until it shows; `becomes` is the flag of `os.waitid` for that."""
-    _alive(patient).send_signal(number)
-    _confirm(patient, number, becomes, _CONFIRM_SECONDS)
-
-
-def _alive(patient: Patient[Process]) -> Process:
-    process = patient.handle
-    if process.returncode is not None:
-        raise FaultError(f"process {patient.name} has ended already, with {process.returncode}")
-    return process
-
-
-def _confirm(patient: Patient[Process], number: signal.Signals, becomes: int, within: float) -> None:
-    pid = patient.handle.pid
-    deadline = time.monotonic() + within
-    while not _shows(pid, becomes):
-        if time.monotonic() > deadline:
-            raise FaultError(f"process {patient.name} shows no {number.name} after {within:.0f} s")
-        time.sleep(0.002)
-
-
-def _shows(pid: int, becomes: int) -> bool:
-    try:
-        # WNOWAIT leaves the child to be waited for by whoever started it.
-        return os.waitid(os.P_PID, pid, becomes | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        # asyncio has waited for it already, so it has ended.
-        return becomes == os.WEXITED
-
-
-def _restart(patient: Patient[Process]) -> None:
-    if not isinstance(patient.handle, Restartable):
-        raise FaultError(f"process {patient.name} cannot be started again")
-    patient.handle.restart()
-
-
-FAULTS: Mapping[str, FaultKind] = {
-    "down": FaultKind("link", _down),
-    "reset": FaultKind("link", _reset, Extent.MOMENT),
-    "silence": FaultKind("link", _silence, one_way=True),
-    "cut": FaultKind("link", _toxic, one_way=True, toxic="limit_data", defaults={"bytes": (1, 2000)}),
-    **{name: FaultKind("link", _toxic, one_way=True, toxic=name) for name in TOXICS},
-    "kill": FaultKind("process", _kill, Extent.EITHER),
-    "kill-worker": FaultKind("process", _kill_worker, Extent.MOMENT),
-    "terminate": FaultKind("process", _terminate, Extent.EITHER),
-    "stop": FaultKind("process", _stop),
-    "cont": FaultKind("process", _cont, Extent.MOMENT),
-}
-"""Every fault by name: those of links (see `toxiproxy.link`), and of processes: SIGKILL and SIGTERM, after which it
-is started again where they last, SIGKILL to one that it has started itself, SIGSTOP until its end, SIGCONT. `cut` is
-`limit_data` with a number of bytes drawn anew each time, so that a connection ends in the middle of a frame."""
-
-
-def _heal_link(patient: Patient[ToxiproxyLink]) -> None:
-    patient.handle.heal()
-    patient.holds.clear()
-
-
-def _heal_process(patient: Patient[Process]) -> None:
-    if patient.holds["stop"] and patient.handle.returncode is None:
-        # Whether it has ended a moment ago is for asyncio to find out.
-        with contextlib.suppress(ProcessLookupError):
-            patient.handle.send_signal(signal.SIGCONT)
-    patient.holds.clear()
-
-
-HEALERS: Mapping[str, Callable[[Patient[Any]], None]] = {
-    "link": _heal_link,
-    "process": _heal_process,
-    "container": heal_container,
-}
-"""How a target is made well again, whatever is on it."""
-
-
 def needs_resets(faults: Iterable[Fault], link: str) -> bool:
     """Return whether a link must be made with ``resets=True`` for these faults."""
-    return any(fault.target == link and fault.do in ("reset", "reset_peer") for fault in faults)
+    return any(fault.target == link and fault.kind.needs_resets for fault in faults)
 
 
 def timeline(faults: Iterable[Fault], rng: random.Random) -> list[Occurrence]:

@@ -1,10 +1,9 @@
-"""The nemesis: does the faults of a scenario to the links, processes and containers of a run, each at its time, and
-heals all.
+"""The nemesis: does the faults of a scenario to the links, processes and containers of a run, and heals all of them.
 
     at ----------> begin ----- lasts -----> end         `took_hold` is when the target confirmed the begin,
     asked      took_hold                cleared         `cleared` when it confirmed the end
 
-The faults themselves are in `faults.fault` and `faults.container_faults`.
+What each fault does is in `link_faults`, `process_faults` and `container_faults`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import EngineError
-from reconnect_harness.faults.fault import HEALERS, Fault, FaultError, Occurrence, Patient, Process, timeline
+from reconnect_harness.faults.container_faults import ContainerTarget
+from reconnect_harness.faults.fault import Fault, FaultError, FaultTarget, Occurrence, TargetKind, timeline
+from reconnect_harness.faults.link_faults import LinkTarget
+from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.processes.shielded import run_shielded
-from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyError
 
-TROUBLE = (ToxiproxyError, FaultError, EngineError, OSError)
-"""What a call of a harm may raise: it did not take hold, or could not be undone."""
+TARGET_ERRORS = (ToxiproxyError, FaultError, EngineError, OSError)
+"""What a call of an action may raise: the fault did not take hold, or could not be undone."""
 
 
 class Nemesis:
@@ -34,102 +34,101 @@ class Nemesis:
 
     Args:
         faults: what to do; the times are drawn at once, see `timeline`.
-        links: the links by name. They are used by nobody else while `run` runs.
+        links: the links by name. Only the nemesis may use them while `run` runs.
         record: called with a `FaultRecord` for each occurrence, when it has been cleared or has failed.
         processes: the processes by name.
         containers: the containers by name.
-        rng: where ranges are drawn from.
+        rng: draws from ranges.
 
     Raises:
-        ValueError: a fault names a link, process or container that is not there.
+        ValueError: a fault names a link, process or container that does not exist.
     """
 
     def __init__(
         self,
         faults: Sequence[Fault],
-        links: Mapping[str, ToxiproxyLink],
+        links: Mapping[str, LinkTarget],
         record: Callable[[FaultRecord], None],
         *,
-        processes: Mapping[str, Process] | None = None,
-        containers: Mapping[str, Container] | None = None,
+        processes: Mapping[str, ProcessTarget] | None = None,
+        containers: Mapping[str, ContainerTarget] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.timeline = timeline(faults, rng or random.Random())
         self._record = record
-        self._patients: dict[tuple[str, str], Patient[Any]] = {}
-        named: dict[str, Mapping[str, Any]] = {
+        self._targets: dict[tuple[TargetKind, str], FaultTarget[Any]] = {}
+        handles: dict[str, Mapping[str, Any]] = {
             "link": links,
             "process": processes or {},
             "container": containers or {},
         }
         for fault in faults:
-            kind = fault.kind.target
-            if fault.target not in named[kind]:
-                there = ", ".join(named[kind]) or "none"
-                raise ValueError(f"{fault.do} is to be done to the {kind} {fault.target!r}; there is {there}")
-            self._patients[kind, fault.target] = Patient(fault.target, named[kind][fault.target])
+            kind = fault.kind.target_kind
+            if fault.target not in handles[kind.name]:
+                known = ", ".join(handles[kind.name]) or "none"
+                raise ValueError(f"{fault.name} is to be done to the {kind.name} {fault.target!r}; there is {known}")
+            self._targets[kind, fault.target] = FaultTarget(fault.target, handles[kind.name][fault.target])
 
     async def run(self, start: float | None = None) -> None:
-        """Run the timeline from `start` (a moment of `time.monotonic`, now if not given), then heal all
-        targets.
+        """Run the timeline from `start` (a time of `time.monotonic`, now if not given), then heal all targets.
 
-        They are healed too when this is cancelled or fails; an occurrence whose time had not come by then is
+        The targets are healed too when this is cancelled or fails; an occurrence whose time had not come by then is
         recorded as one that never took hold.
 
         Raises:
-            ExceptionGroup: of `TROUBLE`, for targets that could not be healed.
+            ExceptionGroup: of `TARGET_ERRORS`, for targets that could not be healed.
         """
         start = time.monotonic() if start is None else start
         accounts = [_Account(occurrence, start + occurrence.at) for occurrence in self.timeline]
         try:
             async with asyncio.TaskGroup() as group:
                 for account in accounts:
-                    group.create_task(self._inflict(account))
+                    group.create_task(self._do(account))
         finally:
             await self._heal(accounts)
 
-    async def _inflict(self, account: _Account) -> None:
+    async def _do(self, account: _Account) -> None:
         occurrence = account.occurrence
         kind = occurrence.fault.kind
-        patient = self._patients[kind.target, occurrence.fault.target]
-        harm = kind.harm(occurrence, patient)
+        target = self._targets[kind.target_kind, occurrence.fault.target]
+        action = kind.effect(occurrence, target)
         await _sleep_until(account.asked)
         account.asked = time.monotonic()
         account.problem = None
 
         def begin() -> None:
-            harm.begin()
+            action.begin()
             account.took_hold = time.monotonic()
-            if harm.end is None:
+            if action.end is None:
                 account.cleared = account.took_hold
 
         def end() -> None:
-            assert harm.end is not None
-            harm.end()
+            assert action.end is not None
+            action.end()
             account.cleared = time.monotonic()
 
-        if await _done(patient, begin, account) and harm.end is not None:
+        if await _called(target, begin, account) and action.end is not None:
             assert account.took_hold is not None
             if occurrence.lasts is not None:
                 await _sleep_until(account.took_hold + occurrence.lasts)
-            if not await _done(patient, end, account):
-                # The link or process is healed when the run ends, and the account closed then.
+            if not await _called(target, end, account):
+                # The target is healed when the run ends, and the account is closed then.
                 return
         self._report(account)
 
     async def _heal(self, accounts: Sequence[_Account]) -> None:
         failures: list[Exception] = []
-        for (kind, _), patient in self._patients.items():
-            mine = [a for a in accounts if a.is_of(kind, patient.name)]
+        for (kind, _), target in self._targets.items():
+            own = [account for account in accounts if account.is_of(kind, target.name)]
             try:
-                await run_shielded(partial(HEALERS[kind], patient))
-            except TROUBLE as failure:
+                await run_shielded(partial(kind.heal, target))
+            except TARGET_ERRORS as failure:
                 failures.append(failure)
             else:
-                for account in mine:
+                for account in own:
                     if account.took_hold is not None and account.cleared is None:
                         account.cleared = time.monotonic()
-            for account in mine:
+            for account in own:
                 self._report(account)
         if failures:
             raise ExceptionGroup("some targets could not be healed", failures)
@@ -137,7 +136,7 @@ class Nemesis:
     def _report(self, account: _Account) -> None:
         if not account.reported:
             account.reported = True
-            self._record(account.closed())
+            self._record(account.record())
 
 
 @dataclass(slots=True)
@@ -151,29 +150,32 @@ class _Account:
     problem: str | None = "the run ended before its time came"
     reported: bool = False
 
-    def is_of(self, kind: str, target: str) -> bool:
+    def is_of(self, kind: TargetKind, target: str) -> bool:
         fault = self.occurrence.fault
-        return fault.kind.target == kind and fault.target == target
+        return fault.kind.target_kind is kind and fault.target == target
 
-    def closed(self) -> FaultRecord:
+    def record(self) -> FaultRecord:
         fault = self.occurrence.fault
-        return FaultRecord(fault.do, fault.target, self.asked, self.took_hold, self.cleared, self.problem)
+        return FaultRecord(fault.name, fault.target, self.asked, self.took_hold, self.cleared, self.problem)
+
+    def hurry(self, target: FaultTarget[Any]) -> None:
+        """Make a call to the target that waits return soon."""
+        self.occurrence.fault.kind.target_kind.hurry(target.handle)
 
 
-async def _done(patient: Patient[Any], call: Callable[[], None], account: _Account) -> bool:
-    """Make a call of a harm, alone on its patient; where it fails, note why and return False."""
+async def _called(target: FaultTarget[Any], call: Callable[[], None], account: _Account) -> bool:
+    """Make a call of an action, one at a time for each target. If it fails, keep the reason and return False."""
 
     def attempt() -> bool:
         try:
             call()
-        except TROUBLE as failure:
+        except TARGET_ERRORS as failure:
             account.problem = str(failure)
             return False
         return True
 
-    async with patient.busy:
-        handle = patient.handle
-        return await run_shielded(attempt, handle.hurry if isinstance(handle, Container) else lambda: None)
+    async with target.busy:
+        return await run_shielded(attempt, partial(account.hurry, target))
 
 
 async def _sleep_until(moment: float) -> None:

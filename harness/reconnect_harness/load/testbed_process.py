@@ -124,7 +124,7 @@ class Timeline:
     def deaths(self) -> Iterator[str]:
         """Say which systems under test have ended, and were not to."""
         for name, system in self._target.systems.items():
-            done = {fault.do for fault in self._scenario.faults if fault.target == name}
+            done = {fault.name for fault in self._scenario.faults if fault.target == name}
             status = system.process.returncode if system.process is not None else None
             if status is not None and not done & {"kill", "terminate"}:
                 yield f"the system under test, {name}, has ended with status {status}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconnect_harness.checks.checkers import recovery_times
 from reconnect_harness.checks.traces import Flaw, Journey
-from reconnect_harness.faults.fault import FAULTS
+from reconnect_harness.faults.link_faults import LINK_FAULTS
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, FaultRecord
@@ -177,7 +177,7 @@ def _fault(history: History, fault: FaultRecord, recovered: list[float]) -> dict
         "name": fault.name,
         "target": fault.target,
         # A container stands where the process would.
-        "on": "link" if fault.name in FAULTS and FAULTS[fault.name].target == "link" else "process",
+        "on": "link" if fault.name in LINK_FAULTS else "process",
         "from": _at(history, fault.took_hold),
         "to": _at(history, fault.cleared),
         # JSON knows no infinity: -1 where a stream never recovered.

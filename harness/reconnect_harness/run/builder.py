@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconnect_harness.containers.container import Container, ContainerFailed
+from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import Engine, EngineError, EngineUnavailable
 from reconnect_harness.faults.fault import needs_resets
 from reconnect_harness.processes.certificates import Certificates, Encryption, certificates
@@ -156,7 +156,7 @@ class _Builder:
             container = await run_shielded(make)
             if spec.image is not None:
                 await run_shielded(container.start, container.hurry)
-        except (EngineError, ContainerFailed) as failure:
+        except EngineError as failure:
             raise ProcessFailed(str(failure)) from failure
         return container
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reconnect_harness.checks.checkers import judge
 from reconnect_harness.containers.engine import Engine
+from reconnect_harness.faults.container_faults import CONTAINER
 from reconnect_harness.faults.nemesis import Nemesis
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
@@ -125,7 +126,7 @@ class ScenarioRunner:
     def _doubts(self, ends: Mapping[str, int | None]) -> Iterator[str]:
         """Say what is wrong with how the systems under test have ended, or have not."""
         for name, status in ends.items():
-            done = {fault.do for fault in self.scenario.faults if fault.target == name}
+            done = {fault.name for fault in self.scenario.faults if fault.target == name}
             if not done & {"kill", "terminate"} and status is not None:
                 yield f"the system under test has ended, with status {status}"
             elif "terminate" in done and "kill" not in done and status != 0:
@@ -135,7 +136,11 @@ class ScenarioRunner:
     def _gone(self, ends: Mapping[str, int]) -> Iterator[str]:
         """Say which containers have ended, and were not to."""
         for name, status in ends.items():
-            done = {fault.do for fault in self.scenario.faults if fault.container and fault.target == name}
+            done = {
+                fault.name
+                for fault in self.scenario.faults
+                if fault.kind.target_kind is CONTAINER and fault.target == name
+            }
             if not done & {"kill", "stop"}:
                 yield f"container {name} has ended, with status {status}"
 

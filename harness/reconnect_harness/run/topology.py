@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconnect_harness.containers.container import Container
-from reconnect_harness.faults.fault import Process
+from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.processes.footprint import Watch
 from reconnect_harness.processes.shielded import run_shielded
 from reconnect_harness.run.restartable import Role
@@ -62,10 +62,10 @@ class Target(NamedTuple):
     containers: Mapping[str, Container]
 
     @property
-    def processes(self) -> dict[str, Process]:
+    def processes(self) -> dict[str, ProcessTarget]:
         """The processes that a fault may be done to, by name."""
         systems = {name: system.process for name, system in self.systems.items()}
-        ours: dict[str, Process] = {name: process for name, process in systems.items() if process is not None}
+        ours: dict[str, ProcessTarget] = {name: process for name, process in systems.items() if process is not None}
         return {**self.upstreams, **ours}
 
 
@@ -79,7 +79,7 @@ class Topology:
     watch: Watch | None = None
 
     @property
-    def processes(self) -> dict[str, Process]:
+    def processes(self) -> dict[str, ProcessTarget]:
         """The processes that a fault may be done to, by name."""
         return {**self.target.processes, "clients": self.clients}
 

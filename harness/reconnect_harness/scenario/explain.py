@@ -29,6 +29,8 @@ def explain(chosen: Scenario) -> list[str]:
     ]
     lines += [f"container  {name}{_more(spec, ())}" for name, spec in chosen.containers.items()]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
+    texts = dict.fromkeys(f"{fault.name}: {fault.kind.text}" for fault in chosen.faults)
+    lines += [f"means      {text}" for text in texts]
     for expected in chosen.expect:
         direction = f" {expected.direction}" if expected.direction else ""
         bound = expected.said or ("is reported" if expected.bound is None else f"at most {_bound(expected)}")
@@ -79,7 +81,7 @@ def _options(options: Mapping[str, Any]) -> str:
 
 
 def _fault(fault: Fault) -> str:
-    parts = [f"{fault.do} {fault.target} at {_span(fault.at)}"]
+    parts = [f"{fault.name} {fault.target} at {_span(fault.at)}"]
     if fault.lasts is not None:
         parts.append(f"for {_span(fault.lasts)}")
     if fault.times > 1:

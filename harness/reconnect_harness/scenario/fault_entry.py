@@ -4,7 +4,7 @@
     {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
     {at: 2s, container: db, do: disconnect, network: lab, for: 1s}
 
-Beside the keys of every fault it has the attributes of its toxic. A moment or number may be a range, `1s..7s`.
+Beside the keys of every fault an entry has the parameters of its own fault. A time or number may be a range, `1s..7s`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconnect_harness.faults.fault import CONTAINER_FAULTS, FAULTS, Fault
-from reconnect_harness.toxiproxy.toxics import TOXICS
+from reconnect_harness.faults.fault import Fault, FaultKind
+from reconnect_harness.faults.kinds import FAULT_KINDS
 from reconnect_harness.values import (
     fraction,
     kilobytes,
@@ -28,8 +28,8 @@ from reconnect_harness.values import (
 )
 from reconnect_proxy.units import parse_size
 
-#: What a fault can be done to: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Where there
-#: are several of a sort they have numbers: upstream-1, upstream-2. What containers are called the scenario says.
+#: The targets: clients -> [client] -> proxy -> [middle] -> proxy -> [upstream] -> upstream. Several of one kind have
+#: numbers: upstream-1, upstream-2. The scenario names its containers.
 TARGETS: Mapping[str, tuple[str, ...] | None] = {
     "link": ("upstream", "client", "middle"),
     "process": ("upstream", "proxy", "clients"),
@@ -56,7 +56,7 @@ _UNITS: Mapping[str, Callable[[Any], int]] = {
     "KB/s": kilobytes,
 }
 
-#: What `Fault` calls a key whose name Python does not allow.
+#: The argument of `Fault` for a key that is a keyword of Python.
 _NAMES = {"for": "lasts"}
 
 
@@ -66,43 +66,49 @@ def fault(given: object) -> Fault:
     for key in ("do", "at"):
         if key not in entry:
             raise ValueError(f"a fault needs `{key}`; it has {', '.join(map(str, entry)) or 'nothing'}")
-    container = "container" in entry
-    known = CONTAINER_FAULTS if container else FAULTS
-    do = entry["do"]
-    if isinstance(do, str) and do in CONTAINER_FAULTS and do not in known:
-        raise ValueError(f"{do} is done to a container: it needs `container`")
-    do = one_of("fault of a container" if container else "fault", do, known)
-    kind = known[do]
-    units = {name: attribute.unit for name, attribute in TOXICS[kind.toxic].items()} if kind.toxic else {}
-    keys = ["do", *TARGETS, *_READERS, *units, *(["network"] if do in ("disconnect", "connect") else [])]
+    kind = _kind(entry)
+    parameters = {name: attribute.unit for name, attribute in kind.attributes.items()}
+    keys = ["do", *TARGETS, *_READERS, *parameters, *(["network"] if kind.takes_network else [])]
     values: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for key, value in entry.items():
-        one_of(f"key of {do}", key, keys)
+        one_of(f"key of {kind.name}", key, keys)
         try:
-            if key in units:
-                attributes[key] = value_or_range(_UNITS[units[key]], value)
+            if key in parameters:
+                attributes[key] = value_or_range(_UNITS[parameters[key]], value)
             elif key in _READERS:
                 values[_NAMES.get(key, key)] = _READERS[key](value)
             elif key == "network":
                 values[key] = str(value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    target = _target(entry, do, kind.target)
-    return Fault(do, target, **values, attributes=attributes, container=container)
+    return Fault(kind, _target(entry, kind), **values, attributes=attributes)
 
 
-def _target(entry: Mapping[str, Any], do: str, kind: str) -> str:
+def _kind(entry: Mapping[str, Any]) -> FaultKind:
+    """Return the kind that `do` names. Some faults of containers have names of faults of processes."""
+    do = entry["do"]
+    others = {name: kind for target in ("link", "process") for name, kind in FAULT_KINDS[target].items()}
+    containers = FAULT_KINDS["container"]
+    if "container" in entry:
+        return containers[one_of("fault of a container", do, containers)]
+    if isinstance(do, str) and do in containers and do not in others:
+        raise ValueError(f"{do} is done to a container: it needs `container`")
+    return others[one_of("fault", do, others)]
+
+
+def _target(entry: Mapping[str, Any], kind: FaultKind) -> str:
     """Return the name of the link, process or container that a fault is done to."""
-    others = [sort for sort in TARGETS if sort != kind and sort in entry]
-    if kind not in entry or others:
+    target = kind.target_kind.name
+    others = [other for other in TARGETS if other != target and other in entry]
+    if target not in entry or others:
         and_not = f", and not `{others[0]}`" if others else ""
-        raise ValueError(f"{do} is done to a {kind}: it needs `{kind}`{and_not}")
-    name = entry[kind]
-    names = TARGETS[kind]
+        raise ValueError(f"{kind.name} is done to a {target}: it needs `{target}`{and_not}")
+    name = entry[target]
+    names = TARGETS[target]
     if names is None:
         return str(name)
     found = _NUMBERED.fullmatch(name) if isinstance(name, str) else None
-    # Which of them there are is for the scenario to say.
-    one_of(kind, found[1] if found else name, names)
+    # `scenario.model` checks that the scenario has a target of this name.
+    one_of(target, found[1] if found else name, names)
     return str(name)

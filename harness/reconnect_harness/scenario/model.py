@@ -31,6 +31,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from reconnect_harness.checks.checkers import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
+from reconnect_harness.faults.link_faults import LINK
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import UNNAMED_CLIENTS, UpstreamKind
 from reconnect_harness.processes.certificates import TlsSide
@@ -154,7 +155,7 @@ class Scenario(Section):
             "container": [*boxed, *self.containers],
         }
         for index, done in enumerate(self.faults):
-            kind = done.kind.target
+            kind = done.kind.target_kind.name
             if done.target not in names[kind]:
                 hint = f"there is {', '.join(names[kind]) or 'none'}"
                 if done.target in boxed:
@@ -165,8 +166,8 @@ class Scenario(Section):
                     hint += ": name it under `containers`"
                 raise ValueError(f"faults.{index}: no {kind} is called {done.target}; {hint}")
             if done.target in self.proxy_names and done.kind.extent is Extent.EITHER and done.lasts is not None:
-                raise ValueError(f"faults.{index}: {done.do} of a proxy has no `for`: it is not started again")
-            if done.do in ("disconnect", "connect") and not self.container_specs[done.target].has_network:
+                raise ValueError(f"faults.{index}: {done.name} of a proxy has no `for`: it is not started again")
+            if done.kind.takes_network and not self.container_specs[done.target].has_network:
                 raise ValueError(
                     f"faults.{index}: {done.target} is on the host's network, from which it cannot be disconnected: "
                     "give it a network of its own, `network: NAME`"
@@ -233,5 +234,5 @@ class Scenario(Section):
     @property
     def links(self) -> list[str]:
         """The links that faults are done to."""
-        targets = {done.target for done in self.faults if done.kind.target == "link"}
+        targets = {done.target for done in self.faults if done.kind.target_kind is LINK}
         return [link for link in self.link_names if link in targets]

@@ -45,7 +45,7 @@ def chart(chosen: Scenario, seed: int) -> list[str]:
     for occurrence in timeline(chosen.faults, random.Random(seed)):
         fault = occurrence.fault
         way = "" if fault.stream == "both" else f" ({fault.stream})"
-        rows.setdefault(f"{fault.target} {fault.do}{way}", []).append(occurrence)
+        rows.setdefault(f"{fault.target} {fault.name}{way}", []).append(occurrence)
     margin = max(map(len, ["traffic", *rows])) + 2
     lines = [f"{'traffic':{margin}}{'=' * _column(chosen.clients.lasts, whole)}"]
     lines += [f"{label:{margin}}{_row(occurrences, whole)}" for label, occurrences in rows.items()]

@@ -324,7 +324,7 @@ class SimulatedLink:
 
     def begin(self, occurrence: Occurrence) -> None:
         """Let a fault take hold."""
-        do = occurrence.fault.do
+        do = occurrence.fault.name
         if do in ("down", "reset"):
             self._downs += do == "down"
             self._cut_all(self._draw)
@@ -339,7 +339,7 @@ class SimulatedLink:
 
     def end(self, occurrence: Occurrence) -> None:
         """Undo it."""
-        do = occurrence.fault.do
+        do = occurrence.fault.name
         if do == "down":
             self._downs -= 1
         elif do == "silence":

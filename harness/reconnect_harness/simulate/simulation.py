@@ -57,7 +57,7 @@ def check(scenario: Scenario) -> None:
     for found, known, what in (
         (str(scenario.clients.kind), KINDS["clients"], "clients"),
         (str(scenario.upstream.kind), KINDS["upstream"], "upstream"),
-        *((fault.do, (*LINK_FAULTS, *PROCESS_FAULTS), "fault") for fault in scenario.faults),
+        *((fault.name, (*LINK_FAULTS, *PROCESS_FAULTS), "fault") for fault in scenario.faults),
     ):
         if found not in known:
             raise ScenarioError(f"{scenario.name}: no {what} {found!r} can be simulated; {', '.join(known)} can")
@@ -183,7 +183,7 @@ class _Simulation:
     def _suffer(self, occurrence: Occurrence) -> None:
         """Do a fault, and have it end in time."""
         asked = self.clock.time()
-        do, target = occurrence.fault.do, occurrence.fault.target
+        do, target = occurrence.fault.name, occurrence.fault.target
         end: Callable[[], None]
         if do == "kill":
             self._upstream.kill(self._draw)

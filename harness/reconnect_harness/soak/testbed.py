@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconnect_harness.faults.fault import Process, needs_resets
+from reconnect_harness.faults.fault import needs_resets
+from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor, Warden
 from reconnect_harness.processes.footprint import Watch
@@ -44,7 +45,7 @@ class Stage:
     watch: Watch
     sampler: Sampler
     links: dict[str, ToxiproxyLink]
-    processes: dict[str, Process]
+    processes: dict[str, ProcessTarget]
     patience: float
 
 
@@ -113,6 +114,6 @@ async def build(
         upstream=str(folder / "upstream.ledger"),
     )
     built.push_async_callback(crowd.stop)
-    processes: dict[str, Process] = {UPSTREAM: server, PROXY: system.process, GUESTS: crowd}
+    processes: dict[str, ProcessTarget] = {UPSTREAM: server, PROXY: system.process, GUESTS: crowd}
     sampler = Sampler(system.process.pid, system.admin)
     return Stage(server, crowd, probe, watch, sampler, links, processes, PATIENCE)

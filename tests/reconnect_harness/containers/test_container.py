@@ -12,7 +12,6 @@ import pytest
 from reconnect_harness.containers.container import Container, ContainerFailed
 from reconnect_harness.containers.engine import Engine, EngineError
 from reconnect_harness.containers.spec import ContainerSpec
-from reconnect_harness.faults.harm import FaultError
 from reconnect_harness.toxiproxy.server import reserve_port
 from tests.reconnect_harness.toxiproxy.wires import eventually
 
@@ -73,7 +72,7 @@ def test_a_killed_one_is_gone_until_it_is_started(engine: Engine, harness_image:
     container = started(engine, harness_image, port)
     container.kill()
     assert not answers(container)
-    with pytest.raises(FaultError, match="container boxed has ended already, with 137"):
+    with pytest.raises(EngineError, match="container boxed has ended already, with 137"):
         container.kill()
     container.start()
     assert answers(container)
@@ -126,11 +125,11 @@ def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine
 def test_a_network_that_it_is_not_on_cannot_be_cut(engine: Engine, harness_image: str, port: int) -> None:
     """The error names those that there are; the host's network is none that can be left."""
     container = started(engine, harness_image, port)
-    with pytest.raises(FaultError, match="cannot be taken off the network of the host itself"):
+    with pytest.raises(EngineError, match="cannot be taken off the network of the host itself"):
         container.disconnect(None)
-    with pytest.raises(FaultError, match="is on no network called lab; there is host"):
+    with pytest.raises(EngineError, match="is on no network called lab; there is host"):
         container.disconnect("lab")
-    with pytest.raises(FaultError, match="was taken off 0 networks: name one"):
+    with pytest.raises(EngineError, match="was taken off 0 networks: name one"):
         container.connect(None)
 
 
@@ -146,10 +145,10 @@ def test_one_of_somebody_else_is_found_by_its_label(engine: Engine, harness_imag
     theirs = by_label(engine, f"reconnect-harness.run={engine.run}", port)
     assert theirs.address == ours.address
     theirs.pause()
-    theirs.put_back()
+    theirs.restore()
     assert answers(theirs)
     theirs.kill()
-    theirs.put_back()
+    theirs.restore()
     assert eventually(lambda: answers(theirs))
     theirs.remove()
     assert answers(theirs)
@@ -159,10 +158,10 @@ def test_one_of_ours_that_was_killed_for_good_stays_dead(engine: Engine, harness
     """A fault without an end is not undone, but for a pause, in which nothing could be removed in good order."""
     container = started(engine, harness_image, port)
     container.pause()
-    container.put_back()
+    container.restore()
     assert status(container) == "running"
     container.kill()
-    container.put_back()
+    container.restore()
     assert status(container) == "exited"
 
 
@@ -200,7 +199,7 @@ def test_one_of_somebody_else_gets_its_networks_back(engine: Engine, harness_ima
     theirs.connect("reconnect-other")
     theirs.disconnect(network.name)
     theirs.stop()
-    theirs.put_back()
+    theirs.restore()
     handle.reload()
     assert list(handle.attrs["NetworkSettings"]["Networks"]) == [network.name]
     assert handle.status == "running"
@@ -213,7 +212,7 @@ def test_one_that_was_found_frozen_is_frozen_again(engine: Engine, harness_image
     handle.pause()
     theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
     theirs.kill()
-    theirs.put_back()
+    theirs.restore()
     assert status(theirs) == "paused"
 
 
@@ -222,10 +221,10 @@ def test_one_that_would_be_gone_for_good_is_not_ended(engine: Engine, harness_im
     engine.create(harness_image, command=["sleep", "1000"], network_mode="host", auto_remove=True).start()
     theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
     for end in (theirs.kill, theirs.stop):
-        with pytest.raises(FaultError, match=r"container theirs was started with --rm: .*nobody can start it again"):
+        with pytest.raises(EngineError, match=r"container theirs was started with --rm: .*nobody can start it again"):
             end()
     theirs.pause()
-    theirs.put_back()
+    theirs.restore()
     assert status(theirs) == "running"
 
 
@@ -249,7 +248,7 @@ def test_one_that_comes_back_elsewhere_is_an_error(engine: Engine, harness_image
     # Its address is given to whoever comes next.
     other = engine.create(harness_image, command=["sleep", "1000"], network=engine.network("reconnect-test").name)
     other.start()
-    with pytest.raises(FaultError, match=f"container boxed was at {was}, and is at .* now, where nobody looks for it"):
+    with pytest.raises(EngineError, match=f"container boxed was at {was}, and is at .* now, where nobody looks for it"):
         container.start()
 
 

@@ -99,7 +99,7 @@ def test_faults_of_containers_and_of_processes_share_names() -> None:
     """What `kill` and `stop` are done to says which of them it is."""
     of_container = fault({"at": 1, "container": "db", "do": "stop"})
     of_process = fault({"at": 1, "process": "upstream", "do": "stop", "for": 1})
-    assert (of_container.kind.target, of_process.kind.target) == ("container", "process")
+    assert (of_container.kind.target_kind.name, of_process.kind.target_kind.name) == ("container", "process")
 
 
 def test_a_network_is_named_where_there_may_be_several() -> None:

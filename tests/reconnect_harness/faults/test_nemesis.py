@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from reconnect_harness.faults.fault import Fault, Process
+from reconnect_harness.faults.fault import Fault
+from reconnect_harness.faults.link_faults import LINK_FAULTS
 from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.faults.process_faults import PROCESS_FAULTS, ProcessTarget
 from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyError
@@ -61,7 +63,7 @@ async def run(link: ToxiproxyLink, *faults: Fault) -> list[FaultRecord]:
 async def test_a_fault_is_recorded_with_its_moments(wires: Wires) -> None:
     """Each time has when it was asked for, took hold and was cleared, in this order and at its distance."""
     start = time.monotonic()
-    records = await run(wires.link(), Fault("down", "wire", 0.1, lasts=0.2, times=3, every=0.5))
+    records = await run(wires.link(), Fault(LINK_FAULTS["down"], "wire", 0.1, lasts=0.2, times=3, every=0.5))
     assert len(records) == 3
     for index, record in enumerate(records):
         assert record.took_hold is not None
@@ -74,7 +76,7 @@ async def test_a_fault_is_recorded_with_its_moments(wires: Wires) -> None:
 async def test_a_link_is_down_for_as_long_as_its_fault(wires: Wires) -> None:
     """Between took_hold and cleared nobody listens, after it the link is there."""
     link = wires.link()
-    going = asyncio.create_task(run(link, Fault("down", "wire", 0.0, lasts=0.5)))
+    going = asyncio.create_task(run(link, Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=0.5)))
     await until(lambda: link.is_down)
     assert refuses(link, wires)
     assert len(await going) == 1
@@ -85,7 +87,7 @@ async def test_overlapping_downs_end_with_the_last(wires: Wires) -> None:
     """The end of one `down` does not bring up a link that another holds down."""
     link = wires.link()
     records: list[FaultRecord] = []
-    faults = [Fault("down", "wire", 0.0, lasts=0.2), Fault("down", "wire", 0.1, lasts=1.0)]
+    faults = [Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=0.2), Fault(LINK_FAULTS["down"], "wire", 0.1, lasts=1.0)]
     going = asyncio.create_task(Nemesis(faults, {"wire": link}, records.append).run())
     await until(lambda: len(records) == 1)
     assert link.is_down
@@ -99,7 +101,7 @@ async def test_a_reset_does_not_end_a_down(wires: Wires) -> None:
     """A reset that falls into a `down` leaves the link down."""
     link = wires.link(resets=True)
     records: list[FaultRecord] = []
-    faults = [Fault("down", "wire", 0.0, lasts=1.0), Fault("reset", "wire", 0.2)]
+    faults = [Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=1.0), Fault(LINK_FAULTS["reset"], "wire", 0.2)]
     going = asyncio.create_task(Nemesis(faults, {"wire": link}, records.append).run())
     await until(lambda: len(records) == 1)
     assert records[0].name == "reset"
@@ -114,8 +116,8 @@ async def test_overlapping_toxics_add_up_and_end_one_by_one(wires: Wires) -> Non
     ends = wires.connect(link)
     records: list[FaultRecord] = []
     faults = [
-        Fault("latency", "wire", 0.0, lasts=1.2, stream="upstream", attributes={"latency": 100}),
-        Fault("latency", "wire", 0.0, lasts=0.5, stream="upstream", attributes={"latency": 150}),
+        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=1.2, stream="upstream", attributes={"latency": 100}),
+        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=0.5, stream="upstream", attributes={"latency": 150}),
     ]
     nemesis = Nemesis(faults, {"wire": link}, records.append)
     going = asyncio.create_task(nemesis.run())
@@ -147,7 +149,7 @@ async def test_each_fault_of_a_link_takes_hold_and_is_cleared(
 ) -> None:
     """Every fault of the table can be done twice, and the link works afterwards."""
     link = wires.link(resets=True)
-    fault = Fault(do, "wire", 0.0, lasts=0.05, times=2, every=0.02, attributes=attributes)
+    fault = Fault(LINK_FAULTS[do], "wire", 0.0, lasts=0.05, times=2, every=0.02, attributes=attributes)
     records = await run(link, fault)
     assert [record.problem for record in records] == [None, None]
     assert all(record.took_hold is not None and record.cleared is not None for record in records)
@@ -159,9 +161,9 @@ async def test_a_cancelled_run_heals_and_records_all(wires: Wires) -> None:
     link = wires.link()
     records: list[FaultRecord] = []
     faults = [
-        Fault("down", "wire", 0.0, lasts=100.0),
-        Fault("silence", "wire", 0.0, lasts=100.0),
-        Fault("timeout", "wire", 90.0, lasts=1.0),
+        Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=100.0),
+        Fault(LINK_FAULTS["silence"], "wire", 0.0, lasts=100.0),
+        Fault(LINK_FAULTS["timeout"], "wire", 90.0, lasts=1.0),
     ]
     going = asyncio.create_task(Nemesis(faults, {"wire": link}, records.append).run())
     api, path = link._api, f"{link._path}/toxics"
@@ -179,7 +181,7 @@ async def test_a_cancelled_run_heals_and_records_all(wires: Wires) -> None:
 
 async def test_a_fault_that_does_not_take_hold_is_recorded_so(wires: Wires) -> None:
     """A reset on a link that cannot do it has no took_hold, and says why; the other faults go on."""
-    faults = [Fault("reset", "wire", 0.0), Fault("down", "wire", 0.1, lasts=0.1)]
+    faults = [Fault(LINK_FAULTS["reset"], "wire", 0.0), Fault(LINK_FAULTS["down"], "wire", 0.1, lasts=0.1)]
     failed, done = await run(wires.link(), *faults)
     assert failed.took_hold is None
     assert failed.cleared is None
@@ -193,7 +195,7 @@ async def test_a_link_that_cannot_be_healed_is_an_error() -> None:
     with startable_or_skip().server() as server:
         link = ToxiproxyLink(server, "wire", "127.0.0.1:1")
         kill(server)
-        nemesis = Nemesis([Fault("down", "wire", 0.0, lasts=0.1)], {"wire": link}, records.append)
+        nemesis = Nemesis([Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=0.1)], {"wire": link}, records.append)
         with pytest.raises(ExceptionGroup) as failed:
             await nemesis.run()
         assert "did not answer" in str(failed.value.exceptions[0])
@@ -206,7 +208,7 @@ async def test_silence_then_death(wires: Wires) -> None:
     """A silence that runs into a `down` is silent first, and then the connection ends."""
     link = wires.link()
     client, upstream = wires.connect(link)
-    faults = [Fault("silence", "wire", 0.0, lasts=1.5), Fault("down", "wire", 1.0, lasts=0.2)]
+    faults = [Fault(LINK_FAULTS["silence"], "wire", 0.0, lasts=1.5), Fault(LINK_FAULTS["down"], "wire", 1.0, lasts=0.2)]
     going = asyncio.create_task(run(link, *faults))
     api, path = link._api, f"{link._path}/toxics"
     await until(lambda: len(api.get(path)) == 4)
@@ -221,15 +223,18 @@ def test_a_target_that_is_not_there_is_one_sentence(wires: Wires) -> None:
     """A fault for an unknown link, or for a process where there are links only, names what there is."""
     link = wires.link()
     with pytest.raises(ValueError, match=r"reset is to be done to the link 'wier'; there is wire"):
-        Nemesis([Fault("reset", "wier", 0.0)], {"wire": link}, print)
+        Nemesis([Fault(LINK_FAULTS["reset"], "wier", 0.0)], {"wire": link}, print)
     with pytest.raises(ValueError, match=r"kill is to be done to the process 'wire'; there is none"):
-        Nemesis([Fault("kill", "wire", 0.0)], {"wire": link}, print)
+        Nemesis([Fault(PROCESS_FAULTS["kill"], "wire", 0.0)], {"wire": link}, print)
 
 
 async def test_stop_holds_a_process_and_lets_it_go(child: subprocess.Popen[bytes]) -> None:
     """A stopped process is stopped from took_hold to cleared, overlapping stops to the last end."""
     records: list[FaultRecord] = []
-    faults = [Fault("stop", "child", 0.0, lasts=0.1), Fault("stop", "child", 0.05, lasts=0.8)]
+    faults = [
+        Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=0.1),
+        Fault(PROCESS_FAULTS["stop"], "child", 0.05, lasts=0.8),
+    ]
     going = asyncio.create_task(Nemesis(faults, {}, records.append, processes={"child": child}).run())
     await until(lambda: len(records) == 1)
     assert psutil.Process(child.pid).status() == psutil.STATUS_STOPPED
@@ -241,7 +246,7 @@ async def test_stop_holds_a_process_and_lets_it_go(child: subprocess.Popen[bytes
 async def test_cont_lets_a_stopped_process_go_early(child: subprocess.Popen[bytes]) -> None:
     """`cont` ends a stop before its time."""
     records: list[FaultRecord] = []
-    faults = [Fault("stop", "child", 0.0, lasts=1.0), Fault("cont", "child", 0.3)]
+    faults = [Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=1.0), Fault(PROCESS_FAULTS["cont"], "child", 0.3)]
     going = asyncio.create_task(Nemesis(faults, {}, records.append, processes={"child": child}).run())
     await until(lambda: len(records) == 1)
     assert records[0].name == "cont"
@@ -252,7 +257,9 @@ async def test_cont_lets_a_stopped_process_go_early(child: subprocess.Popen[byte
 async def test_a_cancelled_run_lets_a_stopped_process_go(child: subprocess.Popen[bytes]) -> None:
     """A process that is stopped when the run ends goes on."""
     records: list[FaultRecord] = []
-    nemesis = Nemesis([Fault("stop", "child", 0.0, lasts=99.0)], {}, records.append, processes={"child": child})
+    nemesis = Nemesis(
+        [Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=99.0)], {}, records.append, processes={"child": child}
+    )
     going = asyncio.create_task(nemesis.run())
     await until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
     going.cancel()
@@ -265,7 +272,7 @@ async def test_a_cancelled_run_lets_a_stopped_process_go(child: subprocess.Popen
 async def test_kill_ends_a_process_and_cannot_be_done_twice(child: subprocess.Popen[bytes]) -> None:
     """A killed process is dead when the fault took hold; what is dead cannot be killed again."""
     records: list[FaultRecord] = []
-    nemesis = Nemesis([Fault("kill", "child", 0.0)], {}, records.append, processes={"child": child})
+    nemesis = Nemesis([Fault(PROCESS_FAULTS["kill"], "child", 0.0)], {}, records.append, processes={"child": child})
     await nemesis.run()
     assert child.poll() == -9
     await nemesis.run()
@@ -316,7 +323,7 @@ def reborn() -> Iterator[Reborn]:
     made.close()
 
 
-async def _suffer(process: Process, *faults: Fault) -> list[FaultRecord]:
+async def _suffer(process: ProcessTarget, *faults: Fault) -> list[FaultRecord]:
     records: list[FaultRecord] = []
     await Nemesis(faults, {}, records.append, processes={"it": process}).run()
     return records
@@ -324,14 +331,14 @@ async def _suffer(process: Process, *faults: Fault) -> list[FaultRecord]:
 
 async def test_a_killed_process_is_back_when_its_fault_is_cleared(reborn: Reborn) -> None:
     """It is away for as long as the fault lasts, each time."""
-    records = await _suffer(reborn, Fault("kill", "it", 0.1, lasts=0.2, times=2, every=0.6))
+    records = await _suffer(reborn, Fault(PROCESS_FAULTS["kill"], "it", 0.1, lasts=0.2, times=2, every=0.6))
     assert [process.poll() for process in reborn.all] == [-9, -9, None]
     assert all(r.took_hold and r.cleared and r.cleared - r.took_hold >= 0.2 and not r.problem for r in records)
 
 
 async def test_a_terminated_process_is_waited_for(reborn: Reborn) -> None:
     """The fault takes hold when the process is told to end, and without `for` it is cleared when it has ended."""
-    (record,) = await _suffer(reborn, Fault("terminate", "it", 0.3))
+    (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["terminate"], "it", 0.3))
     assert [process.wait() for process in reborn.all] == [0]
     assert record.problem is None
     assert record.took_hold is not None
@@ -341,14 +348,17 @@ async def test_a_terminated_process_is_waited_for(reborn: Reborn) -> None:
 
 async def test_a_terminated_process_can_come_back(reborn: Reborn) -> None:
     """With `for` it is started again."""
-    (record,) = await _suffer(reborn, Fault("terminate", "it", 0.3, lasts=0.2))
+    (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["terminate"], "it", 0.3, lasts=0.2))
     assert [process.poll() for process in reborn.all] == [0, None]
     assert record.problem is None
 
 
 async def test_a_process_that_is_killed_while_it_stands_still_comes_back_well(reborn: Reborn) -> None:
     """The end of the stop is not done to the process that has taken its place."""
-    stop, kill = Fault("stop", "it", 0.0, lasts=0.6), Fault("kill", "it", 0.2, lasts=0.1)
+    stop, kill = (
+        Fault(PROCESS_FAULTS["stop"], "it", 0.0, lasts=0.6),
+        Fault(PROCESS_FAULTS["kill"], "it", 0.2, lasts=0.1),
+    )
     records = await _suffer(reborn, stop, kill)
     assert [process.poll() for process in reborn.all] == [-9, None]
     assert [record.problem for record in records] == [None, None]
@@ -356,7 +366,7 @@ async def test_a_process_that_is_killed_while_it_stands_still_comes_back_well(re
 
 async def test_what_cannot_be_started_again_is_a_problem(child: subprocess.Popen[bytes]) -> None:
     """The fault has taken hold, and the record says why it was not undone."""
-    (record,) = await _suffer(child, Fault("kill", "it", 0.0, lasts=0.1))
+    (record,) = await _suffer(child, Fault(PROCESS_FAULTS["kill"], "it", 0.0, lasts=0.1))
     assert child.poll() == -9
     assert record.took_hold is not None
     assert record.problem == "process it cannot be started again"
@@ -392,7 +402,7 @@ async def test_a_worker_is_killed_and_its_keeper_is_not() -> None:
     """The fault has taken hold when one of them is dead; what that means is for the keeper to see."""
     keeper = Keeper()
     try:
-        (record,) = await _suffer(keeper, Fault("kill-worker", "it", 0.0))
+        (record,) = await _suffer(keeper, Fault(PROCESS_FAULTS["kill-worker"], "it", 0.0))
         assert keeper.all[0].stdout is not None
         another = int(keeper.all[0].stdout.readline())
         assert (record.problem, keeper.returncode) == (None, None)
@@ -407,6 +417,6 @@ async def test_a_worker_is_killed_and_its_keeper_is_not() -> None:
 
 async def test_a_process_without_workers_has_none_to_be_killed(reborn: Reborn) -> None:
     """The record says so."""
-    (record,) = await _suffer(reborn, Fault("kill-worker", "it", 0.0))
-    assert record.problem == "process it has no workers: nothing that it has started runs"
+    (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["kill-worker"], "it", 0.0))
+    assert record.problem == "process it has no workers: it has no child process that runs"
     assert reborn.returncode is None

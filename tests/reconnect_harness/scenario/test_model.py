@@ -47,7 +47,7 @@ def test_a_scenario_has_the_units_of_its_file_in_numbers() -> None:
     assert (made.upstream.load.rate, made.clients.load.rate, made.clients.lasts) == (100.0, 50.0, 8.0)
     assert (made.clients.load.smallest, made.clients.load.largest) == (16, 4096)
     (fault,) = made.faults
-    assert (fault.do, fault.target, fault.at, fault.lasts, fault.times, fault.every) == (
+    assert (fault.name, fault.target, fault.at, fault.lasts, fault.times, fault.every) == (
         "down",
         "upstream",
         1.0,

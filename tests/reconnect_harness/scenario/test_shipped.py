@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from reconnect_harness.faults.fault import FAULTS
+from reconnect_harness.faults.fault import Extent, FaultKind
+from reconnect_harness.faults.kinds import FAULT_KINDS
 from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
 from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
@@ -35,14 +37,23 @@ def test_all_of_them_take_less_than_six_minutes() -> None:
     assert sum(lasting) < 6 * 60
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kinds in FAULT_KINDS.values() for kind in kinds.values()],
+    ids=lambda kind: f"{kind.target_kind.name}-{kind.name}",
+)
+def test_the_documents_have_the_row_of_every_fault(kind: FaultKind) -> None:
+    """With the fault's own text, whether it takes `for`, and its parameters."""
+    table = DOCUMENT.read_text().partition(f"\n| fault of a {kind.target_kind.name} |")[2].partition("\n\n")[0]
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| `{kind.name}` |"))
+    _, _, text, lasts, parameters, _ = (cell.strip() for cell in row.split("|"))
+    assert text == kind.text
+    assert lasts == {Extent.MOMENT: "none", Extent.LASTING: "needed", Extent.EITHER: "optional"}[kind.extent]
+    assert re.findall(r"`(\w+)`", parameters) == [*kind.attributes, *(["network"] if kind.takes_network else [])]
+
+
 def test_the_documents_know_every_key() -> None:
-    """Faults, kinds, checkers and sections are in docs/scenarios.md."""
+    """Kinds of peers, groups and sections are in docs/scenarios.md."""
     text = DOCUMENT.read_text()
-    known = [
-        *Scenario.model_fields,
-        *GROUPS,
-        *FAULTS,
-        *ClientKind,
-        *UpstreamKind,
-    ]
+    known = [*Scenario.model_fields, *GROUPS, *ClientKind, *UpstreamKind]
     assert [word for word in known if f"`{word}`" not in text and f"`{word}:" not in text] == []

@@ -8,8 +8,9 @@ import random
 
 import pytest
 
-from reconnect_harness.faults.fault import FAULTS as FAULT_KINDS
 from reconnect_harness.faults.fault import Fault
+from reconnect_harness.faults.link_faults import LINK_FAULTS
+from reconnect_harness.faults.process_faults import PROCESS
 from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.soak import fault_phases as weather
 from reconnect_harness.soak.fault_phases import CLIENT, FAULTS, Weather, spells
@@ -28,14 +29,14 @@ def test_the_same_seed_makes_the_same_weather() -> None:
 
 def test_everything_happens_in_time() -> None:
     """Each fault that there is, within a thousand spells."""
-    kinds = {(fault.do, fault.target, fault.stream) for spell in _drawn(3, 1000) for fault in spell}
-    assert kinds == {(fault.do, fault.target, fault.stream) for _, fault in FAULTS}
+    kinds = {(fault.name, fault.target, fault.stream) for spell in _drawn(3, 1000) for fault in spell}
+    assert kinds == {(fault.name, fault.target, fault.stream) for _, fault in FAULTS}
 
 
 def test_who_is_dead_is_not_killed() -> None:
     """A process has one fault in a spell."""
     for spell in _drawn(4, 1000):
-        processes = [fault.target for fault in spell if FAULT_KINDS[fault.do].target == "process"]
+        processes = [fault.target for fault in spell if fault.kind.target_kind is PROCESS]
         assert len(set(processes)) == len(processes)
 
 
@@ -54,7 +55,7 @@ async def test_a_spell_ends_and_a_calm_follows(monkeypatch: pytest.MonkeyPatch) 
             if len(calms) == 3:
                 third.set()
 
-        only = [(1, Fault("down", CLIENT, 0.0, (0.0, 0.1)))]
+        only = [(1, Fault(LINK_FAULTS["down"], CLIENT, 0.0, (0.0, 0.1)))]
         monkeypatch.setattr(weather, "FAULTS", only)
         monkeypatch.setattr(weather, "BEGIN_SECONDS", 0.1)
         monkeypatch.setattr(weather, "REST_SECONDS", 0.0)
