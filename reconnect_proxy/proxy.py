@@ -33,10 +33,12 @@ from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, short
 from .hooks.api import Session
 from .hooks.calls import HookCalls, as_seen
 from .introspection import SessionInfo, Usage, info_of
-from .net.accept import Acceptor, Request
+from .net.accept import Acceptor
 from .net.client_address import SessionsByAddress, client_address, counted_as
 from .net.deflate import accept
-from .net.head import RequestHead, forwarded, replaced
+from .net.forwarding import forwarded, replaced
+from .net.handshake import SessionRequest
+from .net.head import RequestHead
 from .net.http_exchange import HttpSettings
 from .net.http_relay import HttpRelay
 from .net.leg import WebSocketLeg
@@ -261,7 +263,7 @@ class Proxy:
 
     # Which session (net.accept.AcceptorHost).
 
-    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
         """Let another process have the client, where its session is there, and tell whether it has; see `workers`."""
         return False
 
@@ -269,7 +271,7 @@ class Proxy:
         """Call `then` when it is settled under which id a session that has opened can be come back to."""
         then()
 
-    def enter(self, request: Request) -> tuple[Context, bool]:
+    def enter(self, request: SessionRequest) -> tuple[Context, bool]:
         """Return the session that a request belongs to, and whether it was made for it.
 
         Raises:
@@ -297,7 +299,7 @@ class Proxy:
             raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", detail)
         return self._open_new(request, shared=False), True
 
-    def _enter_shared(self, request: Request) -> tuple[Context, bool]:
+    def _enter_shared(self, request: SessionRequest) -> tuple[Context, bool]:
         if self._shared is not None and self._shared.resumable:
             self._check_bound(self._shared, request)
             self._hooks.joining(self._seen.get(self._shared), request)
@@ -305,7 +307,7 @@ class Proxy:
         self._shared = self._open_new(request, shared=True)
         return self._shared, True
 
-    def _open_new(self, request: Request, shared: bool) -> Context:
+    def _open_new(self, request: SessionRequest, shared: bool) -> Context:
         if self.draining:
             raise stopping()
         limit = self.config.max_sessions
@@ -336,14 +338,14 @@ class Proxy:
         """Make an id for a session whose client has chosen none."""
         return new_id()
 
-    def _counted_as(self, request: Request) -> str | None:
+    def _counted_as(self, request: SessionRequest) -> str | None:
         """Return the address that a session of `request` counts for, None where they are not counted."""
         if self.config.max_sessions_per_address is None:
             return None
         forwarded_for = request.head.headers.getall("X-Forwarded-For", ())
         return counted_as(client_address(request.peer, forwarded_for, self.config.trust_forwarded_for))
 
-    def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
+    def _new_context(self, request: SessionRequest, named: str | None, shared: bool, asked: bool) -> Context:
         """Make a session; with `asked`, if hooks allow it (else Refusal is raised, and nothing was made)."""
         if named is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
             named = self._new_id()
@@ -402,7 +404,7 @@ class Proxy:
         if seen is not None:
             self._hooks.closed(seen, context)
 
-    def _check_bound(self, context: Context, request: Request) -> None:
+    def _check_bound(self, context: Context, request: SessionRequest) -> None:
         """Raise Refusal where a session was opened with other credentials. One that no client has opened has none."""
         bound = self._bound.get(context)
         if bound is not None and not hmac.compare_digest(bound, self._credentials(request)):
@@ -411,7 +413,7 @@ class Proxy:
                 HTTPStatus.FORBIDDEN, "other-credentials", f"the session was opened with other values of: {names}"
             )
 
-    def _credentials(self, request: Request) -> bytes:
+    def _credentials(self, request: SessionRequest) -> bytes:
         """Return a digest of the headers in `bind`: how often each is there, in which order, and what it says."""
         values = [request.head.headers.getall(name, ()) for name in self.config.bind]
         return hashlib.sha256(repr(values).encode("utf-8", "surrogateescape")).digest()
@@ -476,6 +478,6 @@ def _http_settings_of(config: Config) -> HttpSettings:
     )
 
 
-def _no_request(host: str) -> Request:
+def _no_request(host: str) -> SessionRequest:
     """Return what stands for a client's request where the upstream is dialled before there is a client."""
-    return Request(RequestHead("/", CIMultiDict({"Host": host})), "/", Claim(), "127.0.0.1")
+    return SessionRequest(RequestHead("/", CIMultiDict({"Host": host})), "/", Claim(), "127.0.0.1")

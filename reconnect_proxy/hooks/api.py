@@ -34,7 +34,7 @@ from ..close_codes import REASON_LIMIT, check_close_code
 from ..core.filtered import Direction
 from ..core.outbox import Opcode
 from ..events import LegName, short_id
-from ..net.head import is_field
+from ..net.forwarding import is_field
 
 if TYPE_CHECKING:
     from ..core.context import Context

@@ -20,8 +20,8 @@ from ..core.outbox import Message as CoreMessage
 from ..core.outbox import Opcode
 from ..core.wire import Refusal
 from ..events import Event, HookFailed, Observe, Resumed, short_id
-from ..net.accept import Request
-from ..net.head import end_to_end, is_field
+from ..net.forwarding import end_to_end, is_field
+from ..net.handshake import SessionRequest
 from .api import ClientRequest, Hooks, Message, Refuse, Session, encode, overridden
 
 #: Seconds between two tracebacks of one hook in the log.
@@ -63,7 +63,7 @@ class HookCalls:
         except Exception as error:  # noqa: BLE001 - what is set need not even be headers
             self._fail("on_session", session, error)
 
-    def joining(self, session: Session | None, request: Request) -> None:
+    def joining(self, session: Session | None, request: SessionRequest) -> None:
         """Ask whether a client may attach to a session that is there. Raises Refusal if not."""
         if session is not None and "on_join" in self._overridden:
             self._admit("on_join", session, as_seen(request))
@@ -166,6 +166,6 @@ def _check_upstream_headers(session: Session) -> None:
             raise ValueError(f"{name!r} is no header that can be set for the upstream, or {value!r} no value for it")
 
 
-def as_seen(request: Request) -> ClientRequest:
+def as_seen(request: SessionRequest) -> ClientRequest:
     """Return a client's request as hooks see it."""
     return ClientRequest(request.peer, request.target, CIMultiDictProxy(request.head.headers))

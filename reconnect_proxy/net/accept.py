@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -26,28 +25,13 @@ from ..core.upstream import DialFailure
 from ..core.wire import (
     CONNECTION_ID,
     RECEIVED,
-    RECONNECT_ID,
-    REPLAY_ID,
-    Claim,
     Refusal,
-    bad_request,
-    parse_id,
-    split_query,
 )
 from .adoption import take_accepted
 from .allow import check_origin, check_path
 from .deflate import EXTENSIONS, accept
-from .head import (
-    HEAD_END,
-    HeadReader,
-    MalformedHead,
-    RequestHead,
-    check_handshake,
-    encode_response,
-    parse_request,
-    parse_request_line,
-    received_count,
-)
+from .handshake import SessionRequest, check_handshake, read_claim
+from .head import HEAD_END, HeadReader, MalformedHead, RequestHead, encode_response, parse_request, parse_request_line
 from .http_exchange import HttpRequest
 from .http_relay import HttpRelay
 from .http_socket import LINGER
@@ -58,16 +42,6 @@ from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-
-
-@dataclass(slots=True)
-class Request:
-    """A client's handshake: its head with the protocol's query parameters taken out, what it claims, and from where."""
-
-    head: RequestHead
-    target: str
-    claim: Claim
-    peer: str
 
 
 class AcceptorHost(Protocol):
@@ -86,10 +60,10 @@ class AcceptorHost(Protocol):
     allow_origin: tuple[str, ...]
     allow_path: tuple[str, ...]
 
-    def enter(self, request: Request) -> tuple[Context, bool]:
+    def enter(self, request: SessionRequest) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
 
-    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
         """Let another process have the client, where its session is there, and tell whether it has.
 
         `data` is all that was read: the head of `request`, and what came behind it. With the socket, that is what the
@@ -104,27 +78,6 @@ class AcceptorHost(Protocol):
 
     def tls_failed(self, peer: str, detail: str) -> None:
         """Take note of a client that came to no TLS."""
-
-
-def read_claim(head: RequestHead) -> tuple[str, Claim]:
-    """Return the target without the protocol's query parameters, and what the request claims of a session.
-
-    Raises:
-        Refusal: an id or count is malformed, or given twice with different values.
-    """
-    target, query = split_query(head.target)
-    ids: dict[str, str | None] = {}
-    for name in (CONNECTION_ID, RECONNECT_ID):
-        given = head.headers.getall(name, ())
-        if name in query:
-            given = [*given, query[name]]
-        if len(given) > 1 and len(set(given)) > 1:
-            raise bad_request(f"{name} is given more than once, with different values")
-        ids[name] = parse_id(name, given[0]) if given else None
-    connection_id, reconnect_id = ids[CONNECTION_ID], ids[RECONNECT_ID]
-    if connection_id and reconnect_id and connection_id != reconnect_id:
-        raise bad_request(f"{CONNECTION_ID} and {RECONNECT_ID} name different sessions")
-    return target, Claim(connection_id, reconnect_id, received_count(head.headers), REPLAY_ID in head.headers)
 
 
 class Acceptor(asyncio.Protocol):
@@ -153,7 +106,7 @@ class Acceptor(asyncio.Protocol):
         self._head = HeadReader(self._host.max_head, parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
-        self._request: Request | None = None
+        self._request: SessionRequest | None = None
         # The session that the client waits for, and whether it was made for this client.
         self._context: Context | None = None
         self._created = False
@@ -277,7 +230,7 @@ class Acceptor(asyncio.Protocol):
             check_origin(head, self._host.allow_origin)
             check_handshake(head)
             target, claim = read_claim(head)
-            self._request = Request(head, target, claim, self._peer)
+            self._request = SessionRequest(head, target, claim, self._peer)
             if self._host.hand_on(self, self._request, raw + HEAD_END + self._rest):
                 return
             self._context, self._created = self._host.enter(self._request)

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from .burst import BurstTransport
-from .head import accept_key
+from .handshake import accept_key
 from .leg import WebSocketLeg
 from .reader import READ_BUFFER, Reader
 

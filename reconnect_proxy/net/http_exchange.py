@@ -28,16 +28,8 @@ from ..core.pool import Pool
 from ..core.target import Target
 from ..core.wire import Refusal, bad_request
 from ..events import HttpFailed, HttpRelayed, Observe
-from .head import (
-    INTERIM_LIMIT,
-    MalformedHead,
-    RequestHead,
-    ResponseHead,
-    encode_fields,
-    end_to_end,
-    end_to_end_trailers,
-    forwarded,
-)
+from .forwarding import encode_fields, end_to_end, end_to_end_trailers, forwarded
+from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
 from .http_socket import HttpSocket, Lost
 from .outgoing import connect, join_target
 from .tls import Tls

@@ -25,19 +25,15 @@ from ..core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .adoption import take_dialled
 from .deflate import EXTENSIONS, OFFER, agreed
+from .forwarding import end_to_end
+from .handshake import check_answer, new_key, received_count
 from .head import (
     HEAD_LIMIT,
     INTERIM_LIMIT,
     HeadReader,
     MalformedHead,
     ResponseHead,
-    accept_key,
-    end_to_end,
-    first_not_utf8,
-    has_token,
-    new_key,
     parse_response,
-    received_count,
 )
 from .leg import WebSocketLeg
 from .tls import Tls
@@ -319,12 +315,7 @@ class Handshake(asyncio.Protocol):
     def _hand_over(self, headers: CIMultiDict[str], rest: bytes) -> None:
         """Let the session have the socket. Raises MalformedHead or Refusal: the 101 is none (RFC 6455 section 4.1)."""
         assert self._transport is not None, "data came through it"
-        if not (has_token(headers, "Upgrade", "websocket") and has_token(headers, "Connection", "upgrade")):
-            raise MalformedHead("a 101 that does not upgrade to websocket")
-        if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(self._key)]:
-            raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
-        if (name := first_not_utf8(headers)) is not None:
-            raise MalformedHead(f"the header {name} is not UTF-8")
+        check_answer(headers, self._key)
         dialler, dial = self._dialler, self._dial
         deflate = agreed(headers, dialler.deflate)
         subprotocol = headers.get("Sec-WebSocket-Protocol")

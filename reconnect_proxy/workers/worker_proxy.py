@@ -16,7 +16,8 @@ from ..core.wire import Claim, stopping
 from ..draining import Stopped, wait_until
 from ..events import HandedOn, Observe
 from ..introspection import Usage
-from ..net.accept import Acceptor, Request
+from ..net.accept import Acceptor
+from ..net.handshake import SessionRequest
 from ..net.tls_transport import TlsTransport
 from ..proxy import GOODBYE, Proxy
 from .addresses import AddressTable, SharedAddresses
@@ -103,7 +104,7 @@ class Colleague(Proxy):
 
     # Whose session it is.
 
-    def hand_on(self, acceptor: Acceptor, request: Request, data: bytes) -> bool:
+    def hand_on(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
         """Let the worker have the client where its session lives, and tell whether it has."""
         home = self._home_of(request.claim)
         if home == self._number or (isinstance(acceptor, AdoptedClient) and acceptor.hops >= MOST_HOPS):
@@ -174,7 +175,7 @@ class Colleague(Proxy):
 
     # What all workers share.
 
-    def _new_context(self, request: Request, named: str | None, shared: bool, asked: bool) -> Context:
+    def _new_context(self, request: SessionRequest, named: str | None, shared: bool, asked: bool) -> Context:
         context = super()._new_context(request, named, shared, asked)
         if shared and context.session_id is None:
             context.when_opened(lambda opening: self._register(context, opening))
@@ -185,7 +186,7 @@ class Colleague(Proxy):
         self._tallies.set_sessions(self._number, len(self._alive) + 1)
         return self._tallies.all_sessions() <= limit
 
-    def _open_new(self, request: Request, shared: bool) -> Context:
+    def _open_new(self, request: SessionRequest, shared: bool) -> Context:
         try:
             return super()._open_new(request, shared)
         finally:

@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 
 from reconnect_proxy.core.wire import Refusal
 from reconnect_proxy.net.allow import check_origin, check_path
+from reconnect_proxy.net.forwarding import encode_fields, end_to_end, forwarded
+from reconnect_proxy.net.handshake import check_handshake
 from reconnect_proxy.net.head import (
     HEAD_LIMIT,
     HeadReader,
     MalformedHead,
     RequestHead,
-    check_handshake,
-    encode_fields,
-    end_to_end,
-    forwarded,
     parse_request,
     parse_request_line,
     parse_response,

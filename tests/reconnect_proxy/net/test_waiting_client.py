@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from reconnect_proxy.net.head import accept_key
+from reconnect_proxy.net.handshake import accept_key
 from reconnect_proxy.proxy import Proxy
 
 #: Seconds after which a test that waits for something has failed.

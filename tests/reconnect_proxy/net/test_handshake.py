@@ -1,13 +1,17 @@
-"""What a client's request claims of a session."""
+"""Handshakes: what a client's request must be, and which session it asks for."""
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 import pytest
 from multidict import CIMultiDict
 
 from reconnect_proxy.core.wire import Claim, Refusal
-from reconnect_proxy.net.accept import read_claim
-from reconnect_proxy.net.head import RequestHead
+from reconnect_proxy.net.handshake import accept_key, check_handshake, read_claim
+from reconnect_proxy.net.head import RequestHead, parse_request
+
+from .heads import replaced
 
 ID = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -61,3 +65,30 @@ def test_malformed_claims_are_refused_with_400(target: str, headers: list[tuple[
         claim_of(target, *headers)
     assert refusal.value.status == 400
     assert ID not in refusal.value.detail
+
+
+def test_the_accept_key_is_that_of_the_rfc() -> None:
+    """The example of RFC 6455 section 1.3 comes out."""
+    assert accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET ", b"POST ", HTTPStatus.BAD_REQUEST),
+        (b"Version: 13", b"Version: 12", HTTPStatus.UPGRADE_REQUIRED),
+        (b"Version: 13", b"Version: 13\r\nSec-WebSocket-Version: 13", HTTPStatus.UPGRADE_REQUIRED),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ=", HTTPStatus.BAD_REQUEST),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"not base64!", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Content-Length: 5\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Transfer-Encoding: chunked\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Sec-WebSocket-Protocol: a b\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"Sec-WebSocket-Protocol: a, \xc3\xa4\r\nHost: ", HTTPStatus.BAD_REQUEST),
+        (b"Host: ", b"X: \xff\r\nHost: ", HTTPStatus.BAD_REQUEST),
+    ],
+)
+def test_a_bad_handshake_is_refused(old: bytes, new: bytes, status: HTTPStatus) -> None:
+    """What asks for another version gets 426; a body, a bad key and what picows could not write get 400."""
+    with pytest.raises(Refusal) as refusal:
+        check_handshake(parse_request(replaced(old, new)))
+    assert refusal.value.status is status

@@ -1,0 +1,140 @@
+"""Which headers of a request or an answer the proxy passes on, which it adds, and which may be set by a hook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from multidict import CIMultiDict
+
+from ..core.wire import CONNECTION_ID, RECONNECT
+from .head import TOKEN, RequestHead, parse_fields, tokens
+
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+#: Headers of one connection (RFC 9110 section 7.6.1). A Connection header may name more of them.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+#: The beginning of the headers of the reconnect protocol, which each leg writes itself.
+_RESERVED = RECONNECT.lower()
+#: Headers that each leg writes itself: those of the WebSocket handshake, and the session id.
+_OF_THE_LEG = frozenset(
+    {
+        "host",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        CONNECTION_ID.lower(),
+    }
+)
+#: What the upstream is told of the client, in this order: its address, scheme and host.
+_FORWARDED = {
+    "x-forwarded-for": "X-Forwarded-For",
+    "x-forwarded-proto": "X-Forwarded-Proto",
+    "x-forwarded-host": "X-Forwarded-Host",
+}
+_DROPPED = _HOP_BY_HOP | _OF_THE_LEG
+#: Headers (or their beginnings) that a server acts upon. Some servers read trailers as headers.
+_OF_A_HEAD = (
+    "authorization",
+    "cache-control",
+    "content-",
+    "cookie",
+    "expect",
+    "forwarded",
+    "if-",
+    "location",
+    "max-forwards",
+    "origin",
+    "range",
+    "set-cookie",
+    "www-authenticate",
+    "x-forwarded-",
+)
+
+
+def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
+    """Return the headers that are passed on: without those of one connection and those that each leg writes itself.
+
+    `_` counts as `-`, because many servers (CGI, WSGI) read X_Reconnect_Id as X-Reconnect-Id.
+    """
+    passed = [(name, value) for name, value in headers.items() if _may_pass(name)]
+    # A Connection header rarely names more than headers that never pass.
+    named = [_folded(token) for token in tokens(headers, "Connection") if _may_pass(token)]
+    return [item for item in passed if _folded(item[0]) not in named] if named else passed
+
+
+#: Header names that are remembered. Clients of one kind send the same few names. The limit is low because a name may be
+#: as long as a head: names that strangers make up take a few MiB at most.
+_NAMES = 256
+
+
+@lru_cache(_NAMES)
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+@lru_cache(_NAMES)
+def _may_pass(name: str) -> bool:
+    folded = _folded(name)
+    return folded not in _DROPPED and not folded.startswith(_RESERVED)
+
+
+def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the trailers that are passed on: without those that only a head may have (RFC 9110 section 6.5.1)."""
+    headers = parse_fields(b"".join(b"\r\n" + name + b":" + value for name, value in trailers))
+    return encode_fields(item for item in end_to_end(headers) if not _folded(item[0]).startswith(_OF_A_HEAD))
+
+
+def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[str, str]]:
+    """Return the headers of a client's request as they go to the upstream, with X-Forwarded-* appended.
+
+    Args:
+        head: the client's request.
+        peer: the client's IP address.
+        scheme: `https` if the client uses TLS.
+    """
+    result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in _FORWARDED]
+    for name, ours in zip(_FORWARDED.values(), (peer, scheme, head.headers.get("Host")), strict=True):
+        if ours is not None:
+            result.append((name, ", ".join([*head.headers.getall(name, ()), ours])))
+    return result
+
+
+def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> list[tuple[str, str]]:
+    """Return `headers` with `others` behind them, each in place of those of the same name.
+
+    `_` counts as `-`, as in `end_to_end`: otherwise a client's X_User would pass beside our X-User, and many servers
+    would read one in place of the other.
+    """
+    taken = {_folded(name) for name in others}
+    return [*((name, value) for name, value in headers if _folded(name) not in taken), *others.items()]
+
+
+def is_field(name: object, value: object) -> bool:
+    """Tell whether a header may have this name and value: text that can be UTF-8 and has no line end."""
+    if not (isinstance(name, str) and isinstance(value, str) and name.isascii()):
+        return False
+    try:
+        return bool(TOKEN.fullmatch(name.encode()) and _FIELD_VALUE.fullmatch(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def encode_fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as h11 takes them, as the bytes that they were read from."""
+    return [(name.encode("ascii"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
