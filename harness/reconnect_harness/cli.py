@@ -26,7 +26,7 @@ from rich.table import Column, Table
 
 from reconnect_harness import options
 from reconnect_harness.bench.cli import bench
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.containers.engine import EngineError, EngineUnavailable
 from reconnect_harness.output_file import OutputFile
 from reconnect_harness.peers.echo_server import upstream

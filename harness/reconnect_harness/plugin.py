@@ -109,7 +109,7 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Run the scenario."""
-        from reconnect_harness.checks.checkers import Verdict
+        from reconnect_harness.checks.judgement import Verdict
         from reconnect_harness.containers.engine import EngineUnavailable
         from reconnect_harness.progress import Progress
         from reconnect_harness.report.summary import sentence

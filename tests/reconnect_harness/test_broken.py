@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run import results_folder as report

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.report import summary
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.test_broken import RELAY, _failed, _keeper, _run, _shipped

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconnect_harness.checks.checkers import Expectation, Finding, Violation, count
+from reconnect_harness.checks.judgement import Expectation, Finding, Violation
 from reconnect_harness.history.history import History
 from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.values import seconds, value_or_range
@@ -61,7 +61,7 @@ def client_close(given: object) -> Find:
                 )
             violations += _misfits(closed.values(), allowed, "client {name} was closed with {ending}")
             violations += _nobody(history, label, names)
-        return count(violations)
+        return Finding.counted(violations)
 
     _by_label(given, range(1000, 5000))
     return find
@@ -85,7 +85,7 @@ def upstream_close(given: object) -> Find:
         violations += _misfits(ended, allowed, "upstream connection {name} was closed with {ending}")
         if not last:
             violations.append(Violation(_end(history), "there was no upstream connection that could have been closed"))
-        return count(violations)
+        return Finding.counted(violations)
 
     return find
 
@@ -111,7 +111,7 @@ def handshake(given: object) -> Find:
                 for ending in allowed
                 if not any(ending.fits(event) for event in refused)
             ]
-        return count(violations)
+        return Finding.counted(violations)
 
     _by_label(given, range(300, 600))
     return find
@@ -129,7 +129,7 @@ def closed_after(given: object) -> Find:
         closed = [e for e in _clients(history, "") if e.event == "disconnected" and not e.asked]
         if began is None or not closed:
             return Finding(None)
-        return count(
+        return Finding.counted(
             [
                 Violation(event.t, f"client {event.name} was closed {event.t - began:.3f} s after the fault")
                 for event in closed
@@ -156,7 +156,7 @@ def passed_on(given: object) -> Find:
             Violation(_end(history), f"no upstream has closed a connection with {code}")
             for code in sorted(codes - {event.code for event in said})
         ]
-        return count(violations)
+        return Finding.counted(violations)
 
     return find
 

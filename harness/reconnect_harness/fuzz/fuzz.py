@@ -30,7 +30,7 @@ from hypothesis import seed as seeded
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import Flaky
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.fuzz.timelines import Level, Said, scenarios
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report import summary

@@ -10,10 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from reconnect_harness.load.account import Wrong
+from reconnect_harness.checks.stream_account import Flaw
 
-#: How many things that went wrong are kept word by word.
+#: How many violations are kept in words.
 EXAMPLES = 5
+
+#: What a flaw is called in locust's statistics, in the summary and in `Sums`.
+FLAW_NAMES: Mapping[Flaw, str] = {
+    Flaw.LOST: "lost",
+    Flaw.DUPLICATED: "repeated",
+    Flaw.REORDERED: "reordered",
+    Flaw.CORRUPTED: "damaged",
+}
 
 
 @dataclass(slots=True)
@@ -48,9 +56,10 @@ class Sums:
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, mine or theirs if name == "exactly_once" else mine + theirs)
 
-    def count(self, wrong: Wrong, number: int = 1) -> None:
-        """Count what went wrong with messages."""
-        setattr(self, wrong.value, getattr(self, wrong.value) + number)
+    def count(self, flaw: Flaw, number: int = 1) -> None:
+        """Count messages with a flaw."""
+        name = FLAW_NAMES[flaw]
+        setattr(self, name, getattr(self, name) + number)
 
     @property
     def flowed(self) -> bool:

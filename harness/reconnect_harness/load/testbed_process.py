@@ -25,8 +25,8 @@ from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import converse, run, say
 from reconnect_harness.processes.child import ProcessFailed
-from reconnect_harness.run.builder import Blueprint, build_target
-from reconnect_harness.run.topology import Target
+from reconnect_harness.run.scenario_topology import TopologySpec, build_server_side
+from reconnect_harness.run.topology import ServerSide
 from reconnect_harness.scenario.clients_spec import ClientsSpec
 from reconnect_harness.scenario.find import load_scenario, scenario_files
 from reconnect_harness.scenario.model import Scenario, ScenarioError
@@ -99,7 +99,7 @@ def _check(chosen: Scenario, url: str | None) -> None:
 class Timeline:
     """The faults of a scenario, once or again and again, until it is told to stop."""
 
-    def __init__(self, scenario: Scenario, target: Target, seed: int, every: float | None) -> None:
+    def __init__(self, scenario: Scenario, target: ServerSide, seed: int, every: float | None) -> None:
         self._scenario = scenario
         self._target = target
         self._rng = random.Random(seed)
@@ -174,8 +174,8 @@ async def play(spec: dict[str, Any]) -> None:
             if scenario.links:
                 toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
             engine = opened.enter_context(Engine()) if scenario.container_specs else None
-            plan = Blueprint(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
-            async with build_target(plan) as target:
+            plan = TopologySpec(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
+            async with build_server_side(plan) as target:
                 named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
                 say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
                 await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))
@@ -195,7 +195,7 @@ def _system(spec: Mapping[str, Any], scenario: Scenario) -> SystemUnderTest:
     return system
 
 
-async def _serve(target: Target, timeline: Timeline) -> None:
+async def _serve(target: ServerSide, timeline: Timeline) -> None:
     async def ends() -> dict[str, Any]:
         return {"ends": list(timeline.deaths())}
 

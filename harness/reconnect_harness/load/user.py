@@ -25,9 +25,10 @@ from gevent.pool import Group
 from locust import User
 from locust.env import Environment
 
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history import message as messages
 from reconnect_harness.history.message import Direction, MessageKind
-from reconnect_harness.load.account import Account, Stamp, Wrong
+from reconnect_harness.load.account import Stamp, UserAccount
 from reconnect_harness.load.aware import AwareConversation
 from reconnect_harness.load.conversation import Conversation, Over, Place
 from reconnect_harness.load.link import Ending, LinkFailed
@@ -38,11 +39,11 @@ __all__ = ["Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"]
 #: What was expected: a payload, or what says whether a message is it; None for any message.
 Match = str | bytes | Callable[["Message"], bool] | None
 
-_WHY: Mapping[Wrong, str] = {
-    Wrong.LOST: "sent and never received",
-    Wrong.REPEATED: "received again",
-    Wrong.REORDERED: "received after a later one",
-    Wrong.DAMAGED: "received, but not as it was sent",
+_WHY: Mapping[Flaw, str] = {
+    Flaw.LOST: "sent and never received",
+    Flaw.DUPLICATED: "received again",
+    Flaw.REORDERED: "received after a later one",
+    Flaw.CORRUPTED: "received, but not as it was sent",
 }
 
 
@@ -91,7 +92,7 @@ class WebSocketUser(User):
         self.sums = self.crew.tally.of(type(self).__name__)
         self.sums.users += 1
         self.sums.exactly_once |= self.aware
-        self._account: Account | None = None
+        self._account: UserAccount | None = None
         self._conversation: Conversation | None = None
         self._inbox: deque[Message] = deque(maxlen=self.inbox)
         self._news = Event()
@@ -124,7 +125,7 @@ class WebSocketUser(User):
         kind = AwareConversation if self.aware else Conversation
         place = Place(self.crew.dialler(self.host), path or self.path, headers or self.headers, self.subprotocols)
         self._conversation = kind(place, self, self.crew.settings.retry_for)
-        self._account = Account(self.crew.new_stream(), self.crew.settings.settle)
+        self._account = UserAccount(self.crew.new_stream(), self.crew.settings.settle)
         self._broken = None
         self.crew.join(self)
         self._open(self._conversation)
@@ -307,31 +308,31 @@ class WebSocketUser(User):
             attempts += 1
             self._may_talk()
 
-    def _account_for(self, account: Account, stamp: Stamp, now: float, length: int) -> bool:
-        arrival = account.take(stamp, now, time.time())
+    def _account_for(self, account: UserAccount, stamp: Stamp, now: float, length: int) -> bool:
+        receipt = account.take(stamp, now, time.time())
         sums = self.sums
-        if arrival.wrong is None or arrival.wrong is Wrong.REORDERED:
-            if arrival.answer:
+        if receipt.flaw in (None, Flaw.REORDERED):
+            if receipt.answer:
                 sums.answered += 1
             else:
                 sums.pushed += 1
-            if arrival.delay is not None:
-                self.crew.record("round trip" if arrival.answer else "push delay", arrival.delay, length)
-        if arrival.wrong is not None:
-            if arrival.found_again:
+            if receipt.delay is not None:
+                self.crew.record("round trip" if receipt.answer else "push delay", receipt.delay, length)
+        if receipt.flaw is not None:
+            if receipt.was_lost:
                 sums.lost -= 1
-            self.crew.wrong(sums, arrival.wrong, _WHY[arrival.wrong])
-            if arrival.wrong is not Wrong.REPEATED or self.aware:
+            self.crew.count_flaw(sums, receipt.flaw, _WHY[receipt.flaw])
+            if receipt.flaw is not Flaw.DUPLICATED or self.aware:
                 detail = f": {stamp.wrong}" if stamp.wrong else ""
-                self._example(f"message {stamp.number} of {stamp.session} was {_WHY[arrival.wrong]}{detail}")
-        if self._broken is not None and arrival.wrong is None:
+                self._example(f"message {stamp.number} of {stamp.session} was {_WHY[receipt.flaw]}{detail}")
+        elif self._broken is not None:
             self.crew.record("recovery", now - self._broken)
             self._broken = None
-        return arrival.answer
+        return receipt.answer
 
     def _lose(self, count: int, why: str) -> None:
         if count:
-            self.crew.wrong(self.sums, Wrong.LOST, _WHY[Wrong.LOST], count)
+            self.crew.count_flaw(self.sums, Flaw.LOST, _WHY[Flaw.LOST], count)
             self._example(f"{count} of its messages {why}" if count > 1 else f"a message of it {why}")
 
     def _example(self, line: str) -> None:

@@ -17,11 +17,11 @@ import gevent
 from gevent.pool import Group
 from locust.env import Environment
 
-from reconnect_harness.load.account import Wrong
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.load.generator_load import Meter
 from reconnect_harness.load.link import Dialler
 from reconnect_harness.load.settings import Settings
-from reconnect_harness.load.tally import Sums, Tally
+from reconnect_harness.load.tally import FLAW_NAMES, Sums, Tally
 
 if TYPE_CHECKING:
     from reconnect_harness.load.user import WebSocketUser
@@ -171,11 +171,11 @@ class Crew:
             context={},
         )
 
-    def wrong(self, sums: Sums, wrong: Wrong, why: str, count: int = 1) -> None:
-        """Count messages with which something went wrong."""
-        sums.count(wrong, count)
+    def count_flaw(self, sums: Sums, flaw: Flaw, why: str, count: int = 1) -> None:
+        """Count messages with a flaw."""
+        sums.count(flaw, count)
         for _ in range(count):
-            self.record(wrong, None, error=why)
+            self.record(FLAW_NAMES[flaw], None, error=why)
 
     def report(self) -> dict[str, Any]:
         """Return what a worker tells its master: everything so far, and whether it is the last word."""

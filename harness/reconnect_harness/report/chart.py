@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from reconnect_harness.checks.checkers import recovery_times
-from reconnect_harness.checks.traces import Flaw, Journey
+from reconnect_harness.checks.recovery import recovery_times
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.checks.traces import Trace
 from reconnect_harness.faults.link_faults import LINK_FAULTS
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
@@ -40,22 +41,20 @@ HELD_SECONDS = 0.02
 _LETTERS = {Flaw.LOST: "l", Flaw.DUPLICATED: "d", Flaw.REORDERED: "r", Flaw.CORRUPTED: "c"}
 
 
-def picture(history: History, journeys: Sequence[Journey], *, proxied: bool) -> dict[str, Any]:
+def picture(history: History, traces: Sequence[Trace], *, proxied: bool) -> dict[str, Any]:
     """Return what is drawn of a run.
 
     Args:
         history: what was recorded.
-        journeys: those of `history`.
+        traces: those of `history`.
         proxied: whether there is a system under test between the ends.
 
     """
-    start, end = span(history, journeys)
+    start, end = span(history, traces)
     fine, coarse = series.grid(start, end, FINE_STEPS), series.grid(start, end, COARSE_STEPS)
-    by_direction = {
-        direction: [journey for journey in journeys if journey.direction is direction] for direction in Direction
-    }
+    by_direction = {direction: [trace for trace in traces if trace.direction is direction] for direction in Direction}
     flowing = {direction: found for direction, found in by_direction.items() if found}
-    drawn, every = sample(journeys, MOST_DRAWN, MOST_FLAWED)
+    drawn, every = sample(traces, MOST_DRAWN, MOST_FLAWED)
     return {
         "start": round(start, 6),
         "end": round(end, 6),
@@ -63,7 +62,7 @@ def picture(history: History, journeys: Sequence[Journey], *, proxied: bool) -> 
         "echoed": history.echoed,
         "unit": UNIT,
         "every": every,
-        "held": held(journeys),
+        "held": held(traces),
         "sessions": _sessions(drawn),
         "faults": [_fault(history, fault, recovered) for fault, recovered in recoveries(history)],
         "links": _links(history),
@@ -85,38 +84,38 @@ def picture(history: History, journeys: Sequence[Journey], *, proxied: bool) -> 
     }
 
 
-def span(history: History, journeys: Sequence[Journey]) -> tuple[float, float]:
+def span(history: History, traces: Sequence[Trace]) -> tuple[float, float]:
     """Return the moments between which anything happened, in seconds from the start of the traffic."""
     moments = [0.0]
-    moments += [moment for journey in journeys for moment in (journey.sent, journey.arrived) if moment is not None]
+    moments += [moment for trace in traces for moment in (trace.sent, trace.arrived) if moment is not None]
     for fault in history.faults:
         moments += [moment - history.start for moment in (fault.took_hold, fault.cleared) if moment is not None]
     return min(moments), max(moments) + 0.02
 
 
-def held(journeys: Iterable[Journey]) -> float:
+def held(traces: Iterable[Trace]) -> float:
     """Return how long a message has to be under way to be drawn as held up, in seconds."""
-    whole = series.summary([journey.travel for journey in journeys if journey.travel is not None])
+    whole = series.summary([trace.travel for trace in traces if trace.travel is not None])
     return max(HELD_SECONDS, HELD_MEDIANS * whole.p50) if whole else HELD_SECONDS
 
 
-def sample(journeys: Sequence[Journey], most: int, most_flawed: int) -> tuple[list[Journey], int]:
-    """Return the journeys to be drawn, and of how many one was taken.
+def sample(traces: Sequence[Trace], most: int, most_flawed: int) -> tuple[list[Trace], int]:
+    """Return the traces to be drawn, and of how many one was taken.
 
     The flawed ones are all taken, up to `most_flawed`; one in so many of the others, counted in each session and
     direction by itself.
     """
-    flawed = sum(1 for journey in journeys if journey.flaws)
-    every = max(1, math.ceil((len(journeys) - flawed) / most))
+    flawed = sum(1 for trace in traces if trace.flaws)
+    every = max(1, math.ceil((len(traces) - flawed) / most))
     every_flawed = max(1, math.ceil(flawed / most_flawed))
     counts: dict[tuple[str, Direction, bool], int] = {}
     drawn = []
-    for journey in journeys:
-        key = journey.session, journey.direction, bool(journey.flaws)
+    for trace in traces:
+        key = trace.session, trace.direction, bool(trace.flaws)
         count = counts.get(key, 0)
         counts[key] = count + 1
-        if count % (every_flawed if journey.flaws else every) == 0:
-            drawn.append(journey)
+        if count % (every_flawed if trace.flaws else every) == 0:
+            drawn.append(trace)
     return drawn, every
 
 
@@ -132,39 +131,39 @@ def recoveries(history: History) -> list[tuple[FaultRecord, list[float]]]:
     ]
 
 
-def _sessions(drawn: Iterable[Journey]) -> list[dict[str, Any]]:
-    found: dict[str, dict[Direction, list[Journey]]] = {}
-    for journey in drawn:
-        found.setdefault(journey.session, {}).setdefault(journey.direction, []).append(journey)
+def _sessions(drawn: Iterable[Trace]) -> list[dict[str, Any]]:
+    found: dict[str, dict[Direction, list[Trace]]] = {}
+    for trace in drawn:
+        found.setdefault(trace.session, {}).setdefault(trace.direction, []).append(trace)
     return [
         {"name": name, **{direction: _columns(found[name][direction]) for direction in found[name]}}
         for name in sorted(found)
     ]
 
 
-def _columns(journeys: list[Journey]) -> dict[str, Any]:
-    """Return journeys as columns. `sent` is the arrival for what nobody sent; `travel` is -1 for what never came."""
-    journeys = sorted(journeys, key=lambda journey: _departure(journey))
-    departures = [round(_departure(journey) / UNIT) for journey in journeys]
+def _columns(traces: list[Trace]) -> dict[str, Any]:
+    """Return traces as columns. `sent` is the arrival for what nobody sent; `travel` is -1 for what never came."""
+    traces = sorted(traces, key=lambda trace: _departure(trace))
+    departures = [round(_departure(trace) / UNIT) for trace in traces]
     travels = [
-        -1 if journey.arrived is None else max(0, round(journey.arrived / UNIT) - departure)
-        for journey, departure in zip(journeys, departures, strict=True)
+        -1 if trace.arrived is None else max(0, round(trace.arrived / UNIT) - departure)
+        for trace, departure in zip(traces, departures, strict=True)
     ]
     return {
         "sent": _differences(departures),
         "travel": travels,
-        "number": _differences([journey.number for journey in journeys]),
-        "size": [journey.size for journey in journeys],
+        "number": _differences([trace.number for trace in traces]),
+        "size": [trace.size for trace in traces],
         "flaws": [
-            [index, "".join(_LETTERS[flaw] for flaw in journey.flaws), int(journey.sent is not None)]
-            for index, journey in enumerate(journeys)
-            if journey.flaws
+            [index, "".join(_LETTERS[flaw] for flaw in trace.flaws), int(trace.sent is not None)]
+            for index, trace in enumerate(traces)
+            if trace.flaws
         ],
     }
 
 
-def _departure(journey: Journey) -> float:
-    return journey.t if journey.sent is None else journey.sent
+def _departure(trace: Trace) -> float:
+    return trace.t if trace.sent is None else trace.sent
 
 
 def _differences(values: Sequence[int]) -> list[int]:

@@ -15,8 +15,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from reconnect_harness.checks.checkers import Verdict, is_size, is_timed, percentile
-from reconnect_harness.checks.traces import Flaw, Journey, journeys
+from reconnect_harness.checks.judgement import Verdict, is_size, is_timed
+from reconnect_harness.checks.percentile import percentile
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.checks.traces import Trace, traces
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report import series
@@ -71,7 +73,7 @@ def write(folder: Path, history: History, results: dict[str, Any]) -> Path:
 
 def page(history: History, results: dict[str, Any]) -> str:
     """Return the page of a run."""
-    found = journeys(history)
+    found = traces(history)
     told = _Telling(history, results, found)
     drawn = picture(history, found, proxied=told.proxied)
     drawn["failed"] = sorted(told.failed)
@@ -99,7 +101,7 @@ def page(history: History, results: dict[str, Any]) -> str:
 class _Telling:
     """What the page says in words and tables."""
 
-    def __init__(self, history: History, results: dict[str, Any], found: Sequence[Journey]) -> None:
+    def __init__(self, history: History, results: dict[str, Any], found: Sequence[Trace]) -> None:
         self._history = history
         self._results = results
         self._found = found
@@ -129,14 +131,14 @@ class _Telling:
         )
 
     def _counted(self) -> str:
-        held = sum(1 for journey in self._found if self._against(journey))
-        reported = sum(1 for journey in self._found if journey.flaws and not self._against(journey))
+        held = sum(1 for trace in self._found if self._against(trace))
+        reported = sum(1 for trace in self._found if trace.flaws and not self._against(trace))
         words = _messages(held, "wrong ")
         return words + (f", and {reported:,} with a flaw that the scenario allows." if reported else ".")
 
-    def _against(self, journey: Journey) -> list[Flaw]:
-        """Return the flaws of a journey that are held against the run."""
-        return [flaw for flaw in journey.flaws if f"{flaw} {journey.direction}" in self.failed]
+    def _against(self, trace: Trace) -> list[Flaw]:
+        """Return the flaws of a trace that are held against the run."""
+        return [flaw for flaw in trace.flaws if f"{flaw} {trace.direction}" in self.failed]
 
     def checks(self) -> str:
         """Return the table of checks."""
@@ -155,15 +157,15 @@ class _Telling:
         """Return the table of what went each way: counts, latency, the deepest queue."""
         rows = []
         for direction, words in ((Direction.C2U, "client to upstream"), (Direction.U2C, "upstream to client")):
-            found = [journey for journey in self._found if journey.direction is direction]
+            found = [trace for trace in self._found if trace.direction is direction]
             if not found:
                 continue
-            counts = {flaw: sum(1 for journey in found if flaw in journey.flaws) for flaw in Flaw}
-            took = series.summary([journey.travel for journey in found if journey.travel is not None])
+            counts = {flaw: sum(1 for trace in found if flaw in trace.flaws) for flaw in Flaw}
+            took = series.summary([trace.travel for trace in found if trace.travel is not None])
             depth, fine = drawn["depth"][direction], drawn["fine"]
             deepest = max(depth)
             when = fine["start"] + depth.index(deepest) * fine["step"]
-            cells = [f"{sum(1 for journey in found if journey.first):,}"]
+            cells = [f"{sum(1 for trace in found if trace.first):,}"]
             cells += [f"{counts[flaw]:,}" for flaw in Flaw]
             cells += [_seconds(value) for value in took] if took else ["–"] * 3
             cells.append(f"{deepest:,} at {when:.2f} s")
@@ -219,9 +221,9 @@ class _Telling:
 
     def wrong(self) -> str:
         """Return the lists of what is wrong: first what is held against the run, then, folded up, what is not."""
-        held = [journey for journey in self._found if self._against(journey)]
-        allowed = [journey for journey in self._found if journey.flaws and not self._against(journey)]
-        parts = [self._journeys(held, "wrong") if held else "<p>No message was wrong.</p>"]
+        held = [trace for trace in self._found if self._against(trace)]
+        allowed = [trace for trace in self._found if trace.flaws and not self._against(trace)]
+        parts = [self._traces(held, "wrong") if held else "<p>No message was wrong.</p>"]
         # Those of one direction are about messages, which have been listed.
         others = [check for check in self._results["checks"] if not check["direction"] and check["wrong"]]
         parts += [
@@ -230,7 +232,7 @@ class _Telling:
             if check["verdict"] == Verdict.INVALID
         ]
         if allowed:
-            inside = self._journeys(allowed, "allowed")
+            inside = self._traces(allowed, "allowed")
             parts.append(_folded(f"{_messages(len(allowed))} with a flaw that the scenario allows", inside))
         parts += [
             _folded(
@@ -242,19 +244,19 @@ class _Telling:
         ]
         return "".join(parts)
 
-    def _journeys(self, found: Sequence[Journey], kind: str) -> str:
+    def _traces(self, found: Sequence[Trace], kind: str) -> str:
         rows = []
-        for journey in found[:LISTED]:
-            what = ", ".join(_WORDS[flaw] for flaw in journey.flaws) + (f": {journey.what}" if journey.what else "")
+        for trace in found[:LISTED]:
+            what = ", ".join(_WORDS[flaw] for flaw in trace.flaws) + (f": {trace.what}" if trace.what else "")
             cells = [
-                f"{journey.direction} {escape(journey.session)}",
-                f"{journey.number:,}",
-                f"{journey.size:,} B",
-                "never" if journey.sent is None else f"{journey.sent:.3f} s",
-                "never" if journey.arrived is None else f"{journey.arrived:.3f} s",
+                f"{trace.direction} {escape(trace.session)}",
+                f"{trace.number:,}",
+                f"{trace.size:,} B",
+                "never" if trace.sent is None else f"{trace.sent:.3f} s",
+                "never" if trace.arrived is None else f"{trace.arrived:.3f} s",
                 escape(what),
-                self._on(journey.t),
-                self._show(journey.t if journey.sent is None else journey.sent, journey.t, journey.session),
+                self._on(trace.t),
+                self._show(trace.t if trace.sent is None else trace.sent, trace.t, trace.session),
             ]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         more = len(found) - LISTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconnect_harness.checks.checkers import Judgement
+from reconnect_harness.checks.judgement import Judgement
 from reconnect_harness.history.history import History
 from reconnect_harness.scenario.model import Scenario
 

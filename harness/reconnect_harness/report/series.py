@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from reconnect_harness.checks.checkers import percentile
-from reconnect_harness.checks.traces import Journey
+from reconnect_harness.checks.percentile import percentile
+from reconnect_harness.checks.traces import Trace
 
 
 class Grid(NamedTuple):
@@ -44,17 +44,17 @@ def grid(start: float, end: float, most: int) -> Grid:
     return Grid(start, step, max(1, math.ceil((end - start) / step)))
 
 
-def depth(journeys: Iterable[Journey], over: Grid) -> list[int]:
+def depth(traces: Iterable[Trace], over: Grid) -> list[int]:
     """Return, for each step, the most messages that had been sent by then and had not arrived.
 
     This is the queue of everything that lies between the two ends. What is lost stays in it for good.
     """
     changes: list[tuple[float, int]] = []
-    for journey in journeys:
-        if journey.first and journey.sent is not None:
-            changes.append((journey.sent, 1))
-            if journey.arrived is not None:
-                changes.append((max(journey.sent, journey.arrived), -1))
+    for trace in traces:
+        if trace.first and trace.sent is not None:
+            changes.append((trace.sent, 1))
+            if trace.arrived is not None:
+                changes.append((max(trace.sent, trace.arrived), -1))
     # An arrival before a departure of the same moment: the queue is not to look deeper than it was.
     changes.sort()
     deepest = [0] * over.steps
@@ -79,12 +79,12 @@ def rate(moments: Iterable[float], over: Grid) -> list[float]:
     return [count / over.step for count in counts]
 
 
-def latency(journeys: Iterable[Journey], over: Grid) -> list[Latency | None]:
+def latency(traces: Iterable[Trace], over: Grid) -> list[Latency | None]:
     """Return, for each step, how long the messages took that were sent in it; None where none was that arrived."""
     taken: list[list[float]] = [[] for _ in range(over.steps)]
-    for journey in journeys:
-        if journey.travel is not None and journey.sent is not None:
-            taken[over.step_of(journey.sent)].append(journey.travel)
+    for trace in traces:
+        if trace.travel is not None and trace.sent is not None:
+            taken[over.step_of(trace.sent)].append(trace.travel)
     return [summary(times) for times in taken]
 
 

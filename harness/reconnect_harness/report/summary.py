@@ -6,7 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from reconnect_harness.checks.checkers import Result, Verdict, Violation, is_size, is_timed, percentile, recovery_times
+from reconnect_harness.checks.judgement import CheckResult, Verdict, Violation, is_size, is_timed
+from reconnect_harness.checks.percentile import percentile
+from reconnect_harness.checks.recovery import recovery_times
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report.run_result import RunResult
 
@@ -89,7 +91,7 @@ def sent_messages(run: RunResult, direction: Direction) -> int:
     return sum(len(stream.sent) for stream in run.history.streams[direction])
 
 
-def _value(result: Result, value: float | None) -> str:
+def _value(result: CheckResult, value: float | None) -> str:
     if is_size(result.check) and value is not None:
         return f"{value / 1e6:,.0f} MB"
     return _seconds(value) if is_timed(result.check) else f"{value:,.0f}"

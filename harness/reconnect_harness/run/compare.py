@@ -17,7 +17,8 @@ from typing import NamedTuple, Self
 
 from rich.table import Table
 
-from reconnect_harness.checks.checkers import percentile, recovery_times
+from reconnect_harness.checks.percentile import percentile
+from reconnect_harness.checks.recovery import recovery_times
 from reconnect_harness.containers.engine import EngineUnavailable
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
@@ -36,7 +37,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ComparedRun:
     """What one run came to.
 
     `said` is the share (0..1) that the clients sent of what they had to say, None where they had nothing to; `sent` and
@@ -80,30 +81,30 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparisonRow:
     """One scenario and one system: its result, or else the `problem` that kept it from having one."""
 
     scenario: str
     system: str
-    result: Result | None = None
+    result: ComparedRun | None = None
     problem: str = ""
     #: Whether it was not run since this machine has not got what it needs, and nobody asked for it by name.
     skipped: bool = False
 
 
-class Column(NamedTuple):
+class ComparisonColumn(NamedTuple):
     """A heading, and what stands below it for a result."""
 
     heading: str
-    show: Callable[[Result], str]
+    show: Callable[[ComparedRun], str]
 
 
 def _summed(found: Mapping[tuple[str, Direction | None], int], check: str) -> int:
     return sum(found.get((check, direction), 0) for direction in Direction)
 
 
-def _lost(direction: Direction) -> Callable[[Result], str]:
-    def show(result: Result) -> str:
+def _lost(direction: Direction) -> Callable[[ComparedRun], str]:
+    def show(result: ComparedRun) -> str:
         return f"{result.lost[direction]:,} of {result.sent[direction]:,}" if result.sent[direction] else NOTHING
 
     return show
@@ -117,13 +118,13 @@ def _recovery(seconds: float | None) -> str:
 
 #: The columns behind scenario, system and verdict.
 TABLE = (
-    Column("clients said", lambda result: NOTHING if result.said is None else f"{result.said:.0%}"),
-    Column("lost c2u", _lost(Direction.C2U)),
-    Column("lost u2c", _lost(Direction.U2C)),
-    Column("repeated", lambda result: f"{result.repeated:,}"),
-    Column("reordered", lambda result: f"{result.reordered:,}"),
-    Column("client disconnects", lambda result: f"{result.disconnects:,}"),
-    Column("recovery p99", lambda result: _recovery(result.recovery)),
+    ComparisonColumn("clients said", lambda result: NOTHING if result.said is None else f"{result.said:.0%}"),
+    ComparisonColumn("lost c2u", _lost(Direction.C2U)),
+    ComparisonColumn("lost u2c", _lost(Direction.U2C)),
+    ComparisonColumn("repeated", lambda result: f"{result.repeated:,}"),
+    ComparisonColumn("reordered", lambda result: f"{result.reordered:,}"),
+    ComparisonColumn("client disconnects", lambda result: f"{result.disconnects:,}"),
+    ComparisonColumn("recovery p99", lambda result: _recovery(result.recovery)),
 )
 
 _FIRST = ("scenario", "system under test", "verdict")
@@ -133,7 +134,7 @@ _FIRST = ("scenario", "system under test", "verdict")
 class Comparison:
     """All rows, by scenario and then by system, and `notes`: what was compared, with which versions."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ComparisonRow]
     notes: Sequence[str]
 
     @property
@@ -219,11 +220,11 @@ class Comparer:
         ordered = [rows[scenario.name, system] for scenario in self._scenarios for system in self._campaigns]
         return Comparison(ordered, list(self._notes()))
 
-    def _rows(self, system: str) -> Iterator[Row]:
+    def _rows(self, system: str) -> Iterator[ComparisonRow]:
         campaign = self._campaigns[system]
         if isinstance(campaign, str):
             self._announce(f"{system}: {campaign}")
-            yield from (Row(scenario.name, system, problem=campaign) for scenario in self._scenarios)
+            yield from (ComparisonRow(scenario.name, system, problem=campaign) for scenario in self._scenarios)
             return
         with campaign:
             for scenario in campaign.scenarios:
@@ -232,16 +233,16 @@ class Comparer:
                 self._announce(f"{scenario.name}, {system}: {said}")
                 yield row
 
-    def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> Row:
+    def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> ComparisonRow:
         try:
             run = campaign.run(scenario, lambda line: self._progress(f"{system}: {line}"))
         except EngineUnavailable as failure:
             skipped = campaign.optional(scenario)
-            return Row(scenario.name, system, problem=str(failure), skipped=skipped)
+            return ComparisonRow(scenario.name, system, problem=str(failure), skipped=skipped)
         except ProcessFailed as failure:
-            return Row(scenario.name, system, problem=str(failure))
+            return ComparisonRow(scenario.name, system, problem=str(failure))
         self._toxiproxy = run.toxiproxy or self._toxiproxy
-        return Row(scenario.name, system, Result.of(run))
+        return ComparisonRow(scenario.name, system, ComparedRun.of(run))
 
     def _notes(self) -> Iterator[str]:
         for system, campaign in self._campaigns.items():
@@ -265,7 +266,7 @@ def _folder(system: str, index: int) -> str:
     return f"{index}-{re.sub(r'[^A-Za-z0-9.]+', '-', system)[:40].strip('-')}"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: ComparisonRow) -> list[str]:
     if row.result is None:
         # The first line is the sentence; below it are the last lines of a process.
         return [row.scenario, row.system, f"not run: {row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
@@ -277,7 +278,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _style(row: Row) -> str:
+def _style(row: ComparisonRow) -> str:
     if row.result is None:
         return "yellow"
     return "green" if row.result.verdict == "valid" else ""

@@ -1,4 +1,4 @@
-"""A role in a run: the part that an actor plays, and another one after it when a fault has ended the first.
+"""A role in a run: the part that an actor plays, and that another one takes over when a fault has ended the first.
 
 actor 1 ── killed ✕          ┌── actor 2, in the same place: the same port, the same record
                    away …  ──┘
@@ -14,12 +14,12 @@ from typing import Any, Self
 from reconnect_harness.faults.fault import FaultError
 from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, ProcessFailed
 
-#: The signals that an actor does not survive.
-_DEADLY = (signal.SIGKILL, signal.SIGTERM)
+#: The signals that end an actor.
+_ENDING = (signal.SIGKILL, signal.SIGTERM)
 
 
 class Role:
-    """A role whose actor may be ended, and replaced, by a fault. Make it with `start`.
+    """A role whose actor a fault may end, and replace. Make it with `start`.
 
     Attributes:
         away: whether a fault has ended the actor, and no other has taken over yet.
@@ -31,13 +31,13 @@ class Role:
         self._actor = actor
         self._launch = launch
         self._loop = asyncio.get_running_loop()
-        # What was said last to each command, for as long as nobody is there to ask.
+        # The last answer to each command: what is returned while there is no actor to ask.
         self._answers: dict[str, dict[str, Any]] = {}
         self._failure: ProcessFailed | None = None
 
     @classmethod
     async def start(cls, launch: Callable[[], Awaitable[Actor]]) -> Self:
-        """Give the role to a first actor; `launch` starts one, and returns it when it is ready."""
+        """Start the first actor; `launch` starts one, and returns it when it is ready."""
         return cls(await launch(), launch)
 
     @property
@@ -51,16 +51,16 @@ class Role:
         return self._actor.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send the actor a signal; after a deadly one it is missed no more."""
-        if number in _DEADLY:
+        """Send the actor a signal. After one that ends it, it is expected to be away."""
+        if number in _ENDING:
             self.away = True
         self._actor.send_signal(number)
 
     async def ask(self, command: str, within: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """Ask the actor, as `Actor.ask` does. While it is away, return what was answered last, or nothing.
+        """Ask the actor, as `Actor.ask` does. While it is away, return its last answer, or an empty one.
 
         Raises:
-            ProcessFailed: it does not answer or has died, and no fault has ended it; or nobody could take over.
+            ProcessFailed: it does not answer or has died, and no fault has ended it; or none could take over.
 
         """
         if self._failure is not None:
@@ -75,7 +75,7 @@ class Role:
         return self._answers.get(command, {})
 
     def restart(self) -> None:
-        """Let another actor take over from one that has ended. Blocks until it is ready; not for the loop's thread.
+        """Replace an actor that has ended. Blocks until the next one is ready; not for the thread of the loop.
 
         Raises:
             FaultError: it could not be started.
@@ -84,12 +84,12 @@ class Role:
         try:
             asyncio.run_coroutine_threadsafe(self._take_over(), self._loop).result()
         except ProcessFailed as failure:
-            # A run that goes on with one end only would say anything.
+            # The run fails: with one end only it would prove nothing.
             self._failure = failure
             raise FaultError(str(failure)) from failure
 
     async def stop(self) -> None:
-        """End the actor, if it is there."""
+        """End the actor, if it runs."""
         await self._actor.stop()
 
     async def _take_over(self) -> None:

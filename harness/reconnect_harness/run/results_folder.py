@@ -13,7 +13,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from reconnect_harness.checks.checkers import Result
+from reconnect_harness.checks.judgement import CheckResult
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report import html as report_html
 from reconnect_harness.report.run_result import RunResult
@@ -66,7 +66,7 @@ def _results(run: RunResult) -> dict[str, Any]:
     }
 
 
-def _check(run: RunResult, result: Result) -> dict[str, Any]:
+def _check(run: RunResult, result: CheckResult) -> dict[str, Any]:
     endless = result.value is not None and math.isinf(result.value)
     return {
         "check": result.check,

@@ -1,4 +1,12 @@
-"""One run of a scenario: its topology is built, talks, suffers, falls silent, is torn down in any case, and judged."""
+"""One run of a scenario: build its topology, start the traffic, do the faults, wait for the rest, judge.
+
+    build ─ go ─ faults, traffic ─ quiet ─ settle ─ close ─ tear down ─ judge
+                                   upstreams  nothing new
+                                   push no    arrives, or
+                                   more       all has arrived
+
+Whatever happens, everything that was started is stopped.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +26,36 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run.builder import Blueprint, build
+from reconnect_harness.run.scenario_topology import TopologySpec, build
 from reconnect_harness.run.topology import Counts, Topology
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import SystemUnderTest
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
-#: How often the ends are asked how far they are, in seconds.
+#: How often the ends are asked for their progress, in seconds.
 POLL_SECONDS = 0.1
 
-#: Once everything has arrived: how much longer to listen for what should not come, in seconds.
+#: How long to go on when everything has arrived, for messages that should not arrive, in seconds.
 LINGER_SECONDS = 0.3
 
-#: How long a run whose messages go to several clients each must be still until it is over, in seconds: how many are to
-#: arrive in all depends on who was there.
+#: How long nothing may arrive before the run is over, where each message goes to several clients, in seconds. How many
+#: arrivals there should be depends on which clients were connected, so they cannot be counted.
 STILL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class ScenarioRunner:
-    """What one run is made of, and where it leaves its files.
+    """Runs one scenario.
 
-    `toxiproxy` is a started server, or None for a scenario that harms no link; `progress` is called now and then with a
-    line that says how far the run is; `engine` is where the containers are, or None for a scenario that has none.
+    Attributes:
+        scenario: what is run.
+        system: the system under test.
+        toxiproxy: a started server; None for a scenario without faults of links.
+        seed: what random parts are drawn from.
+        folder: where the run leaves its files.
+        progress: called from time to time with a line about the progress of the run.
+        engine: where the containers are; None for a scenario without any.
+
     """
 
     scenario: Scenario
@@ -56,31 +71,31 @@ class ScenarioRunner:
 
         Raises:
             ScenarioError: it cannot be run with this system under test.
-            ProcessFailed: a process or container did not start, or died of itself; or something could not be healed.
+            ProcessFailed: a process or container did not start, or died of itself; or a fault could not be healed.
             ToxiproxyError: a link could not be made.
             EngineUnavailable: there is no engine, or no image.
 
         """
         self.system.check(self.scenario)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self._leaves():
+        for path in self._files():
             path.unlink(missing_ok=True)
         faults: list[FaultRecord] = []
-        plan = Blueprint(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
-        async with build(plan) as topology:
+        spec = TopologySpec(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
+        async with build(spec) as topology:
             start = await topology.go()
             async with topology.measured():
-                await self._suffer(topology, start, faults)
+                await self._do_faults(topology, start, faults)
                 await topology.quiet()
                 await self._settle(topology)
             seconds = time.monotonic() - start
             ends = topology.ends()
-            gone = await topology.containers_ended()
+            containers_ended = await topology.containers_ended()
             await topology.close()
             if topology.watch is not None:
                 await topology.watch.after(self.scenario.settle)
         history = History.merge(
-            [path for path in self._leaves() if path.suffix == ".jsonl" and path.stem != "history"],
+            [path for path in self._files() if path.suffix == ".jsonl" and path.stem != "history"],
             faults,
             start=start,
             echoed=self._echoes,
@@ -89,29 +104,21 @@ class ScenarioRunner:
         if topology.watch is not None:
             history.footprints += topology.watch.found
         judgement = judge(history, self.scenario.expect, self._directions())
-        for doubt in (*self._doubts(ends), *self._gone(gone), *self._manners(history)):
+        for doubt in (*self._doubts(ends), *self._ended(containers_ended), *self._not_done(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
-        return RunResult(
-            self.scenario,
-            self.seed,
-            " before ".join([self.system.describe()] * len(self.scenario.proxies)),
-            toxiproxy,
-            self.folder,
-            history,
-            judgement,
-            seconds,
-        )
+        system = " before ".join([self.system.describe()] * len(self.scenario.proxies))
+        return RunResult(self.scenario, self.seed, system, toxiproxy, self.folder, history, judgement, seconds)
 
     @property
     def _echoes(self) -> bool:
-        """Whether what is behind the system under test is not ours: what the clients send has to come back."""
+        """Whether the server behind the system under test is not ours: what the clients send has to come back."""
         return self.system.echoes or self.scenario.upstream.is_container
 
     def _directions(self) -> list[Direction]:
         return [Direction.U2C] if self._echoes else self.scenario.directions
 
-    def _leaves(self) -> list[Path]:
+    def _files(self) -> list[Path]:
         """Return the files that a run leaves, and may overwrite; the records of its processes first."""
         containers = self.scenario.container_specs
         actors = [*(name for name in self.scenario.upstream_names if name not in containers), "clients"]
@@ -124,7 +131,7 @@ class ScenarioRunner:
         ]
 
     def _doubts(self, ends: Mapping[str, int | None]) -> Iterator[str]:
-        """Say what is wrong with how the systems under test have ended, or have not."""
+        """Yield the systems under test that have ended and should not have, or the other way round."""
         for name, status in ends.items():
             done = {fault.name for fault in self.scenario.faults if fault.target == name}
             if not done & {"kill", "terminate"} and status is not None:
@@ -133,9 +140,9 @@ class ScenarioRunner:
                 ended = "has not ended" if status is None else f"ended with status {status}, not 0"
                 yield f"the system under test was told to end, and {ended}"
 
-    def _gone(self, ends: Mapping[str, int]) -> Iterator[str]:
-        """Say which containers have ended, and were not to."""
-        for name, status in ends.items():
+    def _ended(self, containers: Mapping[str, int]) -> Iterator[str]:
+        """Yield the containers that have ended and should not have."""
+        for name, status in containers.items():
             done = {
                 fault.name
                 for fault in self.scenario.faults
@@ -144,37 +151,37 @@ class ScenarioRunner:
             if not done & {"kill", "stop"}:
                 yield f"container {name} has ended, with status {status}"
 
-    def _manners(self, history: History) -> Iterator[str]:
-        """Say what the upstream was to do wrong, and has not come to do."""
+    def _not_done(self, history: History) -> Iterator[str]:
+        """Yield the misbehaviour of the upstream that the scenario asks for, and that did not happen."""
         done = {event.reason.partition(":")[0] for event in history.links if event.event == "rude"}
-        for deed in self.scenario.upstream.misbehaviours:
-            if deed not in done:
-                yield f"the upstream was to be rude, and never was: {deed}"
+        for misbehaviour in self.scenario.upstream.misbehaviours:
+            if misbehaviour not in done:
+                yield f"the upstream was to be rude, and never was: {misbehaviour}"
 
-    async def _suffer(self, topology: Topology, start: float, faults: list[FaultRecord]) -> None:
-        """Let the nemesis loose until its timeline is over and the clients have said all that they have to say."""
+    async def _do_faults(self, topology: Topology, start: float, faults: list[FaultRecord]) -> None:
+        """Run the nemesis until its timeline is over and the clients have sent all that they were to send."""
         nemesis = Nemesis(
             self.scenario.faults,
-            topology.target.links,
+            topology.servers.links,
             faults.append,
             processes=topology.processes,
-            containers=topology.target.containers,
+            containers=topology.servers.containers,
             rng=random.Random(self.seed),
         )
-        suffering = asyncio.create_task(nemesis.run(start))
+        timeline = asyncio.create_task(nemesis.run(start))
         try:
             while True:
                 counts = await topology.counts()
-                self._say(start, counts, len(faults))
-                if suffering.done() and not counts.sending:
+                self._report_progress(start, counts, len(faults))
+                if timeline.done() and not counts.sending:
                     break
-                await asyncio.wait([suffering], timeout=POLL_SECONDS)
-                if suffering.done():
-                    _healed(suffering)
+                await asyncio.wait([timeline], timeout=POLL_SECONDS)
+                if timeline.done():
+                    raise_failures(timeline)
                     await asyncio.sleep(POLL_SECONDS)
         finally:
-            suffering.cancel()
-            await asyncio.wait([suffering])
+            timeline.cancel()
+            await asyncio.wait([timeline])
 
     async def _settle(self, topology: Topology) -> None:
         """Wait until everything has arrived, or nothing new has for as long as the scenario allows."""
@@ -195,7 +202,7 @@ class ScenarioRunner:
         u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived
         return counts.c2u_sent == counts.c2u_arrived and counts.u2c_sent == u2c_arrived
 
-    def _say(self, start: float, counts: Counts, faults: int) -> None:
+    def _report_progress(self, start: float, counts: Counts, faults: int) -> None:
         self.progress(
             f"{self.scenario.name}: {time.monotonic() - start:4.1f} s, {faults} faults, "
             f"c2u {counts.c2u_sent:,} sent {counts.c2u_arrived:,} arrived, "
@@ -203,9 +210,14 @@ class ScenarioRunner:
         )
 
 
-def _healed(suffering: asyncio.Task[None]) -> None:
-    """Raise what has ended the nemesis, as one error."""
+def raise_failures(timeline: asyncio.Task[None]) -> None:
+    """Raise what has ended a nemesis, if anything has.
+
+    Raises:
+        ProcessFailed: a fault could not be done, or not be healed. The message says which.
+
+    """
     try:
-        suffering.result()
+        timeline.result()
     except ExceptionGroup as failures:
         raise ProcessFailed("; ".join(map(str, failures.exceptions))) from failures

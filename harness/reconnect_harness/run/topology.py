@@ -1,12 +1,12 @@
 """The topology of a run: containers, upstreams, proxies, clients and the links between them.
 
-They are started in this order (`run.builder`), and stopped in the opposite one whatever happens.
+They are started in this order (`run.scenario_topology`), and stopped in the opposite one on every path.
 
     clients --> [client link] --> proxy --> [middle link] --> proxy --> [upstream link] --> upstream
-                                  `------- in a chain -------'          (each of several has its own)
+                                  `------- in a chain -------'          (one for each upstream)
 
-Each box is a process of its own, or a container. A link is led through Toxiproxy where a fault is done to it, and is
-direct otherwise.
+Each box is a process of its own, or a container. A link goes through Toxiproxy where the scenario has faults of it, and
+is direct otherwise.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 
 class Counts(NamedTuple):
-    """How far the ends are.
+    """The progress of the ends.
 
-    `sent` and `arrived` count the messages of one direction, repeats left out; `distinct` those that arrived, each once
-    however many receivers there are. `sending` is whether the clients still talk.
+    `sent` and `arrived` count the messages of one direction, repeats left out; `distinct` counts those that arrived at
+    several receivers once. `sending` is whether the clients still send.
     """
 
     c2u_sent: int
@@ -42,18 +42,18 @@ class Counts(NamedTuple):
 
 
 @dataclass(slots=True)
-class Clock:
-    """When the clients began to talk: those who come back later have less time."""
+class TrafficClock:
+    """When the traffic began: clients that are started again later have less time left."""
 
     start: float | None = None
 
     def left(self, seconds: float) -> float:
-        """Return how much is left of the `seconds` that there are from the start."""
+        """Return how much is left of the `seconds` from the start; all of them before the start."""
         return seconds if self.start is None else max(0.05, self.start + seconds - time.monotonic())
 
 
-class Target(NamedTuple):
-    """What clients connect to: its URL, and the parts of it by name."""
+class ServerSide(NamedTuple):
+    """Everything but the clients: the URL that they connect to, and the parts by name."""
 
     url: str
     upstreams: Mapping[str, Role]
@@ -71,60 +71,60 @@ class Target(NamedTuple):
 
 @dataclass(slots=True)
 class Topology:
-    """What runs in a run: the clients, and what they talk to. `run.builder.build` makes it."""
+    """The running parts of a run: the clients, and what they talk to."""
 
     clients: Role
-    target: Target
-    clock: Clock
+    servers: ServerSide
+    clock: TrafficClock
     watch: Watch | None = None
 
     @property
     def processes(self) -> dict[str, ProcessTarget]:
         """The processes that a fault may be done to, by name."""
-        return {**self.target.processes, "clients": self.clients}
+        return {**self.servers.processes, "clients": self.clients}
 
     async def go(self) -> float:
-        """Let the clients talk, and return the moment from which times count."""
-        # So that there is an answer from everybody, whoever is killed first.
+        """Start the traffic, and return the moment from which times count."""
+        # Each process has answered once then, so that there are counts even if a fault kills it at once.
         await self.counts()
         self.clock.start = time.monotonic()
-        for upstream in self.target.upstreams.values():
+        for upstream in self.servers.upstreams.values():
             await upstream.ask("go")
         await self.clients.ask("go")
         return self.clock.start
 
     async def counts(self) -> Counts:
-        """Ask the ends how far they are."""
-        there = await self.clients.ask("count")
-        here = [await upstream.ask("count") for upstream in self.target.upstreams.values()]
+        """Ask the ends for their progress."""
+        clients = await self.clients.ask("count")
+        upstreams = [await upstream.ask("count") for upstream in self.servers.upstreams.values()]
         return Counts(
-            there["sent"],
-            sum(upstream["arrived"] for upstream in here),
-            sum(upstream["sent"] for upstream in here),
-            there["arrived"],
-            there["distinct"],
-            there["sending"] and not self.clients.away,
+            clients["sent"],
+            sum(upstream["arrived"] for upstream in upstreams),
+            sum(upstream["sent"] for upstream in upstreams),
+            clients["arrived"],
+            clients["distinct"],
+            clients["sending"] and not self.clients.away,
         )
 
     def measured(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Return a context in which the systems under test are measured now and then, if that matters."""
+        """Return a context in which the systems under test are measured from time to time, if the scenario asks so."""
         return contextlib.nullcontext() if self.watch is None else self.watch.during()
 
     async def quiet(self) -> None:
-        """Have the upstreams push nothing more."""
-        for upstream in self.target.upstreams.values():
+        """Tell the upstreams to push nothing more."""
+        for upstream in self.servers.upstreams.values():
             await upstream.ask("quiet")
 
     async def close(self) -> None:
-        """Have the clients close their connections."""
-        # Closing is a round trip for each client, and a system under test may be slow to answer.
+        """Tell the clients to close their connections."""
+        # Closing takes a round trip for each client, and a system under test may answer slowly.
         await self.clients.ask("close", within=60)
 
     def ends(self) -> dict[str, int | None]:
         """Return the exit status of each system under test that is a process of ours, None while it runs."""
-        return {name: system.process.returncode for name, system in self.target.systems.items() if system.process}
+        return {name: system.process.returncode for name, system in self.servers.systems.items() if system.process}
 
     async def containers_ended(self) -> dict[str, int]:
         """Return the exit status of each container that has ended."""
-        ends = {name: await run_shielded(one.ended) for name, one in self.target.containers.items()}
+        ends = {name: await run_shielded(container.ended) for name, container in self.servers.containers.items()}
         return {name: status for name, status in ends.items() if status is not None}

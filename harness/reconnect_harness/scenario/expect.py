@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconnect_harness.checks.checkers import RUN_CHECKERS, STREAM_CHECKERS, Expectation, is_size, is_timed
+from reconnect_harness.checks.checkers import RUN_CHECKERS, STREAM_CHECKERS
 from reconnect_harness.checks.endings import ENDINGS, expectation
+from reconnect_harness.checks.judgement import Expectation, is_size, is_timed
 from reconnect_harness.history.message import Direction
 from reconnect_harness.values import mapping, one_of, seconds, whole_number
 from reconnect_proxy.units import parse_size

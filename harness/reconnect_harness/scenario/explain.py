@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconnect_harness.checks.checkers import Expectation, is_size, is_timed
+from reconnect_harness.checks.judgement import Expectation, is_size, is_timed
 from reconnect_harness.faults.fault import Fault
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.values import Section

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from reconnect_harness.checks.checkers import Expectation
+from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
 from reconnect_harness.faults.link_faults import LINK

@@ -1,4 +1,4 @@
-"""`reconnect-harness soak`: its options, what it prints, and what it leaves in a folder."""
+"""`reconnect-harness soak`: its options, its output, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from reconnect_harness import options
-from reconnect_harness.bench.plots import PlotsUnavailable
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.report.plots import PlotsUnavailable
 from reconnect_harness.run.campaign import writing
 from reconnect_harness.scenario.model import proxy_options
-from reconnect_harness.soak import table
+from reconnect_harness.soak import samples, table
 from reconnect_harness.soak.picture import draw
-from reconnect_harness.soak.plan import Plan, check
-from reconnect_harness.soak.soak import DEFAULT_OUT, Soak
-from reconnect_harness.soak.verdict import Evidence, judge
+from reconnect_harness.soak.plan import SoakPlan, check
+from reconnect_harness.soak.soak import DEFAULT_OUT, Soak, SoakResult
+from reconnect_harness.soak.verdict import SoakEvidence, judge
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_proxy.units import parse_duration
 
-#: The Toxiproxy of a soak. The real one, 2.12, hangs now and then when a toxic is taken off while connections end (its
-#: issue 558): that is seldom in a run of seconds, and certain in one without end.
+#: The Toxiproxy of a soak. Toxiproxy 2.12 sometimes hangs when a toxic is removed while connections end (its issue
+#: 558): seldom in a run of seconds, and certainly in one of many minutes.
 TOXIPROXY = "embedded"
 
 
@@ -65,39 +65,46 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
 @options.sut(kinds="PRESET|COMMAND")
 @click.option(
     "--proxy",
-    "told",
+    "proxy",
     metavar="NAME=VALUE",
     multiple=True,
     callback=_options,
     help="An option of `reconnect-proxy serve`; may be given several times.",
 )
-@options.toxiproxy(TOXIPROXY, " The real one does not last: see docs/soak.md.")
+@options.toxiproxy(TOXIPROXY, " The real one may hang in a long run: see docs/soak.md.")
 @options.seed()
 @options.out(DEFAULT_OUT, "Where the run gets a folder for its files.")
 def soak(
-    seconds: float, sessions: int, system: str | None, told: dict[str, str], toxiproxy: str, seed: int, out: Path
+    seconds: float, sessions: int, system: str | None, proxy: dict[str, str], toxiproxy: str, seed: int, out: Path
 ) -> int:
-    """Sessions, faults and reconnects without end: is nothing lost, and do memory, descriptors and latency stay flat?
+    """Run sessions, faults and reconnects for a long time, and check that nothing is lost and nothing grows.
 
-    Ctrl-C ends it early, with a verdict on what was run; a second one ends it at once.
+    Memory, descriptors and latency have to stay flat. Ctrl-C ends the faults early, and the verdict is on what was run
+    until then; a second Ctrl-C ends everything at once.
     """
-    plan = Plan(seconds, sessions, seed, system, told)
+    plan = SoakPlan(seconds, sessions, seed, system, proxy)
     check(plan)
-    command = _command(plan, toxiproxy)
     with Console(stderr=True).status("soak") as status, find_toxiproxy(toxiproxy).server() as server:
         run = Soak(plan, server, out, status.update)
-        click.echo(f"system under test: {run.done.system}\ntoxiproxy: {run.done.toxiproxy}", err=True)
+        click.echo(f"system under test: {run.result.system}\ntoxiproxy: {run.result.toxiproxy}", err=True)
         try:
             with writing(out):
-                done = run_to_end(run.run())
+                result = run_to_end(run.run())
         except asyncio.CancelledError:
             # The second Ctrl-C.
             raise KeyboardInterrupt from None
-    evidence = Evidence.of(done.folder)
-    judgement = judge(done, evidence)
-    for line in table.lines(done, judgement):
+    evidence = SoakEvidence.of(result.folder)
+    judgement = judge(result, evidence)
+    command = _command(plan, toxiproxy)
+    _print(result, evidence, judgement, command)
+    _write(result, evidence, judgement, command)
+    return int(judgement.verdict is not Verdict.VALID)
+
+
+def _print(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, command: str) -> None:
+    for line in table.lines(result, judgement):
         click.echo(line)
-    rows = list(table.rows(done, judgement, evidence))
+    rows = list(table.rows(result, judgement, evidence))
     console = Console()
     if console.is_terminal:
         grid = Table("check", "found", "at most")
@@ -106,20 +113,23 @@ def soak(
         console.print(grid)
     else:
         click.echo(table.markdown(rows, judgement, command), nl=False)
-    left = [done.folder / "soak.json"]
-    left[0].write_text(json.dumps(table.to_json(done, judgement, command), indent=1) + "\n", encoding="utf-8")
+
+
+def _write(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, command: str) -> None:
+    """Write `soak.json` and the picture, and print where the files are."""
+    written = [result.folder / "soak.json"]
+    written[0].write_text(json.dumps(table.to_json(result, judgement, command), indent=1) + "\n", encoding="utf-8")
     try:
-        draw(done, evidence, done.folder / "soak.svg")
-        left.append(done.folder / "soak.svg")
+        draw(result, evidence, result.folder / "soak.svg")
+        written.append(result.folder / "soak.svg")
     except PlotsUnavailable as missing:
         click.echo(f"reconnect-harness: {missing}", err=True)
-    click.echo(" ".join(map(str, [*left, done.folder / "samples.jsonl"])), err=True)
-    return int(judgement.verdict is not Verdict.VALID)
+    click.echo(" ".join(map(str, [*written, result.folder / samples.SAMPLES])), err=True)
 
 
-def _command(plan: Plan, toxiproxy: str) -> str:
+def _command(plan: SoakPlan, toxiproxy: str) -> str:
     """Return the command that makes such a run again."""
-    words = ["reconnect-harness", "soak", "--for", table.lasting(plan.seconds), "--sessions", str(plan.guests)]
+    words = ["reconnect-harness", "soak", "--for", table.duration(plan.seconds), "--sessions", str(plan.clients)]
     words += ["--sut", plan.system] if plan.system else []
     words += [word for name, value in plan.options.items() for word in ("--proxy", f"{name}={value}")]
     words += ["--toxiproxy", toxiproxy] if toxiproxy != TOXIPROXY else []

@@ -1,10 +1,10 @@
-"""The guests of a soak: they come, talk, leave or vanish, and come again, each in a slot of its own.
+"""The clients of a soak: they connect, talk, leave or vanish, and return, each in a slot of its own.
 
-    slot 12:   ├── c12.1 ──┤  ├─ c12.2 ─┤ ├──── c12.4 ────┤ …            a guest is one conversation
-                                  cut: c12.2, and c12.3 when it is back     a stream has no gaps
+    slot 12:   ├── c12.1 ──┤  ├─ c12.2 ─┤ ├──── c12.4 ────┤ …      a client holds one conversation
+                                  cut: c12.2, then c12.3              its streams are gapless
 
-A stream of an aware guest lasts as long as its session. An ordinary one cannot know what of its words was still read
-when its connection died, so it begins another stream on the next.
+A stream of an aware client lasts as long as its session. An ordinary client cannot know which of its messages were
+still read when its connection died, so it begins another stream on the next connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,8 @@ from reconnect_harness.peers.clients import OPENING
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.soak import upstream
-from reconnect_harness.soak.ledger import Count, Ledger, Page, Recent, Row
+from reconnect_harness.soak.ledger import Count, Ledger, LedgerRow
+from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 from reconnect_harness.soak.upstream import AWARE, PLAIN
 
 #: How long a short visit is, and the time until the next one, in seconds.
@@ -34,14 +35,14 @@ STAY = (0.5, 8.0)
 AWAY = (0.05, 1.0)
 
 #: How often a plain HTTP request is made, in seconds, and how long its answer may take.
-BROWSE_SECONDS = 0.5
-PAGE_SECONDS = 10.0
+REQUEST_SECONDS = 0.5
+ANSWER_SECONDS = 10.0
 
 _POLL_SECONDS = 0.02
 
 
-class Habit(NamedTuple):
-    """What the guests of a slot are like: the kind of client, the path that they ask for, how they stay and go."""
+class ClientProfile(NamedTuple):
+    """What the clients of a slot do: their kind, the path that they ask for, whether they stay, how they leave."""
 
     kind: str
     path: str
@@ -49,26 +50,27 @@ class Habit(NamedTuple):
     vanishes: bool = False
 
 
-#: The habits of the slots, in turn.
-HABITS = (
-    Habit("aware", AWARE, stays=True),
-    Habit("reconnecting", AWARE),
-    Habit("aware", PLAIN, stays=True),
-    Habit("plain", PLAIN),
-    Habit("reconnecting", PLAIN, stays=True),
-    Habit("aware", AWARE),
-    Habit("reconnecting", AWARE, stays=True),
-    Habit("plain", AWARE, vanishes=True),
-    Habit("aware", PLAIN),
-    Habit("reconnecting", PLAIN, vanishes=True),
+#: The profiles of the slots, in turn.
+PROFILES = (
+    ClientProfile("aware", AWARE, stays=True),
+    ClientProfile("reconnecting", AWARE),
+    ClientProfile("aware", PLAIN, stays=True),
+    ClientProfile("plain", PLAIN),
+    ClientProfile("reconnecting", PLAIN, stays=True),
+    ClientProfile("aware", AWARE),
+    ClientProfile("reconnecting", AWARE, stays=True),
+    ClientProfile("plain", AWARE, vanishes=True),
+    ClientProfile("aware", PLAIN),
+    ClientProfile("reconnecting", PLAIN, vanishes=True),
 )
 
-#: The rows of their ledger.
-ROWS = ("aware", "reconnecting", "plain", "page")
+#: The rows of their ledger; `page` is for plain HTTP requests.
+PAGE_ROW = "page"
+ROWS = ("aware", "reconnecting", "plain", PAGE_ROW)
 
 
-class _Vanishing(PlainClient):
-    """A mixin of ordinary clients: they can be gone without a word."""
+class _AbortableClient(PlainClient):
+    """An ordinary client that can drop its connection without a close frame."""
 
     _socket: Any = None
 
@@ -79,19 +81,15 @@ class _Vanishing(PlainClient):
         finally:
             self._socket = None
 
-    def vanish(self) -> None:
-        """Be gone; nobody is told."""
+    def abort(self) -> None:
+        """Drop the connection."""
         self.is_going = True
         if self._socket is not None:
             self._socket.transport.abort()
 
 
-class _Plain(_Vanishing):
-    """An ordinary guest."""
-
-
-class _Reconnecting(_Vanishing, ReconnectingClient):
-    """An ordinary guest that comes back: with another stream each time."""
+class _NewStreamClient(_AbortableClient, ReconnectingClient):
+    """An ordinary client that reconnects, with another stream on each connection."""
 
     def __init__(self, *arguments: Any, streams: Callable[[], Speaker], **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -102,136 +100,36 @@ class _Reconnecting(_Vanishing, ReconnectingClient):
         await super()._use(socket)
 
 
-class GuestPage(Page):
-    """The page of one guest: it also tells of ends that the guest did not want."""
+class ClientSink(LedgerSink):
+    """What one client reports: to the ledger, and in words the ends of links that the client did not ask for."""
 
-    def __init__(self, ledger: Ledger, row: Row, habit: Habit) -> None:
-        self.recent = Recent()
-        self._habit = habit
+    def __init__(self, ledger: Ledger, row: LedgerRow, profile: ClientProfile) -> None:
+        self.recent = RecentStreams()
+        self._profile = profile
         self._since = time.monotonic()
-        super().__init__(ledger, row, self.recent, once=habit.kind == "aware")
+        super().__init__(ledger, row, self.recent, once=profile.kind == "aware")
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Count a link, and tell of an end of it that needs an excuse."""
+        """Count a link; describe an end of it that only a fault may explain."""
         super().link(name, event, asked=asked, code=code, reason=reason)
         if asked:
             return
-        # Ordinary connections are cut, and nothing may be there to connect to; a session is not lost for that.
-        session = event == "disconnected" and self._habit.kind == "aware"
-        told = code not in (None, 1006) and event in ("disconnected", "unreachable")
-        if session or told:
-            # Whether it has one is not for the guest to say, so all of them are there to be judged.
-            self.ledger.note(
-                f"the {self._habit.kind} client {name} was {event}: {code or ''} {reason}".rstrip(" :"),
+        # A connection of an ordinary client may be cut, and an upstream be away: no session is lost by that.
+        session = event == "disconnected" and self._profile.kind == "aware"
+        closed = code not in (None, 1006) and event in ("disconnected", "unreachable")
+        if session or closed:
+            # Whether a fault explains it is decided by `soak.verdict`, which needs all of them.
+            self.ledger.write(
+                f"the {self._profile.kind} client {name} was {event}: {code or ''} {reason}".rstrip(" :"),
                 count="ended",
                 name=name,
-                path=self._habit.path,
+                path=self._profile.path,
                 since=self._since,
             )
 
 
-class Slot:
-    """A place for one guest at a time.
-
-    Args:
-        number: from 1 on.
-        habit: what its guests are like.
-        house: what all of them share.
-
-    """
-
-    def __init__(self, number: int, habit: Habit, house: House) -> None:
-        self.number = number
-        self.habit = habit
-        self._house = house
-        self._random = random.Random(f"{house.seed} slot {number}")
-        self._ordinals = itertools.count(1)
-
-    async def live(self) -> None:
-        """Have one guest after the other, until the house closes."""
-        await asyncio.sleep(self._random.random() * AWAY[1])
-        while not self._house.closing.is_set():
-            await self._host()
-            if not self._house.closing.is_set():
-                await asyncio.sleep(self._random.uniform(*AWAY))
-
-    async def _host(self) -> None:
-        """Have one guest, from its coming to its end."""
-        guest, page = self._guest()
-        guest.may_talk.set()
-        talk = asyncio.create_task(guest.talk(self._house.opening))
-        closing = asyncio.create_task(self._house.closing.wait())
-        try:
-            stay = None if self.habit.stays else self._random.uniform(*STAY)
-            await asyncio.wait([talk, closing], timeout=stay, return_when=asyncio.FIRST_COMPLETED)
-            guest.may_talk.clear()
-            if self.habit.vanishes and isinstance(guest, _Vanishing) and not closing.done():
-                guest.leaving.set()
-                guest.vanish()
-            else:
-                await self._settle(guest, page, talk)
-                guest.leaving.set()
-            await talk
-        finally:
-            closing.cancel()
-            talk.cancel()
-            await asyncio.wait([closing, talk])
-
-    def _guest(self) -> tuple[PlainClient, GuestPage]:
-        house, kind = self._house, self.habit.kind
-        page = GuestPage(house.book, house.book.rows[kind], self.habit)
-        name = self._name()
-        given: tuple[Any, ...] = (name, f"{house.url}/{self.habit.path}", house.load, page, house.seed)
-        if kind == "aware":
-            return AwareClient(*given, ping=house.ping), page
-        if kind == "plain":
-            return _Plain(*given, ping=house.ping), page
-
-        def streams() -> Speaker:
-            return Speaker(house.load, self._name(), Direction.C2U, house.seed)
-
-        return _Reconnecting(*given, ping=house.ping, streams=streams), page
-
-    def _name(self) -> str:
-        return f"c{self.number}.{next(self._ordinals)}"
-
-    async def _settle(self, guest: PlainClient, page: GuestPage, talk: asyncio.Task[None]) -> None:
-        """Wait until what the guest has said has arrived, and what the upstream has said so far to it.
-
-        What does not come in time is lost, unless nobody has promised it: a connection has died meanwhile.
-        """
-        there = self._house.upstream.rows[self.habit.path]
-        said, heard = guest.speaker, page.recent.latest
-        pushed = there.went.last(heard) if heard else 0
-
-        def missing() -> tuple[int, int]:
-            c2u = said.number - there.came.last(said.stream) if guest.speaker is said else 0
-            u2c = 0
-            if heard is not None and heard == page.recent.latest:
-                u2c = min(pushed, there.went.last(heard)) - page.recent.last(heard)
-            return max(0, c2u), max(0, u2c)
-
-        deadline = time.monotonic() + self._house.patience
-        while any(left := missing()) and not talk.done():
-            if time.monotonic() > deadline:
-                self._lost(page, guest.name, left)
-                return
-            await asyncio.sleep(_POLL_SECONDS)
-
-    def _lost(self, page: GuestPage, name: str, left: tuple[int, int]) -> None:
-        c2u, u2c = left
-        for row, number, words in (
-            (self._house.upstream.rows[self.habit.path], c2u, f"c2u of {name}"),
-            (page.row, u2c, f"u2c to {name}"),
-        ):
-            if number:
-                row.add(Count.LOST, number)
-                what = f"{words}: the last {number} have not arrived in {self._house.patience:g} s"
-                self._house.book.tell(what, count=Count.LOST, name=name)
-
-
-class House:
-    """What all guests share."""
+class ClientSettings:
+    """What all clients of the process share: settings, the two ledgers, and the event that ends everything."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.seed: str = spec["seed"]
@@ -239,35 +137,138 @@ class House:
         self.ping: float | None = spec["ping"]
         self.patience: float = spec["patience"]
         self.load = Workload.from_spec(spec["load"])
-        self.book = Ledger(Path(spec["ledger"]), ROWS)
-        self.upstream = upstream.ledger(Path(spec["upstream"]), spec["guests"])
+        self.ledger = Ledger(Path(spec["ledger"]), ROWS)
+        self.upstream = upstream.open_ledger(Path(spec["upstream"]), spec["clients"])
         self.opening = asyncio.Semaphore(OPENING)
         self.closing = asyncio.Event()
 
-    async def browse(self) -> None:
-        """Make plain HTTP requests, until the house closes. What comes in answer has to be the page."""
-        row = self.book.rows["page"]
-        while not self.closing.is_set():
-            row.add(Count.SENT)
-            body = await asyncio.to_thread(_fetch, self.url)
-            if body == upstream.PAGE:
-                row.add(Count.ARRIVED)
-            elif body is not None:
-                row.add(Count.CORRUPTED)
-                self.book.tell(f"a plain HTTP request was answered with {body[:80]!r}", count=Count.CORRUPTED)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.closing.wait(), BROWSE_SECONDS)
-
     def close(self) -> None:
         """Close the ledgers."""
-        self.book.close()
+        self.ledger.close()
         self.upstream.close()
+
+
+class Slot:
+    """A place for one client at a time.
+
+    Args:
+        number: from 1 on.
+        profile: what its clients do.
+        settings: what all clients share.
+
+    """
+
+    def __init__(self, number: int, profile: ClientProfile, settings: ClientSettings) -> None:
+        self.number = number
+        self.profile = profile
+        self._settings = settings
+        self._random = random.Random(f"{settings.seed} slot {number}")
+        self._ordinals = itertools.count(1)
+
+    async def run(self) -> None:
+        """Run one client after the other until the soak closes."""
+        closing = self._settings.closing
+        await asyncio.sleep(self._random.random() * AWAY[1])
+        while not closing.is_set():
+            await self._run_client()
+            if not closing.is_set():
+                await asyncio.sleep(self._random.uniform(*AWAY))
+
+    async def _run_client(self) -> None:
+        """Run one client from its first connection to its last."""
+        client, sink = self._client()
+        client.may_talk.set()
+        talk = asyncio.create_task(client.talk(self._settings.opening))
+        closing = asyncio.create_task(self._settings.closing.wait())
+        try:
+            stay = None if self.profile.stays else self._random.uniform(*STAY)
+            await asyncio.wait([talk, closing], timeout=stay, return_when=asyncio.FIRST_COMPLETED)
+            client.may_talk.clear()
+            if self.profile.vanishes and isinstance(client, _AbortableClient) and not closing.done():
+                client.leaving.set()
+                client.abort()
+            else:
+                await self._settle(client, sink, talk)
+                client.leaving.set()
+            await talk
+        finally:
+            closing.cancel()
+            talk.cancel()
+            await asyncio.wait([closing, talk])
+
+    def _client(self) -> tuple[PlainClient, ClientSink]:
+        settings, kind = self._settings, self.profile.kind
+        sink = ClientSink(settings.ledger, settings.ledger.rows[kind], self.profile)
+        url = f"{settings.url}/{self.profile.path}"
+        given: tuple[Any, ...] = (self._name(), url, settings.load, sink, settings.seed)
+        if kind == "aware":
+            return AwareClient(*given, ping=settings.ping), sink
+        if kind == "plain":
+            return _AbortableClient(*given, ping=settings.ping), sink
+
+        def streams() -> Speaker:
+            return Speaker(settings.load, self._name(), Direction.C2U, settings.seed)
+
+        return _NewStreamClient(*given, ping=settings.ping, streams=streams), sink
+
+    def _name(self) -> str:
+        return f"c{self.number}.{next(self._ordinals)}"
+
+    async def _settle(self, client: PlainClient, sink: ClientSink, talk: asyncio.Task[None]) -> None:
+        """Wait until what the client has sent has arrived, and what the upstream has sent to it so far.
+
+        What does not arrive in time is lost, unless its connection has died, where nothing was promised.
+        """
+        upstream_row = self._settings.upstream.rows[self.profile.path]
+        speaker, incoming = client.speaker, sink.recent.latest
+        pushed = upstream_row.outgoing.last(incoming) if incoming else 0
+
+        def missing() -> tuple[int, int]:
+            same = client.speaker is speaker
+            c2u = speaker.number - upstream_row.incoming.last(speaker.stream) if same else 0
+            u2c = 0
+            if incoming is not None and incoming == sink.recent.latest:
+                u2c = min(pushed, upstream_row.outgoing.last(incoming)) - sink.recent.last(incoming)
+            return max(0, c2u), max(0, u2c)
+
+        deadline = time.monotonic() + self._settings.patience
+        while any(left := missing()) and not talk.done():
+            if time.monotonic() > deadline:
+                self._count_lost(sink, client.name, left)
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _count_lost(self, sink: ClientSink, name: str, missing: tuple[int, int]) -> None:
+        c2u, u2c = missing
+        for row, number, words in (
+            (self._settings.upstream.rows[self.profile.path], c2u, f"c2u of {name}"),
+            (sink.row, u2c, f"u2c to {name}"),
+        ):
+            if number:
+                row.add(Count.LOST, number)
+                what = f"{words}: the last {number} have not arrived in {self._settings.patience:g} s"
+                self._settings.ledger.describe(what, count=Count.LOST, name=name)
+
+
+async def request_pages(settings: ClientSettings) -> None:
+    """Make plain HTTP requests until the soak closes. The answer has to be the page of the upstream."""
+    row = settings.ledger.rows[PAGE_ROW]
+    while not settings.closing.is_set():
+        row.add(Count.SENT)
+        body = await asyncio.to_thread(_fetch, settings.url)
+        if body == upstream.PAGE:
+            row.add(Count.ARRIVED)
+        elif body is not None:
+            row.add(Count.CORRUPTED)
+            settings.ledger.describe(f"a plain HTTP request was answered with {body[:80]!r}", count=Count.CORRUPTED)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(settings.closing.wait(), REQUEST_SECONDS)
 
 
 def _fetch(url: str) -> str | None:
     """Return the page, or None where a fault was in the way."""
     parts = urlsplit(url)
-    connection = HTTPConnection(str(parts.hostname), parts.port, timeout=PAGE_SECONDS)
+    connection = HTTPConnection(str(parts.hostname), parts.port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/page")
         answer = connection.getresponse()
@@ -276,40 +277,39 @@ def _fetch(url: str) -> str | None:
         return None
     finally:
         connection.close()
-    # The proxy says that the upstream is not there, or did not answer.
+    # With these the proxy says that the upstream is away, or did not answer.
     return None if answer.status in (502, 503, 504) else body
 
 
 async def play(spec: dict[str, Any]) -> None:
-    """Host guests until stdin ends.
+    """Run the clients until stdin ends.
 
-    `spec`: url (of the proxy, without a path), guests (how many at a time), load, ping (seconds), patience (how
-    long a guest who wants to leave waits for what is under way, in seconds, before that is lost), ledger (a path),
-    upstream (the path of the ledger of the upstream), seed. The words are `close`, after which nobody comes any more
-    and those who are there leave, and `count`: how many of them are still there.
+    `spec`: url (of the proxy, without a path), clients (how many at a time), load, ping (seconds), patience (how many
+    seconds a client that wants to leave waits for what is under way, before that is lost), ledger (a path), upstream
+    (the path of the upstream's ledger), seed. The commands are `close`, after which no client connects any more and
+    those that are connected leave, and `count`: how many slots have not ended yet.
     """
-    house = House(spec)
-    habits: Iterator[Habit] = itertools.cycle(HABITS)
-    slots = [Slot(number, next(habits), house) for number in range(1, spec["guests"] + 1)]
-    lives = [background(slot.live()) for slot in slots]
-    lives.append(background(house.browse()))
+    settings = ClientSettings(spec)
+    profiles: Iterator[ClientProfile] = itertools.cycle(PROFILES)
+    slots = [Slot(number, next(profiles), settings) for number in range(1, spec["clients"] + 1)]
+    tasks = [background(slot.run()) for slot in slots]
+    tasks.append(background(request_pages(settings)))
 
     async def close() -> dict[str, Any]:
-        house.closing.set()
+        settings.closing.set()
         return {}
 
     async def count() -> dict[str, Any]:
-        return {"here": sum(not life.done() for life in lives)}
+        return {"here": sum(not task.done() for task in tasks)}
 
-    commands: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {"close": close, "count": count}
     try:
         say({"ready": len(slots)})
-        await obey(commands)
+        await obey({"close": close, "count": count})
     finally:
-        for life in lives:
-            life.cancel()
-        await asyncio.gather(*lives, return_exceptions=True)
-        house.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        settings.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A soak as a picture: an SVG file, made with matplotlib, which is a dependency of this module only."""
+"""The measurements of a soak as a picture, an SVG file; the phases of faults are shaded."""
 
 from __future__ import annotations
 
@@ -6,49 +6,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconnect_harness.bench.plots import PlotsUnavailable
-from reconnect_harness.soak.soak import Soaked
+from reconnect_harness.report.plots import new_figures
+from reconnect_harness.soak.soak import SoakResult
 from reconnect_harness.soak.trend import Point, slope
-from reconnect_harness.soak.verdict import Evidence, warm
+from reconnect_harness.soak.verdict import SoakEvidence, warm
 
 _COLOUR = "#c2410c"
 _PALE = "#9aa5b1"
 _FAULT = "#f3e3d9"
 
-#: Seconds from which on time is told in minutes.
+#: A soak that is longer than this, in seconds, has minutes on its axis.
 _MINUTES = 180.0
 
 
-def draw(done: Soaked, evidence: Evidence, path: Path) -> None:
+def draw(result: SoakResult, evidence: SoakEvidence, path: Path) -> None:
     """Draw memory, descriptors and sessions, latency, the lag of the event loop and the harness's own memory.
 
     Raises:
         PlotsUnavailable: matplotlib is not installed.
 
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PlotsUnavailable(
-            "there is no picture, since matplotlib is not installed: pip install 'reconnect-proxy[bench]'"
-        ) from None
-    unit, name = (60.0, "minutes") if done.seconds > _MINUTES else (1.0, "seconds")
-    # Letters as letters, and nothing that differs between two runs but the numbers.
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "soak", "font.size": 9, "path.simplify_threshold": 1.0}
-    with mpl.rc_context(style):
-        picture = Figure(layout="constrained", figsize=(9, 8))
+    unit, name = (60.0, "minutes") if result.seconds > _MINUTES else (1.0, "seconds")
+    with new_figures("soak", **{"path.simplify_threshold": 1.0}) as figure:
+        picture = figure(layout="constrained", figsize=(9, 8))
         panels = picture.subplots(5, 1, sharex=True, height_ratios=(3, 3, 3, 2, 2))
         for axes in panels:
             _faults(axes, evidence, unit)
             axes.grid(alpha=0.3)
         memory, files, latency, lag, own = panels
-        _memory(memory, done, evidence, unit)
+        _memory(memory, result, evidence, unit)
         _line(files, evidence.points("files"), unit, _COLOUR, "descriptors")
         _line(files, evidence.points("sessions"), unit, _PALE, "sessions")
         for quantile, colour in (("p50", _COLOUR), ("p99", _PALE)):
             trips = [(one["t"], 1000 * one[quantile]) for one in evidence.trips]
-            _line(latency, trips, unit, colour, f"round trip {quantile}, in calms", marker="o")
+            _line(latency, trips, unit, colour, f"round trip {quantile}, without faults", marker="o")
         _line(lag, [(t, 1000 * value) for t, value in evidence.points("lag")], unit, _COLOUR, "event loop lag")
         mebibytes = [(t, value / 1024**2) for t, value in evidence.points("harness")]
         _line(own, mebibytes, unit, _PALE, "memory of the harness itself")
@@ -63,10 +54,10 @@ def draw(done: Soaked, evidence: Evidence, path: Path) -> None:
         picture.savefig(path, metadata={"Date": None})
 
 
-def _memory(axes: Any, done: Soaked, evidence: Evidence, unit: float) -> None:
+def _memory(axes: Any, result: SoakResult, evidence: SoakEvidence, unit: float) -> None:
     points = [(t, value / 1024**2) for t, value in evidence.points("memory")]
     _line(axes, points, unit, _COLOUR, "memory")
-    judged = warm(points, done.seconds)
+    judged = warm(points, result.seconds)
     found = slope(judged)
     if found is None:
         return
@@ -82,12 +73,12 @@ def _line(axes: Any, points: Sequence[Point], unit: float, colour: str, label: s
         axes.plot(times, values, color=colour, label=label, linewidth=1, markersize=3, **style)
 
 
-def _faults(axes: Any, evidence: Evidence, unit: float) -> None:
+def _faults(axes: Any, evidence: SoakEvidence, unit: float) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
 
     spans = [
-        # A thing of a moment is to be seen, too.
+        # A fault of a moment is drawn with some width, to be visible.
         (fault["t"] / unit, max(fault["cleared"] or fault["took_hold"], fault["t"] + 0.1) / unit)
         for fault in evidence.faults
         if fault["took_hold"] is not None

@@ -1,4 +1,4 @@
-"""What is to be done in a soak: for how long, with whom, and against which system."""
+"""What a soak is to do: for how long, with how many clients, and against which system."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import GivenUrl, SystemUnderTest
 from reconnect_harness.sut.choose import system_under_test
 
-#: What the proxy is told beyond its defaults: a silent link is to be found out within the spell, or nearly; and a guest
-#: that leaves in good order is not awaited.
+#: Options of the proxy other than its defaults: a silent link is to be noticed within the phase of faults, or soon
+#: after; and the session of a client that leaves in good order ends at once.
 OPTIONS = {"ping_interval": "2s", "ping_timeout": "3s", "connect_timeout": "3s", "grace_on": "abnormal"}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done.
+class SoakPlan:
+    """What a soak is to do.
 
-    For how many seconds, with how many guests at a time; what is drawn from which seed; against which system, as
-    `sut.base` reads it, and with which options where it is this project's proxy.
+    Attributes:
+        seconds: how long there are faults and traffic.
+        clients: how many clients there are at a time.
+        seed: what faults and clients are drawn from.
+        system: the system under test, as `sut.base` reads it; None for this project's proxy.
+        options: further options of this project's proxy.
+
     """
 
     seconds: float
-    guests: int
+    clients: int
     seed: int
     system: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def scenario(self) -> Scenario:
-        """A scenario with the options of the proxy: it is in these terms that systems under test are started."""
+        """A scenario with the options of the proxy: systems under test are started with one."""
         given = {
             "name": "soak",
             "summary": "A soak.",
@@ -43,17 +48,17 @@ class Plan:
         return parse_scenario(given, "soak")
 
 
-def check(plan: Plan) -> SystemUnderTest:
+def check(plan: SoakPlan) -> SystemUnderTest:
     """Return the system under test of a plan.
 
     Raises:
-        ScenarioError: there is none, or none that has a process of ours to look at.
+        ScenarioError: it does not exist, or has no process of ours that could be measured.
 
     """
     system = system_under_test(plan.system)
     if isinstance(system, GivenUrl) or plan.system == "direct":
         raise ScenarioError(
-            f"--sut {plan.system}: a soak looks at the memory and the descriptors of a process, and here is none. "
+            f"--sut {plan.system}: a soak measures the memory and the descriptors of a process, and here is none. "
             "Give the command that starts it, with {listen} and {upstream}"
         )
     system.check(plan.scenario)

@@ -1,6 +1,6 @@
-"""The probe of a soak: round trips through the proxy, and beside it, when it is asked.
+"""The probe of a soak: round trips through the proxy and, in turn, straight to the upstream, when it is asked.
 
-The way beside it, straight to the upstream, tells what the machine and the upstream make of the time.
+Those past the proxy show how fast the machine and the upstream are at that moment.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any, NamedTuple
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from reconnect_harness.checks.checkers import percentile
+from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.processes.actor import obey, run, say
 
-#: How long a measurement takes, in seconds, how many round trips it is at the most, and the time between two.
+#: How long a measurement takes, in seconds; how many round trips it has at the most; the seconds between two of them.
 SECONDS = 1.0
 TRIPS = 200
 PAUSE = 0.002
 
-#: Round trips that are not counted: a connection may be new.
-WARM = 5
+#: The first round trips are not counted, since the connection may be new.
+WARM_UP = 5
 
 _SIZE = 128
 _OPEN_SECONDS = 5.0
 
 
-class Trips(NamedTuple):
-    """Percentiles of round trips in seconds: through the proxy, and the way beside it."""
+class RoundTrips(NamedTuple):
+    """Percentiles of round trips in seconds: through the proxy, and beside it."""
 
     p50: float
     p99: float
@@ -43,8 +43,8 @@ class Probe:
         self._urls = (through, beside)
         self._connections: list[ClientConnection] = []
 
-    async def measure(self) -> Trips | None:
-        """Measure round trips, in turn; None where a connection is lost or cannot be made."""
+    async def measure(self) -> RoundTrips | None:
+        """Measure round trips on both connections in turn; None where one is lost or cannot be made."""
         try:
             async with asyncio.timeout(_OPEN_SECONDS + SECONDS):
                 return await self._measure()
@@ -52,17 +52,17 @@ class Probe:
             await self.close()
             return None
 
-    async def _measure(self) -> Trips:
+    async def _measure(self) -> RoundTrips:
         if not self._connections:
             for url in self._urls:
                 self._connections.append(await connect(url, proxy=None, compression=None))
         times: list[list[float]] = [[], []]
         until = time.monotonic() + SECONDS
         number = time.monotonic_ns()
-        for trip in range(-WARM, TRIPS):
+        for trip in range(-WARM_UP, TRIPS):
             for connection, found in zip(self._connections, times, strict=True):
                 start = time.perf_counter()
-                # A proxy may ask an ordinary server again, whose older answer is none to this.
+                # A proxy may send an older message again to a server that does not count, so an old echo may come.
                 message = b"%d" % number
                 await connection.send(message.ljust(_SIZE))
                 while (await connection.recv()).strip() != message:
@@ -70,11 +70,11 @@ class Probe:
                 number += 1
                 if trip >= 0:
                     found.append(time.perf_counter() - start)
-            if trip >= WARM and time.monotonic() > until:
+            if trip >= WARM_UP and time.monotonic() > until:
                 break
             await asyncio.sleep(PAUSE)
         shares = (0.5, 0.99)
-        return Trips(*(percentile(sorted(found), share) or 0.0 for found in times for share in shares))
+        return RoundTrips(*(percentile(sorted(found), share) or 0.0 for found in times for share in shares))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -83,7 +83,7 @@ class Probe:
 
 
 async def play(spec: dict[str, Any]) -> None:
-    """Measure when asked, until stdin ends. `spec`: through and beside, URLs of something that echoes."""
+    """Measure when asked, until stdin ends. `spec`: through and beside, the URLs of two ways to an echo server."""
     probe = Probe(spec["through"], spec["beside"])
 
     async def measure() -> dict[str, Any]:

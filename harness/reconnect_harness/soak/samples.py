@@ -1,12 +1,12 @@
-"""What is measured in a soak, moment by moment, and kept in files: JSON, an object a line.
+"""What a soak measures moment by moment, in files: JSON, one object a line.
 
 | file | a line is |
 | --- | --- |
-| samples.jsonl | a `Sample`: what the system under test holds |
-| trips.jsonl | round trips in a calm, in seconds (`soak.probe.Trips`) |
+| samples.jsonl | a `ResourceSample`: what the system under test holds |
+| trips.jsonl | round trips in a quiet period, in seconds (`soak.probe.RoundTrips`) |
 | faults.jsonl | a fault (`faults.nemesis.FaultRecord`) |
 
-Each has its moment `t`, in seconds from the start.
+Each line has its moment `t`, in seconds from the start.
 """
 
 from __future__ import annotations
@@ -25,23 +25,35 @@ import psutil
 from reconnect_harness.processes import cores
 from reconnect_harness.processes.footprint import measure
 
+#: The files, in the folder of the soak.
+SAMPLES, TRIPS, FAULTS = "samples.jsonl", "trips.jsonl", "faults.jsonl"
+
 #: How often samples are taken, in seconds.
 EVERY = 1.0
 
-_ASK_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
 _LAG = re.compile(r"^reconnect_proxy_event_loop_lag_seconds_(sum|count)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
-class Sample(NamedTuple):
-    """What a system under test holds at the moment `t`.
+class ResourceSample(NamedTuple):
+    """What a system under test holds at one moment.
 
-    `memory` is bytes of all its processes together: their proportional set size, or resident where the system knows no
-    better; `files`, `threads` and `processes` are counts. `sessions`, and `lag` in seconds, are None where it does not
-    say. `harness` is resident bytes of the harness. `fair` is whether there was no fault just then.
+    Attributes:
+        t: the moment, in seconds from the start.
+        quiet: whether there was no fault just then.
+        memory: bytes of all its processes together: the proportional set size, or the resident one where the operating
+            system does not know that.
+        files: open files and sockets.
+        threads: threads of all its processes.
+        processes: its processes.
+        harness: resident bytes of the harness itself.
+        sessions: its sessions; None where it does not say.
+        lag: how late its event loop was on average since the last sample, in seconds; None where it does not say.
+
     """
 
     t: float
-    fair: bool
+    quiet: bool
     memory: int
     files: int
     threads: int
@@ -65,38 +77,37 @@ class Sampler:
         self._admin = admin
         self._lag = (0.0, 0.0)
 
-    def take(self, t: float, *, fair: bool) -> Sample | None:
-        """Take a sample; None where the system under test has ended. It may take a moment, and is for a thread."""
+    def take(self, t: float, *, quiet: bool) -> ResourceSample | None:
+        """Take a sample; None where the system under test has ended. It blocks, so call it in a thread."""
         found = measure([(self._pid, self._admin)], "during")
         if found is None:
             return None
         memory = found.memory
-        # A process of a tree may end between the two looks.
+        # A process of the tree may have ended since.
         with contextlib.suppress(OSError):
             memory = cores.memory(cores.tree(self._pid)) or memory
         processes = found.children + 1
-        return Sample(
-            t, fair, memory, found.files, found.threads, processes, self._ours(), found.sessions, self._lag_since()
-        )
+        harness, lag = self._own_memory(), self._lag_since()
+        return ResourceSample(t, quiet, memory, found.files, found.threads, processes, harness, found.sessions, lag)
 
-    def _ours(self) -> int:
+    def _own_memory(self) -> int:
         """Return the resident bytes of this process and all that it has started, but for the system under test."""
         theirs = set(cores.tree(self._pid))
         total = 0
         for pid in cores.tree(os.getpid()):
-            # A process may end meanwhile.
+            # A process may have ended since.
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += 0 if pid in theirs else psutil.Process(pid).memory_info().rss
         return total
 
     def _lag_since(self) -> float | None:
-        """Return how late the event loop has been since the last sample, on average; None where nobody says."""
+        """Return how late the event loop was on average since the last sample; None where that is not known."""
         if self._admin is None:
             return None
-        # A handler without proxies: the environment may name one, which is not the way to loopback.
+        # A handler without proxies: the environment may name one, which cannot reach loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self._admin}/metrics", timeout=_ASK_SECONDS) as answer:
+            with opener.open(f"{self._admin}/metrics", timeout=_ANSWER_SECONDS) as answer:
                 text = answer.read().decode()
         except OSError:
             return None
@@ -109,13 +120,13 @@ class Sampler:
 
 
 def append(path: Path, fields: Mapping[str, Any]) -> None:
-    """Append a line to a file of samples."""
+    """Append a line to one of the files."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(fields) + "\n")
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of such a file, none where it does not exist."""
+    """Yield the lines of one of the files; none where it does not exist."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)

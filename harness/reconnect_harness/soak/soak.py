@@ -1,10 +1,10 @@
-"""The run of a soak: what is done in which order, and how it all comes to its end.
+"""The run of a soak: what is done in which order, and how it ends.
 
-start ─ before: what the proxy holds at rest
-  │     calm, spell, calm, spell, …       a sample each second; guests come and go
-  │     the time is over, or Ctrl-C: all is healed
-  │     upstream quiet, guests leave       what is under way arrives, or is lost
-  └─── after: what the proxy holds when the last one has left
+start ─ footprint before: what the proxy holds at rest
+  │     quiet, faults, quiet, faults, …     a sample each second; clients connect and leave
+  │     the time is over, or Ctrl-C: everything is healed
+  │     upstream quiet, clients leave       what is under way arrives, or is lost
+  └─── footprint after: what the proxy holds when all clients have left
 """
 
 from __future__ import annotations
@@ -16,49 +16,61 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconnect_harness.history.record import FaultRecord, Footprint
 from reconnect_harness.processes.machine import machine
+from reconnect_harness.run.builder import TopologyBuilder
 from reconnect_harness.run.campaign import make_folder
-from reconnect_harness.soak import clients as guests
-from reconnect_harness.soak import samples, upstream
-from reconnect_harness.soak.fault_phases import Weather
+from reconnect_harness.run.runner import raise_failures
+from reconnect_harness.soak import clients, samples, upstream
+from reconnect_harness.soak.fault_phases import FaultPhases
 from reconnect_harness.soak.ledger import Count, Ledger
-from reconnect_harness.soak.plan import Plan, check
-from reconnect_harness.soak.samples import Sample
-from reconnect_harness.soak.testbed import Stage, build
-from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer
+from reconnect_harness.soak.plan import SoakPlan, check
+from reconnect_harness.soak.samples import ResourceSample
+from reconnect_harness.soak.testbed import CLIENTS_LEDGER, UPSTREAM_LEDGER, SoakTestbed, build
+from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from reconnect_proxy.units import format_duration
 
 #: Where a soak leaves its files if the user does not say.
 DEFAULT_OUT = Path("soak-runs")
 
-#: How long the proxy may take to be at rest when the last guest has left: ordinary guests that vanished are awaited for
-#: its grace, 15 s, and idle threads of a pool stay a while.
+#: How long the proxy may take to be at rest after the last client has left, in seconds: it waits for ordinary clients
+#: that vanished for its grace, 15 s, and idle threads of a pool live for a while.
 REST_SECONDS = 60.0
 
 _LEAVE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
 
-class Ended(Exception):
+class SystemEnded(Exception):
     """The system under test has ended of itself. The message says how."""
 
 
 @dataclass(slots=True)
-class Soaked:
-    """What was seen in a soak; what was measured lies in the files of `folder`.
+class SoakResult:
+    """What was counted in a soak; what was measured is in the files of `folder`.
 
-    `start` is a moment of `time.monotonic`, `seconds` how long there were faults; `interrupted` whether Ctrl-C made it
-    shorter. `ended` says how the system under test has ended, if it has; `stayed` is how many guests never came to
-    their end. `upstream` and `guests` have the counts of their ledgers, by row; `footprints` what the system under test
-    held before and after; `faults` how often each took hold.
+    Attributes:
+        plan: what was to be done.
+        folder: where the files are.
+        system: the system under test, in a line.
+        toxiproxy: the Toxiproxy, in a line.
+        machine: what it ran on.
+        start: when it began, in seconds of `time.monotonic`.
+        seconds: how long there were faults.
+        interrupted: whether Ctrl-C has ended it early.
+        ended: how the system under test has ended, if it has.
+        stayed: how many clients have not left when they were told to.
+        upstream: the counts of the upstream's ledger, by row.
+        clients: the counts of the clients' ledger, by row.
+        footprints: what the system under test held before and after.
+        faults: how often each fault took hold.
+
     """
 
-    plan: Plan
+    plan: SoakPlan
     folder: Path
     system: str
     toxiproxy: str
@@ -69,7 +81,7 @@ class Soaked:
     ended: str | None = None
     stayed: int = 0
     upstream: dict[str, dict[Count, int]] = field(default_factory=dict)
-    guests: dict[str, dict[Count, int]] = field(default_factory=dict)
+    clients: dict[str, dict[Count, int]] = field(default_factory=dict)
     footprints: list[Footprint] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -81,7 +93,7 @@ class Soak:
         plan: what is to be done.
         toxiproxy: a started server.
         out: the folder for its files.
-        progress: is told now and then, in a line, how far it is.
+        progress: called from time to time with a line about the progress.
 
     Raises:
         ScenarioError: as `check`.
@@ -90,7 +102,7 @@ class Soak:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SoakPlan,
         toxiproxy: ToxiproxyServer,
         out: Path = DEFAULT_OUT,
         progress: Callable[[str], None] = lambda line: None,
@@ -102,40 +114,40 @@ class Soak:
         self._over = asyncio.Event()
         self._closing = False
         self._start = 0.0
-        self._latest: Sample | None = None
+        self._latest: ResourceSample | None = None
         self._p50: float | None = None
         folder = out / f"soak-{plan.seed}"
-        self.done = Soaked(plan, folder, self._system.describe(), toxiproxy.describe(), machine())
+        self.result = SoakResult(plan, folder, self._system.describe(), toxiproxy.describe(), machine())
         self._out = out
 
-    async def run(self) -> Soaked:
-        """Do it all. The first Ctrl-C ends the traffic, and the rest follows in good order; a second one ends it all.
+    async def run(self) -> SoakResult:
+        """Run it. The first Ctrl-C ends the faults, and the rest follows in good order; a second one ends it at once.
 
         Raises:
-            ProcessFailed: a process of the harness did not start, or died of itself.
-            ToxiproxyError: a link could not be made, or healed.
+            ProcessFailed: a process of the harness did not start, or died of itself, or a fault could not be healed.
+            ToxiproxyError: a link could not be made.
 
         """
-        folder = self.done.folder
+        folder = self.result.folder
         make_folder(self._out)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         with self._interruptible():
-            async with AsyncExitStack() as built:
-                books = [
-                    upstream.ledger(folder / "upstream.ledger", self.plan.guests),
-                    Ledger(folder / "guests.ledger", guests.ROWS),
+            async with TopologyBuilder(folder) as builder:
+                ledgers = [
+                    upstream.open_ledger(folder / UPSTREAM_LEDGER, self.plan.clients),
+                    Ledger(folder / CLIENTS_LEDGER, clients.ROWS),
                 ]
-                for book in books:
-                    built.callback(book.close)
-                stage = await build(built, self.plan, self._system, self._toxiproxy, folder)
+                for ledger in ledgers:
+                    builder.exits.callback(ledger.close)
+                testbed = await build(builder, self.plan, self._system, self._toxiproxy)
                 try:
-                    await self._endure(stage, *books)
-                except Ended as ended:
-                    self.done.ended = str(ended)
-                self.done.footprints = stage.watch.found
-                self._count(*books)
-        return self.done
+                    await self._measured_run(testbed, *ledgers)
+                except SystemEnded as ended:
+                    self.result.ended = str(ended)
+                self.result.footprints = testbed.watch.found
+                self._read_counts(*ledgers)
+        return self.result
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -144,9 +156,9 @@ class Soak:
         assert task is not None
 
         def interrupt() -> None:
-            if self.done.interrupted:
+            if self.result.interrupted:
                 task.cancel()
-            self.done.interrupted = True
+            self.result.interrupted = True
             self._over.set()
 
         loop.add_signal_handler(signal.SIGINT, interrupt)
@@ -155,114 +167,116 @@ class Soak:
         finally:
             loop.remove_signal_handler(signal.SIGINT)
 
-    async def _endure(self, stage: Stage, *books: Ledger) -> None:
-        """Have the weather until the time is over, and then come to an end."""
-        self._start = self.done.start = time.monotonic()
+    async def _measured_run(self, testbed: SoakTestbed, *ledgers: Ledger) -> None:
+        """Run faults and traffic until the time is over, let the clients leave, and measure what is left."""
+        self._start = self.result.start = time.monotonic()
 
-        async def calm() -> None:
-            await self._measure(stage)
+        async def in_quiet() -> None:
+            await self._measure(testbed)
 
-        weather = Weather(stage.links, stage.processes, self._record, calm, self.plan.seed)
-        sampling = asyncio.create_task(self._sample(stage, weather, books))
+        phases = FaultPhases(testbed.links, testbed.processes, self._record, in_quiet, self.plan.seed)
+        sampling = asyncio.create_task(self._sample(testbed, phases, ledgers))
         try:
-            suffering = asyncio.create_task(weather.run())
-            over = asyncio.create_task(self._over.wait())
-            try:
-                await asyncio.wait(
-                    [suffering, sampling, over], timeout=self.plan.seconds, return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                self._closing = True
-                for task in (suffering, over):
-                    task.cancel()
-                await asyncio.wait([suffering, over])
-            self.done.seconds = time.monotonic() - self._start
-            if not suffering.cancelled():
-                _healed(suffering)
-            self._look(stage)
-            await self._measure(stage)
-            await self._leave(stage)
+            await self._do_faults(phases, sampling)
+            self._look(testbed)
+            await self._measure(testbed)
+            await self._leave(testbed)
         finally:
             sampling.cancel()
             await asyncio.wait([sampling])
         if not sampling.cancelled():
             sampling.result()
-        await stage.watch.after(REST_SECONDS)
+        await testbed.watch.after(REST_SECONDS)
 
-    async def _leave(self, stage: Stage) -> None:
-        """Have everybody say no more, get what is under way, and leave."""
-        self._say("the guests leave")
-        await stage.upstream.ask("quiet")
-        await stage.probe.ask("close")
-        await stage.guests.ask("close")
-        deadline = time.monotonic() + stage.patience + _LEAVE_SECONDS
-        while here := (await stage.guests.ask("count"))["here"]:
-            self._look(stage)
+    async def _do_faults(self, phases: FaultPhases, sampling: asyncio.Task[None]) -> None:
+        """Run phases of faults until the time is over, Ctrl-C, or something has failed; then everything is healed."""
+        faults = asyncio.create_task(phases.run())
+        over = asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait([faults, sampling, over], timeout=self.plan.seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._closing = True
+            for task in (faults, over):
+                task.cancel()
+            await asyncio.wait([faults, over])
+        self.result.seconds = time.monotonic() - self._start
+        if not faults.cancelled():
+            raise_failures(faults)
+
+    async def _leave(self, testbed: SoakTestbed) -> None:
+        """Have nothing more sent, wait for what is under way, and have all clients leave."""
+        self._say("the clients leave")
+        await testbed.upstream.ask("quiet")
+        await testbed.probe.ask("close")
+        await testbed.clients.ask("close")
+        deadline = time.monotonic() + testbed.patience + _LEAVE_SECONDS
+        while here := (await testbed.clients.ask("count"))["here"]:
+            self._look(testbed)
             if time.monotonic() > deadline:
-                self.done.stayed = here
+                self.result.stayed = here
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _sample(self, stage: Stage, weather: Weather, books: tuple[Ledger, ...]) -> None:
+    async def _sample(self, testbed: SoakTestbed, phases: FaultPhases, ledgers: tuple[Ledger, ...]) -> None:
         """Take samples until cancelled."""
         due = self._start
         while True:
             t = time.monotonic() - self._start
-            # Between the two the weather may change.
-            fair = weather.fair
-            taken = await asyncio.to_thread(stage.sampler.take, t, fair=fair)
-            self._look(stage)
+            # A phase of faults may begin while the sample is taken.
+            quiet = phases.is_quiet
+            taken = await asyncio.to_thread(testbed.sampler.take, t, quiet=quiet)
+            self._look(testbed)
             if taken is not None:
-                self._latest = taken._replace(fair=fair and weather.fair)
-                samples.append(self.done.folder / "samples.jsonl", self._latest._asdict())
-                self._tell(books)
+                self._latest = taken._replace(quiet=quiet and phases.is_quiet)
+                samples.append(self.result.folder / samples.SAMPLES, self._latest._asdict())
+                self._report_progress(ledgers)
             due += samples.EVERY
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    def _look(self, stage: Stage) -> None:
-        """Raise Ended if the system under test has ended, and ProcessFailed if one of ours has."""
+    def _look(self, testbed: SoakTestbed) -> None:
+        """Raise SystemEnded if the system under test has ended, and ProcessFailed if one of our processes has."""
         process = self._system.process
         assert process is not None
         if process.returncode is not None:
-            raise Ended(f"the system under test has ended, with status {process.returncode}")
-        for actor in (stage.guests, stage.probe):
+            raise SystemEnded(f"the system under test has ended, with status {process.returncode}")
+        for actor in (testbed.clients, testbed.probe):
             if actor.returncode is not None:
                 raise actor.failure(f"ended with status {actor.returncode}")
 
-    async def _measure(self, stage: Stage) -> None:
-        found = await stage.probe.ask("measure")
+    async def _measure(self, testbed: SoakTestbed) -> None:
+        found = await testbed.probe.ask("measure")
         if found:
             self._p50 = found["p50"]
-            samples.append(self.done.folder / "trips.jsonl", {"t": time.monotonic() - self._start, **found})
+            samples.append(self.result.folder / samples.TRIPS, {"t": time.monotonic() - self._start, **found})
 
     def _record(self, fault: FaultRecord) -> None:
-        """Take note of a fault, unless its time had not come when all was over."""
+        """Record a fault, unless the soak was over before its time came."""
         if fault.took_hold is None and self._closing:
             return
         if fault.took_hold is not None:
-            self.done.faults[f"{fault.name} {fault.target}"] += 1
+            self.result.faults[f"{fault.name} {fault.target}"] += 1
         moments = {
             name: None if moment is None else moment - self._start
             for name, moment in (("t", fault.asked), ("took_hold", fault.took_hold), ("cleared", fault.cleared))
         }
         fields = {"name": fault.name, "target": fault.target, **moments, "problem": fault.problem}
-        samples.append(self.done.folder / "faults.jsonl", fields)
+        samples.append(self.result.folder / samples.FAULTS, fields)
 
-    def _count(self, there: Ledger, here: Ledger) -> None:
-        self.done.upstream = {name: row.counts() for name, row in there.rows.items()}
-        self.done.guests = {name: row.counts() for name, row in here.rows.items()}
+    def _read_counts(self, upstream_ledger: Ledger, clients_ledger: Ledger) -> None:
+        self.result.upstream = {name: row.counts() for name, row in upstream_ledger.rows.items()}
+        self.result.clients = {name: row.counts() for name, row in clients_ledger.rows.items()}
 
-    def _tell(self, books: tuple[Ledger, ...]) -> None:
+    def _report_progress(self, ledgers: tuple[Ledger, ...]) -> None:
         found = self._latest
         assert found is not None
-        counts = [row.counts() for book in books for row in book.rows.values()]
+        counts = [row.counts() for ledger in ledgers for row in ledger.rows.values()]
         wrong = sum(one[count] for one in counts for count in (Count.LOST, Count.REORDERED, Count.CORRUPTED))
         parts = [
             f"{found.memory / 1e6:.1f} MB",
             f"{found.files} descriptors",
             *([f"{found.sessions} sessions"] if found.sessions is not None else []),
             *([f"p50 {1000 * self._p50:.2f} ms"] if self._p50 is not None else []),
-            f"{self.done.faults.total()} faults",
+            f"{self.result.faults.total()} faults",
             f"{sum(one[Count.ARRIVED] for one in counts):,} messages",
             f"{wrong} wrong" if wrong else "nothing wrong",
         ]
@@ -271,11 +285,3 @@ class Soak:
     def _say(self, what: str) -> None:
         elapsed = format_duration(round(min(time.monotonic() - self._start, self.plan.seconds)))
         self._progress(f"soak: {elapsed} of {format_duration(self.plan.seconds)}, {what}")
-
-
-def _healed(weather: asyncio.Task[None]) -> None:
-    """Raise what has ended the weather, as one error."""
-    try:
-        weather.result()
-    except ExceptionGroup as failures:
-        raise ToxiproxyError("; ".join(map(str, failures.exceptions))) from failures

@@ -1,4 +1,4 @@
-"""Whether something grows: a line through what was measured that a few odd points do not move."""
+"""Whether something grows: the slope of a line through measurements, which single outliers do not move."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import statistics
 from collections.abc import Sequence
 
 Point = tuple[float, float]
-"""A moment in seconds, and what was measured then."""
+"""A moment in seconds, and the value that was measured then."""
 
-#: Points that a line is laid through: each pair of them is looked at.
+#: How many points a line is fitted to: every pair of them is considered.
 POINTS = 200
 
 
 def slope(points: Sequence[Point]) -> float | None:
     """Return how much is added each second: the median of the slopes between all pairs (Theil 1950, Sen 1968).
 
-    Up to 29 % of the points may be anything, and do not move it. None of fewer than two moments.
+    Up to 29 % of the points may be outliers without moving it. None for fewer than two moments.
     """
     thin = thinned(points, POINTS)
     found = [(b - a) / (u - t) for (t, a), (u, b) in itertools.combinations(thin, 2) if u != t]
@@ -24,7 +24,7 @@ def slope(points: Sequence[Point]) -> float | None:
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Return at most so many points, in order: the medians of as many runs of equal length."""
+    """Return at most so many points, in order: the medians of runs of equal length."""
     ordered = sorted(points)
     size = max(1, -(-len(ordered) // most))
     return [
@@ -34,7 +34,7 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def thirds(points: Sequence[Point]) -> tuple[float, float] | None:
-    """Return the medians of what was measured in the first and the last third of the time; None where one is empty."""
+    """Return the medians of the values in the first and the last third of the time; None where one third is empty."""
     if not points:
         return None
     ordered = sorted(points)

@@ -1,11 +1,11 @@
-"""The upstream of a soak: one server with several manners, by the path of the handshake.
+"""The upstream of a soak: one server that behaves as the path of the handshake says.
 
-| path | what is there |
+| path | behaviour |
 | --- | --- |
 | /aware | keeps sessions, counts, resumes, and pushes (`peers.aware`) |
-| /plain | an ordinary server that pushes: another stream on each connection |
-| /echo | sends back what it gets; nothing of it is counted |
-| /page | a page, to plain HTTP requests |
+| /plain | an ordinary server that pushes another stream on each connection |
+| /echo | sends back what it receives, and counts nothing |
+| /page | answers plain HTTP requests with a page |
 """
 
 from __future__ import annotations
@@ -28,28 +28,30 @@ from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.upstreams import goodbye
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
-from reconnect_harness.soak.ledger import Ledger, Page, Shape
+from reconnect_harness.soak.ledger import Ledger, MarkTable
+from reconnect_harness.soak.ledger_sink import LedgerSink
 
 #: The rows of its ledger, which are also the paths.
 AWARE, PLAIN = "aware", "plain"
 ROWS = (AWARE, PLAIN)
 
-#: What a plain HTTP request is answered with.
+#: The answer to plain HTTP requests.
 PAGE = "a page of the upstream\n"
 
-#: How long an aware session without a link is kept, in seconds: longer than the proxy redials, which is 60.
+#: How long an aware session without a link is kept, in seconds: longer than the proxy redials, which is 60 seconds.
 KEEP_SECONDS = 70.0
 
-#: Streams of a guest, and of the upstream, that are told apart at a time.
-_DEEP = 64
+#: How many streams of each client, and of the upstream for each client, have marks of their own at a time.
+_ORDINALS = 64
 
 
-def ledger(path: Path, guests: int) -> Ledger:
-    """Open the ledger of the upstream of so many guests."""
-    return Ledger(path, ROWS, came=Shape(guests + 1, _DEEP), went=Shape(1, _DEEP * (guests + 1)))
+def open_ledger(path: Path, clients: int) -> Ledger:
+    """Open the ledger of an upstream that has so many clients at a time."""
+    slots = clients + 1
+    return Ledger(path, ROWS, incoming=MarkTable(slots, _ORDINALS), outgoing=MarkTable(1, _ORDINALS * slots))
 
 
-class _Manner(Protocol):
+class _Behaviour(Protocol):
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None: ...
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None: ...
@@ -57,18 +59,18 @@ class _Manner(Protocol):
     async def serve(self, connection: UpstreamConnection) -> None: ...
 
 
-class _Aware(AwareUpstream):
-    """The aware one. What it pushed in a session that has ended is owed to nobody."""
+class _AwareEnd(AwareUpstream):
+    """The server that counts. What it pushed in a session that has ended need not arrive."""
 
     def forget(self, session: UpstreamSession) -> None:
         super().forget(session)
-        assert isinstance(self.recorder, Page)
-        assert self.recorder.went is not None
-        self.recorder.went.forget(session.speaker.stream)
+        assert isinstance(self.recorder, LedgerSink)
+        assert self.recorder.outgoing is not None
+        self.recorder.outgoing.remove(session.speaker.stream)
 
 
-class _Plain(RecordUpstream):
-    """An ordinary one. Each connection has a stream of its own, so that one that was cut leaves no gap behind."""
+class _OrdinaryEnd(RecordUpstream):
+    """The ordinary server. Each connection has a stream of its own, so that a cut leaves no gap in a stream."""
 
     _streams = 0
 
@@ -77,8 +79,8 @@ class _Plain(RecordUpstream):
         return Speaker(self._load, f"{self.name}.{self._streams}", Direction.U2C, self._seed)
 
 
-class _Echo:
-    """Sends back what it gets, as one that compares round trips wants it."""
+class _EchoEnd:
+    """Sends back what it receives, for the probe."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -87,7 +89,7 @@ class _Echo:
         return None
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
-        """Say nothing."""
+        """Add nothing to the response."""
 
     async def serve(self, connection: UpstreamConnection) -> None:
         self.connections += 1
@@ -100,39 +102,47 @@ class _Echo:
 async def play(spec: dict[str, Any]) -> None:
     """Serve until stdin ends, or SIGTERM comes.
 
-    `spec`: port, ledger (a path), guests (how many), load (what is pushed in each session), seed, incarnation (how many
-    have been here before; their streams are others).
+    `spec`: port, ledger (a path), clients (how many at a time), load (what is pushed in each session), seed,
+    incarnation (1 for the first process, 2 for the one that replaces it, …; it is part of the names of streams).
     """
-    book = ledger(Path(spec["ledger"]), spec["guests"])
+    ledger = open_ledger(Path(spec["ledger"]), spec["clients"])
     load = Workload.from_spec(spec["load"])
-    for row in book.rows.values():
-        # Who pushed that is no more.
-        row.went.wipe()
-    aware, plain = (book.rows[name] for name in ROWS)
+    for row in ledger.rows.values():
+        # The streams of the process that this one replaces do not go on.
+        row.outgoing.clear()
+    aware, plain = (ledger.rows[name] for name in ROWS)
     number, seed = spec["incarnation"], spec["seed"]
     pushing = (
-        _Aware(f"a{number}", load, Page(book, aware, aware.came, aware.went, once=True), seed, keep=KEEP_SECONDS),
-        _Plain(f"p{number}", load, Page(book, plain, plain.came, plain.went, short=True), seed),
+        _AwareEnd(
+            f"a{number}",
+            load,
+            LedgerSink(ledger, aware, aware.incoming, aware.outgoing, once=True),
+            seed,
+            keep=KEEP_SECONDS,
+        ),
+        _OrdinaryEnd(
+            f"p{number}", load, LedgerSink(ledger, plain, plain.incoming, plain.outgoing, per_link=True), seed
+        ),
     )
-    echo = _Echo()
-    manners: dict[str, _Manner] = {"/aware": pushing[0], "/plain": pushing[1]}
+    echo = _EchoEnd()
+    behaviours: dict[str, _Behaviour] = {"/aware": pushing[0], "/plain": pushing[1]}
 
-    def manner(request: Request | None) -> _Manner:
+    def behaviour(request: Request | None) -> _Behaviour:
         assert request is not None
-        return manners.get(request.path.partition("?")[0], echo)
+        return behaviours.get(request.path.partition("?")[0], echo)
 
     async def admit(connection: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" not in request.headers:
             return connection.respond(200, PAGE)
-        return await manner(request).admit(connection, request)
+        return await behaviour(request).admit(connection, request)
 
     def greet(connection: ServerConnection, request: Request, response: Response) -> None:
-        manner(request).greet(connection, request, response)
+        behaviour(request).greet(connection, request, response)
 
     async def meet(connection: ServerConnection) -> None:
         assert isinstance(connection, UpstreamConnection)
-        # websockets would log an error in a handler, and go on.
-        await asyncio.wait([background(manner(connection.request).serve(connection))])
+        # In the background, where a failure ends this process: websockets would only log it, and go on.
+        await asyncio.wait([background(behaviour(connection.request).serve(connection))])
 
     async def quiet() -> dict[str, Any]:
         for one in pushing:
@@ -144,10 +154,10 @@ async def play(spec: dict[str, Any]) -> None:
 
     try:
         async with AsyncExitStack() as running:
-            # Told to be TCP: asyncio sets TCP_NODELAY on what it accepts only where the protocol is named.
+            # With the protocol named: only then does asyncio set TCP_NODELAY on what it accepts.
             port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                # Whoever has started this process keeps the port, so that it is ours again after a restart.
+                # The parent process keeps the port bound, so that it is free again after a restart.
                 port.setsockopt(socket.SOL_SOCKET, option, 1)
             port.bind(("127.0.0.1", spec["port"]))
             server = await running.enter_async_context(
@@ -168,7 +178,7 @@ async def play(spec: dict[str, Any]) -> None:
     finally:
         for one in pushing:
             await one.close()
-        book.close()
+        ledger.close()
 
 
 if __name__ == "__main__":

@@ -6,20 +6,11 @@ import math
 
 import pytest
 
-from reconnect_harness.checks.checkers import (
-    RUN_CHECKERS,
-    Expectation,
-    Verdict,
-    client_disconnects,
-    corrupted,
-    duplicated,
-    is_timed,
-    judge,
-    lost,
-    percentile,
-    recovery_times,
-    reordered,
-)
+from reconnect_harness.checks.checkers import RUN_CHECKERS, client_disconnects, judge, message_findings
+from reconnect_harness.checks.judgement import Expectation, Finding, Verdict, is_timed
+from reconnect_harness.checks.percentile import percentile
+from reconnect_harness.checks.recovery import recovery_times
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, Footprint, LinkEvent
@@ -28,6 +19,10 @@ from tests.reconnect_harness.histories import conversation, fault, history, mess
 ALL = range(1, 11)
 U2C = Direction.U2C
 EXPECTED = [Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted")]
+
+
+def _find(flaw: Flaw, found: History, direction: Direction) -> Finding:
+    return message_findings(found, direction)[flaw]
 
 
 def _verdicts(found: History) -> dict[str, Verdict]:
@@ -67,37 +62,37 @@ def test_one_wrong_message_is_one_finding(arrivals: list[int], check: str, numbe
 def test_order_is_judged_without_repeats() -> None:
     """A resend of what had arrived is no disorder."""
     found = history(*conversation([1, 2, 3, 4, 3, 4, 5, 6, 7, 8, 9, 10]))
-    assert reordered(found, Direction.C2U).value == 0
-    assert duplicated(found, Direction.C2U).value == 2
+    assert _find(Flaw.REORDERED, found, Direction.C2U).value == 0
+    assert _find(Flaw.DUPLICATED, found, Direction.C2U).value == 2
 
 
 def test_a_message_that_arrives_changed_is_corrupted() -> None:
     """What the reader found wrong is in the finding; the message is not lost as well."""
     events = conversation([1, 2, 4, 5, 6, 7, 8, 9, 10])
     found = history(*events, message("received", 3, 3.5, wrong="truncated: 20 of 100 bytes came"))
-    assert "truncated" in corrupted(found, Direction.C2U).violations[0].what
-    assert lost(found, Direction.C2U).value == 0
+    assert "truncated" in _find(Flaw.CORRUPTED, found, Direction.C2U).violations[0].what
+    assert _find(Flaw.LOST, found, Direction.C2U).value == 0
 
 
 def test_an_unreadable_message_is_corrupted_and_breaks_no_order() -> None:
     """It has no number that could be compared."""
     found = history(*conversation(ALL), message("received", 0, 3.6, stream="?", wrong="no readable header: b'x'"))
-    assert corrupted(found, Direction.C2U).value == 1
-    assert reordered(found, Direction.C2U).value == 0
+    assert _find(Flaw.CORRUPTED, found, Direction.C2U).value == 1
+    assert _find(Flaw.REORDERED, found, Direction.C2U).value == 0
 
 
 def test_a_refused_message_may_arrive_or_not() -> None:
     """Nobody knows what became of what a socket would not take."""
     refused = message("refused", 10, 10.1)
-    assert lost(history(*conversation(range(1, 10)), refused), Direction.C2U).value == 0
+    assert _find(Flaw.LOST, history(*conversation(range(1, 10)), refused), Direction.C2U).value == 0
     both = history(*conversation(ALL), refused)
-    assert lost(both, Direction.C2U).value == 0
-    assert corrupted(both, Direction.C2U).value == 0
+    assert _find(Flaw.LOST, both, Direction.C2U).value == 0
+    assert _find(Flaw.CORRUPTED, both, Direction.C2U).value == 0
 
 
 def test_a_stream_that_reached_nobody_is_lost_once() -> None:
     """Ten messages without a receiver are ten lost messages."""
-    assert lost(history(*conversation([])), Direction.C2U).value == 10
+    assert _find(Flaw.LOST, history(*conversation([])), Direction.C2U).value == 10
 
 
 def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
@@ -109,7 +104,7 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
         for number in ALL
         if number != 4
     ]
-    found = lost(history(*events, *second), u2c)
+    found = _find(Flaw.LOST, history(*events, *second), u2c)
     assert found.value == 1
     assert "number 4 " in found.violations[0].what
     assert "c02" in found.violations[0].what
@@ -118,8 +113,8 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
 def test_directions_are_judged_apart() -> None:
     """A loss in one direction is none in the other."""
     found = history(*conversation(ALL), *conversation([1, 2], direction=Direction.U2C, stream="u1.1"))
-    assert lost(found, Direction.C2U).value == 0
-    assert lost(found, Direction.U2C).value == 8
+    assert _find(Flaw.LOST, found, Direction.C2U).value == 0
+    assert _find(Flaw.LOST, found, Direction.U2C).value == 8
 
 
 def test_only_what_a_client_did_not_want_is_a_disconnect() -> None:
@@ -192,7 +187,7 @@ def test_the_percentile_of_nothing_is_unknown() -> None:
         (history(*conversation([])), "no message arrived c2u"),
         (history(*conversation(ALL), faults=[fault(None, None, "refused")]), "never took hold: refused"),
         (history(*conversation(ALL), faults=[fault(4.0, 5.0, "stuck")]), "could not be ended: stuck"),
-        (history(*conversation(ALL), faults=[fault(20.0, 21.0)]), "was on while nobody was sending"),
+        (history(*conversation(ALL), faults=[fault(20.0, 21.0)]), "was on while nothing was being sent"),
     ],
 )
 def test_a_run_that_proves_nothing_is_unknown(found: History, doubt: str) -> None:
@@ -242,8 +237,8 @@ def test_echoes_are_judged_against_what_the_clients_sent() -> None:
     sent = [message("sent", number, float(number)) for number in ALL]
     back = [message("received", n, n + 0.5, direction=Direction.U2C, name="c01") for n in ALL if n != 6]
     found = history(*sent, *back, echoed=True)
-    assert lost(found, Direction.U2C).value == 1
-    assert corrupted(found, Direction.U2C).value == 0
+    assert _find(Flaw.LOST, found, Direction.U2C).value == 1
+    assert _find(Flaw.CORRUPTED, found, Direction.U2C).value == 0
 
 
 @pytest.mark.parametrize(
@@ -255,8 +250,8 @@ def test_latency_is_from_sending_to_the_first_arrival(check: str, seconds: float
     sent = [message("sent", number, float(number)) for number in range(1, 13)]
     arrivals = [(number, number + 3.5 if number == 7 else number + 0.5) for number in range(1, 13) if number != 3]
     found = history(*sent, *(message("received", number, t) for number, t in [*arrivals, (1, 12.9)]))
-    assert RUN_CHECKERS[check](found, None).value == pytest.approx(seconds)
-    assert "number 7" in RUN_CHECKERS[check](found, None).violations[0].what
+    assert RUN_CHECKERS[check](found).value == pytest.approx(seconds)
+    assert "number 7" in RUN_CHECKERS[check](found).violations[0].what
 
 
 def test_a_bound_on_latency_without_messages_is_unknown() -> None:
@@ -268,10 +263,10 @@ def test_a_bound_on_latency_without_messages_is_unknown() -> None:
 def test_memory_is_the_most_above_what_there_was_before() -> None:
     """Whenever it was; without a measurement there is none."""
     found = history(*conversation(ALL))
-    assert RUN_CHECKERS["memory"](found, None).value is None
+    assert RUN_CHECKERS["memory"](found).value is None
     for t, when, size in ((0.0, "before", 40), (1.0, "during", 90), (2.0, "during", 70), (3.0, "after", 50)):
         found.footprints.append(Footprint(t, when, 10, 1, 0, size * 1_000_000))
-    finding = RUN_CHECKERS["memory"](found, None)
+    finding = RUN_CHECKERS["memory"](found)
     assert finding.value == 50e6
     assert [(violation.t, violation.what) for violation in finding.violations] == [
         (1.0, "90 MB of memory, and 40 MB before they came")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict, breaches, judge, leaks
+from reconnect_harness.checks.checkers import breaches, judge, leaks
 from reconnect_harness.checks.endings import expectation
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import MEMORY, THREADS, End, Footprint, LinkEvent

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconnect_harness.checks.checkers import Finding, lost
+from reconnect_harness.checks.checkers import message_findings
+from reconnect_harness.checks.judgement import Finding
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent
@@ -26,6 +28,10 @@ def _shared(arrivals: dict[str, list[int]], links: list[LinkEvent]) -> History:
     return made
 
 
+def _lost(found: History, direction: Direction) -> Finding:
+    return message_findings(found, direction)[Flaw.LOST]
+
+
 def _numbers(found: Finding, client: str = "") -> list[int]:
     end = f" at {client}" if client else " and never arrived"
     return [round(violation.t) for violation in found.violations if violation.what.endswith(end)]
@@ -34,8 +40,8 @@ def _numbers(found: Finding, client: str = "") -> list[int]:
 def test_each_client_that_is_there_is_owed_every_message() -> None:
     """Where all get all, nothing is lost; where one misses one, that is lost at this one."""
     there = [_link("c01", "connected", 0), _link("c02", "connected", 0)]
-    assert lost(_shared({"c01": list(ALL), "c02": list(ALL)}, there), U2C).value == 0
-    found = lost(_shared({"c01": list(ALL), "c02": [n for n in ALL if n != 4]}, there), U2C)
+    assert _lost(_shared({"c01": list(ALL), "c02": list(ALL)}, there), U2C).value == 0
+    found = _lost(_shared({"c01": list(ALL), "c02": [n for n in ALL if n != 4]}, there), U2C)
     assert _numbers(found, "c02") == [4]
     assert found.value == 1
 
@@ -43,7 +49,7 @@ def test_each_client_that_is_there_is_owed_every_message() -> None:
 def test_a_client_that_gets_nothing_is_noticed() -> None:
     """Though no message of the stream bears its name."""
     there = [_link("c01", "connected", 0), _link("c02", "connected", 0)]
-    found = lost(_shared({"c01": list(ALL)}, there), U2C)
+    found = _lost(_shared({"c01": list(ALL)}, there), U2C)
     assert _numbers(found, "c02") == list(ALL)
 
 
@@ -55,8 +61,8 @@ def test_a_client_is_owed_what_is_sent_while_it_is_there() -> None:
         _link("c02", "disconnected", 5.5),
         _link("c02", "connected", 8.5),
     ]
-    assert lost(_shared({"c01": list(ALL), "c02": [3, 4, 9, 10]}, there), U2C).value == 0
-    assert _numbers(lost(_shared({"c01": list(ALL), "c02": [3, 9]}, there), U2C), "c02") == [4, 10]
+    assert _lost(_shared({"c01": list(ALL), "c02": [3, 4, 9, 10]}, there), U2C).value == 0
+    assert _numbers(_lost(_shared({"c01": list(ALL), "c02": [3, 9]}, there), U2C), "c02") == [4, 10]
 
 
 def test_what_nobody_gets_is_lost_once() -> None:
@@ -66,14 +72,14 @@ def test_what_nobody_gets_is_lost_once() -> None:
         _link("c01", "disconnected", 4.1),
         _link("c02", "connected", 6.5),
     ]
-    found = lost(_shared({"c01": [1, 2, 3], "c02": [6, 7, 8, 9, 10]}, gap), U2C)
+    found = _lost(_shared({"c01": [1, 2, 3], "c02": [6, 7, 8, 9, 10]}, gap), U2C)
     assert _numbers(found) == [4, 5]
     assert found.value == 2
-    assert lost(_shared({"c01": [1, 2, 3], "c02": [4, 5, 6, 7, 8, 9, 10]}, gap), U2C).value == 0
+    assert _lost(_shared({"c01": [1, 2, 3], "c02": [4, 5, 6, 7, 8, 9, 10]}, gap), U2C).value == 0
 
 
 def test_what_clients_send_is_theirs_alone() -> None:
     """The other direction is judged as ever."""
     found = history(*conversation([1, 2, 4], sent=4), links=[_link("c01", "connected", 0)])
     found.shared = True
-    assert lost(found, Direction.C2U).value == 1
+    assert _lost(found, Direction.C2U).value == 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconnect_harness.checks.checkers import STREAM_CHECKERS
-from reconnect_harness.checks.traces import Flaw, journeys, sessions
+from reconnect_harness.checks.checkers import message_findings
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.checks.traces import traces
 from reconnect_harness.history.message import Direction
 from tests.reconnect_harness.histories import conversation, history, message
 
@@ -24,8 +25,8 @@ C2U, U2C = Direction
     ],
 )
 def test_each_flaw_has_its_message(arrivals: list[int], flawed: dict[int, tuple[Flaw, ...]]) -> None:
-    """Of a message with two journeys the last one is looked at."""
-    found = {journey.number: journey.flaws for journey in journeys(history(*conversation(arrivals, sent=4)))}
+    """Of a message with two traces the last one is looked at."""
+    found = {trace.number: trace.flaws for trace in traces(history(*conversation(arrivals, sent=4)))}
     assert {number: flaws for number, flaws in found.items() if flaws} == flawed
 
 
@@ -34,30 +35,30 @@ def test_each_flaw_has_its_message(arrivals: list[int], flawed: dict[int, tuple[
 def test_flaws_are_those_that_the_checkers_count(arrivals: list[int], direction: Direction) -> None:
     """In either direction."""
     told = history(*conversation(arrivals, sent=4, direction=direction, stream="one"))
-    counted = {flaw: sum(1 for journey in journeys(told) if flaw in journey.flaws) for flaw in Flaw}
-    assert counted == {Flaw(name): check(told, direction).value for name, check in STREAM_CHECKERS.items()}
+    counted = {flaw: sum(1 for trace in traces(told) if flaw in trace.flaws) for flaw in Flaw}
+    assert counted == {flaw: finding.value for flaw, finding in message_findings(told, direction).items()}
 
 
-def test_a_journey_has_its_times_from_the_start_of_the_traffic() -> None:
+def test_a_trace_has_its_times_from_the_start_of_the_traffic() -> None:
     """And how long it took."""
     told = history(*conversation([1], sent=2))
     told.start = 0.5
-    came, lost = journeys(told)
+    came, lost = traces(told)
     assert (came.sent, came.arrived, came.travel) == (0.5, 1.0, 0.5)
     assert (lost.sent, lost.arrived, lost.travel, lost.t) == (1.5, None, None, 1.5)
 
 
 def test_a_repeated_message_travelled_once() -> None:
     """What arrives again says nothing of latency, and leaves the queue as it is."""
-    first, again = journeys(history(*conversation([1, 1], sent=1)))
+    first, again = traces(history(*conversation([1, 1], sent=1)))
     assert (first.first, first.travel) == (True, 0.5)
     assert (again.first, again.travel) == (False, None)
 
 
 def test_what_nobody_sent_has_no_beginning() -> None:
     """It says so."""
-    (stray,) = journeys(history(message("received", 7, 3.0)))
-    assert (stray.sent, stray.arrived, stray.what) == (None, 3.0, "nobody sent it")
+    (stray,) = traces(history(message("received", 7, 3.0)))
+    assert (stray.sent, stray.arrived, stray.what) == (None, 3.0, "it was never sent")
 
 
 def test_a_session_is_named_after_its_client() -> None:
@@ -65,7 +66,7 @@ def test_a_session_is_named_after_its_client() -> None:
     pushed = conversation([1], sent=1, direction=U2C, stream="u1.1")
     unheard = conversation([], sent=1, direction=U2C, stream="u1.2")
     told = history(*conversation([1], sent=1), *pushed, *unheard)
-    assert sessions(journeys(told)) == ["c01", "u1.2"]
+    assert {trace.session for trace in traces(told)} == {"c01", "u1.2"}
 
 
 def test_what_is_pushed_to_two_clients_travels_twice() -> None:
@@ -73,13 +74,13 @@ def test_what_is_pushed_to_two_clients_travels_twice() -> None:
     sent = conversation([], sent=2, direction=U2C, stream="u1.1")
     one = [message("received", n, 5.0 + n, direction=U2C, stream="u1.1", name="c01") for n in (1, 2)]
     other = [message("received", 1, 5.0, direction=U2C, stream="u1.1", name="c02")]
-    found = journeys(history(*sent, *one, *other))
+    found = traces(history(*sent, *one, *other))
     assert {(j.session, j.number) for j in found if not j.flaws} == {("c01", 1), ("c01", 2), ("c02", 1)}
     assert [(j.session, j.number) for j in found if j.flaws] == [("c02", 2)]
 
 
 def test_a_refused_message_is_not_owed() -> None:
-    """It is a journey only if it arrived."""
+    """It is a trace only if it arrived."""
     refused = [message("sent", 1, 1.0), message("refused", 1, 1.1)]
-    assert journeys(history(*refused)) == []
-    assert len(journeys(history(*refused, message("received", 1, 2.0)))) == 1
+    assert traces(history(*refused)) == []
+    assert len(traces(history(*refused, message("received", 1, 2.0)))) == 1

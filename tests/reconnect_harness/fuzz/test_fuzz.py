@@ -16,7 +16,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.cli import main
 from reconnect_harness.fuzz.fuzz import Fuzzer, Outcome
 from reconnect_harness.fuzz.timelines import Level, Said, guarantees, scenarios

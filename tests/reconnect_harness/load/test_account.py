@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from reconnect_harness.load.account import Account, Arrival, Stamp, Wrong
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.load.account import Receipt, Stamp, UserAccount
 
 LATE = 10.0
 
 
-def _account(sent: int = 0) -> Account:
-    account = Account("mine", LATE)
+def _account(sent: int = 0) -> UserAccount:
+    account = UserAccount("mine", LATE)
     for number in range(sent):
         account.send(float(number))
     return account
 
 
-def _take(account: Account, number: int, session: str = "mine", direction: str = "c2u", now: float = 100.0) -> Arrival:
+def _take(
+    account: UserAccount, number: int, session: str = "mine", direction: str = "c2u", now: float = 100.0
+) -> Receipt:
     return account.take(Stamp(session, number, 50.0, direction), now, 53.0)
 
 
@@ -22,9 +25,9 @@ def test_what_comes_back_in_order_is_all_right() -> None:
     """Each has the time that it took, and nothing is in flight in the end."""
     account = _account(3)
     assert [_take(account, number) for number in (1, 2, 3)] == [
-        Arrival(True, 100.0),
-        Arrival(True, 99.0),
-        Arrival(True, 98.0),
+        Receipt(True, 100.0),
+        Receipt(True, 99.0),
+        Receipt(True, 98.0),
     ]
     assert account.in_flight == 0
     assert account.close() == 0
@@ -44,14 +47,14 @@ def test_what_comes_twice_is_repeated() -> None:
     """And is not counted as an answer again."""
     account = _account(2)
     _take(account, 1)
-    assert _take(account, 1) == Arrival(True, None, Wrong.REPEATED)
+    assert _take(account, 1) == Receipt(True, None, Flaw.DUPLICATED)
 
 
 def test_what_is_overtaken_is_late_or_lost_after_a_while() -> None:
     """A message before the last one that came is waited for, and then given up."""
     account = _account(4)
     _take(account, 3)
-    assert _take(account, 1).wrong is Wrong.REORDERED
+    assert _take(account, 1).flaw is Flaw.REORDERED
     assert account.give_up(10.9) == 0
     assert account.give_up(11.1) == 1
     assert account.in_flight == 1
@@ -63,15 +66,15 @@ def test_what_was_given_up_and_comes_after_all_is_found_again() -> None:
     account = _account(2)
     _take(account, 2)
     assert account.give_up(100.0) == 1
-    assert _take(account, 1) == Arrival(True, None, Wrong.REORDERED, found_again=True)
-    assert _take(account, 1).wrong is Wrong.REPEATED
+    assert _take(account, 1) == Receipt(True, None, Flaw.REORDERED, was_lost=True)
+    assert _take(account, 1).flaw is Flaw.DUPLICATED
 
 
 def test_a_number_that_was_never_sent_is_damage() -> None:
     """So is what says of itself that it is not what was sent."""
     account = _account(1)
-    assert _take(account, 2).wrong is Wrong.DAMAGED
-    assert account.take(Stamp("mine", 1, None, "c2u", "truncated"), 1.0, 1.0).wrong is Wrong.DAMAGED
+    assert _take(account, 2).flaw is Flaw.CORRUPTED
+    assert account.take(Stamp("mine", 1, None, "c2u", "truncated"), 1.0, 1.0).flaw is Flaw.CORRUPTED
     assert account.in_flight == 1
 
 
@@ -86,18 +89,18 @@ def test_what_needs_no_answer_is_not_missed() -> None:
 def test_a_gap_in_what_is_pushed_is_missing() -> None:
     """A server's stream begins with 1; the delay is by the clock of the day."""
     account = _account()
-    assert _take(account, 3, "u1.1", "u2c", now=1.0) == Arrival(False, 3.0)
+    assert _take(account, 3, "u1.1", "u2c", now=1.0) == Receipt(False, 3.0)
     assert account.in_flight == 2
-    assert _take(account, 2, "u1.1", "u2c", now=2.0).wrong is Wrong.REORDERED
+    assert _take(account, 2, "u1.1", "u2c", now=2.0).flaw is Flaw.REORDERED
     assert account.give_up(11.5) == 1
-    assert _take(account, 4, "u1.1", "u2c").wrong is None
+    assert _take(account, 4, "u1.1", "u2c").flaw is None
     assert account.close() == 0
 
 
 def test_what_another_user_says_is_heard_from_somewhere_on() -> None:
     """In a chat nobody was there from its begin; what comes then has to be complete."""
     account = _account()
-    assert _take(account, 7, "somebody") == Arrival(False, 3.0)
+    assert _take(account, 7, "somebody") == Receipt(False, 3.0)
     _take(account, 9, "somebody")
     assert account.close() == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconnect_harness.load.account import Wrong
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.load.generator_load import Reading
 from reconnect_harness.load.tally import EXAMPLES, Tally
 from reconnect_harness.load.worker_reports import Roll
@@ -12,7 +12,7 @@ def _tally(sent: int, lost: int = 0) -> Tally:
     tally = Tally()
     sums = tally.of("PlainUser")
     sums.users, sums.sent, sums.answered = 1, sent, sent - lost
-    sums.count(Wrong.LOST, lost)
+    sums.count(Flaw.LOST, lost)
     return tally
 
 
@@ -35,10 +35,10 @@ def test_tallies_add_up_by_class() -> None:
 def test_a_repeat_breaks_the_promise_to_those_who_count_only() -> None:
     """To an ordinary peer each message comes at least once."""
     tally = Tally()
-    tally.of("PlainUser").count(Wrong.REPEATED, 2)
+    tally.of("PlainUser").count(Flaw.DUPLICATED, 2)
     assert tally.breaches() == []
     tally.of("AwareUser").exactly_once = True
-    tally.of("AwareUser").count(Wrong.REPEATED)
+    tally.of("AwareUser").count(Flaw.DUPLICATED)
     assert tally.breaches() == ["1 messages came twice to users who count"]
 
 

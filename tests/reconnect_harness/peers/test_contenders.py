@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.record import End
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.traces import Flaw, Journey, journeys
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.checks.traces import Trace, traces
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, FaultRecord, LinkEvent
@@ -21,13 +22,13 @@ C2U, U2C = Direction
 
 
 def _picture(told: History) -> dict[str, Any]:
-    drawn = picture(told, journeys(told), proxied=True)
+    drawn = picture(told, traces(told), proxied=True)
     again: dict[str, Any] = json.loads(json.dumps(drawn, allow_nan=False))
     return again
 
 
-def _journeys(count: int, session: str = "c01", *flaws: Flaw) -> list[Journey]:
-    return [Journey(session, C2U, n, 100, float(n), n + 0.5, flaws) for n in range(1, count + 1)]
+def _traces(count: int, session: str = "c01", *flaws: Flaw) -> list[Trace]:
+    return [Trace(session, C2U, n, 100, float(n), n + 0.5, flaws) for n in range(1, count + 1)]
 
 
 def test_a_session_is_columns_that_add_up_to_its_messages() -> None:
@@ -65,22 +66,22 @@ def test_a_run_without_a_message_has_a_picture() -> None:
 
 def test_all_is_drawn_as_long_as_there_is_room() -> None:
     """Nothing is left out."""
-    found = [*_journeys(10), *_journeys(5, "c02", Flaw.LOST)]
+    found = [*_traces(10), *_traces(5, "c02", Flaw.LOST)]
     assert sample(found, 10, 5) == (found, 1)
 
 
 def test_of_too_many_messages_every_session_keeps_its_share() -> None:
     """And the flawed ones are kept before others."""
-    found = [*_journeys(30), *_journeys(10, "c02"), *_journeys(5, "c03", Flaw.LOST)]
+    found = [*_traces(30), *_traces(10, "c02"), *_traces(5, "c03", Flaw.LOST)]
     drawn, every = sample(found, 10, 5)
     assert every == 4
-    kept = {name: sum(1 for journey in drawn if journey.session == name) for name in ("c01", "c02", "c03")}
+    kept = {name: sum(1 for trace in drawn if trace.session == name) for name in ("c01", "c02", "c03")}
     assert kept == {"c01": 8, "c02": 3, "c03": 5}
 
 
 def test_even_wrong_messages_have_a_bound() -> None:
     """A proxy that loses everything does not make a page that cannot be opened."""
-    drawn, every = sample(_journeys(1000, "c01", Flaw.LOST), 10, 100)
+    drawn, every = sample(_traces(1000, "c01", Flaw.LOST), 10, 100)
     assert (len(drawn), every) == (100, 1)
 
 

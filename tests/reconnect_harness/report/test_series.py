@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconnect_harness.checks.traces import Flaw, Journey
+from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.checks.traces import Trace
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report import series
 from reconnect_harness.report.series import Grid, Latency
@@ -12,8 +13,8 @@ from reconnect_harness.report.series import Grid, Latency
 SECONDS = Grid(0.0, 1.0, 5)
 
 
-def _journey(sent: float | None, arrived: float | None, *flaws: Flaw) -> Journey:
-    return Journey("c01", Direction.C2U, 1, 100, sent, arrived, flaws)
+def _trace(sent: float | None, arrived: float | None, *flaws: Flaw) -> Trace:
+    return Trace("c01", Direction.C2U, 1, 100, sent, arrived, flaws)
 
 
 @pytest.mark.parametrize(
@@ -36,24 +37,24 @@ def test_a_moment_outside_of_a_grid_lies_at_its_edge(t: float, step: int) -> Non
 
 def test_the_depth_of_a_step_is_the_deepest_in_it() -> None:
     """A queue that fills and drains within one step shows; and so does one that nobody touches."""
-    waiting = [_journey(0.5, 3.5), _journey(0.6, 0.7), _journey(0.6, 3.5)]
+    waiting = [_trace(0.5, 3.5), _trace(0.6, 0.7), _trace(0.6, 3.5)]
     assert series.depth(waiting, SECONDS) == [3, 2, 2, 2, 0]
 
 
 def test_what_is_lost_stays_in_the_queue() -> None:
     """Until the end, and beyond the last thing that happened."""
-    assert series.depth([_journey(1.5, None, Flaw.LOST)], SECONDS) == [0, 1, 1, 1, 1]
+    assert series.depth([_trace(1.5, None, Flaw.LOST)], SECONDS) == [0, 1, 1, 1, 1]
 
 
 def test_what_arrives_again_or_was_never_sent_is_not_in_the_queue() -> None:
     """Else it would never be empty, or less than that."""
-    strays = [_journey(0.5, 3.5, Flaw.DUPLICATED), _journey(None, 2.5, Flaw.CORRUPTED)]
+    strays = [_trace(0.5, 3.5, Flaw.DUPLICATED), _trace(None, 2.5, Flaw.CORRUPTED)]
     assert series.depth(strays, SECONDS) == [0, 0, 0, 0, 0]
 
 
 def test_an_arrival_makes_room_for_what_is_sent_at_the_same_moment() -> None:
     """One at a time is one at a time."""
-    assert max(series.depth([_journey(0.0, 1.0), _journey(1.0, 2.0)], SECONDS)) == 1
+    assert max(series.depth([_trace(0.0, 1.0), _trace(1.0, 2.0)], SECONDS)) == 1
 
 
 def test_a_rate_is_per_second() -> None:
@@ -63,7 +64,7 @@ def test_a_rate_is_per_second() -> None:
 
 def test_latency_is_that_of_what_was_sent_in_a_step() -> None:
     """None where nothing was sent that arrived."""
-    sent = [_journey(0.0, 3.0), _journey(0.5, 1.0), _journey(2.0, 2.25), _journey(3.0, None, Flaw.LOST)]
+    sent = [_trace(0.0, 3.0), _trace(0.5, 1.0), _trace(2.0, 2.25), _trace(3.0, None, Flaw.LOST)]
     assert series.latency(sent, SECONDS) == [Latency(0.5, 3.0, 3.0), None, Latency(0.25, 0.25, 0.25), None, None]
 
 

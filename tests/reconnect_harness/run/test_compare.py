@@ -17,7 +17,8 @@ from reconnect_harness.cli import main
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent, MessageEvent
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run.compare import NOTHING, Comparer, Comparison, Result, Row
+from reconnect_harness.run.compare import NOTHING, ComparedRun, Comparer, Comparison
+from reconnect_harness.run.compare import ComparisonRow as Row
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.sut.presets import installed
@@ -27,7 +28,7 @@ from tests.reconnect_harness.test_plugin import MINE
 
 C2U, U2C = Direction.C2U, Direction.U2C
 
-RESULT = Result(
+RESULT = ComparedRun(
     verdict="invalid",
     said=0.596,
     sent={C2U: 9556, U2C: 0},
@@ -39,7 +40,7 @@ RESULT = Result(
 )
 
 
-def _result(events: Sequence[MessageEvent], *links: LinkEvent, **changes: Any) -> Result:
+def _result(events: Sequence[MessageEvent], *links: LinkEvent, **changes: Any) -> ComparedRun:
     clients = {"kind": "plain", "send": "1/s", "for": "10s"}
     chosen = parse_scenario(
         {
@@ -54,7 +55,7 @@ def _result(events: Sequence[MessageEvent], *links: LinkEvent, **changes: Any) -
     )
     found = history(*events, links=links, faults=[fault(4.0, 4.9)])
     judgement = judge(found, chosen.expect, chosen.directions)
-    return Result.of(RunResult(chosen, 1, "a proxy", None, Path(), found, judgement, 12.0))
+    return ComparedRun.of(RunResult(chosen, 1, "a proxy", None, Path(), found, judgement, 12.0))
 
 
 def _comparison(*rows: Row) -> Comparison:
@@ -102,7 +103,8 @@ def test_a_stream_that_stays_dead_never_recovers() -> None:
 def test_markdown_has_one_line_for_each_row() -> None:
     """Then the command that made it, and what it was made with."""
     text = _comparison(
-        Row("flap", "nginx", RESULT), Row("flap", "a | b", problem="it did not start. Its last lines:\n    oops")
+        Row("flap", "nginx", RESULT),
+        Row("flap", "a | b", problem="it did not start. Its last lines:\n    oops"),
     ).markdown("reconnect-harness compare flap")
     assert text.splitlines() == [
         "| scenario | system under test | verdict | clients said | lost c2u | lost u2c | repeated | reordered "
@@ -121,7 +123,11 @@ def test_markdown_has_one_line_for_each_row() -> None:
 def test_a_terminal_shows_the_same_table() -> None:
     """A scenario is named once, above its systems."""
     console = Console(width=160, file=io.StringIO(), record=True)
-    rows = [Row("flap", "nginx", RESULT), Row("flap", "haproxy", RESULT), Row("calm", "nginx", RESULT)]
+    rows = [
+        Row("flap", "nginx", RESULT),
+        Row("flap", "haproxy", RESULT),
+        Row("calm", "nginx", RESULT),
+    ]
     console.print(_comparison(*rows).table())
     said = console.export_text()
     assert said.count("flap") == 1

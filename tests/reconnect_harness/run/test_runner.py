@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.record import End
 from reconnect_harness.processes.child import Actor, ProcessFailed, Warden
 from reconnect_harness.processes.loops import run_to_end

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End
 from reconnect_harness.processes.child import ProcessFailed
@@ -68,7 +68,7 @@ async def test_an_upstream_that_dies_of_itself_ends_the_run(tmp_path: Path, monk
     quiet = Topology.quiet
 
     async def die(topology: Topology) -> None:
-        topology.target.upstreams["upstream"]._actor.send_signal(9)
+        topology.servers.upstreams["upstream"]._actor.send_signal(9)
         await quiet(topology)
 
     monkeypatch.setattr(Topology, "quiet", die)

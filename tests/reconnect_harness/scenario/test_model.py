@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Expectation
+from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.history.message import Direction
 from reconnect_harness.scenario.find import load_scenario, parse_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import ScenarioError

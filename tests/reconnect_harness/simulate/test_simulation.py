@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Verdict
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.faults.fault import timeline
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario.find import load_scenario, parse_scenario, shipped_scenarios

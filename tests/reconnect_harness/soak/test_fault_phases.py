@@ -1,4 +1,4 @@
-"""Spells of faults, drawn from a seed."""
+"""Phases of faults, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ from reconnect_harness.faults.fault import Fault
 from reconnect_harness.faults.link_faults import LINK_FAULTS
 from reconnect_harness.faults.process_faults import PROCESS
 from reconnect_harness.history.record import FaultRecord
-from reconnect_harness.soak import fault_phases as weather
-from reconnect_harness.soak.fault_phases import CLIENT, FAULTS, Weather, spells
+from reconnect_harness.soak import fault_phases
+from reconnect_harness.soak.fault_phases import CLIENT, FAULTS, FaultPhases, phases
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 
 def _drawn(seed: int, count: int) -> list[list[Fault]]:
-    return list(itertools.islice(spells(random.Random(seed)), count))
+    return list(itertools.islice(phases(random.Random(seed)), count))
 
 
-def test_the_same_seed_makes_the_same_weather() -> None:
-    """And another one another."""
+def test_the_same_seed_makes_the_same_phases() -> None:
+    """Another seed makes others."""
     assert _drawn(1, 50) == _drawn(1, 50) != _drawn(2, 50)
 
 
-def test_everything_happens_in_time() -> None:
-    """Each fault that there is, within a thousand spells."""
-    kinds = {(fault.name, fault.target, fault.stream) for spell in _drawn(3, 1000) for fault in spell}
+def test_every_fault_is_drawn() -> None:
+    """Within a thousand phases."""
+    kinds = {(fault.name, fault.target, fault.stream) for phase in _drawn(3, 1000) for fault in phase}
     assert kinds == {(fault.name, fault.target, fault.stream) for _, fault in FAULTS}
 
 
-def test_who_is_dead_is_not_killed() -> None:
-    """A process has one fault in a spell."""
-    for spell in _drawn(4, 1000):
-        processes = [fault.target for fault in spell if fault.kind.target_kind is PROCESS]
+def test_a_process_has_one_fault_at_a_time() -> None:
+    """A process that is dead cannot be stopped."""
+    for phase in _drawn(4, 1000):
+        processes = [fault.target for fault in phase if fault.kind.target_kind is PROCESS]
         assert len(set(processes)) == len(processes)
 
 
-async def test_a_spell_ends_and_a_calm_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first calm is before the first spell; in the end the link is whole."""
+async def test_a_phase_ends_and_a_quiet_period_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first quiet period is before the first phase; at the end the link is whole."""
     faults: list[FaultRecord] = []
-    calms: list[bool] = []
+    quiets: list[bool] = []
     third = asyncio.Event()
     with (
         find_toxiproxy("embedded").server() as server,
         ToxiproxyLink(server, CLIENT, "127.0.0.1:9", resets=True) as link,
     ):
 
-        async def calm() -> None:
-            calms.append(made.fair)
-            if len(calms) == 3:
+        async def in_quiet() -> None:
+            quiets.append(made.is_quiet)
+            if len(quiets) == 3:
                 third.set()
 
         only = [(1, Fault(LINK_FAULTS["down"], CLIENT, 0.0, (0.0, 0.1)))]
-        monkeypatch.setattr(weather, "FAULTS", only)
-        monkeypatch.setattr(weather, "BEGIN_SECONDS", 0.1)
-        monkeypatch.setattr(weather, "REST_SECONDS", 0.0)
-        made = Weather({CLIENT: link}, {}, faults.append, calm, seed=1)
+        monkeypatch.setattr(fault_phases, "FAULTS", only)
+        monkeypatch.setattr(fault_phases, "BEGIN_SECONDS", 0.1)
+        monkeypatch.setattr(fault_phases, "REST_SECONDS", 0.0)
+        made = FaultPhases({CLIENT: link}, {}, faults.append, in_quiet, seed=1)
         making = asyncio.create_task(made.run())
         await third.wait()
         making.cancel()
         await asyncio.wait([making])
         assert not link.is_down
-    assert calms == [True, True, True]
+    assert quiets == [True, True, True]
     assert len(faults) >= 2
     assert all(fault.took_hold and fault.cleared for fault in faults[:2])

@@ -1,4 +1,4 @@
-"""Messages judged one by one, by the number of the one before."""
+"""Messages are judged ledger by ledger, by the number of the one before."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from pathlib import Path
 import pytest
 
 from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
-from reconnect_harness.soak import ledger
-from reconnect_harness.soak.ledger import Count, Ledger, Page, Recent, Shape, words
+from reconnect_harness.soak import ledger as module
+from reconnect_harness.soak.ledger import Count, Ledger, MarkTable, words
+from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 
-SHAPE = Shape(3, 4)
+MARKS = MarkTable(3, 4)
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger of one row, with marks."""
-    book = Ledger(tmp_path / "one.ledger", ["row"], came=SHAPE, went=SHAPE)
-    yield book
-    book.close()
+    ledger = Ledger(tmp_path / "one.ledger", ["row"], incoming=MARKS, outgoing=MARKS)
+    yield ledger
+    ledger.close()
 
 
-def _page(book: Ledger, **options: bool) -> Page:
-    row = book.rows["row"]
-    return Page(book, row, row.came, row.went, **options)
+def _sink(ledger: Ledger, **options: bool) -> LedgerSink:
+    row = ledger.rows["row"]
+    return LedgerSink(ledger, row, row.incoming, row.outgoing, **options)
 
 
 def _said(number: int, stream: str = "c1.1", **fields: str) -> MessageLabel:
     return MessageLabel(stream, "c2u", number, 40, MessageKind.TEXT, **fields)
 
 
-def _receive(page: Page, *numbers: int, stream: str = "c1.1") -> dict[Count, int]:
+def _receive(sink: LedgerSink, *numbers: int, stream: str = "c1.1") -> dict[Count, int]:
     for number in numbers:
-        page.received("u1", Direction.C2U, _said(number, stream))
-    return {count: number for count, number in page.row.counts().items() if number and count is not Count.ARRIVED}
+        sink.received("u1", Direction.C2U, _said(number, stream))
+    return {count: number for count, number in sink.row.counts().items() if number and count is not Count.ARRIVED}
 
 
 @pytest.mark.parametrize(
@@ -53,28 +54,28 @@ def _receive(page: Page, *numbers: int, stream: str = "c1.1") -> dict[Count, int
     ],
 )
 def test_a_message_is_judged_by_those_before_it(
-    book: Ledger, numbers: tuple[int, ...], counts: dict[Count, int]
+    ledger: Ledger, numbers: tuple[int, ...], counts: dict[Count, int]
 ) -> None:
     """What was taken for lost and comes late is out of order, and not lost."""
-    assert _receive(_page(book), *numbers) == counts
+    assert _receive(_sink(ledger), *numbers) == counts
 
 
-def test_streams_are_judged_by_themselves(book: Ledger) -> None:
+def test_streams_are_judged_by_themselves(ledger: Ledger) -> None:
     """Each has its own numbers."""
-    page = _page(book)
-    _receive(page, 1, 2, stream="c1.1")
-    _receive(page, 1, stream="c2.1")
-    assert _receive(page, 3, stream="c1.1") == {}
+    sink = _sink(ledger)
+    _receive(sink, 1, 2, stream="c1.1")
+    _receive(sink, 1, stream="c2.1")
+    assert _receive(sink, 3, stream="c1.1") == {}
 
 
-def test_what_goes_wrong_is_told(book: Ledger, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_described(ledger: Ledger, tmp_path: Path) -> None:
     """A message that comes again only where that is wrong."""
-    _receive(_page(book), 1, 1)
+    _receive(_sink(ledger), 1, 1)
     assert not list(words(tmp_path / "one.ledger"))
-    page = _page(book, once=True)
-    _receive(page, 1, 4)
-    page.received("u1", Direction.C2U, _said(5, wrong="its checksum does not match"))
-    page.received("u1", Direction.U2C, _said(5))
+    sink = _sink(ledger, once=True)
+    _receive(sink, 1, 4)
+    sink.received("u1", Direction.C2U, _said(5, wrong="its checksum does not match"))
+    sink.received("u1", Direction.U2C, _said(5))
     assert [line["what"] for line in words(tmp_path / "one.ledger")] == [
         "c2u c1.1 number 1 came again",
         "c2u c1.1 number 4 came after number 1",
@@ -83,73 +84,74 @@ def test_what_goes_wrong_is_told(book: Ledger, tmp_path: Path) -> None:
     ]
 
 
-def test_not_everything_is_told(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_everything_is_described(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that loses a message each second for a year fills no disk."""
-    monkeypatch.setattr(ledger, "TOLD", 3)
-    _receive(_page(book), *range(2, 100, 2))
+    monkeypatch.setattr(module, "DESCRIBED", 3)
+    _receive(_sink(ledger), *range(2, 100, 2))
     assert len(list(words(tmp_path / "one.ledger"))) == 3
-    book.note("what has to be judged is said always")
+    ledger.write("what has to be judged is said always")
     assert len(list(words(tmp_path / "one.ledger"))) == 4
 
 
-def test_what_a_socket_refused_is_not_sent(book: Ledger) -> None:
+def test_what_a_socket_refused_is_not_sent(ledger: Ledger) -> None:
     """And what is sent leaves its mark, until its link has ended where that ends it."""
-    page = _page(book, short=True)
+    sink = _sink(ledger, per_link=True)
     for number in (1, 2):
-        page.sent("p1.1", Direction.U2C, _said(number, "p1.1"))
-    page.refused("p1.1", Direction.U2C, _said(2, "p1.1"))
-    assert page.row.counts()[Count.SENT] == 1
-    assert page.row.went.last("p1.1") == 2
-    page.link("p1.1", "disconnected", asked=False)
-    assert page.row.went.last("p1.1") == 0
-    assert page.row.counts()[Count.CUT] == 1
+        sink.sent("p1.1", Direction.U2C, _said(number, "p1.1"))
+    sink.refused("p1.1", Direction.U2C, _said(2, "p1.1"))
+    assert sink.row.counts()[Count.SENT] == 1
+    assert sink.row.outgoing.last("p1.1") == 2
+    sink.link("p1.1", "disconnected", asked=False)
+    assert sink.row.outgoing.last("p1.1") == 0
+    assert sink.row.counts()[Count.CUT] == 1
 
 
-def test_marks_are_of_the_latest_streams(book: Ledger) -> None:
-    """A later stream takes the place of one that is long over."""
-    came = book.rows["row"].came
+def test_marks_are_of_the_latest_streams(ledger: Ledger) -> None:
+    """A later stream takes the place of ledger that is long over."""
+    came = ledger.rows["row"].incoming
     for stream, number in (("c1.1", 5), ("c1.2", 6), ("c2.1", 7), ("c1.5", 8)):
-        came.note(stream, number)
+        came.set(stream, number)
     assert [came.last(stream) for stream in ("c1.1", "c1.2", "c2.1", "c1.5", "c1.9")] == [0, 6, 7, 8, 0]
-    came.wipe()
+    came.clear()
     assert came.last("c1.5") == 0
-    with pytest.raises(ValueError, match="is no name of a stream"):
+    with pytest.raises(ValueError, match="is not the name of a stream"):
         came.last("upstream")
 
 
 def test_recent_streams_are_few() -> None:
     """What is remembered in memory does not grow either."""
-    recent = Recent()
+    recent = RecentStreams()
     for ordinal in range(100):
-        recent.note(f"c1.{ordinal}", ordinal + 1)
+        recent.set(f"c1.{ordinal}", ordinal + 1)
     assert recent.latest == "c1.99"
     assert [recent.last(f"c1.{ordinal}") for ordinal in (99, 84, 83)] == [100, 85, 0]
 
 
-def test_a_killed_process_loses_nothing(book: Ledger, tmp_path: Path) -> None:
-    """Another one goes on with its numbers, and those who look on see them at once."""
+def test_a_killed_process_loses_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """Another ledger goes on with its numbers, and those who look on see them at once."""
     code = f"""
 import os, signal
 from pathlib import Path
 from reconnect_harness.history.message import *
 from reconnect_harness.soak.ledger import *
-book = Ledger(Path({str(tmp_path / "one.ledger")!r}), ["row"], came=Shape(3, 4), went=Shape(3, 4))
-page = Page(book, book.rows["row"], book.rows["row"].came)
+from reconnect_harness.soak.ledger_sink import *
+ledger = Ledger(Path({str(tmp_path / "one.ledger")!r}), ["row"], incoming=MarkTable(3, 4), outgoing=MarkTable(3, 4))
+sink = LedgerSink(ledger, ledger.rows["row"], ledger.rows["row"].incoming)
 for number in (1, 2, 3):
-    page.received("u1", Direction.C2U, MessageLabel("c1.1", "c2u", number, 40, MessageKind.TEXT))
+    sink.received("u1", Direction.C2U, MessageLabel("c1.1", "c2u", number, 40, MessageKind.TEXT))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert book.rows["row"].came.last("c1.1") == 3
-    assert _receive(_page(book), 4) == {}
-    assert book.rows["row"].counts()[Count.ARRIVED] == 4
+    assert ledger.rows["row"].incoming.last("c1.1") == 3
+    assert _receive(_sink(ledger), 4) == {}
+    assert ledger.rows["row"].counts()[Count.ARRIVED] == 4
 
 
-def test_the_file_does_not_grow(book: Ledger, tmp_path: Path) -> None:
+def test_the_file_does_not_grow(ledger: Ledger, tmp_path: Path) -> None:
     """However many streams and messages there are."""
     size = (tmp_path / "one.ledger").stat().st_size
-    page = _page(book)
+    sink = _sink(ledger)
     for ordinal in range(1, 50):
-        _receive(page, *range(1, 20), stream=f"c1.{ordinal}")
+        _receive(sink, *range(1, 20), stream=f"c1.{ordinal}")
     assert (tmp_path / "one.ledger").stat().st_size == size

@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from reconnect_harness.cli import main
-from reconnect_harness.soak import soak
-from reconnect_harness.soak import testbed as stage
+from reconnect_harness.soak import soak, testbed
 from tests.reconnect_harness.leftovers import descendants, survivors
 from tests.reconnect_harness.waiting import wait_until
 
@@ -63,7 +62,7 @@ def test_a_soak_leaves_its_verdict_its_samples_and_a_picture(
     assert f"soak: {found['verdict']} (12s)" in said
     assert "| lost c2u | 0 | 0 |" in said
     assert sum(found["faults"].values()) > 0
-    for end in ("upstream", "guests"):
+    for end in ("upstream", "clients"):
         assert all(counts["arrived"] > 0 for counts in found["counts"][end].values())
     samples = [json.loads(line) for line in (tmp_path / "soak-1" / "samples.jsonl").read_text().splitlines()]
     assert len(samples) >= 10
@@ -84,7 +83,7 @@ def test_a_proxy_that_leaks_is_refused(
     """Each check can fail: memory, descriptors, latency, messages."""
     # What never comes need not be waited for.
     monkeypatch.setattr(soak, "REST_SECONDS", 5.0)
-    monkeypatch.setattr(stage, "PATIENCE", 10.0)
+    monkeypatch.setattr(testbed, "PATIENCE", 10.0)
     code, found = _soak(tmp_path, "--for", "14s", "--proxy", f"hooks=tests.reconnect_harness.soak.leaky:{leak}")
     assert code == 1
     assert found["verdict"] == "invalid"
@@ -154,8 +153,8 @@ def test_nothing_is_left_when_it_is_ended_at_once(tmp_path: Path, number: signal
     [
         (["--for", "soon"], "'soon' is not a duration"),
         (["--for", "0"], "'0' is too little: it must be more than 0"),
-        (["--sut", "ws://127.0.0.1:1"], "a soak looks at the memory and the descriptors of a process"),
-        (["--sut", "direct"], "a soak looks at the memory and the descriptors of a process"),
+        (["--sut", "ws://127.0.0.1:1"], "a soak measures the memory and the descriptors of a process"),
+        (["--sut", "direct"], "a soak measures the memory and the descriptors of a process"),
         (["--sut", "ngnix"], "there is no system under test 'ngnix': did you mean nginx"),
         (["--proxy", "grace"], "'grace' is not of the form NAME=VALUE"),
         (["--proxy", "graze=1s"], "graze"),
@@ -177,4 +176,4 @@ def test_without_matplotlib_there_is_all_but_the_picture(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     _soak(tmp_path, "--for", "1s")
     said = capsys.readouterr().err
-    assert "there is no picture, since matplotlib is not installed: pip install 'reconnect-proxy[bench]'" in said
+    assert "there are no plots, since matplotlib is not installed: pip install 'reconnect-proxy[bench]'" in said

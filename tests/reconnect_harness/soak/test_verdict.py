@@ -1,4 +1,4 @@
-"""What a soak comes to, by what its files hold."""
+"""The verdict on a soak, from what its files contain."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.checks.checkers import Judgement, Verdict
+from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.history.record import Footprint
-from reconnect_harness.soak import clients as guests
-from reconnect_harness.soak import table, upstream
-from reconnect_harness.soak.ledger import Count, words_beside
-from reconnect_harness.soak.plan import Plan
-from reconnect_harness.soak.samples import Sample, append
-from reconnect_harness.soak.soak import Soaked
-from reconnect_harness.soak.verdict import Evidence, judge
+from reconnect_harness.soak import clients, table, upstream
+from reconnect_harness.soak.ledger import Count, words_file
+from reconnect_harness.soak.plan import SoakPlan
+from reconnect_harness.soak.samples import ResourceSample, append
+from reconnect_harness.soak.soak import SoakResult
+from reconnect_harness.soak.verdict import SoakEvidence, judge
 
 SECONDS = 60.0
 
@@ -30,10 +29,10 @@ def _footprint(when: str, files: int = 12, sessions: int = 0) -> Footprint:
     return Footprint(1.0, when, files, 5, 0, 40_000_000, sessions)
 
 
-def _done(folder: Path, **fields: Any) -> Soaked:
-    done = Soaked(Plan(SECONDS, 10, 1), folder, "a proxy", "a toxiproxy", {}, start=100.0, seconds=SECONDS)
+def _done(folder: Path, **fields: Any) -> SoakResult:
+    done = SoakResult(SoakPlan(SECONDS, 10, 1), folder, "a proxy", "a toxiproxy", {}, start=100.0, seconds=SECONDS)
     done.upstream = _counts(upstream.ROWS)
-    done.guests = _counts(guests.ROWS)
+    done.clients = _counts(clients.ROWS)
     done.footprints = [_footprint("before"), _footprint("after")]
     done.faults.update({"down client": 3, "kill upstream": 1})
     for name, value in fields.items():
@@ -51,7 +50,7 @@ def _write(
 ) -> None:
     """Write the files of a run of a minute."""
     for t in range(int(SECONDS)):
-        sample = Sample(float(t), True, int(memory(t)), 20, 5, 1, int(harness(t)), 10, 0.001)
+        sample = ResourceSample(float(t), True, int(memory(t)), 20, 5, 1, int(harness(t)), 10, 0.001)
         append(folder / "samples.jsonl", sample._asdict())
     for t in range(0, int(SECONDS), 5):
         through, beside = trips(t)
@@ -59,14 +58,14 @@ def _write(
         append(folder / "trips.jsonl", {"t": float(t), **found})
     kill = {"name": "kill", "target": "upstream", "t": 20.0, "took_hold": 20.1, "cleared": 21.0, "problem": None}
     append(folder / "faults.jsonl", kill)
-    for name in ("upstream", "guests"):
-        words_beside(folder / f"{name}.ledger").touch()
+    for name in ("upstream", "clients"):
+        words_file(folder / f"{name}.ledger").touch()
     for line in words:
-        append(words_beside(folder / "guests.ledger"), line)
+        append(words_file(folder / "clients.ledger"), line)
 
 
-def _judge(done: Soaked) -> Judgement:
-    return judge(done, Evidence.of(done.folder))
+def _judge(done: SoakResult) -> Judgement:
+    return judge(done, SoakEvidence.of(done.folder))
 
 
 def _bad(judgement: Judgement) -> list[str]:
@@ -85,8 +84,8 @@ def test_a_run_without_a_flaw_is_valid(tmp_path: Path) -> None:
     ("fields", "bad"),
     [
         ({"upstream": _counts(upstream.ROWS, lost=1)}, ["lost c2u"]),
-        ({"guests": _counts(guests.ROWS, reordered=1)}, ["reordered u2c"]),
-        ({"guests": _counts(guests.ROWS, corrupted=1)}, ["corrupted u2c"]),
+        ({"clients": _counts(clients.ROWS, reordered=1)}, ["reordered u2c"]),
+        ({"clients": _counts(clients.ROWS, corrupted=1)}, ["corrupted u2c"]),
         ({"upstream": _counts(upstream.ROWS, repeated=1)}, ["duplicated c2u"]),
         ({"footprints": [_footprint("before"), _footprint("after", files=13)]}, ["leaks"]),
         ({"footprints": [_footprint("before"), _footprint("after", sessions=1)]}, ["leaks"]),
@@ -104,7 +103,7 @@ def test_those_who_do_not_count_may_get_a_message_again(tmp_path: Path) -> None:
     """PROTOCOL.md section 2: at least once."""
     _write(tmp_path)
     done = _done(tmp_path)
-    done.upstream["plain"][Count.REPEATED] = done.guests["plain"][Count.REPEATED] = 9
+    done.upstream["plain"][Count.REPEATED] = done.clients["plain"][Count.REPEATED] = 9
     assert _judge(done).verdict is Verdict.VALID
 
 
@@ -193,7 +192,7 @@ def test_a_proxy_that_ended_makes_it_invalid(tmp_path: Path) -> None:
 def test_what_is_said_of_it_can_be_read_by_a_program(tmp_path: Path) -> None:
     """The table as Markdown, and the same as JSON."""
     _write(tmp_path)
-    done, evidence = _done(tmp_path), Evidence.of(tmp_path)
+    done, evidence = _done(tmp_path), SoakEvidence.of(tmp_path)
     found = judge(done, evidence)
     text = table.markdown(table.rows(done, found, evidence), found, "reconnect-harness soak --sut 'a | b'")
     assert text.startswith("\nMade by `reconnect-harness soak --sut 'a | b'`: valid.\n")

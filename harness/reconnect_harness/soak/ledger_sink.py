@@ -1,0 +1,162 @@
+"""Judges the messages of a soak as they arrive, and counts them in a ledger. Nothing grows with the time that it lasts.
+
+Streams of a soak are gapless: what arrives of one is `1, 2, 3 …`, up to where its sender stopped, or its connection
+ended. So the last number is all that has to be remembered of a stream, and that is in the ledger; the account of a
+stream (`checks.stream_account`) is kept only while some of its numbers are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from reconnect_harness.checks.stream_account import Flaw, StreamAccount
+from reconnect_harness.history.message import Direction, MessageLabel
+from reconnect_harness.soak.ledger import Count, Ledger, LedgerRow, StreamMarks
+
+#: How many lost numbers of a stream are remembered, to tell messages that arrive late from those that arrive again.
+REMEMBERED = 1000
+
+#: How many streams a `RecentStreams` remembers.
+RECENT = 16
+
+_COUNTS: Mapping[Flaw, Count] = {
+    Flaw.LOST: Count.LOST,
+    Flaw.DUPLICATED: Count.REPEATED,
+    Flaw.REORDERED: Count.REORDERED,
+    Flaw.CORRUPTED: Count.CORRUPTED,
+}
+
+
+class LastNumbers(Protocol):
+    """The last number that arrived of each stream, by its name."""
+
+    def last(self, stream: str) -> int:
+        """Return the last number of a stream, 0 of an unknown one."""
+
+    def set(self, stream: str, number: int) -> None:
+        """Store the last number of a stream."""
+
+
+class RecentStreams:
+    """`LastNumbers` in memory, of the `RECENT` latest streams. `latest` is the name of the last one."""
+
+    def __init__(self) -> None:
+        self.latest: str | None = None
+        self._last: dict[str, int] = {}
+
+    def last(self, stream: str) -> int:
+        """Return the last number of a stream."""
+        return self._last.get(stream, 0)
+
+    def set(self, stream: str, number: int) -> None:
+        """Store the last number of a stream."""
+        self.latest = stream
+        self._last[stream] = number
+        if len(self._last) > RECENT:
+            del self._last[next(iter(self._last))]
+
+
+class LedgerSink:
+    """What one peer, or several of a kind, report to a ledger: a `history.recorder.EventSink`.
+
+    Args:
+        ledger: where violations are described.
+        row: where everything is counted.
+        incoming: the last numbers of the streams that arrive.
+        outgoing: those of the streams that are sent, where they matter.
+        once: whether a message may arrive once only.
+        per_link: whether each outgoing stream ends with its link, which has the same name.
+
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        row: LedgerRow,
+        incoming: LastNumbers,
+        outgoing: StreamMarks | None = None,
+        *,
+        once: bool = False,
+        per_link: bool = False,
+    ) -> None:
+        self.said: Mapping[str, int] = {}
+        self.ledger = ledger
+        self.row = row
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self._once = once
+        self._per_link = per_link
+        # The accounts of streams of which numbers are lost.
+        self._accounts: dict[str, StreamAccount] = {}
+
+    def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
+        """Count a message that is about to be sent."""
+        self.row.add(Count.SENT)
+        if self.outgoing is not None:
+            self.outgoing.set(message.stream, message.number)
+
+    def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
+        """Count a message as not sent: the socket did not take it. Its stream ends here."""
+        self.row.add(Count.SENT, -1)
+
+    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
+        """Count a message that arrived, and judge it."""
+        self.row.add(Count.ARRIVED)
+        wrong = message.wrong
+        if wrong is None and message.direction != direction:
+            wrong = f"it came {direction}"
+        if wrong is not None:
+            self._count(Flaw.CORRUPTED, name, message, f"is wrong: {wrong}")
+            return
+        stream = message.stream
+        last = self.incoming.last(stream)
+        account = self._accounts.get(stream)
+        if account is None:
+            account = StreamAccount(last, gapless=True, remembered=REMEMBERED)
+        arrival = account.take(message.number)
+        if account.furthest > last:
+            self.incoming.set(stream, account.furthest)
+        if arrival.was_lost:
+            self.row.add(Count.LOST, -1)
+        if arrival.skipped:
+            # A connection delivers in order, so what was overtaken need not be waited for.
+            account.write_off()
+            self._count(Flaw.LOST, name, message, f"came after number {last}", arrival.skipped)
+        elif arrival.flaw is Flaw.REORDERED:
+            self._count(Flaw.REORDERED, name, message, f"came after number {last}")
+        elif arrival.flaw is Flaw.DUPLICATED:
+            self._repeated(name, message)
+        self._keep(stream, account)
+
+    def arrived(self, name: str) -> int:
+        """Return how many messages have arrived at all peers of the row."""
+        return self.row.counts()[Count.ARRIVED]
+
+    def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
+        """Count links."""
+        if event == "connected":
+            self.row.add(Count.LINKS)
+        elif event == "disconnected":
+            if not asked:
+                self.row.add(Count.CUT)
+            if self._per_link and self.outgoing is not None:
+                self.outgoing.remove(name)
+
+    def _keep(self, stream: str, account: StreamAccount) -> None:
+        if account.has_lost:
+            self._accounts[stream] = account
+        else:
+            self._accounts.pop(stream, None)
+
+    def _repeated(self, name: str, message: MessageLabel) -> None:
+        if self._once:
+            self._count(Flaw.DUPLICATED, name, message, "came again")
+        else:
+            self.row.add(Count.REPEATED)
+
+    def _count(self, flaw: Flaw, name: str, message: MessageLabel, what: str, number: int = 1) -> None:
+        count = _COUNTS[flaw]
+        self.row.add(count, number)
+        described = f"{message.direction} {message.stream} number {message.number} {what}"
+        self.ledger.describe(described, count=count, name=name)
