@@ -1,20 +1,24 @@
 """The pytest plugin: `pytest --scenario=NAME` runs scenarios as tests.
 
-It is loaded in every pytest run of whoever has this package, so without `--scenario` it does nothing, and imports
-nothing but pytest. With it only scenarios are collected: one item each, `scenario::NAME[seed]`. The exit code is 0 only
-when every one of them is valid.
+pytest loads it in every run where this package is installed. Until one of its options is given it does nothing, and
+imports only its options and its fixtures. With `--scenario` only scenarios are collected: one item each,
+`scenario::NAME[seed]`. The exit code is 0 only when each of them is valid.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-#: The fixtures for people's own tests. Like this module it imports nothing but pytest until it is used.
+from reconnect_harness import plugin_options
+from reconnect_harness.missing import missing
+from reconnect_harness.plugin_options import OPTIONS, OUT, SCENARIO, SEED, SUT, TOXIPROXY
+
+#: The fixtures for people's own tests.
 pytest_plugins = ["reconnect_harness.fixtures.fixtures"]
 
 if TYPE_CHECKING:
@@ -28,67 +32,57 @@ _VERDICT = "verdict"
 _FOLDER = "results"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of scenarios."""
-    group = parser.getgroup("scenarios", "chaos scenarios for WebSocket proxies (reconnect-proxy)")
-    group.addoption(
-        "--scenario",
-        action="append",
-        default=[],
-        metavar="NAME|FILE|FOLDER|all",
-        help="Run this scenario, and no other tests. May be given several times.",
-    )
-    group.addoption(
-        "--sut",
-        metavar="NAME|COMMAND|URL",
-        help="The system under test: 'COMMAND {listen} {upstream}' (HOST:PORT each; {listen_port}, {upstream_port}), "
-        "ws://URL of a service that echoes, or one of reconnect-proxy (the default), nginx, haproxy, fastify, "
-        "websockets, and direct for none.",
-    )
-    group.addoption(
-        "--toxiproxy",
-        metavar="URL|BINARY|docker[:IMAGE]|embedded",
-        help="Which Toxiproxy to use. Default: TOXIPROXY_URL, PATH, the user's cache, one built there with Go, or "
-        "the embedded one.",
-    )
-    group.addoption(
-        "--scenario-seed", type=int, default=1, metavar="N", help="What random parts are drawn from. Default: 1."
-    )
-    group.addoption(
-        "--scenario-out",
-        metavar="DIR",
-        help="Where each run leaves report.html, results.json and history.jsonl. Default: scenario-runs.",
-    )
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the options, under the names that are ours in any case."""
+    plugin_options.add_options(parser, pluginmanager)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
+    """Add the short names of options after every conftest and plugin has added its own options."""
+    result = yield
+    plugin_options.add_short_names(early_config, parser, args)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the run over if scenarios are asked for; whatever is wrong with them is said before anything starts."""
-    wanted = config.getoption("scenario")
-    if not wanted:
+    """Take the run over if scenarios are asked for. Errors in the options are reported before anything starts."""
+    plugin_options.join_names(config)
+    given = [option for option in OPTIONS if config.getoption(option.dest) is not None]
+    if not given:
         return
-    # Of no meaning to scenarios, and the first thing that people would read in an empty folder.
-    warnings.filterwarnings("ignore", "(?s).*asyncio_default_fixture_loop_scope", pytest.PytestDeprecationWarning)
+    wanted = config.getoption(SCENARIO.dest)
     try:
+        if not wanted:
+            # Only the fixtures read the other options, and this is the least that they need.
+            import_module("reconnect_harness.fixtures.chaos_link")
+            return
         from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
         from reconnect_harness.scenario.model import ScenarioError
     except ModuleNotFoundError as error:
-        from reconnect_harness.__main__ import missing
+        raise pytest.UsageError(f"{plugin_options.name_given(config, given[0])}: {missing(error)}") from None
 
-        raise pytest.UsageError(f"--scenario: {missing(error)}") from None
-
-    out = config.getoption("scenario_out")
+    out, seed = config.getoption(OUT.dest), config.getoption(SEED.dest)
     try:
         campaign = Campaign(
             wanted,
-            system=config.getoption("sut"),
-            toxiproxy=config.getoption("toxiproxy"),
-            seed=config.getoption("scenario_seed"),
+            system=config.getoption(SUT.dest),
+            toxiproxy=config.getoption(TOXIPROXY.dest),
+            seed=1 if seed is None else seed,
             out=Path(out) if out else DEFAULT_OUT,
+            option_names={option.short: plugin_options.name_here(config, option) for option in OPTIONS},
         )
     except ScenarioError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(ScenarioRun(campaign, config), "reconnect-harness-run")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which short names belong to the project."""
+    return plugin_options.header(config)
 
 
 class ScenarioInvalid(Exception):
@@ -106,6 +100,13 @@ class ScenarioItem(pytest.Item):
         super().__init__(**arguments)
         self._scenario = scenario
         self._campaign = campaign
+        # Each item of pytest's own has these, and other plugins read them. A scenario has no fixtures.
+        self.funcargs: dict[str, object] = {}
+        self.fixturenames: list[str] = []
+
+    def _initrequest(self) -> None:
+        """Prepare to run again. pytest-retry calls this method, which renews the fixtures of pytest's own items."""
+        self.funcargs = {}
 
     def runtest(self) -> None:
         """Run the scenario."""
@@ -124,11 +125,10 @@ class ScenarioItem(pytest.Item):
             raise
         finally:
             progress.end()
-        self.user_properties += [
-            (_VERDICT, str(run.judgement.verdict)),
-            (_PROVEN, sentence(run)),
-            (_FOLDER, str(run.folder)),
-        ]
+        found = {_VERDICT: str(run.judgement.verdict), _PROVEN: sentence(run), _FOLDER: str(run.folder)}
+        # Other plugins may have run this item before.
+        self.user_properties[:] = [named for named in self.user_properties if named[0] not in found]
+        self.user_properties.extend(found.items())
         if run.judgement.verdict is not Verdict.VALID:
             raise ScenarioInvalid(run)
 
@@ -220,9 +220,11 @@ class ScenarioRun:
         ]
         if not reports:
             return
+        # pytest-retry reports the first of several runs, and what the last one has found stands in the report after it.
+        last = {report.nodeid: report for report in terminalreporter.getreports("") if report.when == "teardown"}
         terminalreporter.section("scenarios")
         for report in reports:
-            found = dict(report.user_properties)
+            found = dict(last.get(report.nodeid, report).user_properties)
             verdict = found.get(_VERDICT, "did not run to its end")
             name = report.nodeid.removeprefix("scenario::")
             markup = {"green": True} if verdict == "valid" else {"red": True}

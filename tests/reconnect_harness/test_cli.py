@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_harness.__main__ import missing
 from reconnect_harness.cli import main
 from reconnect_harness.scenario.find import shipped_scenarios
 from reconnect_harness.scenario.model import GROUPS
@@ -112,12 +111,6 @@ def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing() -> No
         "reconnect-harness: this needs the Python package rich, which is not installed: "
         "pip install 'reconnect-proxy[harness]'. The proxy works without it\n"
     )
-
-
-def test_a_module_of_our_own_that_is_missing_is_a_fault_and_shown_as_one() -> None:
-    """No package that could be installed would help."""
-    with pytest.raises(ModuleNotFoundError, match=r"harness\.nothing"):
-        missing(ModuleNotFoundError("No module named 'harness.nothing'", name="harness.nothing"))
 
 
 def test_the_program_is_a_module_as_well() -> None:

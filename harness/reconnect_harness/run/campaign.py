@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,8 @@ class Campaign:
         toxiproxy: which Toxiproxy to use, as `toxiproxy.link.find_toxiproxy` reads it; None to search.
         seed: what the random parts of the runs are drawn from.
         out: the folder in which each run gets a folder of its own.
+        option_names: the names of pytest's options in the command that repeats a run, for those whose short name
+            (`--sut`) belongs to the project.
 
     Raises:
         ScenarioError: a scenario, or the system under test, is not there or is wrong, or they do not fit.
@@ -58,8 +60,10 @@ class Campaign:
         toxiproxy: str | None = None,
         seed: int = 1,
         out: Path = DEFAULT_OUT,
+        option_names: Mapping[str, str] | None = None,
     ) -> None:
         self.seed = seed
+        self._option_names = option_names or {}
         self.out = out
         self._system = system
         self._toxiproxy = toxiproxy
@@ -166,10 +170,11 @@ class Campaign:
         file = self._origins[chosen.name]
         shipped = shipped_scenarios().get(chosen.name)
         own = shipped is None or shipped.resolve() != file
-        options = {"scenario": os.path.relpath(file) if own else chosen.name, "scenario-seed": str(self.seed)}
-        options |= {"sut": self._system} if self._system else {}
-        options |= {"toxiproxy": self._toxiproxy} if self._toxiproxy else {}
-        return " ".join(["pytest", *(f"--{name}={shlex.quote(value)}" for name, value in options.items())])
+        options = {"--scenario": os.path.relpath(file) if own else chosen.name, "--scenario-seed": str(self.seed)}
+        options |= {"--sut": self._system} if self._system else {}
+        options |= {"--toxiproxy": self._toxiproxy} if self._toxiproxy else {}
+        words = [f"{self._option_names.get(name, name)}={shlex.quote(value)}" for name, value in options.items()]
+        return " ".join(["pytest", *words])
 
 
 @contextmanager
