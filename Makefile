@@ -5,6 +5,10 @@ BIN := .venv/bin
 # What `make scenarios` runs: names, files, folders, or all.
 SCENARIOS ?= upstream-flap upstream-flap-plain
 
+# Plugins of other people's pytest runs. In a folder of their own, from which tests take one at a time: pytest loads each
+# that it finds.
+PLUGINS := pytest-randomly pytest-repeat pytest-rerunfailures pytest-retry
+
 .PHONY: demo test lint types unit scenarios clean
 
 demo: .venv/ready
@@ -31,6 +35,8 @@ scenarios: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --upgrade \
+		--target .venv/pytest-plugins $(PLUGINS)
 	touch $@
 
 clean:

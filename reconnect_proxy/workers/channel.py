@@ -1,8 +1,7 @@
-"""The channel between the supervisor and a worker: frames of JSON over a Unix socket of their own.
+"""What the supervisor and a worker tell each other, over a Unix socket of their own: frames of JSON.
 
-A frame is its length (4 bytes, big-endian) and a JSON object. A frame with `ask` is a question, and one with `answer`
-answers the question of that number. Every other frame is a notice. When one side ends, in any way, so does the other's
-socket.
+A frame is its length (4 bytes, big-endian) and a JSON object. One with `ask` is a question, and `answer` is the number
+of the question that is answered; all else is told. When one side is gone, however it went, the other's socket ends.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-__all__ = ["Channel", "ChannelClosed", "receive_now"]
+__all__ = ["Channel", "ChannelClosed", "receive_now", "send_now"]
 
 _LENGTH = struct.Struct("!I")
 
@@ -23,7 +22,7 @@ Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ChannelClosed(Exception):
-    """The other side has ended."""
+    """The other side is gone."""
 
 
 class Channel:
@@ -39,12 +38,12 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> Self:
-        """Make a channel of the socket `end`, which it owns from then on."""
+        """Talk through `end`, which belongs to the channel from now on."""
         end.setblocking(False)
         return cls(*await asyncio.open_unix_connection(sock=end))
 
-    async def run(self, on_notice: Callable[[dict[str, Any]], None], answer: Answer) -> None:
-        """Read until the other side has ended: pass notices to `on_notice`, and questions to `answer`."""
+    async def run(self, hear: Callable[[dict[str, Any]], None], answer: Answer) -> None:
+        """Listen until the other side is gone: `hear` what is told, and `answer` what is asked."""
         try:
             while True:
                 (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
@@ -58,14 +57,14 @@ class Channel:
                     self._answering.add(task)
                     task.add_done_callback(self._answering.discard)
                 else:
-                    on_notice(frame)
+                    hear(frame)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self.close()
 
     def tell(self, **facts: Any) -> None:
-        """Send a notice, which gets no answer."""
+        """Say something that needs no answer."""
         if not self._writer.is_closing():
             data = json.dumps(facts).encode()
             self._writer.write(_LENGTH.pack(len(data)) + data)
@@ -75,7 +74,7 @@ class Channel:
 
         Raises:
             TimeoutError: there was none for so many seconds.
-            ChannelClosed: the other side has ended.
+            ChannelClosed: nobody is there.
         """
         if self._writer.is_closing():
             raise ChannelClosed
@@ -91,7 +90,7 @@ class Channel:
             self._questions.pop(number, None)
 
     def close(self) -> None:
-        """Close this side, and fail the questions that are not answered."""
+        """End it."""
         self._writer.close()
         for task in self._answering:
             task.cancel()
@@ -105,8 +104,14 @@ class Channel:
         self.tell(**await answer(kind, frame), answer=number)
 
 
+def send_now(end: socket.socket, facts: dict[str, Any]) -> None:
+    """Write a frame before there is a loop."""
+    data = json.dumps(facts).encode()
+    end.sendall(_LENGTH.pack(len(data)) + data)
+
+
 def receive_now(end: socket.socket) -> dict[str, Any]:
-    """Read a frame without an event loop. Raises ChannelClosed."""
+    """Read a frame before there is a loop. Raises ChannelClosed."""
     (length,) = _LENGTH.unpack(_exactly(end, _LENGTH.size))
     frame: dict[str, Any] = json.loads(_exactly(end, length))
     return frame
