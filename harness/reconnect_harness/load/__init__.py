@@ -1,9 +1,9 @@
-"""Load runs with locust whose every message is accounted for. docs/load.md shows how.
+"""Load runs with locust, in which every message is accounted for. docs/load.md shows how.
 
-    from harness.load import WebSocketUser
+    from reconnect_harness.load import WebSocketUser
 
-Names are imported when they are first asked for: whoever imports locust has all of Python's blocking calls replaced by
-gevent's, and `load.testbed_process` is a program of asyncio's.
+Names are imported when they are first used: importing locust replaces Python's blocking calls by gevent's, and
+`load.testbed_process`, which is a program for asyncio, must not have that.
 """
 
 from importlib import import_module
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AwareUser", "Message", "NotConnected", "NotReceived", "PlainUser", "Stamp", "WebSocketUser"]
 
-_HOMES = {
+_MODULES = {
     "user": ("Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"),
     "users": ("AwareUser", "PlainUser"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
+    for module, names in _MODULES.items():
         if name in names:
             try:
                 import_module(".listen", __name__)

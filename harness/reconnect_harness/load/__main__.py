@@ -1,6 +1,6 @@
-"""`python -m reconnect_harness.load`: locust with the locustfile of this package, and a help that knows its options.
+"""`python -m reconnect_harness.load`: locust with the locustfile of this package, and with its options in the help.
 
-locust prints its help before it has loaded any locustfile.
+By itself locust prints its help before it has loaded a locustfile, and so without the options of one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def main() -> None:
-    """Run locust with the options of this process; one -f of theirs takes the place of ours."""
+    """Run locust with the options of this process; a -f among them replaces the locustfile of this package."""
     options = sys.argv[1:]
     sys.argv = ["locust", "-f", str(LOCUSTFILE), *options]
     if {"-h", "--help"} & set(options):

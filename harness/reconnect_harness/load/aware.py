@@ -3,8 +3,8 @@
     session:  outbox  [ confirmed+1 … cursor | cursor+1 … ]      received: 1 … n
                         on this link, no Pong  not sent yet
 
-It shares no code with the proxy, so that the two test each other. A Ping is answered by the greenlet that has counted
-every message before it: there is nothing to drain when a count is stated.
+It shares no code with the proxy, so that each tests the other. The greenlet that answers a Ping has counted every
+message before it, so a stated count is always complete.
 """
 
 from __future__ import annotations
@@ -17,35 +17,42 @@ import gevent
 from gevent.event import Event
 from websocket import ABNF, WebSocket
 
-from reconnect_harness.load.conversation import LOST, RETURNING, Conversation, Listener, Over, Place
-from reconnect_harness.load.link import Ending, hang_up
+from reconnect_harness.load.conversation import (
+    LOST,
+    RETRYABLE,
+    Conversation,
+    ConversationListener,
+    ConversationOver,
+    Endpoint,
+)
+from reconnect_harness.load.link import LinkEnd, hang_up
 
 PING_AFTER_MESSAGES = 64
 PING_AFTER_BYTES = 256 * 1024
 PING_AFTER_SECONDS = 0.1
 PINGS_IN_FLIGHT = 4
 
-#: How long a link may say nothing before it is asked, and how long it may then take to answer, in seconds.
+#: How long a link may be silent before it is pinged, and how long it may then take to answer, in seconds.
 SILENCE_SECONDS = 20.0
 
-#: Unconfirmed messages at which `send` waits.
+#: With so many unconfirmed messages `send` waits.
 FULL = 10_000
 
 
 class AwareConversation(Conversation):
-    """A conversation that resumes its session, with counts: nothing is lost, and nothing comes twice.
+    """A conversation that resumes its session with counts: no message is lost, and none arrives twice.
 
     Attributes:
         resumable: whether the server speaks the protocol; None before the first link.
 
     """
 
-    def __init__(self, place: Place, listener: Listener, retry_for: float = 60.0) -> None:
-        super().__init__(place, listener, retry_for)
+    def __init__(self, endpoint: Endpoint, listener: ConversationListener, retry_for: float = 60.0) -> None:
+        super().__init__(endpoint, listener, retry_for)
         self.resumable: bool | None = None
         self.heard_at = 0.0
         self._received = 0
-        # Messages that are not confirmed, the first of them number _confirmed + 1; up to _cursor they were sent.
+        # Messages that are not confirmed. The first is number _confirmed + 1; those up to _cursor were sent.
         self._outbox: deque[str | bytes] = deque()
         self._confirmed = 0
         self._cursor = 0
@@ -56,10 +63,10 @@ class AwareConversation(Conversation):
         self._relieved = Event()
 
     def ready(self) -> None:
-        """Wait while too much is unconfirmed: no link is needed.
+        """Wait while too many messages are unconfirmed. No link is needed.
 
         Raises:
-            Over: the conversation is over.
+            ConversationOver: the conversation is over.
 
         """
         if not self.resumable:
@@ -74,7 +81,7 @@ class AwareConversation(Conversation):
         """Send a message, or keep it for the next link.
 
         Raises:
-            Over: the conversation is over.
+            ConversationOver: the conversation is over.
 
         """
         if not self.resumable:
@@ -101,10 +108,10 @@ class AwareConversation(Conversation):
         if not self.resumable:
             return
         if stated is None or not stated.isdecimal():
-            raise Over("the answer to a resume does not say how much was received")
+            raise ConversationOver("the answer to a resume does not say how much was received")
         pushed = self._confirmed + len(self._outbox)
         if not self._confirmed <= int(stated) <= max(self._cursor, self._confirmed):
-            raise Over(f"{stated} messages received? {self._confirmed} are confirmed, and {pushed} were sent")
+            raise ConversationOver(f"{stated} messages received? {self._confirmed} are confirmed, {pushed} were sent")
         self._confirm(int(stated))
         self._cursor = int(stated)
         self._pinged = self._cursor
@@ -122,8 +129,8 @@ class AwareConversation(Conversation):
         super()._let_go()
         TICKER.forget(self)
 
-    def _comes_back(self, ending: Ending) -> bool:
-        return ending.code in RETURNING
+    def _goes_on_after(self, ending: LinkEnd) -> bool:
+        return ending.code in RETRYABLE
 
     def _take(self, opcode: int, data: bytes, link: WebSocket) -> None:
         self.heard_at = time.monotonic()
@@ -140,7 +147,7 @@ class AwareConversation(Conversation):
         super()._take(opcode, data, link)
 
     def _pump(self) -> None:
-        """Send what is owed, in order: whoever comes while another one is at it has nothing to do."""
+        """Send the outbox in order. If another greenlet is doing so already, it sends this one's message too."""
         if self._pumping:
             return
         self._pumping = True
@@ -149,7 +156,7 @@ class AwareConversation(Conversation):
                 try:
                     self._send_next(link)
                 except LOST:
-                    # The reader ends this link, and what is not confirmed goes over the next; there may be one already.
+                    # The reader ends this link, and unconfirmed messages go over the next; there may be one already.
                     if self._link is link:
                         return
             if self._pinged < self._cursor:
@@ -167,7 +174,7 @@ class AwareConversation(Conversation):
             self.ping()
 
     def ping(self) -> None:
-        """Ask the other end to confirm all that was sent, unless too many such questions are open."""
+        """Ping, which asks the other end to confirm all that was sent, unless too many Pings are unanswered."""
         link, number = self._link, self._cursor
         if link is None or len(self._pings) >= PINGS_IN_FLIGHT or number in self._pings:
             return
@@ -177,7 +184,7 @@ class AwareConversation(Conversation):
         link.ping(number.to_bytes(8, "big"))
 
     def look(self, now: float) -> None:
-        """Ask a link that has been silent for long, and lose one that does not answer."""
+        """Ping a link that has been silent for long; drop one that does not answer."""
         link = self._link
         if link is None or link.lock.locked():
             return
@@ -187,8 +194,8 @@ class AwareConversation(Conversation):
             self.ping()
 
     def tick(self) -> None:
-        """Ask for confirmation of what came last, if no question is open."""
-        # While a message is being written a Ping would have to wait, and everybody else with it.
+        """Ask for confirmation of the last messages, if no Ping is unanswered."""
+        # While a message is being written, a Ping would block this greenlet, which serves all conversations.
         if not self._pings and self._pinged < self._cursor and self._link is not None and not self._link.lock.locked():
             self.ping()
 
@@ -201,7 +208,7 @@ class AwareConversation(Conversation):
 
 
 class Ticker:
-    """The timers of all aware conversations of a process: one greenlet, which looks who is due."""
+    """The timers of all aware conversations of a process, in one greenlet."""
 
     def __init__(self) -> None:
         self._watched: set[AwareConversation] = set()
@@ -209,18 +216,18 @@ class Ticker:
         self._greenlet: gevent.Greenlet[..., None] | None = None
 
     def watch(self, conversation: AwareConversation) -> None:
-        """Look after a conversation that has a link."""
+        """Add a conversation that has a link."""
         self._watched.add(conversation)
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = gevent.spawn(self._run)
 
     def forget(self, conversation: AwareConversation) -> None:
-        """Look after it no more."""
+        """Remove a conversation."""
         self._watched.discard(conversation)
         self._due.pop(conversation, None)
 
     def due(self, conversation: AwareConversation) -> None:
-        """Have it ask for confirmation a moment after its last message."""
+        """Have a conversation ask for confirmation `PING_AFTER_SECONDS` from now."""
         self._due.pop(conversation, None)
         self._due[conversation] = time.monotonic() + PING_AFTER_SECONDS
 
@@ -229,10 +236,10 @@ class Ticker:
         while self._watched:
             gevent.sleep(PING_AFTER_SECONDS / 2)
             now = time.monotonic()
-            # The first in are the first out: each waits equally long.
+            # In the order in which they were added, since all wait equally long.
             while self._due and (conversation := next(iter(self._due))) and self._due[conversation] <= now:
                 del self._due[conversation]
-                # Where it fails the link is lost, and its reader is the one to say so.
+                # If it fails, the link is lost, and its reader reports that.
                 with suppress(*LOST):
                     conversation.tick()
             if now - looked > 1.0:

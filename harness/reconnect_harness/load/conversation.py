@@ -1,9 +1,9 @@
 """The conversation of an ordinary user: one link after the other, and one greenlet that follows them.
 
-    send() ──► link ~~~ server           a link is lost: come back under the same id, and repeat nothing
-    listener ◄── follow ◄── link         the session is gone, or nothing lets us in: the conversation is over
+    send() ──► link ~~~ server           a link is lost: connect again under the same id, and repeat nothing
+    listener ◄── follow ◄── link         the session is lost, or cannot be reached: the conversation is over
 
-What an aware user does differently is in `load.aware`.
+`load.aware` has what an aware user does differently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 from websocket import ABNF, WebSocket, WebSocketException
 
-from reconnect_harness.load.link import Dialler, Ending, LinkFailed, ending_of, half_close, hang_up
+from reconnect_harness.load.link import LinkEnd, LinkFailed, LinkMaker, half_close, hang_up, link_end_of
 
 #: How long a handshake may take, in seconds.
 OPEN_SECONDS = 15.0
@@ -27,69 +27,69 @@ OPEN_SECONDS = 15.0
 #: How long the other end may take to answer a close frame, in seconds.
 CLOSE_SECONDS = 3.0
 
-#: The shortest and the longest wait before the next attempt to come back, in seconds.
+#: The shortest and the longest wait before the next attempt to reconnect, in seconds.
 RETRY_SECONDS = (0.05, 3.0)
 
-#: Close codes after which a client comes back: RFC 6455 section 7.4.1, as far as they blame the link or a restart.
-RETURNING = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
+#: Close codes after which a client reconnects: those of RFC 6455 section 7.4.1 that mean a lost link or a restart.
+RETRYABLE = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 
-#: Answers to a handshake that a later attempt may not get; any other below 500 is final.
-PASSING = frozenset({408, 425, 429})
+#: Statuses of a refused handshake after which a client tries again; any other below 500 is final.
+RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
-#: How long it may take until the other end of a link that was dropped has closed it too, in seconds; and how often it
-#: is looked whether the reader of a link has seen its end.
+#: How long the other end of a dropped link may take to close it too, in seconds; and how often to check whether the
+#: reader of a link has seen its end.
 _NOTICED_SECONDS = 1.0
 _NOTICE_SECONDS = 0.01
 
-#: What reading from a lost link, or writing to it, raises.
+#: What reads and writes raise on a lost link.
 LOST = (OSError, WebSocketException, UnicodeDecodeError)
 
 
-class Place(NamedTuple):
-    """Where a conversation goes: a path behind the dialler's URL, headers and subprotocols."""
+class Endpoint(NamedTuple):
+    """Where a conversation connects: a path behind the URL of the link maker, headers and subprotocols."""
 
-    dialler: Dialler
+    links: LinkMaker
     path: str = "/"
     headers: Mapping[str, str] = {}
     subprotocols: Sequence[str] = ()
 
 
-class Listener(Protocol):
-    """Who is told what becomes of a conversation. The calls come from its greenlet, and may send."""
+class ConversationListener(Protocol):
+    """Hears what happens in a conversation. It is called by the greenlet of the conversation, and may send."""
 
     def heard(self, message: str | bytes) -> None:
         """Take a message."""
 
-    def lost(self, ending: Ending) -> None:
-        """Take note that the link is lost."""
+    def lost(self, ending: LinkEnd) -> None:
+        """Handle the loss of the link."""
 
     def returned(self, seconds: float) -> None:
-        """Take note that there is a new link, so long after the loss."""
+        """Handle a new link, so many seconds after the loss."""
 
     def over(self, reason: str, seconds: float | None) -> None:
-        """Take note that the conversation is over without the user's doing; `seconds` were spent on coming back."""
+        """Handle an end that the user had not asked for, after `seconds` of trying to reconnect if there were any."""
 
 
-class Over(Exception):
-    """The conversation is over: nothing can be sent in it."""
+class ConversationOver(Exception):
+    """The conversation is over: nothing can be sent in it. The message says why."""
 
 
 class Conversation:
     """A conversation over one link after the other. Make it with `open`.
 
     Args:
-        place: where to go.
-        listener: who is told.
+        endpoint: where to connect.
+        listener: hears what happens.
         retry_for: how long a lost link is dialled again, in seconds, before the conversation is over.
 
     Attributes:
-        session: its id: a secret of whoever has it.
+        session: its id, which is a secret: whoever knows it can take the session over.
 
     """
 
-    def __init__(self, place: Place, listener: Listener, retry_for: float = 60.0) -> None:
+    def __init__(self, endpoint: Endpoint, listener: ConversationListener, retry_for: float = 60.0) -> None:
         self.session = secrets.token_urlsafe(16)
-        self._place = place
+        self._endpoint = endpoint
         self._listener = listener
         self._retry_for = retry_for
         self._link: WebSocket | None = None
@@ -115,10 +115,10 @@ class Conversation:
         self._follower = gevent.spawn(self._follow, link)
 
     def ready(self) -> None:
-        """Wait until a message can be sent: here, until there is a link.
+        """Wait until a message can be sent: for an ordinary conversation, until there is a link.
 
         Raises:
-            Over: the conversation is over.
+            ConversationOver: the conversation is over.
 
         """
         while self._link is None:
@@ -127,10 +127,10 @@ class Conversation:
         self._check()
 
     def send(self, message: str | bytes) -> None:
-        """Send a message, once there is a link. One that a lost link took is not sent again.
+        """Send a message, once there is a link. A message that went into a lost link is not sent again.
 
         Raises:
-            Over: the conversation is over.
+            ConversationOver: the conversation is over.
 
         """
         while True:
@@ -140,24 +140,24 @@ class Conversation:
             try:
                 self._write(link, message)
             except LOST:
-                # Not the whole of it was taken, so nobody has got it: it goes over the next link.
+                # Not all of the frame was written, so the peer cannot have the message: it goes over the next link.
                 while self._link is link:
                     gevent.sleep(_NOTICE_SECONDS)
             else:
                 return
 
     def drop(self) -> None:
-        """Lose the link, as when a program dies: without a close frame; the conversation goes on over the next one."""
+        """Drop the link without a close frame, as a dying program does. The conversation goes on over the next link."""
         link = self._link
         if link is not None:
             self._link = None
             self._up.clear()
             half_close(link)
-            # Where the other end does not notice, or is not there any more.
+            # In case the other end does not notice, or has died.
             gevent.spawn_later(_NOTICED_SECONDS, hang_up, link)
 
     def close(self) -> None:
-        """Close the conversation with 1000, and wait for the answer for a while."""
+        """Close the conversation with 1000, and wait `CLOSE_SECONDS` for the answer."""
         self._closing = True
         self._up.set()
         link = self._link
@@ -170,35 +170,35 @@ class Conversation:
         self._follower.kill()
         self._let_go()
 
-    # What an aware conversation does otherwise.
+    # What an aware conversation does differently.
 
     def _first(self) -> dict[str, str]:
         """Return the headers of the first handshake."""
         return {"X-Connection-Id": self.session}
 
     def _next(self) -> dict[str, str]:
-        """Return the headers of a handshake that comes back."""
+        """Return the headers of later handshakes."""
         return self._first()
 
     def _begin(self, link: WebSocket) -> None:
-        """Begin to use a link whose handshake is done; raise Over if it is not what was asked for."""
+        """Check the handshake of a new link; raise ConversationOver if the answer is not acceptable."""
 
     def _take(self, opcode: int, data: bytes, link: WebSocket) -> None:
-        """Take a frame's worth: a whole message, a Ping that was answered, or a Pong."""
+        """Handle a whole message, a Ping that was answered, or a Pong."""
         if opcode == ABNF.OPCODE_TEXT:
             self._listener.heard(data.decode())
         elif opcode == ABNF.OPCODE_BINARY:
             self._listener.heard(data)
 
-    def _comes_back(self, ending: Ending) -> bool:
-        """Tell whether a link that ended like this is to be replaced."""
-        return ending.code in RETURNING
+    def _goes_on_after(self, ending: LinkEnd) -> bool:
+        """Return whether the conversation goes on after a link that ended like this."""
+        return ending.code in RETRYABLE
 
     # The life of a conversation.
 
     def _dial(self, headers: Mapping[str, str]) -> WebSocket:
-        place = self._place
-        return place.dialler.dial(place.path, {**place.headers, **headers}, place.subprotocols, OPEN_SECONDS)
+        end = self._endpoint
+        return end.links.dial(end.path, {**end.headers, **headers}, end.subprotocols, OPEN_SECONDS)
 
     def _attach(self, link: WebSocket) -> None:
         try:
@@ -224,12 +224,12 @@ class Conversation:
                 return
             lost = time.monotonic()
             self._listener.lost(ending)
-            if not self._comes_back(ending):
+            if not self._goes_on_after(ending):
                 self._finish(f"closed with {ending}", None)
                 return
             try:
-                found = self._come_back(lost, ending)
-            except Over as over:
+                found = self._reconnect(lost, ending)
+            except ConversationOver as over:
                 self._finish(str(over), time.monotonic() - lost)
                 return
             if found is None:
@@ -237,27 +237,27 @@ class Conversation:
             link = found
             self._listener.returned(time.monotonic() - lost)
 
-    def _read(self, link: WebSocket) -> Ending:
-        """Take what a link brings until it ends; return how it did."""
+    def _read(self, link: WebSocket) -> LinkEnd:
+        """Handle what arrives on a link until it ends; return how it ended."""
         try:
             while True:
                 opcode, frame = link.recv_data_frame(control_frame=True)
                 if opcode == ABNF.OPCODE_CLOSE:
-                    return ending_of(frame)
+                    return link_end_of(frame)
                 self._take(opcode, frame.data, link)
         except LOST as lost:
-            return Ending(1006, "" if isinstance(lost, OSError) else str(lost))
+            return LinkEnd(1006, "" if isinstance(lost, OSError) else str(lost))
 
-    def _come_back(self, lost: float, ending: Ending) -> WebSocket | None:
-        """Make the next link, or raise Over; None where the user leaves meanwhile."""
+    def _reconnect(self, lost: float, ending: LinkEnd) -> WebSocket | None:
+        """Make the next link, or raise ConversationOver; return None if the user leaves meanwhile."""
         reason = f"link lost: {ending}"
         attempts = 0
         shortest, longest = RETRY_SECONDS
         while not self._closing:
             away = time.monotonic() - lost
             if away > self._retry_for:
-                raise Over(f"not back in {self._retry_for:g} s: {reason}")
-            # As the proxy's own client: not longer than it was away already, so as to see the end of a short outage.
+                raise ConversationOver(f"not back in {self._retry_for:g} s: {reason}")
+            # As the proxy's own client, wait no longer than the link has been lost: a short outage is then soon over.
             gevent.sleep(random.uniform(0, min(longest, shortest * 2.0 ** min(attempts, 10), max(shortest, away))))
             attempts += 1
             if self._closing:
@@ -266,8 +266,8 @@ class Conversation:
                 link = self._dial(self._next())
                 self._attach(link)
             except LinkFailed as failed:
-                if failed.status is not None and failed.status < 500 and failed.status not in PASSING:
-                    raise Over(str(failed)) from failed
+                if failed.status is not None and failed.status < 500 and failed.status not in RETRYABLE_STATUSES:
+                    raise ConversationOver(str(failed)) from failed
                 reason = str(failed)
             else:
                 return link
@@ -286,4 +286,4 @@ class Conversation:
 
     def _check(self) -> None:
         if self.is_over:
-            raise Over(self._over or "the user has left")
+            raise ConversationOver(self._over or "the user has left")

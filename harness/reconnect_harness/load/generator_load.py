@@ -1,11 +1,11 @@
-"""The meter: whether the load generator keeps up, or is itself what is being measured.
+"""How busy this process is: whether the load generator keeps up, or is itself the limit of what is measured.
 
-| reading | what it says |
+| reading | what it is |
 | --- | --- |
-| cpu | the busiest seconds of this process, in cores: a Python process has one |
-| machine | the busiest seconds of all processes of this machine, as a share of its cores |
-| lag | how late a greenlet wakes that wanted to sleep for a moment: so late is everything else |
-| late | sends that came later than planned although the link was there |
+| cpu | CPU time in the busiest seconds, in cores: a Python process can use one |
+| machine | CPU time of all processes of this machine in its busiest seconds, as a share of its cores |
+| lag | how late a greenlet wakes up that sleeps for a moment: everything else is as late |
+| late | sends that were later than planned although the link was up |
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ import psutil
 
 logger = logging.getLogger(__name__)
 
-#: How much of its one core the process may use, averaged over `CPU_SECONDS`, before it is the limit.
+#: The process is the limit if it uses this share of a core, on average over `CPU_SECONDS`.
 FULL_CPU = 0.9
 CPU_SECONDS = 5.0
 
-#: How late a wake-up may be at the 99th percentile, and a planned send, in seconds; and the share of sends that may be.
+#: It is also the limit if wake-ups are later than this at the 99th percentile, in seconds; or if more than a share of
+#: the sends, and more than `LATE_SENDS`, are later than `LATE_SECONDS`.
 LAG_SECONDS = 0.1
 LATE_SECONDS = 0.1
 LATE_SHARE = 0.02
-#: So many late sends are no accident.
 LATE_SENDS = 20
 
 _NAP_SECONDS = 0.05
-#: Lags that are kept: the longest ones, of which the 99th percentile is found.
+#: How many lags are kept: the longest ones, to find the 99th percentile.
 _KEPT = 2000
 
 
 @dataclass(slots=True)
-class Reading:
-    """What the meter of one process has read."""
+class GeneratorReading:
+    """The readings of one process."""
 
     cpu: float = 0.0
     """The busiest `CPU_SECONDS`, in cores."""
@@ -52,10 +52,10 @@ class Reading:
     sends: int = 0
     late: int = 0
     latest: float = 0.0
-    """The latest send, in seconds."""
+    """How late the latest send was, in seconds."""
 
     def limits(self) -> list[str]:
-        """Say why this generator, and not its target, was the limit; nothing if it kept up."""
+        """Return why this generator, and not its target, was the limit; nothing if it kept up."""
         found = []
         if self.cpu >= FULL_CPU:
             found.append(f"its process used {self.cpu:.0%} of a core, the one that it can use")
@@ -68,7 +68,7 @@ class Reading:
         return found
 
     def to_report(self) -> dict[str, Any]:
-        """Return it as a worker reports it."""
+        """Return the readings as a worker reports them."""
         return asdict(self)
 
     @classmethod
@@ -77,33 +77,33 @@ class Reading:
         return cls(**report)
 
 
-class Meter:
-    """Reads this process while it runs."""
+class GeneratorLoad:
+    """Measures this process while it runs."""
 
     def __init__(self) -> None:
-        self.reading = Reading()
+        self.reading = GeneratorReading()
         self._lags: list[float] = []
         self._naps = 0
         self._warned = False
         self._machine = _machine_seconds()
         self._greenlet: gevent.Greenlet[..., None] | None = None
-        # When it was begun, and read last, and the CPU seconds of the process at that time.
+        # When measuring began, and when the CPU time was read last, each with the CPU seconds of the process then.
         self._began = (0.0, 0.0)
         self._read_at = self._used = 0.0
 
     def start(self) -> None:
-        """Begin to read."""
+        """Begin to measure."""
         self._began = self._read_at, self._used = time.monotonic(), _cpu_seconds()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
-        """Read no more."""
+        """Measure no more."""
         if self._greenlet is not None and not self._greenlet.dead:
             self._greenlet.kill()
             self._read_cpu(time.monotonic())
 
     def sent(self, late: float) -> None:
-        """Take note of a planned send, and of how late it came, in seconds."""
+        """Count a planned send, and how late it was, in seconds."""
         reading = self.reading
         reading.sends += 1
         if late > LATE_SECONDS:
@@ -156,7 +156,7 @@ def _cpu_seconds() -> float:
 
 
 def _machine_seconds() -> tuple[float, float]:
-    """Return the seconds that the cores of this machine have been busy, and have been there."""
+    """Return for how many seconds the cores of this machine have been busy, and have existed."""
     times = psutil.cpu_times()
     whole = sum(times)
     return whole - times.idle - getattr(times, "iowait", 0.0), whole

@@ -1,8 +1,8 @@
-"""One WebSocket link under gevent: a socket of gevent's, and websocket-client on it.
+"""One WebSocket link under gevent: a socket of gevent, and websocket-client on it.
 
-websocket-client reads a frame with two or three calls of recv, and a handshake byte by byte. Here each read of the
-system takes all that has come, and what was not asked for yet waits. Names are looked up once; of several addresses of
-a host, and of several own ones, each link takes the next: one pair of addresses has no more than some 28,000 ports.
+websocket-client reads a frame with two or three calls of recv, and a handshake byte by byte. Here each system call
+reads all that has arrived, and keeps what was not asked for yet. Names are resolved once. If a host has several
+addresses, or this machine, each link uses the next one: one pair of addresses has some 28,000 ports only.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from websocket._handshake import CookieJar
 
 _READ = 1 << 16
 
-#: The option of Linux that leaves the choice of a port to connect(), which may give it to several pairs of addresses.
+#: An option of Linux: connect() chooses the port, and may use it for several pairs of addresses at a time.
 _BIND_ADDRESS_NO_PORT = 24
 
 
 class LinkFailed(Exception):
-    """A link could not be made. `status` is the HTTP status where the server refused; the message says why."""
+    """A link could not be made. The message says why; `status` is the HTTP status, where the server refused."""
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
         self.status = status
 
 
-class Ending(NamedTuple):
+class LinkEnd(NamedTuple):
     """How a link ended: the close code and reason, RFC 6455 section 7.1.5; 1006 without a close frame."""
 
     code: int
@@ -50,7 +50,7 @@ class BufferedSocket(gevent.socket.socket):
     _ahead = b""
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Return at most `bufsize` bytes of what was read ahead, or comes next; none at the end."""
+        """Return at most `bufsize` bytes; b"" at the end of the stream."""
         ahead = self._ahead
         if not ahead:
             ahead = super().recv(_READ, flags)
@@ -61,16 +61,16 @@ class BufferedSocket(gevent.socket.socket):
         return ahead[:bufsize]
 
 
-class Dialler:
+class LinkMaker:
     """Makes links to one URL.
 
     Args:
         url: ws:// or wss://, with or without a path.
-        sources: own addresses to connect from, in turn; the system's choice if there is none.
-        ca: a file of certificates to trust with wss://, those of the system if not given.
+        sources: own addresses to connect from, in turn; without any the system chooses.
+        ca: a file of certificates to trust with wss://; without it those of the system.
 
     Raises:
-        ValueError: the URL is no WebSocket URL with a host.
+        ValueError: the URL is not a WebSocket URL with a host.
 
     """
 
@@ -108,12 +108,12 @@ class Dialler:
             hang_up(link)
             raise LinkFailed(_reason(failed)) from failed
         finally:
-            # websocket-client keeps cookies for the whole process; here each link is somebody else's.
+            # websocket-client keeps cookies for the whole process, but each link is another user's.
             CookieJar.jar.clear()
         return link
 
     def _at(self, path: str) -> str:
-        # The URL may be that of the place itself, which need not end with a slash.
+        # Without a path the URL is used as it was given, with or without a slash at its end.
         return self._url if path == "/" else self._url.rstrip("/") + path
 
     def _connected(self) -> socket.socket:
@@ -138,31 +138,31 @@ class Dialler:
 
 
 def hang_up(link: WebSocket) -> None:
-    """Drop a link without a close frame, as a network does. What was sent before still goes out."""
+    """Drop a link without a close frame, as a network does. What was sent before still arrives."""
     if link.sock is not None:
         with suppress(OSError):
-            # Whoever reads from it sees its end now.
+            # A greenlet that reads from it sees its end now.
             link.sock.shutdown(socket.SHUT_RDWR)
     link.connected = False
 
 
 def half_close(link: WebSocket) -> None:
-    """End a link without a close frame: what was sent arrives, then the end; the reader sees it when the peer has."""
+    """End the sending side of a link without a close frame. The reader sees the end when the peer has closed it too."""
     if link.sock is not None:
         with suppress(OSError):
             link.sock.shutdown(socket.SHUT_WR)
 
 
-def ending_of(frame: ABNF) -> Ending:
+def link_end_of(frame: ABNF) -> LinkEnd:
     """Return what a close frame says."""
     data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
     if len(data) < 2:
-        return Ending(1005, "")
-    return Ending(int.from_bytes(data[:2], "big"), data[2:].decode(errors="replace"))
+        return LinkEnd(1005, "")
+    return LinkEnd(int.from_bytes(data[:2], "big"), data[2:].decode(errors="replace"))
 
 
 def _reason(failed: BaseException) -> str:
-    """Return why a connection failed, the same words for the same cause: statistics count by them."""
+    """Return why a connection failed, in the same words for the same cause: statistics count by them."""
     if isinstance(failed, OSError) and failed.strerror:
         return failed.strerror.lower()
     return str(failed).partition("\n")[0][:120] or type(failed).__name__

@@ -1,4 +1,4 @@
-"""Listens to locust's events. Imported once, by whatever locustfile uses WebSocket users."""
+"""Listens to locust's events. It is imported once, by every locustfile that uses WebSocket users."""
 
 from locust import events
 

@@ -1,4 +1,4 @@
-"""The locustfile of a load run that brings no users of its own: `locust`, or `reconnect-harness load`, anywhere."""
+"""The locustfile of a load run without users of its own, for `locust` and for `reconnect-harness load`."""
 
 from reconnect_harness.load import AwareUser, PlainUser
 

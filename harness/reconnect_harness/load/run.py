@@ -1,13 +1,14 @@
-"""A run as locust's events tell it: what begins with it, what it has to wait for, and what it comes to.
+"""A load run, driven by locust's events: what is started for it, what it waits for, and its result.
 
-    init            start what the users talk to, if no host is given
+    init            start the testbed, if no host is given
     test_start      an empty tally
-    all are there   the faults begin
-    test_stopping   the faults end; nobody sends any more; what is in flight is awaited; everybody leaves
-    test_stop       what the run came to
-    quitting        the same where locust ends in the middle of a run; then everything is stopped
+    all have joined the faults begin
+    test_stopping   the faults end; no user sends any more; what is in flight is awaited; all users leave
+    test_stop       the result of the run
+    quitting        the same if locust ends in the middle of a run; then the testbed is stopped
 
-`Side` does a process's own users, `Run` is the one that sums up: the local runner, or the master.
+`LocalUsers` drives the users of this process. `LoadRun` is in the process that sums up: that of the local runner or of
+the master.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
 from reconnect_harness.load import web
-from reconnect_harness.load.link import Dialler
-from reconnect_harness.load.settings import Settings
-from reconnect_harness.load.shapes import STORM, Shape, shape_of
-from reconnect_harness.load.summary import Outcome
+from reconnect_harness.load.link import LinkMaker
+from reconnect_harness.load.settings import UserSettings
+from reconnect_harness.load.shapes import STORM, LoadShape, shape_of
+from reconnect_harness.load.summary import LoadResult
 from reconnect_harness.load.tally import Tally
-from reconnect_harness.load.testbed import Fault, Scene, SceneError
-from reconnect_harness.load.user_group import REQUEST_TYPE, Crew
-from reconnect_harness.load.worker_reports import Roll
+from reconnect_harness.load.testbed import FaultTimes, LoadTestbed, TestbedError
+from reconnect_harness.load.user_group import REQUEST_TYPE, UserGroup
+from reconnect_harness.load.worker_reports import WorkerReports
 from reconnect_harness.values import rate, seconds
 
 logger = logging.getLogger(__name__)
@@ -48,37 +49,37 @@ REPORT = "reconnect-report"
 #: The key of a worker's tally in the reports that locust sends anyway.
 _KEY = "reconnect"
 
-#: How much longer than its settings allow a worker may take for its last word, in seconds.
+#: How much longer than `--settle` a worker may take for its final report, in seconds.
 PATIENCE_SECONDS = 30.0
 
 _POLL_SECONDS = 0.05
 
-#: What comes of a second Ctrl-C.
+#: Why a run is unknown after a second Ctrl-C.
 INTERRUPTED = "it was interrupted again before everything in flight was awaited"
 
 
 def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:
-    """Take part in what locust has begun; a listener of its `init` event."""
+    """Take part in a locust process; a listener of its `init` event."""
     assert runner is not None
-    # Each user takes a descriptor; locust asks for 10,000.
+    # Each user needs a descriptor; locust asks for 10,000.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C is for locust's main greenlet. Without this it is raised in whichever greenlet runs just then, and ends
-        # that one: in a master it may be the one that hears the workers, and a sound run comes to nothing.
+        # Python raises KeyboardInterrupt in the greenlet that runs just then, and ends that one. In a master it may be
+        # the greenlet that hears the workers, and the run is lost. So it is raised in locust's main greenlet.
         gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
-    crew = Crew.of(environment)
+    group = UserGroup.of(environment)
     if isinstance(runner, WorkerRunner):
-        WorkerSide(crew, runner)
+        WorkerUsers(group, runner)
     else:
-        Run(environment, crew, runner, web_ui)
+        LoadRun(environment, group, runner, web_ui)
 
 
-class Side:
-    """The users of this process, told by locust's events."""
+class LocalUsers:
+    """The users of this process, as locust's events ask for it."""
 
-    def __init__(self, crew: Crew, runner: Runner) -> None:
-        self.crew = crew
+    def __init__(self, group: UserGroup, runner: Runner) -> None:
+        self.group = group
         self.runner = runner
         self.running = False
         runner.register_message(STORM, self._on_storm)
@@ -87,27 +88,27 @@ class Side:
     def begin(self) -> None:
         """Begin a run."""
         self.running = True
-        self.crew.begin()
+        self.group.begin()
 
     def end(self) -> None:
-        """Wait for what is in flight, and have everybody leave."""
-        self.crew.drain()
-        self.crew.leave()
+        """Wait for what is in flight, and have all users leave."""
+        self.group.drain()
+        self.group.leave()
 
     def _on_storm(self, **_: Any) -> None:
-        self.crew.drop_links()
+        self.group.drop_links()
 
     def _on_fault_over(self, **_: Any) -> None:
-        self.crew.fault_over()
+        self.group.fault_over()
 
 
-class WorkerSide(Side):
-    """The same in a worker, which reports to its master."""
+class WorkerUsers(LocalUsers):
+    """The users of a worker, which reports to its master."""
 
-    def __init__(self, crew: Crew, runner: WorkerRunner) -> None:
-        super().__init__(crew, runner)
+    def __init__(self, group: UserGroup, runner: WorkerRunner) -> None:
+        super().__init__(group, runner)
         runner.register_message(DRAIN, self._on_drain, concurrent=True)
-        events = crew.environment.events
+        events = group.environment.events
         events.test_start.add_listener(lambda **_: self.begin())
         events.test_stopping.add_listener(lambda **_: self._stopping())
         events.report_to_master.add_listener(self._report)
@@ -115,7 +116,7 @@ class WorkerSide(Side):
 
     def _report(self, data: dict[str, Any], **_: Any) -> None:
         if self.running:
-            data[_KEY] = self.crew.report()
+            data[_KEY] = self.group.report()
 
     def _on_drain(self, **_: Any) -> None:
         self._stopping()
@@ -126,38 +127,45 @@ class WorkerSide(Side):
                 self.end()
             except KeyboardInterrupt:
                 logger.warning(INTERRUPTED)
-            self.runner.send_message(REPORT, self.crew.report())
+            self.runner.send_message(REPORT, self.group.report())
 
     def _quitting(self) -> None:
-        # Ctrl-C and SIGTERM come here while users are still talking.
+        # After Ctrl-C and SIGTERM users may still be talking.
         self.runner.stop()
-        if self.running and self.crew.tally.breaches():
-            self.crew.environment.process_exit_code = 1
+        if self.running and self.group.tally.breaches():
+            self.group.environment.process_exit_code = 1
 
 
-class Run:
-    """The run of a local runner or a master: one after the other, in the web UI."""
+class LoadRun:
+    """The runs of a local runner or a master: several, one after the other, in the web UI.
 
-    def __init__(self, environment: Environment, crew: Crew, runner: Runner, web_ui: WebUI | None) -> None:
+    Attributes:
+        faults: the faults of this run so far.
+        troubles: what keeps the verdict from being known, one sentence each.
+        result: the result, when the run has ended.
+
+    """
+
+    def __init__(self, environment: Environment, group: UserGroup, runner: Runner, web_ui: WebUI | None) -> None:
         assert environment.parsed_options is not None
         self.environment = environment
-        self.crew = crew
+        self.group = group
         self.runner = runner
         self.options: Namespace = environment.parsed_options
-        self.roll = Roll()
-        self.faults: list[Fault] = []
+        self.reports = WorkerReports()
+        self.faults: list[FaultTimes] = []
         self.troubles: list[str] = []
-        self.outcome: Outcome | None = None
-        # What a locustfile brings; `steady` leaves it alone.
+        self.result: LoadResult | None = None
+        # The shape of the locustfile, which `steady` leaves in place.
         self._own_shape = environment.shape_class
         self._running = False
-        self._suffering = False
+        self._faults_begun = False
         self._ending = False
         self._awaiting = False
-        # Whether any run, of those that the web UI has started, has broken a promise.
+        # Whether any run of this process, in the web UI, has broken a guarantee.
         self._breached = False
-        self._scene: Scene | None = None
-        self._side = None if isinstance(runner, MasterRunner) else Side(crew, runner)
+        self._testbed: LoadTestbed | None = None
+        self._local = None if isinstance(runner, MasterRunner) else LocalUsers(group, runner)
         self._listen()
         if web_ui is not None:
             web.extend(web_ui, self, self.options.web_base_path)
@@ -166,23 +174,28 @@ class Run:
     @property
     def target(self) -> str:
         """What the users talk to, in a line."""
-        if self._scene is None:
+        if self._testbed is None:
             return str(self.environment.host or "the hosts of the user classes")
-        through = f", links through {self._scene.toxiproxy}" if self._scene.toxiproxy else ""
-        return f"{self._scene.system} at {self._scene.url}{through}"
+        through = f", links through {self._testbed.toxiproxy}" if self._testbed.toxiproxy else ""
+        return f"{self._testbed.system} at {self._testbed.url}{through}"
+
+    @property
+    def host(self) -> str | None:
+        """The URL that users connect to, where it is the same for all."""
+        return self.environment.host
 
     @property
     def tally(self) -> Tally:
-        """What the users did and got in this run, as far as it is known here."""
-        return self.crew.tally if self._side is not None else self.roll.tally
+        """What the users have sent and received in this run, as far as it is known here."""
+        return self.group.tally if self._local is not None else self.reports.tally
 
     def choose_shape(self, shape: str) -> None:
-        """Let the load of the next run go on in this shape: the web UI's form may change it."""
+        """Use this shape in the next run: the web UI's form may change it."""
         if not self._running:
             self.options.shape = shape
             self.environment.shape_class = shape_of(self.options, self.runner) or self._own_shape
 
-    # Set-up and the end of it.
+    # Set-up.
 
     def _listen(self) -> None:
         events = self.environment.events
@@ -191,7 +204,7 @@ class Run:
         events.test_stopping.add_listener(lambda **_: self._stopping())
         events.test_stop.add_listener(lambda **_: self._stop())
         events.quitting.add_listener(lambda **_: self._quitting())
-        events.quit.add_listener(lambda **_: self._last_word())
+        events.quit.add_listener(lambda **_: self._quit())
         if isinstance(self.runner, MasterRunner):
             events.worker_report.add_listener(lambda client_id, data, **_: self._take(client_id, data.get(_KEY)))
             events.worker_connect.add_listener(lambda client_id, **_: self._on_worker(client_id))
@@ -201,21 +214,8 @@ class Run:
         options = self.options
         self.choose_shape(options.shape)
         given = self.environment.host
-        if given and (options.sut is not None):
-            self._refuse("there are --host and --sut: give the one that the users are to talk to")
-        if not given and all(users.host for users in self.environment.user_classes):
-            if options.sut is not None or options.scenario is not None:
-                self._refuse(
-                    "the user classes have a host of their own: --sut and --scenario need one that is started here"
-                )
+        if not self._needs_testbed(given):
             return
-        if given:
-            try:
-                Dialler(given)
-            except ValueError as error:
-                self._refuse(str(error))
-            if options.scenario is None:
-                return
         spec = {
             "sut": options.sut,
             "toxiproxy": options.toxiproxy,
@@ -226,16 +226,34 @@ class Run:
             "host": given,
         }
         try:
-            self._scene = Scene(spec, self._on_fault, self._on_trouble)
-        except SceneError as error:
+            self._testbed = LoadTestbed(spec, self._on_fault, self._on_trouble)
+        except TestbedError as error:
             self._refuse(str(error), error.code)
-        self.environment.host = self._scene.url
+        self.environment.host = self._testbed.url
         logger.info("users talk to %s", self.target)
+
+    def _needs_testbed(self, given: str | None) -> bool:
+        """Check that the options fit together; return whether something has to be started here."""
+        options = self.options
+        if given and options.sut is not None:
+            self._refuse("--host and --sut exclude each other: give the one that the users are to talk to")
+        if not given and all(users.host for users in self.environment.user_classes):
+            if options.sut is not None or options.scenario is not None:
+                self._refuse(
+                    "the user classes have a host of their own: --sut and --scenario need one that is started here"
+                )
+            return False
+        if given:
+            try:
+                LinkMaker(given)
+            except ValueError as error:
+                self._refuse(str(error))
+        return not given or options.scenario is not None
 
     def _refuse(self, message: str, code: int = 2) -> NoReturn:
         sys.stderr.write(f"locust: error: {message}\n")
         if self.options.processes:
-            # locust tells its workers at the end of a run only; they would wait for their master for a minute.
+            # locust stops its workers only at the end of a run; they would wait for their master for a minute.
             for worker in psutil.Process().children():
                 worker.terminate()
         sys.exit(code)
@@ -243,20 +261,20 @@ class Run:
     # The run.
 
     def _start(self) -> None:
-        self.faults, self.troubles, self.outcome = [], [], None
-        self._running, self._suffering, self._ending = True, False, False
-        if self._side is not None:
-            self._side.begin()
+        self.faults, self.troubles, self.result = [], [], None
+        self._running, self._faults_begun, self._ending = True, False, False
+        if self._local is not None:
+            self._local.begin()
         elif isinstance(self.runner, MasterRunner):
-            self.roll.begin(self._workers_there())
+            self.reports.begin(self._present_workers())
 
     def _complete(self, users: int) -> None:
-        """Begin the faults, once in a run and when all are there: a shape completes spawning again and again."""
-        if not self._running or self._suffering or self._scene is None or self._scene.scenario is None:
+        """Begin the faults, once in a run and when all users have joined: a shape completes spawning several times."""
+        if not self._running or self._faults_begun or self._testbed is None or self._testbed.scenario is None:
             return
         shape = self.environment.shape_class
-        if not isinstance(shape, Shape) or users >= shape.users:
-            self._suffering = True
+        if not isinstance(shape, LoadShape) or users >= shape.users:
+            self._faults_begun = True
             self._ask("faults")
 
     def _stopping(self) -> None:
@@ -264,9 +282,9 @@ class Run:
             return
         self._ending = self._awaiting = True
         try:
-            self._part()
-            if self._side is not None:
-                self._side.end()
+            self._end_faults()
+            if self._local is not None:
+                self._local.end()
             else:
                 self._await_workers()
         except KeyboardInterrupt:
@@ -274,29 +292,29 @@ class Run:
         finally:
             self._awaiting = False
 
-    def _part(self) -> None:
-        """End the faults, and see whether what the users talk to is still there."""
-        if self._scene is not None:
-            if self._suffering:
+    def _end_faults(self) -> None:
+        """End the faults, and check that what the users talk to still runs."""
+        if self._testbed is not None:
+            if self._faults_begun:
                 self._ask("heal")
-            elif self._scene.scenario is not None:
+            elif self._testbed.scenario is not None:
                 self.troubles.append(
-                    f"the faults of {self._scene.scenario} have not begun: the run ended before all users were there"
+                    f"the faults of {self._testbed.scenario} have not begun: the run ended before all users were there"
                 )
             self.troubles += self._ask("ends").get("ends", [])
 
     def _await_workers(self) -> None:
-        """Have all workers say their last word, and wait for it; those that are gone have said it or never will."""
+        """Ask all workers for their final reports, and wait for those of the workers that still exist."""
         assert isinstance(self.runner, MasterRunner)
         self.runner.send_message(DRAIN)
-        # Nothing new may come for `settle` again and again; so the patience is for silence of the workers.
-        deadline = time.monotonic() + Settings.of(self.options).settle + PATIENCE_SECONDS
+        # A worker waits until nothing new has come for `settle`, and then reports.
+        deadline = time.monotonic() + UserSettings.of(self.options).settle + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if not self._workers_there().intersection(self.roll.silent):
+            if not self._present_workers().intersection(self.reports.unfinished):
                 return
             gevent.sleep(_POLL_SECONDS)
 
-    def _workers_there(self) -> set[str]:
+    def _present_workers(self) -> set[str]:
         assert isinstance(self.runner, MasterRunner)
         return {client.id for client in self.runner.clients.values() if client.state != STATE_MISSING}
 
@@ -304,64 +322,65 @@ class Run:
         if not self._running:
             return
         self._running = False
-        self.outcome = self._come_to()
+        self.result = self._sum_up()
         self._breached |= bool(self.tally.breaches())
         if not self.options.headless:
-            self.outcome.tell()
+            self.result.print()
 
-    def _come_to(self) -> Outcome:
-        if self._side is not None:
-            readings, silent = {"this process": self.crew.meter.reading}, {}
+    def _sum_up(self) -> LoadResult:
+        if self._local is not None:
+            readings, unfinished = {"this process": self.group.generator.reading}, {}
         else:
-            readings = self.roll.readings
-            silent = {worker: self.roll.users_of(worker) for worker in self.roll.silent}
-        return Outcome(self.target, self.tally, readings, silent, list(self.faults), list(self.troubles))
+            readings = self.reports.readings
+            unfinished = {worker: self.reports.users_of(worker) for worker in self.reports.unfinished}
+        return LoadResult(self.target, self.tally, readings, unfinished, list(self.faults), list(self.troubles))
 
     def _quitting(self) -> None:
-        # Ctrl-C and SIGTERM come here while users are still talking.
-        signal.signal(signal.SIGINT, self._on_another)
+        # After Ctrl-C and SIGTERM users may still be talking.
+        signal.signal(signal.SIGINT, self._on_second_interrupt)
         self.runner.stop()
-        if self._scene is not None:
-            self._scene.stop()
-        if self.outcome is not None:
-            self.environment.process_exit_code = self._exit_code(self.outcome)
+        if self._testbed is not None:
+            self._testbed.stop()
+        if self.result is not None:
+            self.environment.process_exit_code = self._exit_code(self.result)
 
-    def _on_another(self, *_: object) -> None:
-        """End the wait for what is in flight; what was started is stopped, and the summary told, all the same."""
+    def _on_second_interrupt(self, *_: object) -> None:
+        """End the wait for what is in flight. The testbed is still stopped, and the summary printed."""
         if self._awaiting:
             raise KeyboardInterrupt
 
-    def _exit_code(self, outcome: Outcome) -> int | None:
-        """Return 1 where something was lost or nobody knows, and else leave it to locust and its other failures.
+    def _exit_code(self, result: LoadResult) -> int | None:
+        """Return 1 if something was lost or is unknown; else None, which leaves it to locust and its other failures.
 
-        That an ordinary user gets a message twice is a failure in the statistics, and within what it is promised.
+        A message that arrives twice at an ordinary user is a failure in the statistics, but breaks no guarantee: if
+        there are no other failures, return 0.
         """
-        if outcome.wrong or self._breached:
+        if result.wrong or self._breached:
             return 1
         others = [
             error for error in self.runner.errors.values() if (error.method, error.name) != (REQUEST_TYPE, "repeated")
         ]
         return None if others or self.runner.exceptions else 0
 
-    def _last_word(self) -> None:
-        if self.outcome is not None and self.options.headless:
-            self.outcome.tell()
+    def _quit(self) -> None:
+        if self.result is not None and self.options.headless:
+            self.result.print()
         if self.options.html_file and self.faults:
             report = Path(self.options.html_file)
             report.write_text(web.with_marks(report.read_text(encoding="utf-8"), self.faults), encoding="utf-8")
 
-    # What others say.
+    # Events of workers and of the testbed.
 
     def _on_worker(self, worker: str) -> None:
-        # Who comes when the run is ending is given no users any more.
+        # A worker that joins while the run is ending is given no users.
         if self._running and not self._ending:
-            self.roll.expect(worker)
+            self.reports.expect(worker)
 
     def _take(self, worker: str, report: Any) -> None:
         if report is not None:
-            self.roll.take(worker, report)
+            self.reports.take(worker, report)
 
-    def _on_fault(self, fault: Fault) -> None:
+    def _on_fault(self, fault: FaultTimes) -> None:
         self.faults.append(fault)
         if fault.cleared is not None:
             self.runner.send_message(FAULT_OVER)
@@ -371,9 +390,9 @@ class Run:
         self.troubles.append(trouble)
 
     def _ask(self, command: str) -> dict[str, Any]:
-        assert self._scene is not None
+        assert self._testbed is not None
         try:
-            return self._scene.ask(command)
-        except SceneError as error:
+            return self._testbed.ask(command)
+        except TestbedError as error:
             self._on_trouble(str(error))
             return {}

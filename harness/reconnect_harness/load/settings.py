@@ -1,6 +1,6 @@
-"""What the users of a load run are told, beside locust's own options; `load.options` has the command line.
+"""The settings of the users of a load run, in addition to locust's own options; `load.options` has the command line.
 
-Values arrive as text, as they were typed: the web UI's form changes them, and a master hands them on to its workers.
+Values are text, as they were typed: the web UI's form may change them, and a master sends them to its workers.
 """
 
 from __future__ import annotations
@@ -36,25 +36,30 @@ def authority(given: str) -> str:
     try:
         ssl.create_default_context(cafile=given)
     except OSError as error:
-        raise ValueError(f"{given!r} is no file of certificates, PEM: {error.strerror or error}") from None
+        raise ValueError(f"{given!r} is not a file of PEM certificates: {error.strerror or error}") from None
     return given
 
 
-def talkative(given: str) -> float:
-    """Return messages a second, more than none."""
+def positive_rate(given: str) -> float:
+    """Return messages a second, more than 0."""
     found = rate(given)
     if found <= 0:
-        raise ValueError(f"{given!r} is no rate of users that talk: it must be more than 0")
+        raise ValueError(f"{given!r} is too low a rate: it must be more than 0")
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class UserSettings:
     """The settings of the users of one process.
 
-    `rate` is messages a second of each user; `size` the smallest and largest message in bytes; `settle` how long
-    nothing new may come at the end, and how long what was overtaken is waited for, in seconds; `retry_for` how long a
-    user tries to come back, in seconds; `sources` own addresses to connect from, in turn; `ca` a file of certificates.
+    Attributes:
+        rate: messages a second of each user.
+        size: the smallest and the largest message, in bytes.
+        settle: how long nothing new may arrive at the end, and how long an overtaken message may take, in seconds.
+        retry_for: how long a user tries to reconnect, in seconds.
+        sources: own addresses to connect from, in turn.
+        ca: a file of certificates to trust.
+
     """
 
     rate: float = 1.0
@@ -66,11 +71,11 @@ class Settings:
 
     @classmethod
     def of(cls, options: argparse.Namespace | None) -> Self:
-        """Take from parsed options what is there; a program may use users without any."""
+        """Return the settings that parsed options contain; a program may use users without options."""
         given = {name: text for name, text in vars(options or argparse.Namespace()).items() if text}
         standard = cls()
         return cls(
-            rate=talkative(given["rate"]) if "rate" in given else standard.rate,
+            rate=positive_rate(given["rate"]) if "rate" in given else standard.rate,
             size=size(given["size"]) if "size" in given else standard.size,
             settle=seconds(given["settle"]) if "settle" in given else standard.settle,
             retry_for=seconds(given["retry_for"]) if "retry_for" in given else standard.retry_for,

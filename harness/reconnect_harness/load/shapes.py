@@ -1,8 +1,8 @@
-"""How the load goes on over time: the shapes that `--shape` chooses from. `steady` is locust's own way.
+"""How the number of users changes over time: the shapes of `--shape`. `steady` is what locust does by itself.
 
     ramp  ___/‾‾‾      spike  __|‾|__      reconnect-storm  ‾‾|‾‾|‾‾   all links dropped at once, at each |
 
-They go by -u and -r, and end with -t. Without -t a ramp grows for 40 s, and a spike comes every minute.
+They use -u, -r and -t. Without -t a ramp grows for 40 s, and a spike comes every minute.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from locust.runners import Runner
 
 from reconnect_harness.values import seconds
 
-#: The message with which users are told to lose their links.
+#: The message that makes users drop their links.
 STORM = "reconnect-storm"
 
-#: How long a cycle is where the run has no end, in seconds.
+#: How long a cycle is if the run has no end, in seconds.
 CYCLE_SECONDS = 60.0
 
 #: In how many steps a ramp grows.
 STEPS = 20
 
 
-class Shape(LoadTestShape):
-    """A shape that goes by locust's options for users, spawn rate and run time."""
+class LoadShape(LoadTestShape):
+    """A shape that uses locust's options for users, spawn rate and run time."""
 
     abstract = True
     use_common_options = True
@@ -38,27 +38,27 @@ class Shape(LoadTestShape):
 
     @property
     def users(self) -> int:
-        """The most users that there are to be."""
+        """The highest number of users."""
         return int(self._options.num_users or 1)
 
     @property
     def cycle(self) -> float:
-        """How long it takes from the begin to the end of the shape, in seconds."""
+        """How long the shape takes, in seconds."""
         return float(self._options.run_time or CYCLE_SECONDS)
 
     def tick(self) -> tuple[int, float] | None:
-        """Return how many users there are to be now, and how fast they come; None at the end."""
+        """Return how many users there should be now, and how many may start a second; None at the end."""
         now = self.get_run_time()
         if self._options.run_time and now >= self._options.run_time:
             return None
         return self.at(now), float(self._options.spawn_rate or self.users)
 
     def at(self, now: float) -> int:
-        """Return how many users there are to be, so many seconds after the begin."""
+        """Return how many users there should be `now` seconds after the start."""
         raise NotImplementedError
 
 
-class Ramp(Shape):
+class Ramp(LoadShape):
     """Grows evenly for two thirds of the run, then stays."""
 
     abstract = False
@@ -70,7 +70,7 @@ class Ramp(Shape):
         return max(1, self.users * step // STEPS)
 
 
-class Spike(Shape):
+class Spike(LoadShape):
     """A fifth of the users, and all of them in the middle third."""
 
     abstract = False
@@ -81,7 +81,7 @@ class Spike(Shape):
         return self.users if spike else max(1, self.users // 5)
 
 
-class ReconnectStorm(Shape):
+class ReconnectStorm(LoadShape):
     """All users, whose links are dropped at once, again and again."""
 
     abstract = False
@@ -91,15 +91,15 @@ class ReconnectStorm(Shape):
         self._storms = 0
 
     def reset_time(self) -> None:
-        """Begin anew."""
+        """Start again from the beginning."""
         super().reset_time()
         self._storms = 0
 
     def tick(self) -> tuple[int, float] | None:
-        """Say how many users there are to be, and let a storm loose when one is due."""
+        """Return what `LoadShape.tick` does; when a storm is due, drop all links."""
         wanted = super().tick()
         every = seconds(self._options.storm_every)
-        # Times count from when everybody is there.
+        # Times count from the moment when all users have started.
         due = int(max(0.0, self.get_run_time() - self.users / float(self._options.spawn_rate or self.users)) / every)
         if wanted is not None and due > self._storms:
             self._storms = due
@@ -108,14 +108,14 @@ class ReconnectStorm(Shape):
         return wanted
 
     def at(self, now: float) -> int:
-        """Return all of them."""
+        """Return all users."""
         return self.users
 
 
-SHAPES: Mapping[str, type[Shape]] = {"ramp": Ramp, "spike": Spike, "reconnect-storm": ReconnectStorm}
+SHAPES: Mapping[str, type[LoadShape]] = {"ramp": Ramp, "spike": Spike, "reconnect-storm": ReconnectStorm}
 
 
-def shape_of(options: argparse.Namespace, runner: Runner) -> Shape | None:
+def shape_of(options: argparse.Namespace, runner: Runner) -> LoadShape | None:
     """Return the shape that was chosen, None for a steady load."""
     chosen = SHAPES.get(options.shape)
     return chosen(options, runner) if chosen else None

@@ -1,4 +1,4 @@
-"""What a run came to: a table, what was done to the links, whether the generator was the limit, and the verdict."""
+"""The summary of a run: a table, the faults, whether the generator was the limit, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconnect_harness.load.generator_load import Reading
+from reconnect_harness.load.generator_load import GeneratorReading
 from reconnect_harness.load.tally import Sums, Tally
-from reconnect_harness.load.testbed import Fault
+from reconnect_harness.load.testbed import FaultTimes
 
-#: locust's own tables are written by this logger: to the same place, whatever the options say.
+#: The logger of locust's own tables, so that the summary goes where they go.
 _console = logging.getLogger("locust.stats_logger")
 
 #: The columns of the table: a field of `Sums`, and its title.
@@ -30,22 +30,32 @@ COLUMNS: Sequence[tuple[str, str]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to. `silent` are workers that were gone without a last word, with how many users they had."""
+class LoadResult:
+    """The result of a run.
+
+    Attributes:
+        target: what the users talked to.
+        tally: what they sent and received.
+        readings: how busy each generator was.
+        unfinished: the workers that ended without a final report, and how many users each had.
+        faults: the faults that were done.
+        troubles: what else keeps the verdict from being known, one sentence each.
+
+    """
 
     target: str
     tally: Tally
-    readings: Mapping[str, Reading]
-    silent: Mapping[str, int]
-    faults: Sequence[Fault]
+    readings: Mapping[str, GeneratorReading]
+    unfinished: Mapping[str, int]
+    faults: Sequence[FaultTimes]
     troubles: Sequence[str]
 
     @property
     def unknowns(self) -> list[str]:
-        """Say why nobody knows whether all is well, one sentence each."""
+        """Return why the verdict cannot be known, one sentence each."""
         found = [
-            f"worker {worker} was lost with what it knew of {users:,} users: what became of their messages is unknown"
-            for worker, users in self.silent.items()
+            f"worker {worker} was lost with the accounts of {users:,} users: what became of their messages is unknown"
+            for worker, users in self.unfinished.items()
         ]
         if not self.tally.total.flowed:
             found.append("no message came through")
@@ -57,16 +67,16 @@ class Outcome:
 
     @property
     def wrong(self) -> list[str]:
-        """Say what makes the run fail, one sentence each; none if nothing does."""
+        """Return what makes the run fail, one sentence each."""
         return [*self.tally.breaches(), *self.unknowns]
 
     @property
     def limits(self) -> list[str]:
-        """Say why the generator, and not the target, was the limit; none if it kept up."""
+        """Return why the generator, and not the target, was the limit; nothing if it kept up."""
         return [f"{name}: {limit}" for name, reading in self.readings.items() for limit in reading.limits()]
 
-    def tell(self) -> None:
-        """Write it where locust writes its tables."""
+    def print(self) -> None:
+        """Write the summary where locust writes its tables."""
         for line in self.lines():
             _console.info(line)
 
@@ -100,7 +110,7 @@ class Outcome:
                 f"lag p99 {reading.lag_p99 * 1000:.0f} ms; {late}"
             )
         if self.limits:
-            yield "THE GENERATOR WAS THE LIMIT, not the target; what was measured is its own lateness:"
+            yield "THE GENERATOR WAS THE LIMIT, not the target; the numbers show its own lateness:"
             yield from (f"  {limit}" for limit in self.limits)
 
     def _verdict(self) -> Iterator[str]:

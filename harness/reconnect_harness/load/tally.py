@@ -1,7 +1,7 @@
-"""The tally: what all users of a process did and got, by their class; and of all processes of a run.
+"""The tally: what all users of a process have sent and received, by their class; and of all processes of a run.
 
-Sums travel from workers to the master, the accounts of single users stay where they are. A worker repeats its whole
-tally, so that a report that comes twice, or not at all, changes nothing.
+Sums travel from the workers to the master; the accounts of single users stay where they are. A worker always reports
+its whole tally, so a report that arrives twice, or not at all, changes nothing.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class Sums:
     reordered: int = 0
     damaged: int = 0
     in_flight: int = 0
-    """Messages of which nothing is known yet."""
+    """Messages that have not arrived and are not lost yet."""
     connects: int = 0
     refused: int = 0
     """First connections that failed."""
     dropped: int = 0
-    """Links that ended without the user's doing."""
+    """Links that ended though the user had not asked for it."""
     reconnects: int = 0
     ended: int = 0
-    """Conversations that ended without the user's doing: their sessions are gone."""
+    """Conversations that ended though the user had not asked for it: their sessions are lost."""
     exactly_once: bool = False
-    """Whether nothing may come twice: the users of this class speak the reconnect protocol."""
+    """Whether no message may arrive twice: the users of this class speak the reconnect protocol."""
 
     def add(self, other: Sums) -> None:
-        """Add those of another process."""
+        """Add the sums of another process."""
         for each in fields(self):
             name = each.name
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -63,13 +63,13 @@ class Sums:
 
     @property
     def flowed(self) -> bool:
-        """Whether a message came through."""
+        """Whether a message has arrived."""
         return self.answered + self.pushed > 0
 
 
 @dataclass(slots=True)
 class Tally:
-    """The sums by class of users, and examples of what went wrong."""
+    """The sums by class of users, and examples of violations."""
 
     sums: dict[str, Sums] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Tally:
         return self.sums[users]
 
     def example(self, line: str) -> None:
-        """Keep a line that says what went wrong, if it is one of the first."""
+        """Keep a line about a violation, if it is one of the first."""
         if len(self.examples) < EXAMPLES:
             self.examples.append(line)
 
@@ -94,7 +94,7 @@ class Tally:
         return total
 
     def breaches(self) -> list[str]:
-        """Say which promises were broken, one sentence each; none if all is well."""
+        """Return what breaks the guarantees, one sentence each."""
         total = self.total
         twice = sum(sums.repeated for sums in self.sums.values() if sums.exactly_once)
         found = {
@@ -107,7 +107,7 @@ class Tally:
 
     @classmethod
     def merge(cls, tallies: Iterable[Tally]) -> Self:
-        """Put the tallies of several processes together."""
+        """Add up the tallies of several processes."""
         merged = cls()
         for tally in tallies:
             for users, sums in tally.sums.items():
@@ -117,7 +117,7 @@ class Tally:
         return merged
 
     def to_report(self) -> dict[str, Any]:
-        """Return it as a worker reports it."""
+        """Return the tally as a worker reports it."""
         return {"sums": {users: asdict(sums) for users, sums in self.sums.items()}, "examples": list(self.examples)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The scene: `load.testbed_process`, seen from locust. It ends when this process does, whatever ends it."""
+"""The testbed of a load run, `load.testbed_process`, as seen from locust. It ends when this process does."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ANSWER_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 
-class SceneError(Exception):
-    """The scene could not be built, or has gone. `code` is what locust is to end with."""
+class TestbedError(Exception):
+    """The testbed could not be started, or has ended. `code` is the exit code for locust."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Fault(NamedTuple):
-    """What became of a fault; times are seconds since 1970, None where it never came to that."""
+class FaultTimes(NamedTuple):
+    """When a fault was asked for, took hold and was cleared, in seconds since 1970; None where that did not happen."""
 
     name: str
     target: str
@@ -40,34 +40,34 @@ class Fault(NamedTuple):
         return f"{self.target}: {self.name}"
 
 
-class Scene:
+class LoadTestbed:
     """What is started for a run that is given no host.
 
     Args:
         spec: see `load.testbed_process.play`.
         on_fault: called with each fault, when it is over or has failed.
-        on_trouble: called with a sentence when the scene is no more what it should be.
+        on_trouble: called with a sentence when something in the testbed has failed.
 
     Raises:
-        SceneError: it could not be built.
+        TestbedError: it could not be started.
 
     Attributes:
         url: where users are to connect.
-        system: what stands between them and the upstream.
-        toxiproxy: what the links are led through, None if they are not.
-        scenario: the name of the scenario whose faults there are to be, if any.
+        system: the system under test, in a line.
+        toxiproxy: the Toxiproxy that the links are led through, None if they are not.
+        scenario: the name of the scenario whose faults are to be done, if any.
 
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], on_fault: Callable[[Fault], None], on_trouble: Callable[[str], None]
+        self, spec: Mapping[str, Any], on_fault: Callable[[FaultTimes], None], on_trouble: Callable[[str], None]
     ) -> None:
         self._on_fault = on_fault
         self._on_trouble = on_trouble
         self._answers: Queue[dict[str, Any] | None] = Queue()
         self._stopping = False
         command = [sys.executable, "-P", "-m", "reconnect_harness.load.testbed_process", json.dumps(spec)]
-        # In a session of its own: Ctrl-C is for locust, which stops it when the users have left.
+        # In a session of its own: Ctrl-C is for locust, which stops the testbed when the users have left.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
         )
@@ -83,20 +83,20 @@ class Scene:
         self.scenario: str | None = ready["scenario"]
 
     def ask(self, command: str) -> dict[str, Any]:
-        """Give a command and return the answer, or raise SceneError."""
+        """Give a command and return the answer, or raise TestbedError."""
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{command}\n")
             self._process.stdin.flush()
         except (OSError, ValueError) as failure:
-            raise SceneError(f"what the users talk to is gone: {failure}") from failure
+            raise TestbedError(f"what the users talk to is gone: {failure}") from failure
         return self._next(ANSWER_SECONDS)
 
     def stop(self) -> None:
         """Stop it with all that it has started. May be called twice."""
         self._stopping = True
         assert self._process.stdin is not None
-        # Where it is gone already there is nobody to tell.
+        # It may have ended already.
         with suppress(OSError):
             self._process.stdin.close()
         try:
@@ -109,30 +109,30 @@ class Scene:
     def _ready(self) -> dict[str, Any]:
         ready = self._next(START_SECONDS)
         if "error" in ready:
-            raise SceneError(ready["error"], ready["code"])
+            raise TestbedError(ready["error"], ready["code"])
         return ready
 
     def _next(self, within: float) -> dict[str, Any]:
         try:
             answer = self._answers.get(timeout=within)
         except Empty:
-            raise SceneError(f"what the users talk to has not answered for {within:g} s") from None
+            raise TestbedError(f"what the users talk to has not answered for {within:g} s") from None
         if answer is None:
-            # For whoever asks next.
+            # Put back, for later questions.
             self._answers.put(None)
-            raise SceneError("what the users talk to has ended")
+            raise TestbedError("what the users talk to has ended")
         return answer
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            said = json.loads(line)
-            if "fault" in said:
-                self._on_fault(Fault(**said["fault"]))
-            elif "trouble" in said:
-                self._on_trouble(said["trouble"])
+            message = json.loads(line)
+            if "fault" in message:
+                self._on_fault(FaultTimes(**message["fault"]))
+            elif "trouble" in message:
+                self._on_trouble(message["trouble"])
             else:
-                self._answers.put(said)
+                self._answers.put(message)
         self._answers.put(None)
         if not self._stopping:
             self._on_trouble("what the users talk to has ended in the middle of the run")

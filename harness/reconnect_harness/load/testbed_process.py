@@ -1,11 +1,11 @@
-"""What a load run talks to when it is given no host: an asyncio program in a process of its own, beside gevent.
+"""The testbed of a load run: what its users talk to if no host is given. A process of its own, for asyncio.
 
     users ──► [client link] ──► system under test ──► [upstream link] ──► aware echo server
 
-It is started as `python -m reconnect_harness.load.testbed_process SPEC`, says one JSON line when it is ready, and
+It is started as `python -m reconnect_harness.load.testbed_process SPEC`, writes one JSON line when it is ready, and
 answers commands as the other programs of the harness do (`processes.actor`): `faults` begins the timeline of the
-scenario, `heal` ends it, `ends` asks who has died. Between answers it says what became of each fault. It ends, with all
-that it has started, when its stdin does.
+scenario, `heal` ends it, `ends` asks which processes have ended. Between answers it writes a line for each fault. When
+its stdin ends, it stops all that it has started, and ends.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyError
 
-#: A user that leaves in good order does not come back to its session.
+#: A user that leaves in good order does not resume its session, so the session can end at once.
 _LEAVING = {"grace_on": "abnormal"}
 
 
 class LoadUpstream(UpstreamSpec):
-    """The server behind a load: aware, so that through a proxy nothing need be lost, and it says when it pushed."""
+    """The server of a load run: aware, so that a proxy can deliver everything; its messages say when they were sent."""
 
     @property
     def load(self) -> Workload:
-        """What it pushes to each user."""
+        """The messages that it pushes to each user."""
         return Workload(self.push, *self.size, "text", timed=True)
 
     @property
     def actor_spec(self) -> dict[str, Any]:
-        """The same, and that it records nothing: the users keep the accounts."""
+        """The spec of its process, without a history: the users keep the accounts."""
         return {**super().actor_spec, "history": None}
 
 
 def scenario_of_load(name: str | None, push: float, url: str | None) -> Scenario:
-    """Return what a load run is to be built from: the faults and proxies of a scenario, and an upstream of ours.
+    """Return the scenario of a load run: the faults and proxies of the scenario `name`, and an upstream of our own.
 
     Raises:
-        ScenarioError: there is no such scenario, or its faults are none that can be done to a load.
+        ScenarioError: there is no such scenario, or its faults cannot be done in a load run.
 
     """
     upstream = LoadUpstream.model_validate({"kind": "aware-echo", "push": push, "size": 128})
     clients = ClientsSpec.model_validate({"kind": "aware", "send": "1/s", "for": "1s"})
     if name is None:
-        # What has to hold is for the users to say.
+        # `expect` is required, and not used: the users judge.
         told = {"name": "load", "summary": "A load run.", "expect": {"lost": 0}, "proxy": _LEAVING}
         return Scenario.model_validate({**told, "upstream": upstream, "clients": clients})
     files = scenario_files(name)
@@ -79,41 +79,43 @@ def scenario_of_load(name: str | None, push: float, url: str | None) -> Scenario
 
 
 def _check(chosen: Scenario, url: str | None) -> None:
-    """Raise ScenarioError for a scenario that is about more than faults of what stands between users and upstreams."""
+    """Raise ScenarioError for a scenario that needs more than faults between users and upstreams."""
     targets = {fault.target for fault in chosen.faults}
     if not targets:
-        raise ScenarioError(f"scenario {chosen.name} does no faults, so there is nothing to do beside the load")
+        raise ScenarioError(f"scenario {chosen.name} has no faults, so it adds nothing to the load")
     if "clients" in targets:
-        raise ScenarioError(f"scenario {chosen.name} does faults to its clients' process; here the users are locust's")
+        raise ScenarioError(
+            f"scenario {chosen.name} has faults of its clients' process; a load run has users of locust instead"
+        )
     if chosen.upstream.gate is not None:
         raise ScenarioError(f"scenario {chosen.name} needs an upstream with a gate; that of a load run has none")
     if chosen.upstream.is_container:
         raise ScenarioError(f"scenario {chosen.name} has its upstream in a container; that of a load run is ours")
     if url is not None and not targets <= {"client", *chosen.containers}:
         raise ScenarioError(
-            f"scenario {chosen.name} does faults to {', '.join(sorted(targets))}; with --host only the link of the "
-            "users, client, and `containers` can be harmed. Leave --host out, and --sut says what is started instead"
+            f"scenario {chosen.name} has faults of {', '.join(sorted(targets))}; with --host only the link of the "
+            "users, client, and `containers` can have faults. Without --host, --sut says what is started"
         )
 
 
-class Timeline:
-    """The faults of a scenario, once or again and again, until it is told to stop."""
+class RepeatedTimeline:
+    """The faults of a scenario, once or repeatedly, until `end`."""
 
-    def __init__(self, scenario: Scenario, target: ServerSide, seed: int, every: float | None) -> None:
+    def __init__(self, scenario: Scenario, servers: ServerSide, seed: int, every: float | None) -> None:
         self._scenario = scenario
-        self._target = target
+        self._servers = servers
         self._rng = random.Random(seed)
         self._every = every
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self) -> dict[str, Any]:
-        """Begin, and say how many faults there are to be each time."""
+        """Begin; answer with the number of faults in one timeline."""
         await self.end()
         self._running = asyncio.create_task(self._run())
         return {"faults": len(self._nemesis().timeline)}
 
     async def end(self) -> dict[str, Any]:
-        """End, with every link and process made well again."""
+        """End, and heal every link and process."""
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -122,8 +124,8 @@ class Timeline:
         return {}
 
     def deaths(self) -> Iterator[str]:
-        """Say which systems under test have ended, and were not to."""
-        for name, system in self._target.systems.items():
+        """Yield the systems under test that have ended and should not have."""
+        for name, system in self._servers.systems.items():
             done = {fault.name for fault in self._scenario.faults if fault.target == name}
             status = system.process.returncode if system.process is not None else None
             if status is not None and not done & {"kill", "terminate"}:
@@ -137,23 +139,23 @@ class Timeline:
                 if self._every is None:
                     return
                 await asyncio.sleep(max(0.0, begun + self._every - time.monotonic()))
-        except Exception as failure:  # noqa: BLE001  # whatever it is, the run is to know of it
+        except Exception as failure:  # noqa: BLE001  # every failure makes the run unknown
             say({"trouble": f"the faults could not be done, or undone: {failure}"})
 
     def _nemesis(self) -> Nemesis:
-        target = self._target
+        servers = self._servers
         return Nemesis(
             self._scenario.faults,
-            target.links,
+            servers.links,
             _say_fault,
-            processes=target.processes,
-            containers=target.containers,
+            processes=servers.processes,
+            containers=servers.containers,
             rng=self._rng,
         )
 
 
 def _say_fault(fault: FaultRecord) -> None:
-    """Say what became of a fault, in seconds since 1970."""
+    """Write a line about a fault, with times in seconds since 1970."""
     since = time.time() - time.monotonic()
     took_hold = None if fault.took_hold is None else fault.took_hold + since
     cleared = None if fault.cleared is None else fault.cleared + since
@@ -162,7 +164,7 @@ def _say_fault(fault: FaultRecord) -> None:
 
 
 async def play(spec: dict[str, Any]) -> None:
-    """Build everything, and keep it until stdin ends.
+    """Start everything, and keep it running until stdin ends.
 
     `spec`: sut, toxiproxy, scenario, every (seconds or None), seed, push (messages a second), host (a URL, or None).
     """
@@ -174,11 +176,11 @@ async def play(spec: dict[str, Any]) -> None:
             if scenario.links:
                 toxiproxy = opened.enter_context(find_toxiproxy(spec["toxiproxy"]).server())
             engine = opened.enter_context(Engine()) if scenario.container_specs else None
-            plan = TopologySpec(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
-            async with build_server_side(plan) as target:
+            topology = TopologySpec(scenario, system, toxiproxy, spec["seed"], Path(folder), engine)
+            async with build_server_side(topology) as servers:
                 named = {"system": system.describe(), "toxiproxy": toxiproxy.describe() if toxiproxy else None}
-                say({"ready": target.url, **named, "scenario": scenario.name if scenario.faults else None})
-                await _serve(target, Timeline(scenario, target, spec["seed"], spec["every"]))
+                say({"ready": servers.url, **named, "scenario": scenario.name if scenario.faults else None})
+                await _serve(RepeatedTimeline(scenario, servers, spec["seed"], spec["every"]))
     except ScenarioError as error:
         say({"error": str(error), "code": 2})
     except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError) as error:
@@ -195,7 +197,7 @@ def _system(spec: Mapping[str, Any], scenario: Scenario) -> SystemUnderTest:
     return system
 
 
-async def _serve(target: ServerSide, timeline: Timeline) -> None:
+async def _serve(timeline: RepeatedTimeline) -> None:
     async def ends() -> dict[str, Any]:
         return {"ends": list(timeline.deaths())}
 

@@ -1,9 +1,9 @@
-"""The crew: all WebSocket users of one process, and what they have in common in a run.
+"""All WebSocket users of one process, and what they share in a run.
 
-    test_start ── users come, talk, leave ── test_stopping: hush, and wait for what is in flight ── test_stop
+    test_start ── users connect, talk, leave ── test_stopping: drain ── test_stop
 
-Nobody's account is closed while something may still come, whoever ends the run: Ctrl-C, --run-time, --stop-timeout, the
-web UI, or a master.
+`drain` means that no user sends any more, and that what is in flight is waited for. Until then no account is closed,
+whatever ends the run: Ctrl-C, --run-time, --stop-timeout, the web UI, or a master.
 """
 
 from __future__ import annotations
@@ -11,104 +11,134 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.pool import Group
 from locust.env import Environment
 
 from reconnect_harness.checks.stream_account import Flaw
-from reconnect_harness.load.generator_load import Meter
-from reconnect_harness.load.link import Dialler
-from reconnect_harness.load.settings import Settings
+from reconnect_harness.load.generator_load import GeneratorLoad
+from reconnect_harness.load.link import LinkMaker
+from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.tally import FLAW_NAMES, Sums, Tally
 
-if TYPE_CHECKING:
-    from reconnect_harness.load.user import WebSocketUser
-
-#: What all requests of WebSocket users are called in locust's statistics.
+#: The type of all requests of WebSocket users in locust's statistics.
 REQUEST_TYPE = "WS"
 
-#: How often accounts are looked through for what was overtaken, and how often it is asked whether all has come.
+#: How often accounts are searched for overtaken messages, and how often it is checked whether all has arrived, in
+#: seconds.
 LOOK_SECONDS = 1.0
 POLL_SECONDS = 0.05
 
-#: How long closing handshakes may take in the end, in seconds.
+#: How long the closing handshakes at the end may take, in seconds.
 GOODBYE_SECONDS = 10.0
 
-_ATTRIBUTE = "reconnect_crew"
+_ATTRIBUTE = "reconnect_user_group"
 
 
-class Failure(Exception):
-    """What is a failure in locust's statistics; the text is what it is counted by."""
+class FailedRequest(Exception):
+    """A failure in locust's statistics, which counts failures by their representation."""
+
+    def __repr__(self) -> str:
+        return f"Failure({str(self)!r})"
 
 
-class Crew:
+class GroupMember(Protocol):
+    """What the group needs of a user (`load.user.WebSocketUser`)."""
+
+    sums: Sums
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages have not arrived and are not lost yet."""
+
+    @property
+    def unanswered(self) -> int:
+        """How many of the user's own messages have not come back."""
+
+    def give_up_overtaken(self) -> None:
+        """Count as lost what was overtaken some time ago."""
+
+    def close_account(self) -> None:
+        """Count as lost what has not arrived by now."""
+
+    def hang_up(self) -> None:
+        """Close the conversation."""
+
+    def drop(self) -> None:
+        """Lose the link."""
+
+    def recovering(self, now: float) -> None:
+        """Note that a fault has ended: recovery is measured from now on."""
+
+
+class UserGroup:
     """The users of a process.
 
     Attributes:
-        settings: what the users are told.
-        tally: what they did and got in this run.
-        meter: whether this process keeps up.
-        hushed: whether the run is ending: nobody sends any more.
-        runs: how many runs there were, this one included.
+        settings: the settings of the users.
+        tally: what they have sent and received in this run.
+        generator: whether this process keeps up.
+        silenced: whether the run is ending: no user sends any more.
+        runs: how many runs there were, including this one.
 
     """
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.settings = self._own = Settings.of(environment.parsed_options)
+        self.settings = self._own = UserSettings.of(environment.parsed_options)
         self.tally = Tally()
-        self.meter = Meter()
-        self.hushed = False
+        self.generator = GeneratorLoad()
+        self.silenced = False
         self.runs = 0
         self._drained = False
-        self._members: dict[WebSocketUser, None] = {}
+        self._members: dict[GroupMember, None] = {}
         self._leaving = Group()
         self._looking: gevent.Greenlet[..., None] | None = None
-        self._dialler: dict[str, Dialler] = {}
-        # Streams of two processes, or of two runs, must not be taken for each other.
+        self._link_makers: dict[str, LinkMaker] = {}
+        # Streams of two processes, or of two runs, must have different names.
         self._token = secrets.token_hex(4)
         self._streams = 0
 
     @classmethod
-    def of(cls, environment: Environment) -> Crew:
-        """Return the crew of an environment; it is made when it is first asked for."""
-        crew = getattr(environment, _ATTRIBUTE, None)
-        if crew is None:
-            crew = cls(environment)
-            setattr(environment, _ATTRIBUTE, crew)
-        assert isinstance(crew, Crew)
-        return crew
+    def of(cls, environment: Environment) -> UserGroup:
+        """Return the group of an environment; it is made when it is first asked for."""
+        group = getattr(environment, _ATTRIBUTE, None)
+        if group is None:
+            group = cls(environment)
+            setattr(environment, _ATTRIBUTE, group)
+        assert isinstance(group, UserGroup)
+        return group
 
     # A run.
 
     def begin(self) -> None:
-        """Begin a run with an empty tally. Options may have come from the master, or the web UI, since the last one."""
-        settings = Settings.of(self.environment.parsed_options)
-        # A master's options take the place of a worker's; how this machine connects it cannot know.
+        """Begin a run with an empty tally. A master, or the web UI, may have changed the options since the last run."""
+        settings = UserSettings.of(self.environment.parsed_options)
+        # A master's options replace a worker's, but for how this machine connects, which it cannot know.
         self.settings = replace(settings, sources=self._own.sources or settings.sources, ca=self._own.ca or settings.ca)
         self.tally = Tally()
-        self.meter.stop()
-        self.meter = Meter()
-        self.meter.start()
-        self.hushed = self._drained = False
+        self.generator.stop()
+        self.generator = GeneratorLoad()
+        self.generator.start()
+        self.silenced = self._drained = False
         self.runs += 1
         self._look_on()
 
     def drain(self) -> None:
-        """Have nobody send any more, wait until nothing is in flight or nothing new comes, and close all accounts."""
-        self.hushed = True
+        """Have no user send any more, wait until nothing is in flight or nothing new arrives, close all accounts."""
+        self.silenced = True
         if self._drained:
             return
-        self.meter.stop()
+        self.generator.stop()
         self._settle(list(self._members))
         for user in list(self._members):
             user.close_account()
         self._drained = True
 
     def leave(self) -> None:
-        """Wait until everybody has closed the conversation, for a while."""
+        """Close all conversations, and wait `GOODBYE_SECONDS` at the most."""
         for user in list(self._members):
             self.depart(user)
         self._leaving.join(GOODBYE_SECONDS)
@@ -116,17 +146,17 @@ class Crew:
 
     # Users.
 
-    def join(self, user: WebSocketUser) -> None:
-        """Look after a user that has a conversation."""
+    def join(self, user: GroupMember) -> None:
+        """Add a user that has a conversation."""
         self._members[user] = None
         self._look_on()
 
-    def depart(self, user: WebSocketUser) -> None:
-        """Let a user go whose program is over: what is in flight to it is waited for, and its conversation closed."""
+    def depart(self, user: GroupMember) -> None:
+        """Release a user whose program is over, in the background."""
         if user in self._members:
             self._leaving.spawn(self.release, user)
 
-    def release(self, user: WebSocketUser) -> None:
+    def release(self, user: GroupMember) -> None:
         """Wait for what is in flight to a user, and close its conversation."""
         if user not in self._members:
             return
@@ -142,23 +172,23 @@ class Crew:
             user.drop()
 
     def fault_over(self) -> None:
-        """Take note that a fault is over: whoever waits for something has begun to recover."""
+        """Note that a fault has ended: users with messages in flight recover from now on."""
         now = time.monotonic()
         for user in self._members:
             user.recovering(now)
 
     def new_stream(self) -> str:
-        """Return a name for a stream that no other has."""
+        """Return a name for a stream that no other stream has."""
         self._streams += 1
         return f"{self._token}.{self._streams}"
 
-    def dialler(self, host: str) -> Dialler:
+    def link_maker(self, host: str) -> LinkMaker:
         """Return what makes links to a host, a URL."""
-        if host not in self._dialler:
-            self._dialler[host] = Dialler(host, self.settings.sources, self.settings.ca)
-        return self._dialler[host]
+        if host not in self._link_makers:
+            self._link_makers[host] = LinkMaker(host, self.settings.sources, self.settings.ca)
+        return self._link_makers[host]
 
-    # What is told.
+    # Reports.
 
     def record(self, name: str, seconds: float | None, length: int = 0, error: str | None = None) -> None:
         """Put a request into locust's statistics; with `error` a failed one."""
@@ -167,7 +197,7 @@ class Crew:
             name=name,
             response_time=None if seconds is None else seconds * 1000,
             response_length=length,
-            exception=None if error is None else Failure(error),
+            exception=None if error is None else FailedRequest(error),
             context={},
         )
 
@@ -178,13 +208,13 @@ class Crew:
             self.record(FLAW_NAMES[flaw], None, error=why)
 
     def report(self) -> dict[str, Any]:
-        """Return what a worker tells its master: everything so far, and whether it is the last word."""
+        """Return a worker's report to its master: everything so far, and whether it is the final report of the run."""
         self._count_in_flight()
         return {
             "run": self.runs,
             "final": self._drained,
             "tally": self.tally.to_report(),
-            "meter": self.meter.reading.to_report(),
+            "generator": self.generator.reading.to_report(),
         }
 
     def _count_in_flight(self) -> None:
@@ -193,12 +223,10 @@ class Crew:
         for user in self._members:
             user.sums.in_flight += user.in_flight
 
-    # What goes on beside.
+    def _settle(self, users: list[GroupMember]) -> None:
+        """Wait until nothing is in flight to these users, or no answer has come for `--settle`.
 
-    def _settle(self, users: list[WebSocketUser]) -> None:
-        """Wait until nothing is in flight to these users, or no answer has come for as long as is allowed.
-
-        Answers become fewer and fewer, so this ends; what is pushed may go on for ever.
+        Only answers count as progress, since a server may push without end.
         """
         awaited: int | None = None
         changed = time.monotonic()

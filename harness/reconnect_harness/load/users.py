@@ -1,7 +1,7 @@
-"""The users of a load run that brings none of its own: they talk to a server that sends back what it gets.
+"""The users of a load run without users of its own: they talk to a server that sends back what it receives.
 
-Each sends `--rate` messages a second, evenly: a message has its time in a plan, and one that comes late does not delay
-the next. How late they are says whether the generator keeps up.
+Each sends `--rate` messages a second, evenly. Every message has its planned moment, and a late one does not delay the
+next. How late they are shows whether the generator keeps up.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class EchoUser(WebSocketUser):
     _planned = 0.0
 
     def on_start(self) -> None:
-        """Connect, and wait for a moment of its own: users that come together do not talk together."""
+        """Connect, then wait a random moment, so that users that start together do not send together."""
         self.connect()
         gevent.sleep(random.random() * self._period)
         self._planned = time.monotonic()
@@ -41,25 +41,25 @@ class EchoUser(WebSocketUser):
         """Send the next message, in a new conversation if the last one is over."""
         begun = time.monotonic()
         if self.connected:
-            self.crew.meter.sent(begun - self._planned)
+            self.user_group.generator.sent(begun - self._planned)
         try:
             self.send()
         except NotConnected:
             self.connect()
         if time.monotonic() - begun > self._period:
-            # There was no link: nothing that was to be said meanwhile is late, or said at all.
+            # There was no link. Messages that were due meanwhile are not sent, and not late.
             self._planned = time.monotonic()
 
     @property
     def _period(self) -> float:
-        return 1.0 / self.crew.settings.rate
+        return 1.0 / self.user_group.settings.rate
 
 
 class PlainUser(EchoUser):
-    """An ordinary WebSocket client, which comes back under its id when its link is lost, and repeats nothing."""
+    """An ordinary WebSocket client. When its link is lost it reconnects under its id, and repeats nothing."""
 
 
 class AwareUser(EchoUser):
-    """A client that speaks the reconnect protocol: it counts, and resumes its session."""
+    """A client that speaks the reconnect protocol: it counts messages, and resumes its session."""
 
     aware = True

@@ -1,6 +1,7 @@
-"""What is added to locust's web UI: a tab with the accounts, a tab with the faults, and the faults in its charts.
+"""Additions to locust's web UI: a tab with the sums of messages, a tab with the faults, and the faults in its charts.
 
-Tabs are what locust lets others add. Its charts are not: see `marks.js`, which its page is told to load.
+locust supports further tabs. It does not support changes of its charts: these are made by `marks.js`, a script that is
+added to its page.
 """
 
 from __future__ import annotations
@@ -10,24 +11,39 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flask import Blueprint, Response, jsonify, request
 from locust.web import WebUI
 
-from reconnect_harness.load.settings import Settings
+from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.summary import COLUMNS
-from reconnect_harness.load.testbed import Fault
-
-if TYPE_CHECKING:
-    from reconnect_harness.load.run import Run
+from reconnect_harness.load.tally import Tally
+from reconnect_harness.load.testbed import FaultTimes
 
 _SCRIPT = Path(__file__).with_name("marks.js")
 _ACCOUNTS, _FAULTS = "reconnect-accounts", "reconnect-faults"
 
 
-def extend(web_ui: WebUI, run: Run, base_path: str) -> None:
-    """Add what there is to see of a WebSocket load."""
+class ShownRun(Protocol):
+    """What the web UI shows and changes of a run (`load.run.LoadRun`)."""
+
+    faults: list[FaultTimes]
+
+    @property
+    def host(self) -> str | None:
+        """The URL that users connect to, where it is the same for all."""
+
+    @property
+    def tally(self) -> Tally:
+        """What the users have sent and received so far."""
+
+    def choose_shape(self, shape: str) -> None:
+        """Use this shape in the next run."""
+
+
+def extend(web_ui: WebUI, run: ShownRun, base_path: str) -> None:
+    """Add the tabs, the marks in the charts, and a check of the form."""
     app = web_ui.app
     assert app is not None
     web_ui.template_args |= {"extended_tabs": _tabs(), "extended_tables": _tables()}
@@ -44,14 +60,14 @@ def extend(web_ui: WebUI, run: Run, base_path: str) -> None:
     app.register_blueprint(pages)
 
     @app.before_request
-    def look_at_the_form() -> Response | None:
+    def check_form() -> Response | None:
         if request.endpoint != "locust.swarm":
             return None
         try:
-            Settings.of(Namespace(**request.form))
+            UserSettings.of(Namespace(**request.form))
         except ValueError as error:
-            return jsonify({"success": False, "message": str(error), "host": run.environment.host})
-        # locust decides whether a run has a shape before it looks at what else the form says.
+            return jsonify({"success": False, "message": str(error), "host": run.host})
+        # locust decides whether a run has a shape before it reads the rest of the form.
         if "shape" in request.form:
             run.choose_shape(request.form["shape"])
         return None
@@ -64,22 +80,22 @@ def extend(web_ui: WebUI, run: Run, base_path: str) -> None:
         elif request.endpoint == "locust.stats_report" and response.mimetype == "text/html":
             response.set_data(with_marks(response.get_data(as_text=True), run.faults))
         elif request.endpoint == "locust.request_stats" and response.is_json:
-            # The answer may be one that locust has kept, with these in it.
+            # locust may answer from its cache, which contains the additions of an earlier answer.
             response.set_data(json.dumps({**response.get_json(), "extended_stats": _stats(run)}))
         return response
 
 
-def with_marks(report: str, faults: Sequence[Fault]) -> str:
+def with_marks(report: str, faults: Sequence[FaultTimes]) -> str:
     """Return one of locust's reports, HTML, with the faults marked in its charts."""
-    # A script ends at the first `</`, wherever that is.
+    # A script element ends at the first `</`, even inside a string.
     marks = json.dumps(_marks(faults)).replace("</", "<\\/")
     script = f"<script>window.reconnectFaults = {marks};\n{_SCRIPT.read_text(encoding='utf-8')}</script>"
     before, body, after = report.rpartition("</body>")
     return f"{before}{script}{body}{after}" if body else report
 
 
-def _marks(faults: Sequence[Fault]) -> list[dict[str, Any]]:
-    """Return what the charts mark: when faults took hold and were cleared, in seconds since 1970."""
+def _marks(faults: Sequence[FaultTimes]) -> list[dict[str, Any]]:
+    """Return the marks of the charts: when each fault took hold and was cleared, in seconds since 1970."""
     return [
         {"label": str(fault), "from": fault.took_hold, "to": fault.cleared}
         for fault in faults
@@ -93,7 +109,7 @@ def _tabs() -> list[dict[str, str]]:
 
 def _tables() -> list[dict[str, Any]]:
     accounts = [("name", "Class"), *((field, title.capitalize()) for field, title in COLUMNS)]
-    # The name of a class is a column of its own.
+    # Each table has a first column for the name.
     faults = [("fault", "Fault"), ("began", "Took hold"), ("lasted", "Lasted"), ("problem", "Problem")]
     return [
         {"key": key, "structure": [{"key": field, "title": title} for field, title in columns]}
@@ -101,7 +117,7 @@ def _tables() -> list[dict[str, Any]]:
     ]
 
 
-def _stats(run: Run) -> list[dict[str, Any]]:
+def _stats(run: ShownRun) -> list[dict[str, Any]]:
     tally = run.tally
     rows = [*tally.sums.items(), ("total", tally.total)]
     accounts = [{"name": name, **{field: getattr(sums, field) for field, _ in COLUMNS}} for name, sums in rows]
@@ -121,7 +137,7 @@ def _clock(moment: float | None) -> str:
     return "never" if moment is None else datetime.fromtimestamp(moment).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
-def _lasted(fault: Fault) -> str:
+def _lasted(fault: FaultTimes) -> str:
     if fault.took_hold is None or fault.cleared is None:
         return ""
     return f"{fault.cleared - fault.took_hold:.2f} s"

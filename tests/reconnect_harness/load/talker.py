@@ -16,8 +16,8 @@ import gevent
 from gevent.fileobject import FileObjectThread
 
 from reconnect_harness.load.aware import AwareConversation
-from reconnect_harness.load.conversation import Conversation, Over, Place
-from reconnect_harness.load.link import Dialler, Ending
+from reconnect_harness.load.conversation import Conversation, ConversationOver, Endpoint
+from reconnect_harness.load.link import LinkEnd, LinkMaker
 
 QUIET_SECONDS = 5.0
 
@@ -35,7 +35,7 @@ class Ear:
         """Note a message."""
         self.heard_texts.append(str(message))
 
-    def lost(self, ending: Ending) -> None:
+    def lost(self, ending: LinkEnd) -> None:
         """Note a loss."""
         self.losses.append(str(ending))
 
@@ -51,7 +51,7 @@ class Ear:
 def main(url: str, kind: str, messages: int) -> None:
     """Talk."""
     ear = Ear()
-    place = Place(Dialler(url))
+    place = Endpoint(LinkMaker(url))
     conversation = (AwareConversation if kind == "aware" else Conversation)(place, ear)
     conversation.open()
     print("open", flush=True)
@@ -66,7 +66,7 @@ def main(url: str, kind: str, messages: int) -> None:
         for number in range(messages):
             conversation.send(f"{number} " + "x" * (number % 50) * 40)
             gevent.sleep(0.01)
-    except Over:
+    except ConversationOver:
         pass
     latest, changed = -1, time.monotonic()
     while not ear.ended and len(ear.heard_texts) < messages and time.monotonic() - changed < QUIET_SECONDS:

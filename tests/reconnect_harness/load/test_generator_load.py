@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from reconnect_harness.load.generator_load import LATE_SENDS, Reading
+from reconnect_harness.load.generator_load import LATE_SENDS, GeneratorReading
 from tests.reconnect_harness.load.locust_run import locust
 
 
 def test_a_generator_that_keeps_up_says_nothing() -> None:
     """A busy machine is no limit as long as nothing is late."""
-    assert Reading(cpu=0.5, machine=1.0, lag_p99=0.02, sends=1000, late=3).limits() == []
+    assert GeneratorReading(cpu=0.5, machine=1.0, lag_p99=0.02, sends=1000, late=3).limits() == []
 
 
 @pytest.mark.parametrize(
     ("reading", "said"),
     [
-        (Reading(cpu=0.95), "its process used 95% of a core, the one that it can use"),
-        (Reading(lag_p99=0.25), "it woke up to 0.25 s late (p99)"),
-        (Reading(sends=1000, late=200, latest=0.5), "20% of its sends were late, by up to 0.50 s"),
+        (GeneratorReading(cpu=0.95), "its process used 95% of a core, the one that it can use"),
+        (GeneratorReading(lag_p99=0.25), "it woke up to 0.25 s late (p99)"),
+        (GeneratorReading(sends=1000, late=200, latest=0.5), "20% of its sends were late, by up to 0.50 s"),
     ],
 )
-def test_each_reading_has_a_limit(reading: Reading, said: str) -> None:
+def test_each_reading_has_a_limit(reading: GeneratorReading, said: str) -> None:
     """And a sentence with numbers."""
     assert reading.limits() == [said]
 
 
 def test_a_few_late_sends_are_no_limit() -> None:
     """In a small run one is soon more than some share of all."""
-    assert Reading(sends=50, late=LATE_SENDS).limits() == []
+    assert GeneratorReading(sends=50, late=LATE_SENDS).limits() == []
 
 
 def test_it_says_when_others_have_the_machine() -> None:
     """Then more processes here would not help."""
-    *_, last = Reading(cpu=0.3, machine=0.99, lag_p99=0.4).limits()
+    *_, last = GeneratorReading(cpu=0.3, machine=0.99, lag_p99=0.4).limits()
     assert last == "it had 30% of a core, for others kept this machine busy (99%)"
 
 

@@ -120,7 +120,7 @@ def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
     assert "locust: error: there is no scenario 'upstream-flop': did you mean upstream-flap?" in unknown.text
     both = locust("-u", "1", "-t", "1s", "--host", "ws://127.0.0.1:9", "--sut", "nginx")
     assert both.code == 2
-    assert "there are --host and --sut" in both.text
+    assert "--host and --sut exclude each other" in both.text
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
     [
         ("--host", "ws://127.0.0.1:99999", "the host 'ws://127.0.0.1:99999' has no port of 0 to 65535"),
         ("--source-address", "127.0.0.2,here", "'here' is not an address: write 10.0.0.1, or several: "),
-        ("--ca", "nowhere.pem", "'nowhere.pem' is no file of certificates, PEM: No such file or directory"),
+        ("--ca", "nowhere.pem", "'nowhere.pem' is not a file of PEM certificates: No such file or directory"),
     ],
 )
 def test_how_to_connect_is_looked_at_before_anybody_does(option: str, given: str, sentence: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reconnect_harness.checks.stream_account import Flaw
-from reconnect_harness.load.generator_load import Reading
+from reconnect_harness.load.generator_load import GeneratorReading
 from reconnect_harness.load.tally import EXAMPLES, Tally
-from reconnect_harness.load.worker_reports import Roll
+from reconnect_harness.load.worker_reports import WorkerReports
 
 
 def _tally(sent: int, lost: int = 0) -> Tally:
@@ -21,7 +21,7 @@ def _report(sent: int, lost: int = 0, *, run: int = 1, final: bool = False) -> d
         "run": run,
         "final": final,
         "tally": _tally(sent, lost).to_report(),
-        "meter": Reading().to_report(),
+        "generator": GeneratorReading().to_report(),
     }
 
 
@@ -52,33 +52,33 @@ def test_examples_are_few() -> None:
 
 def test_the_latest_report_of_each_worker_counts() -> None:
     """A report that comes twice changes nothing."""
-    roll = Roll()
-    roll.begin(["one", "two"])
-    roll.take("one", _report(5))
-    roll.take("one", _report(8, final=True))
-    roll.take("one", _report(8, final=True))
-    roll.take("two", _report(7, 1, final=True))
-    assert (roll.tally.total.sent, roll.tally.total.lost, roll.silent) == (15, 1, [])
+    reports = WorkerReports()
+    reports.begin(["one", "two"])
+    reports.take("one", _report(5))
+    reports.take("one", _report(8, final=True))
+    reports.take("one", _report(8, final=True))
+    reports.take("two", _report(7, 1, final=True))
+    assert (reports.tally.total.sent, reports.tally.total.lost, reports.unfinished) == (15, 1, [])
 
 
 def test_a_worker_without_a_last_word_is_silent() -> None:
     """Whether it has said something, or nothing, or came in the middle."""
-    roll = Roll()
-    roll.begin(["one", "two"])
-    roll.take("one", _report(5))
-    roll.expect("three")
-    assert roll.silent == ["one", "three", "two"]
-    assert roll.users_of("one") == 1
-    assert roll.users_of("two") == 0
+    reports = WorkerReports()
+    reports.begin(["one", "two"])
+    reports.take("one", _report(5))
+    reports.expect("three")
+    assert reports.unfinished == ["one", "three", "two"]
+    assert reports.users_of("one") == 1
+    assert reports.users_of("two") == 0
 
 
 def test_what_comes_late_of_a_run_that_is_over_is_no_word_of_the_next() -> None:
     """A worker counts its runs."""
-    roll = Roll()
-    roll.begin(["one"])
-    roll.take("one", _report(5, run=1, final=True))
-    roll.begin(["one"])
-    roll.take("one", _report(5, run=1, final=True))
-    assert roll.silent == ["one"]
-    roll.take("one", _report(2, run=2, final=True))
-    assert (roll.tally.total.sent, roll.silent) == (2, [])
+    reports = WorkerReports()
+    reports.begin(["one"])
+    reports.take("one", _report(5, run=1, final=True))
+    reports.begin(["one"])
+    reports.take("one", _report(5, run=1, final=True))
+    assert reports.unfinished == ["one"]
+    reports.take("one", _report(2, run=2, final=True))
+    assert (reports.tally.total.sent, reports.unfinished) == (2, [])
