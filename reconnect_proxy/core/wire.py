@@ -64,6 +64,11 @@ def stopping() -> Refusal:
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
 
 
+def limit_reached(error: str, detail: str) -> Refusal:
+    """Make the refusal of what a limit does not allow at the moment."""
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, detail, retry_after=1)
+
+
 @dataclass(slots=True)
 class Claim:
     """What a client's request says about its session: the ids it names and, where it is aware, its count."""

@@ -45,6 +45,8 @@ class HookCalls:
         self._overridden = overridden(self._hooks)
         self._observe = observe
         self._max_message = max_message
+        # Each session as hooks see it.
+        self._sessions: dict[Context, Session] = {}
         # For each hook, when its traceback was logged last, and how many failures were not logged since.
         self._logged: dict[str, tuple[float, int]] = {}
 
@@ -63,8 +65,14 @@ class HookCalls:
         except Exception as error:  # noqa: BLE001 - what is set need not even be headers
             self._fail("on_session", session, error)
 
-    def joining(self, session: Session | None, request: SessionRequest) -> None:
-        """Ask whether a client may attach to a session that is there. Raises Refusal if not."""
+    def opened(self, session: Session, context: Context) -> None:
+        """Record that a session was made."""
+        session.begin(context)
+        self._sessions[context] = session
+
+    def joining(self, context: Context, request: SessionRequest) -> None:
+        """Ask whether a client may attach to a session that exists. Raises Refusal if not."""
+        session = self._sessions.get(context)
         if session is not None and "on_join" in self._overridden:
             self._admit("on_join", session, as_seen(request))
 
@@ -127,8 +135,11 @@ class HookCalls:
 
         return observe
 
-    def closed(self, session: Session, context: Context) -> None:
-        """Take note that a session is over."""
+    def closed(self, context: Context) -> None:
+        """Record that a session has ended."""
+        session = self._sessions.pop(context, None)
+        if session is None:
+            return
         session.end()
         if "on_close" in self._overridden:
             undelivered = context.undelivered_c2u, context.undelivered_u2c

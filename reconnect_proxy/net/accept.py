@@ -44,6 +44,25 @@ from .tls_transport import TlsFailed, TlsTransport
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
+class Router(Protocol):
+    """Knows the clients whose sessions live in other processes."""
+
+    def route(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
+        """Send a client to the process that its session lives in; return False if that is this one.
+
+        `data` is all that was read: the head of `request` and what came behind it. The other process needs that and the
+        socket. `acceptor` is told to `let_go` of its client, now or later, or to `evict` it. Raises Refusal.
+        """
+
+
+class LocalRouter:
+    """The `Router` of a single process."""
+
+    def route(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
+        """Keep every client."""
+        return False
+
+
 class AcceptorHost(Protocol):
     """What an `Acceptor` asks of the proxy that it accepts clients for."""
 
@@ -59,16 +78,10 @@ class AcceptorHost(Protocol):
     #: Allow lists, see `net.allow`.
     allow_origin: tuple[str, ...]
     allow_path: tuple[str, ...]
+    router: Router
 
     def enter(self, request: SessionRequest) -> tuple[Context, bool]:
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
-
-    def hand_on(self, acceptor: Acceptor, request: SessionRequest, data: bytes) -> bool:
-        """Let another process have the client, where its session is there, and tell whether it has.
-
-        `data` is all that was read: the head of `request`, and what came behind it. With the socket, that is what the
-        other one needs. It gets it when `acceptor` has been told to `let_go`, or the client is refused.
-        """
 
     def when_named(self, context: Context, then: Callable[[], None]) -> None:
         """Call `then` when it is settled under which id a session that has opened can be come back to."""
@@ -231,7 +244,7 @@ class Acceptor(asyncio.Protocol):
             check_handshake(head)
             target, claim = read_claim(head)
             self._request = SessionRequest(head, target, claim, self._peer)
-            if self._host.hand_on(self, self._request, raw + HEAD_END + self._rest):
+            if self._host.router.route(self, self._request, raw + HEAD_END + self._rest):
                 return
             self._context, self._created = self._host.enter(self._request)
         except MalformedHead as error:

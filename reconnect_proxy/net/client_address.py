@@ -8,10 +8,7 @@ first address that is not one of theirs is the client's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-
-from ..core.wire import Refusal
 
 Network = IPv4Network | IPv6Network
 
@@ -54,40 +51,3 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
-
-
-class SessionsByAddress:
-    """How many living sessions each address has opened. Addresses without one are forgotten."""
-
-    def __init__(self, limit: int | None) -> None:
-        """Count up to `limit` sessions for each address; None counts nothing."""
-        self.limit = limit
-        self._counts: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        """Return how many addresses have a session."""
-        return len(self._counts)
-
-    def check(self, name: str) -> None:
-        """Check that `name` (see `counted_as`) may have another session. Raises Refusal: 503."""
-        if self.limit is not None and self.count(name) >= self.limit:
-            raise self.refusal(name)
-
-    def count(self, name: str) -> int:
-        """Return how many sessions `name` has."""
-        return self._counts.get(name, 0)
-
-    def refusal(self, name: str) -> Refusal:
-        """Make the refusal of another session for `name`."""
-        detail = f"{name} has {self.limit} sessions, and no more are allowed for one address"
-        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-sessions-of-address", detail, retry_after=1)
-
-    def add(self, name: str) -> None:
-        """Count a session for `name`."""
-        self._counts[name] = self._counts.get(name, 0) + 1
-
-    def remove(self, name: str) -> None:
-        """Take a session of `name` out of the count."""
-        left = self._counts.pop(name) - 1
-        if left:
-            self._counts[name] = left

@@ -17,11 +17,10 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Iterator
-from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
 
-from ..core.wire import Refusal
+from ..core.wire import Refusal, limit_reached
 
 #: Seconds for which a new connection cannot be evicted, so that its head can arrive.
 FRESH = 0.25
@@ -102,7 +101,7 @@ class PendingConnections:
         """
         self._closing.add(connection)
         if descriptor >= self._descriptors:
-            raise _busy("too-few-descriptors", "the proxy has no file descriptors left for new connections")
+            raise limit_reached("too-few-descriptors", "the proxy has no file descriptors left for new connections")
         if len(self) >= self._limit:
             self._make_room(now)
         self._closing.discard(connection)
@@ -112,9 +111,11 @@ class PendingConnections:
         oldest = next(iter(self._reading_head), None)
         if oldest is not None and now >= self._reading_head[oldest] + FRESH:
             self.answered(oldest)
-            oldest.evict(_busy("handshake-evicted", "others came while this connection had sent no whole head"))
+            oldest.evict(limit_reached("handshake-evicted", "others came while this connection had sent no whole head"))
         elif oldest is None or len(self) >= BURST * self._limit:
-            raise _busy("too-many-handshakes", f"{len(self)} connections wait to be served, and no more are allowed")
+            raise limit_reached(
+                "too-many-handshakes", f"{len(self)} connections wait to be served, and no more are allowed"
+            )
 
     def head_read(self, connection: PendingConnection) -> None:
         """Record that the head of `connection` is complete."""
@@ -132,7 +133,3 @@ class PendingConnections:
         self._reading_head.pop(connection, None)
         self._dialling.discard(connection)
         self._closing.discard(connection)
-
-
-def _busy(error: str, detail: str) -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, detail, retry_after=1)

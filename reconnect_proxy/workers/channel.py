@@ -1,7 +1,8 @@
-"""What the supervisor and a worker tell each other, over a Unix socket of their own: frames of JSON.
+"""The channel between the supervisor and a worker: frames of JSON over a Unix socket of their own.
 
-A frame is its length (4 bytes, big-endian) and a JSON object. One with `ask` is a question, and `answer` is the number
-of the question that is answered; all else is told. When one side is gone, however it went, the other's socket ends.
+A frame is its length (4 bytes, big-endian) and a JSON object. A frame with `ask` is a question, and one with `answer`
+answers the question of that number. Every other frame is a notice. When one side ends, in any way, so does the other's
+socket.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-__all__ = ["Channel", "ChannelClosed", "receive_now", "send_now"]
+__all__ = ["Channel", "ChannelClosed", "receive_now"]
 
 _LENGTH = struct.Struct("!I")
 
@@ -22,7 +23,7 @@ Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The other side has ended."""
 
 
 class Channel:
@@ -38,12 +39,12 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> Self:
-        """Talk through `end`, which belongs to the channel from now on."""
+        """Make a channel of the socket `end`, which it owns from then on."""
         end.setblocking(False)
         return cls(*await asyncio.open_unix_connection(sock=end))
 
-    async def run(self, hear: Callable[[dict[str, Any]], None], answer: Answer) -> None:
-        """Listen until the other side is gone: `hear` what is told, and `answer` what is asked."""
+    async def run(self, on_notice: Callable[[dict[str, Any]], None], answer: Answer) -> None:
+        """Read until the other side has ended: pass notices to `on_notice`, and questions to `answer`."""
         try:
             while True:
                 (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
@@ -57,14 +58,14 @@ class Channel:
                     self._answering.add(task)
                     task.add_done_callback(self._answering.discard)
                 else:
-                    hear(frame)
+                    on_notice(frame)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self.close()
 
     def tell(self, **facts: Any) -> None:
-        """Say something that needs no answer."""
+        """Send a notice, which gets no answer."""
         if not self._writer.is_closing():
             data = json.dumps(facts).encode()
             self._writer.write(_LENGTH.pack(len(data)) + data)
@@ -74,7 +75,7 @@ class Channel:
 
         Raises:
             TimeoutError: there was none for so many seconds.
-            ChannelClosed: nobody is there.
+            ChannelClosed: the other side has ended.
         """
         if self._writer.is_closing():
             raise ChannelClosed
@@ -90,7 +91,7 @@ class Channel:
             self._questions.pop(number, None)
 
     def close(self) -> None:
-        """End it."""
+        """Close this side, and fail the questions that are not answered."""
         self._writer.close()
         for task in self._answering:
             task.cancel()
@@ -104,14 +105,8 @@ class Channel:
         self.tell(**await answer(kind, frame), answer=number)
 
 
-def send_now(end: socket.socket, facts: dict[str, Any]) -> None:
-    """Write a frame before there is a loop."""
-    data = json.dumps(facts).encode()
-    end.sendall(_LENGTH.pack(len(data)) + data)
-
-
 def receive_now(end: socket.socket) -> dict[str, Any]:
-    """Read a frame before there is a loop. Raises ChannelClosed."""
+    """Read a frame without an event loop. Raises ChannelClosed."""
     (length,) = _LENGTH.unpack(_exactly(end, _LENGTH.size))
     frame: dict[str, Any] = json.loads(_exactly(end, length))
     return frame

@@ -1,8 +1,8 @@
-"""The metrics of several processes as those of one: added up, but for those of which a sum says nothing.
+"""The metrics of several processes as those of one: added up, except where a sum means nothing.
 
-| what | of all |
+| metric | of all processes |
 | --- | --- |
-| counters, histograms | the sum; also of a worker that has died, as it was last heard of, lest they fall |
+| counters, histograms | the sum. A worker that has died counts with its last values, so that no counter falls |
 | gauges | the sum |
 | `_created` of either, `process_start_time_seconds` | the earliest |
 | `reconnect_proxy_upstream_healthy` | the least: 0 if any worker has ejected it |
@@ -21,17 +21,17 @@ from prometheus_client.samples import Sample
 
 from ..observe.gauges import NAMESPACE
 
-__all__ = ["Families", "Merged", "families_of", "lasting", "merged"]
+__all__ = ["MergedMetrics", "MetricFamilies", "cumulative", "families_of", "merged"]
 
 #: Metrics as JSON can hold them: name, help, type, unit, and of each sample its name, labels and value.
-Families = list[list[Any]]
+MetricFamilies = list[list[Any]]
 
 _EARLIEST = {"process_start_time_seconds"}
 _LEAST = {f"{NAMESPACE}_upstream_healthy"}
 
 
-def families_of(collector: Collector) -> Families:
-    """Return the metrics of `collector`: an encoder like `prometheus_client.generate_latest`."""
+def families_of(collector: Collector) -> MetricFamilies:
+    """Return the metrics of `collector`. This is an encoder, like `prometheus_client.generate_latest`."""
     return [
         [
             family.name,
@@ -44,12 +44,12 @@ def families_of(collector: Collector) -> Families:
     ]
 
 
-def lasting(families: Families) -> Families:
-    """Return those that count what has happened, which does not end with the process that it has happened in."""
+def cumulative(families: MetricFamilies) -> MetricFamilies:
+    """Return the counters and histograms: what they count has happened, even if the process that counted is gone."""
     return [family for family in families if family[2] in ("counter", "histogram")]
 
 
-def merged(several: Iterable[Families]) -> Families:
+def merged(several: Iterable[MetricFamilies]) -> MetricFamilies:
     """Return the metrics of several processes as those of one."""
     found: dict[str, list[Any]] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
@@ -71,14 +71,14 @@ def _rule(name: str, kind: str, sample: str) -> Callable[[float, float], float]:
     return operator.add
 
 
-class Merged(Collector):
-    """Metrics that have been collected already, for an encoder."""
+class MergedMetrics(Collector):
+    """Metrics that were merged, for an encoder."""
 
-    def __init__(self, families: Families) -> None:
+    def __init__(self, families: MetricFamilies) -> None:
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        """Return them."""
+        """Yield them."""
         for name, text, kind, unit, samples in self._families:
             metric = Metric(name, text, kind, unit)
             metric.samples = [Sample(*sample) for sample in samples]

@@ -1,14 +1,15 @@
-"""TLS clients whose session lives in another worker: what comes through their TLS goes there, and back, unencrypted.
+"""TLS clients whose session lives in another worker: their decrypted bytes are relayed to it, and back.
 
     client <-- TLS --> TlsTransport <-> Relay <-- Unix socket --> RelayedTransport <-> Acceptor, picows
-                       the worker that it came to                 the worker that its session lives in
+                       the worker that it connected to            the worker that its session lives in
 
-A TLS connection cannot change hands: its keys are in the memory of the process that has shaken hands. The pair of Unix
-sockets has no name, so nobody else can connect to it.
+A TLS connection cannot move to another process: its keys are in the memory of the process that has made the handshake.
+The pair of Unix sockets has no name, so no other program can connect to it.
 
-**Neither end keeps much.** Each is read only as fast as the other is written to; a client that does not read is noticed
-by its session as ever. And the session's worker has a copy of the client's TCP socket, not to use it, but to ask the
-system whether what it has written has arrived: a peer is not called mute while its Ping is still on its way.
+**Neither end buffers much.** Each is read only as fast as the other is written to. Data for a client that does not read
+waits in its session, as without a relay. The session's worker has a copy of the client's TCP socket. It does not use it
+for data, but asks the system how much of what was written has arrived: a peer is not called mute while its Ping is
+still on its way.
 """
 
 from __future__ import annotations
@@ -29,37 +30,37 @@ Data = bytes | bytearray | memoryview
 
 
 class Relay:
-    """One client in the worker that it came to, from when it has been handed on until either side is gone."""
+    """One client in the worker that it connected to, from when it was handed over until both sides are closed."""
 
     def __init__(self, client: asyncio.Transport, on_end: Callable[[Relay], None]) -> None:
-        """Prepare to relay `client`, whose reading is paused. `on_end` is called when it is over."""
+        """Prepare to relay `client`, whose reading is paused. `on_end` is called when both sides are closed."""
         self._client = client
         self._on_end = on_end
         self._timer: asyncio.TimerHandle | None = None
-        self._ends = 2
+        self._open_ends = 2
 
     async def start(self, here: socket.socket) -> None:
-        """Relay between the client and the other worker, at the other end of `here`."""
+        """Relay between the client and the other worker, which has the other end of `here`."""
         client = self._client
         loop = asyncio.get_running_loop()
-        there = await loop.create_unix_connection(lambda: _End(self, client), sock=here)
+        there = await loop.create_unix_connection(lambda: _RelayEnd(self, client), sock=here)
         session = there[0]
-        # Whatever the client's TCP does not take waits with the session, which knows what that means.
+        # Data that the client's TCP does not take waits in the session, which limits it.
         client.set_write_buffer_limits(high=0)
-        client.set_protocol(_End(self, session))
+        client.set_protocol(_RelayEnd(self, session))
         if client.is_closing():
             session.close()
         else:
             client.resume_reading()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Drop the client at once."""
         self._client.abort()
 
     def ended(self, other: asyncio.Transport) -> None:
-        """Take note that one end is gone: what it has said before goes to the `other`, then that one is closed."""
-        self._ends -= 1
-        if self._ends:
+        """Close the `other` end, once it was written what this end has sent: this end is closed."""
+        self._open_ends -= 1
+        if self._open_ends:
             other.close()
             if other is self._client:
                 self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, other.abort)
@@ -69,8 +70,8 @@ class Relay:
             self._on_end(self)
 
 
-class _End(asyncio.Protocol):
-    """Reads at one end of a relay, and writes at the other."""
+class _RelayEnd(asyncio.Protocol):
+    """Reads at one end of a relay, and writes to the other."""
 
     def __init__(self, relay: Relay, other: asyncio.Transport) -> None:
         self._relay = relay
@@ -80,7 +81,7 @@ class _End(asyncio.Protocol):
         self._other.write(data)
 
     def pause_writing(self) -> None:
-        # What this end is written, it does not take.
+        # This end does not take what it is written, so the other is not read.
         if not self._other.is_closing():
             self._other.pause_reading()
 
@@ -95,56 +96,57 @@ class _End(asyncio.Protocol):
 class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
     """The client of another worker, as its session's worker sees it.
 
-    To the Unix socket's transport it is the protocol, and to whoever reads it the transport of a client with TLS.
+    To the transport of the Unix socket it is the protocol. To its own protocol it is the transport of a client with
+    TLS.
     """
 
-    __slots__ = ("_buffer", "_far")
+    __slots__ = ("_buffer", "_client")
 
-    def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol, far: socket.socket) -> None:
-        """Stand between `transport` and `protocol`; `far` is a copy of the client's TCP socket."""
+    def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol, client: socket.socket) -> None:
+        """Connect the `transport` of the Unix socket with `protocol`; `client` is a copy of the client's TCP socket."""
         super().__init__(transport, protocol)
-        self._far = far
+        self._client = client
         # For a protocol that has none.
         self._buffer = bytearray()
         transport.set_protocol(self)
 
     @property
     def descriptors(self) -> list[int]:
-        """What the client can be handed on with: the Unix socket, and the copy of the client's own."""
-        return [self._transport.get_extra_info("socket").fileno(), self._far.fileno()]
+        """What the client can be handed over with: the Unix socket, and the copy of its TCP socket."""
+        return [self._transport.get_extra_info("socket").fileno(), self._client.fileno()]
 
-    # What the transport below calls.
+    # What the transport of the Unix socket calls.
 
     def get_buffer(self, sizehint: int) -> Any:
-        """Return where to put what comes."""
+        """Return where to put the data that is read."""
         if self._buffered:
             return self._protocol.get_buffer(sizehint)
         self._buffer = bytearray(max(sizehint, 1024))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what came."""
+        """Pass data on to the protocol."""
         if self._buffered:
             self._protocol.buffer_updated(nbytes)
         else:
             self._protocol.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool | None:
-        """Pass on the end of what the client sends."""
+        """Pass the end of the client's data on."""
         keep: bool | None = self._protocol.eof_received()
         return keep
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Pass on the end of the connection."""
-        self._far.close()
+        """Pass the end of the connection on."""
+        self._client.close()
         self._release_protocol().connection_lost(error)
 
-    # What the protocol above calls (asyncio.Transport).
+    # What the protocol calls (asyncio.Transport).
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the client: its socket, and that what is written is not what goes over it."""
+        """Return the client's socket, and that its connection is encrypted."""
         if name == "socket":
-            return self._far
+            return self._client
         if name == "ssl_object":
             return True
         return self._transport.get_extra_info(name, default)
@@ -164,15 +166,15 @@ class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
         return self._transport.is_closing()
 
     def is_reading(self) -> bool:
-        """Tell whether what comes is handed on."""
+        """Tell whether data is passed on."""
         return self._transport.is_reading()
 
     def pause_reading(self) -> None:
-        """Hand nothing on."""
+        """Pass no data on."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Hand on again what comes."""
+        """Pass data on again."""
         self._transport.resume_reading()
 
     def write(self, data: Data) -> None:
@@ -184,9 +186,9 @@ class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
         self._transport.writelines(list_of_data)
 
     def close(self) -> None:
-        """Write what is written, and end the connection."""
+        """Close the connection once everything is written."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once, with all that waits to be written."""
+        """Drop the connection at once, with everything that is not written yet."""
         self._transport.abort()

@@ -1,12 +1,13 @@
-"""What all workers must know of each other at once: numbers in shared memory, of which each writes only its own.
+"""What all workers must know of each other at once: numbers in shared memory, of which each worker writes its own only.
 
     | sessions of 0 | is 0 gone? | sessions of 1 | is 1 gone? | …        8 bytes each
 
-A limit that all share is kept like this: a worker that wants to take one more first writes that it has it, then adds up
-what all have written, and if that is too much takes it back. Of two that want the last place at the same moment at
-least one sees the other. Both may: then the place is free for the next who comes. The limit is never passed.
+A limit of all workers together is kept like this: a worker that wants one more session first writes that it has it,
+then adds up what all have written, and takes it back if that is too much. If two workers want the last session at the
+same moment, at least one of them sees the other's. Both may: then the session is free for the next client. The limit is
+never passed.
 
-The memory belongs to the supervisor too. What a worker that died had written is there to be told.
+The supervisor maps the memory too, and reads from it how many sessions a worker had that has died.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from __future__ import annotations
 import mmap
 import os
 
-__all__ = ["Tallies"]
+from ..core.registry import LocalCounts
+from .addresses import AddressTable
+from .placement import part
+
+__all__ = ["SharedCounters", "WorkerCounts"]
 
 _CELL = 8
 _SESSIONS, _GONE, _CELLS = 0, 1, 2
 
 
-class Tallies:
+class SharedCounters:
     """The numbers of `count` workers, in the memory behind a file descriptor."""
 
     def __init__(self, descriptor: int, count: int) -> None:
-        """Open what `create` has made."""
+        """Map the memory that `create` has made."""
         self.count = count
         self._map = mmap.mmap(descriptor, _size(count))
         # An aligned write of 8 bytes is seen as a whole or not at all.
@@ -33,12 +38,12 @@ class Tallies:
     @staticmethod
     def create(count: int) -> int:
         """Return the descriptor of new memory, all zero, for so many workers."""
-        descriptor = os.memfd_create("reconnect-proxy-tallies")
+        descriptor = os.memfd_create("reconnect-proxy-counters")
         os.ftruncate(descriptor, _size(count))
         return descriptor
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the memory."""
         self._cells.release()
         self._map.close()
 
@@ -47,21 +52,60 @@ class Tallies:
         return self._cells[worker * _CELLS + _SESSIONS]
 
     def set_sessions(self, worker: int, count: int) -> None:
-        """Write how many sessions a worker has; only that worker does, and when it is dead the supervisor."""
+        """Write how many sessions a worker has: called by that worker, or by the supervisor when it has died."""
         self._cells[worker * _CELLS + _SESSIONS] = count
 
     def all_sessions(self) -> int:
-        """Return how many sessions there are."""
+        """Return how many sessions there are in all workers."""
         return sum(self._cells[_SESSIONS : self.count * _CELLS : _CELLS])
 
     def gone(self, worker: int) -> bool:
-        """Tell whether it is of no use to wait for a worker: it has stopped, or is not to be started again soon."""
+        """Tell whether clients should not wait for a worker: it has stopped, or will not be started again soon."""
         return bool(self._cells[worker * _CELLS + _GONE])
 
     def set_gone(self, worker: int, gone: bool) -> None:
-        """Write that; the worker does when it stops, and the supervisor when it starts."""
+        """Write whether a worker is gone: called by that worker when it starts and stops, and by the supervisor."""
         self._cells[worker * _CELLS + _GONE] = gone
 
 
 def _size(count: int) -> int:
     return count * _CELLS * _CELL
+
+
+class WorkerCounts:
+    """The `SessionCounts` of one worker: what it counts it writes, and it adds up what all workers have written."""
+
+    def __init__(self, number: int, counters: SharedCounters, addresses: AddressTable | None) -> None:
+        """Count for worker `number`; `addresses` is there if sessions are counted by address."""
+        self._own = LocalCounts()
+        self._number = number
+        self._counters = counters
+        self._addresses = addresses
+
+    @property
+    def total(self) -> int:
+        """How many sessions there are in all workers."""
+        return self._counters.all_sessions()
+
+    def of(self, address: str) -> int:
+        """Return how many sessions an address has in all workers."""
+        return self._own.of(address) + (self._addresses.elsewhere(address) if self._addresses is not None else 0)
+
+    def add(self, address: str | None) -> None:
+        """Count one session more in this worker."""
+        self._own.add(address)
+        self._write(address)
+
+    def remove(self, address: str | None) -> None:
+        """Count one session less in this worker."""
+        self._own.remove(address)
+        self._write(address)
+
+    def part(self, limit: int) -> int:
+        """Return this worker's part of a limit."""
+        return part(limit, self._number, self._counters.count)
+
+    def _write(self, address: str | None) -> None:
+        self._counters.set_sessions(self._number, self._own.total)
+        if address is not None and self._addresses is not None:
+            self._addresses.write(address, self._own.of(address))

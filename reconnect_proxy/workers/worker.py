@@ -1,10 +1,11 @@
 """A worker, as a process: `python -m reconnect_proxy.workers.worker DESCRIPTOR`, started by the supervisor only.
 
-The descriptor is that of its channel. What it is to be comes through it: its number, its options, and the descriptors
-of all else that it has been given. It leaves when it is told to, and when the channel ends, since then nobody would.
+The descriptor is that of its channel. The first notice on the channel says what the worker has to know: its number, its
+options, and the descriptors of everything else that it was given. It ends when the supervisor tells it to, and when the
+channel ends, because then the supervisor has died.
 
-It ignores the signals that the supervisor is sent. A terminal sends SIGINT to all processes of a program, and systemd
-SIGTERM to all of a unit: a worker that heeded them would hear of one stop twice, and take it for two.
+It ignores the signals that the supervisor gets. A terminal sends SIGINT to all processes of a program, and systemd
+sends SIGTERM to all processes of a unit: a worker that reacted would count one stop as two.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ from ..serving import HEEDED, first_of, tune_gc
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed, receive_now
 from .merged_metrics import families_of
-from .placement import Homes
-from .shared_counters import Tallies
-from .worker_proxy import Colleague, Place
+from .placement import Placement
+from .shared_counters import SharedCounters
+from .worker_proxy import WorkerProxy, WorkerResources
 
 __all__ = ["main"]
 
-#: Linux: have the system kill this process when its parent dies, however that goes.
+#: Linux: the system kills this process when its parent dies, in any way.
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Be a worker, and return the exit code."""
+    """Run a worker, and return the exit code."""
     for number in HEEDED:
-        # It was started with SIG_IGN. That would be handed down to programs that hooks start, and this is not.
-        signal.signal(number, _take_no_notice)
-    # The supervisor has held them back until now.
+        # The supervisor has started it with SIG_IGN, which programs that hooks start would inherit; a handler is not.
+        signal.signal(number, _ignore_signal)
+    # The supervisor has blocked them until now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     channel = socket.socket(fileno=int(sys.argv[1]))
@@ -56,7 +57,7 @@ def main() -> int:
     except ChannelClosed:
         return 1
     _restore(given["python_path"])
-    # Hooks may lie in the working directory; what is installed goes before it.
+    # Hooks may be in the working directory; installed packages go before it.
     sys.path.append("")
     config = Config(**given["options"])
     handler = start_logging(config.log_format, config.log_level)
@@ -66,19 +67,19 @@ def main() -> int:
         return runner.run(_work(config, given, channel))
 
 
-def _take_no_notice(number: int, frame: FrameType | None) -> None:
+def _ignore_signal(number: int, frame: FrameType | None) -> None:
     """Ignore a signal."""
 
 
 def _restore(python_path: str | None) -> None:
-    """Have the environment, which programs that hooks start inherit, say again what it said to the supervisor."""
+    """Set PYTHONPATH, which programs that hooks start inherit, to the supervisor's value."""
     os.environ.pop("PYTHONPATH", None)
     if python_path is not None:
         os.environ["PYTHONPATH"] = python_path
 
 
 class _Numbered(logging.Filter):
-    """Writes into each line which worker it comes from."""
+    """Adds the number of the worker to each log line."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -91,34 +92,23 @@ class _Numbered(logging.Filter):
 
 
 async def _work(config: Config, given: dict[str, Any], end: socket.socket) -> int:
-    """Serve until the supervisor says that it is enough, or is gone."""
-    homes = Homes(given["number"], given["count"], bytes.fromhex(given["key"]))
-    tallies = Tallies(given["tallies"], given["count"])
-    place = Place(
-        homes,
-        tallies,
-        socket.socket(fileno=given["listener"]),
-        socket.socket(fileno=given["reading"]),
-        [socket.socket(fileno=number) for number in given["writing"]],
-        _addresses_of(given),
-        given["anew"],
-    )
+    """Serve until the supervisor tells this worker to stop, or has died."""
     channel = await Channel.open(end)
     with Observers() as observe:
-        proxy = Colleague(config, observe, place)
-        desk = _Desk(proxy, observe)
-        talk = asyncio.create_task(channel.run(desk.hear, desk.answer))
+        worker = WorkerProxy(config, observe, _resources_of(given))
+        supervised = _Supervised(worker, observe)
+        talk = asyncio.create_task(channel.run(supervised.on_notice, supervised.answer))
         try:
-            await proxy.start()
-            observe.watch(proxy)
+            await worker.start()
+            observe.watch(worker.proxy)
             channel.tell(ready=True)
-            stop = asyncio.create_task(desk.stop_when_told())
+            stop = asyncio.create_task(supervised.stop_when_told())
             await asyncio.wait([talk, stop], return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
-                # The supervisor is gone: nothing can be counted on any more.
+                # The supervisor has died.
                 return 1
             channel.tell(stopped=stop.result()._asdict())
-            await proxy.see_off(config.drain + GOODBYE)
+            await worker.relays_ended(config.drain + GOODBYE)
         finally:
             talk.cancel()
             with suppress(asyncio.CancelledError):
@@ -126,46 +116,54 @@ async def _work(config: Config, given: dict[str, Any], end: socket.socket) -> in
     return 0
 
 
-def _addresses_of(given: dict[str, Any]) -> AddressTable | None:
-    if given["addresses"] is None:
-        return None
-    return AddressTable(given["addresses"], given["number"], given["count"], bytes.fromhex(given["key"]))
+def _resources_of(given: dict[str, Any]) -> WorkerResources:
+    number, count, key = given["number"], given["count"], bytes.fromhex(given["key"])
+    return WorkerResources(
+        Placement(number, count, key),
+        SharedCounters(given["counters"], count),
+        socket.socket(fileno=given["listener"]),
+        socket.socket(fileno=given["reading"]),
+        [socket.socket(fileno=descriptor) for descriptor in given["writing"]],
+        None if given["addresses"] is None else AddressTable(given["addresses"], number, count, key),
+        given["is_replacement"],
+    )
 
 
-class _Desk:
+class _Supervised:
     """What a worker does when the supervisor tells or asks it something."""
 
-    def __init__(self, proxy: Colleague, observers: Observers) -> None:
-        self._proxy = proxy
-        self._view = OneProxy(proxy)
+    def __init__(self, worker: WorkerProxy, observers: Observers) -> None:
+        self._worker = worker
+        self._proxy = worker.proxy
+        self._view = OneProxy(worker.proxy)
         self._observers = observers
-        # Stop in good order; at once.
+        # Drain, then stop; stop at once.
         self._drain = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stop_now = asyncio.Event()
 
-    def hear(self, told: dict[str, Any]) -> None:
-        """Take what the supervisor tells."""
+    def on_notice(self, told: dict[str, Any]) -> None:
+        """Do what the supervisor tells."""
         match told["tell"]:
             case "reload":
                 self._proxy.reload_tls()
             case "stop":
                 self._drain.set()
-            case "hurry":
-                self._hurry.set()
+            case "stop-now":
+                self._stop_now.set()
             case "lost":
-                self._proxy.directory.forget(told["worker"])
+                self._worker.directory.forget(told["worker"])
 
     async def stop_when_told(self) -> Stopped:
-        """Wait until there is a stop, and stop."""
+        """Wait until the supervisor says so, and stop."""
         await self._drain.wait()
-        await first_of(self._proxy.drain(self._proxy.config.drain), self._told_to_hurry())
-        return await self._proxy.stop()
+        await first_of(self._proxy.drain(self._proxy.config.drain), self._told_to_stop_now())
+        return await self._worker.stop()
 
-    async def _told_to_hurry(self) -> None:
-        await self._hurry.wait()
+    async def _told_to_stop_now(self) -> None:
+        await self._stop_now.wait()
 
     async def answer(self, kind: str, details: dict[str, Any]) -> dict[str, Any]:
-        """Answer what the supervisor asks."""
+        """Answer a question of the supervisor."""
         match kind:
             case "ready":
                 return {"reason": await self._proxy.ready()}

@@ -1,4 +1,4 @@
-"""All workers as one: started together, asked together, told together, and each started again when it dies."""
+"""All workers as one: started, asked and told together."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any, TypeVar
 from prometheus_client.registry import Collector
 
 from ..admin.view import Ended, Page, Unanswered
-from ..config.model import Config, Dial
+from ..config.model import Address, Config, Dial
 from ..draining import Stopped
 from ..events import Observe
 from ..observe.gauges import WorkerGauges
 from ..serving import CannotServe
 from .addresses import AddressTable
 from .channel import ChannelClosed
-from .mailbox import make_inbox
-from .merged_metrics import Families, Merged, families_of, lasting, merged
+from .mailbox import make_mailbox
+from .merged_metrics import MergedMetrics, MetricFamilies, cumulative, families_of, merged
 from .placement import share
-from .shared_counters import Tallies
-from .worker_process import Member, Shared
+from .shared_counters import SharedCounters
+from .worker_process import SharedResources, WorkerProcess
 
-__all__ = ["Crew"]
+__all__ = ["WorkerGroup"]
 
-#: Seconds that a worker has for an answer. Who asks has more patience than that, and is told who did not answer.
+#: Seconds that a worker has for an answer. Clients of the admin listener wait longer, and are told who did not answer.
 ANSWER = 2.0
-#: Seconds after which workers are asked for what they have counted, so that it is not lost with them.
-REMEMBER = 10.0
-#: Options of which each worker has its share. That of the sessions is kept by all together: see `tallies`.
-SHARED_OUT = ("max_handshakes", "max_http", "max_held", "max_dials")
-#: Options that are the supervisor's own.
-OURS = ("admin", "admin_token", "admin_token_file", "workers")
+#: Seconds between two questions for all metrics, so that they are not lost with a worker that dies.
+REMEMBER_EVERY = 10.0
+#: Options of which each worker gets a part. The limit of sessions is kept by all together: see `shared_counters`.
+DIVIDED = ("max_handshakes", "max_http", "max_held", "max_dials")
+#: Options that workers do not get.
+SUPERVISOR_ONLY = ("admin", "admin_token", "admin_token_file", "workers")
 
 Encoded = TypeVar("Encoded")
 
 
-class Crew:
-    """The workers of one program: a `Subject`, and what `/metrics` shows."""
+class WorkerGroup:
+    """The workers of one program: the `Subject` of the admin listener, and its metrics."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Crew:
         options: Mapping[str, object],
         listeners: list[socket.socket],
         observe: Observe,
-        own: Callable[[], Families],
+        own: Callable[[], MetricFamilies],
     ) -> None:
         """Prepare workers that are not started yet.
 
         Args:
-            config: the configuration, and
-            options: what it was made of, for each worker to make its own.
-            listeners: where clients connect: one for each worker. They are the crew's from now on.
+            config: the configuration.
+            options: what it was made of, from which each worker makes its own.
+            listeners: where clients connect, one for each worker. This closes them.
             observe: hears of workers that die.
             own: returns the metrics of this process.
         """
@@ -63,27 +63,28 @@ class Crew:
         self._own = own
         count = config.workers
         key = secrets.token_bytes(32)
-        descriptor = Tallies.create(count)
-        inboxes = [make_inbox() for _ in range(count)]
+        descriptor = SharedCounters.create(count)
+        mailboxes = [make_mailbox() for _ in range(count)]
         addresses = None if config.max_sessions_per_address is None else AddressTable.create(count)
-        self._shared = Shared(
+        self._shared = SharedResources(
             descriptor,
-            Tallies(descriptor, count),
-            [reading for reading, _ in inboxes],
-            [writing for _, writing in inboxes],
+            SharedCounters(descriptor, count),
+            [reading for reading, _ in mailboxes],
+            [writing for _, writing in mailboxes],
             key,
             addresses,
             None if addresses is None else AddressTable(addresses, 0, count, key),
         )
-        self._members = [
-            Member(number, _options_of(number, config, options, listeners), listeners[number], self._shared, observe)
-            for number in range(count)
+        address = config.listen._replace(port=listeners[0].getsockname()[1])
+        self._workers = [
+            WorkerProcess(
+                number, _options_of(number, config, options, address), listener, self._shared, observe, self._on_lost
+            )
+            for number, listener in enumerate(listeners)
         ]
-        # What workers that are gone had counted, and what the others had when they were last asked.
-        self._past: Families = []
-        self._last: dict[int, Families] = {}
-        for member in self._members:
-            member.on_lost = self._on_lost
+        # The last metrics of workers that have died, added up, and those of each that is running.
+        self._past: MetricFamilies = []
+        self._last: dict[int, MetricFamilies] = {}
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -91,84 +92,84 @@ class Crew:
 
     async def start(self) -> None:
         """Start all workers, and return when each is ready. Raises CannotServe: one ended instead."""
-        self._tasks = [asyncio.create_task(member.run()) for member in self._members]
+        self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
         ready = asyncio.create_task(self._all_ready())
         try:
             await asyncio.wait([*self._tasks, ready], return_when=asyncio.FIRST_COMPLETED)
         finally:
             ready.cancel()
             await asyncio.wait([ready])
-        for member in self._members:
-            if member.failure is not None:
-                raise CannotServe(f"worker {member.number} did not start: {member.failure}")
+        for worker in self._workers:
+            if worker.failure is not None:
+                raise CannotServe(f"worker {worker.number} did not start: {worker.failure}")
         self._tasks.append(asyncio.create_task(self._remember()))
 
     async def _all_ready(self) -> None:
-        for member in self._members:
-            await member.ready.wait()
+        for worker in self._workers:
+            await worker.ready.wait()
 
     async def broken(self) -> None:
-        """Return never, unless by raising what has gone wrong with the watch over a worker."""
+        """Wait for an error of this program in watching over a worker, and raise it."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        raise AssertionError("a worker is watched over until it is told to stop")
+        raise AssertionError("a worker is watched until it is told to stop")
 
     async def stopped(self) -> Stopped:
         """Wait until all workers have stopped, and return what that has ended."""
-        return Stopped(*map(sum, zip(*[await member.stopped() for member in self._members], strict=True)))
+        return Stopped(*map(sum, zip(*[await worker.stopped() for worker in self._workers], strict=True)))
 
     def begin_to_stop(self) -> None:
-        """Tell all workers to stop in good order."""
+        """Tell all workers to drain and stop."""
         self._stopping = True
-        for member in self._members:
-            member.stop()
+        for worker in self._workers:
+            worker.stop()
 
-    def hurry(self) -> None:
+    def stop_now(self) -> None:
         """Tell all workers to stop at once."""
-        for member in self._members:
-            member.tell("hurry")
+        for worker in self._workers:
+            worker.tell("stop-now")
 
     def reload(self) -> None:
-        """Tell all workers to read their certificates anew."""
-        for member in self._members:
-            member.tell("reload")
+        """Tell all workers to read their certificates again."""
+        for worker in self._workers:
+            worker.tell("reload")
 
     def kill(self) -> None:
-        """End all workers that are there, however they are."""
-        for member in self._members:
-            member.kill()
+        """Kill the processes of all workers."""
+        for worker in self._workers:
+            worker.kill()
 
     async def close(self) -> None:
-        """End all workers, and close what they were given."""
+        """Kill all workers, and close what they were given."""
         self._stopping = True
         self.kill()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for member in self._members:
-            member.close()
+        for worker in self._workers:
+            worker.close()
         self._shared.close()
 
-    async def left(self, seconds: float) -> None:
-        """Wait until all workers have left, for so many seconds at the most."""
-        await asyncio.wait(self._tasks[: len(self._members)], timeout=seconds)
+    async def wait_ended(self, seconds: float) -> None:
+        """Wait until all processes have ended, for so many seconds at the most."""
+        await asyncio.wait(self._tasks[: len(self._workers)], timeout=seconds)
 
-    # What an operator asks (overview.Subject).
+    # What an operator asks (admin.view.Subject).
 
     @property
     def sessions(self) -> int:
         """How many sessions there are."""
-        return self._shared.tallies.all_sessions()
+        return self._shared.counters.all_sessions()
 
     async def ready(self) -> str | None:
         """Return None if all workers would serve new sessions, or the reason why one would not."""
         if self._stopping:
             return "the proxy is being stopped"
-        for member in self._members:
-            if not member.up:
-                return f"worker {member.number} is being started"
+        for worker in self._workers:
+            if not worker.up:
+                return f"worker {worker.number} is being started"
         answers = await self._ask_all("ready", self._config.connect_timeout + ANSWER)
         for number, answer in answers.items():
             reason: str | None = "it does not answer" if answer is None else answer["reason"]
@@ -182,7 +183,7 @@ class Crew:
         Raises:
             Unanswered: a worker does not answer.
         """
-        # First when each was opened, which is little, to know which of whose are wanted.
+        # First only when each session was opened, to know which sessions of which worker are wanted.
         ages = await self._ask_each("ages", state=state, most=offset + limit)
         order = heapq.merge(*([(opened, n) for opened in answer["opened"]] for n, answer in ages.items()))
         before: dict[int, int] = dict.fromkeys(ages, 0)
@@ -205,7 +206,7 @@ class Crew:
         return Page(sum(answer["total"] for answer in ages.values()), [shown[place] for place in sorted(shown)])
 
     async def end(self, name: str, operator: str) -> Ended:
-        """End the session that somebody at the address `operator` calls `name`, if there is just one.
+        """End the session that the operator at the address `operator` calls `name`, if exactly one is found.
 
         Raises:
             Unanswered: a worker does not answer.
@@ -218,70 +219,70 @@ class Crew:
         return Ended(answer["found"], answer["id_short"])
 
     async def scrape(self, encode: Callable[[Collector], Encoded]) -> Encoded:
-        """Return the metrics of all as `encode` writes them. Of a worker that does not answer: what it said last."""
+        """Return the metrics of all as `encode` writes them. If a worker does not answer, its last ones are used."""
         answers = await self._ask_all("metrics", ANSWER)
         for number, answer in answers.items():
             if answer is not None:
                 self._last[number] = answer["families"]
         answering = [number for number, answer in answers.items() if answer is not None]
-        return encode(Merged(merged([self._own(), self._about_workers(answering), self._past, *self._last.values()])))
+        return encode(
+            MergedMetrics(merged([self._own(), self._about_workers(answering), self._past, *self._last.values()]))
+        )
 
-    def _about_workers(self, answering: list[int]) -> Families:
-        tallies = self._shared.tallies
-        return families_of(WorkerGauges([(n in answering, tallies.sessions(n)) for n in range(tallies.count)]))
+    def _about_workers(self, answering: list[int]) -> MetricFamilies:
+        counters = self._shared.counters
+        return families_of(WorkerGauges([(n in answering, counters.sessions(n)) for n in range(counters.count)]))
 
     async def _remember(self) -> None:
-        """Ask the workers now and then for what they have counted."""
+        """Ask the workers for their metrics again and again."""
         while True:
-            await asyncio.sleep(REMEMBER)
+            await asyncio.sleep(REMEMBER_EVERY)
             for number, answer in (await self._ask_all("metrics", ANSWER)).items():
                 if answer is not None:
                     self._last[number] = answer["families"]
 
     def _on_lost(self, number: int) -> None:
-        """Keep what a worker that is gone had counted, and have the others forget what they know of it."""
-        for member in self._members:
-            member.tell("lost", worker=number)
-        self._past = merged([self._past, lasting(self._last.pop(number, []))])
+        """Keep the counters of a worker that has died, and tell the others to forget its sessions."""
+        for worker in self._workers:
+            worker.tell("lost", worker=number)
+        self._past = merged([self._past, cumulative(self._last.pop(number, []))])
 
     # Asking.
 
     async def _ask_all(self, kind: str, within: float) -> dict[int, dict[str, Any] | None]:
-        """Ask all workers, and return their answers by number, None for one that gives none."""
-        answers = await asyncio.gather(*(self._try(member, kind, within) for member in self._members))
+        """Ask all workers, and return their answers by number; None: it did not answer."""
+        answers = await asyncio.gather(*(self._try(worker, kind, within) for worker in self._workers))
         return dict(enumerate(answers))
 
     async def _ask_each(self, kind: str, **details: Any) -> dict[int, dict[str, Any]]:
-        """Ask all workers, and return their answers by number. One that is being started has nothing to tell."""
-        numbers = [member.number for member in self._members if member.up]
+        """Ask all workers that serve, and return their answers by number. Raises Unanswered."""
+        numbers = [worker.number for worker in self._workers if worker.up]
         answers = await asyncio.gather(*(self._ask(number, kind, **details) for number in numbers))
         return dict(zip(numbers, answers, strict=True))
 
     async def _ask(self, number: int, kind: str, **details: Any) -> dict[str, Any]:
-        answer = await self._try(self._members[number], kind, ANSWER, **details)
+        answer = await self._try(self._workers[number], kind, ANSWER, **details)
         if answer is None:
             raise Unanswered(f"worker {number} does not answer")
         return answer
 
     @staticmethod
-    async def _try(member: Member, kind: str, within: float, **details: Any) -> dict[str, Any] | None:
+    async def _try(worker: WorkerProcess, kind: str, within: float, **details: Any) -> dict[str, Any] | None:
         try:
-            return await member.ask(kind, within, **details)
+            return await worker.ask(kind, within, **details)
         except (TimeoutError, ChannelClosed):
             return None
 
 
-def _options_of(
-    number: int, config: Config, options: Mapping[str, object], listeners: list[socket.socket]
-) -> dict[str, object]:
-    """Return the options of a worker: those that were given, but for what is not its business, or not all its own."""
-    its = {option: value for option, value in options.items() if option not in OURS}
-    its["listen"] = str(config.listen._replace(port=listeners[0].getsockname()[1]))
-    for option in SHARED_OUT:
+def _options_of(number: int, config: Config, options: Mapping[str, object], listen: Address) -> dict[str, object]:
+    """Return the options of worker `number`: those of the program, with its part of those that are divided."""
+    its = {option: value for option, value in options.items() if option not in SUPERVISOR_ONLY}
+    its["listen"] = str(listen)
+    for option in DIVIDED:
         limit = getattr(config, option)
         if limit is not None:
             its[option] = share(limit, number, config.workers)
     if config.dial is Dial.START and number:
-        # The shared session is that of the first.
+        # The shared session lives in the first worker.
         its["dial"] = Dial.FIRST_CLIENT.value
     return its

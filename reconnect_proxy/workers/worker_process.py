@@ -1,4 +1,4 @@
-"""One worker as the supervisor has it: its process, the channel to it, and what becomes of it when it dies."""
+"""One worker as the supervisor sees it: its process, the channel to it, and a new process when that one dies."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from ..serving import HEEDED
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .listeners import listen_again
-from .shared_counters import Tallies
+from .shared_counters import SharedCounters
 
-__all__ = ["Member", "Shared"]
+__all__ = ["SharedResources", "WorkerProcess"]
 
-#: Seconds before a worker that died is started again: at first, and at the most when it dies over and over.
+#: Seconds before a worker that died is started again: the first time, and the longest delay if it dies repeatedly.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0
-#: Seconds that a worker must have lived for the next one to be started as if nothing had been.
+#: Seconds after which a worker is considered steady: the next delay is the first again.
 STEADY = 30.0
-#: Seconds before the next start from which on clients are told not to wait for it.
+#: From this delay on, in seconds, clients are refused rather than left waiting for the worker.
 WORTH_WAITING = 1.0
-#: Seconds between two looks at whether a process has ended whose channel has not.
-LOOK_EVERY = 1.0
-#: Seconds that a process may take to end when its channel has ended.
-LAST_WORDS = 2.0
+#: Seconds between two checks whether a process has ended whose channel has not.
+CHECK_EVERY = 1.0
+#: Seconds that a process has to end after its channel has.
+EXIT_TIMEOUT = 2.0
 
 
 @dataclass(slots=True)
-class Shared:
-    """What all workers have: memory, inboxes to read and to write, and the key of the hash."""
+class SharedResources:
+    """What all workers share: memory, mailboxes to read and to write, and the key of the hash that places ids."""
 
     memory: int
-    tallies: Tallies
+    counters: SharedCounters
     reading: list[socket.socket]
     writing: list[socket.socket]
     key: bytes
-    # Where there is a limit for each address.
+    # If there is a limit for each address.
     addresses_memory: int | None
     addresses: AddressTable | None
 
     @property
     def descriptors(self) -> list[int]:
-        """Those that all workers are given, but for their listeners and what they read."""
+        """Those that every worker gets, in addition to its listener and the mailbox that it reads."""
         memory = [self.memory] if self.addresses_memory is None else [self.memory, self.addresses_memory]
         return [*memory, *(end.fileno() for end in self.writing)]
 
     def forget(self, worker: int) -> int:
-        """Forget what a worker that has ended had, and return how many sessions those were."""
-        sessions = self.tallies.sessions(worker)
-        self.tallies.set_sessions(worker, 0)
+        """Clear the counts of a worker that has ended, and return how many sessions it had."""
+        sessions = self.counters.sessions(worker)
+        self.counters.set_sessions(worker, 0)
         if self.addresses is not None:
             self.addresses.clear(worker)
         return sessions
 
     def close(self) -> None:
-        """Close it."""
-        self.tallies.close()
+        """Close the memory and the mailboxes."""
+        self.counters.close()
         os.close(self.memory)
         if self.addresses is not None and self.addresses_memory is not None:
             self.addresses.close()
@@ -74,20 +74,25 @@ class Shared:
             end.close()
 
 
-class Member:
-    """The worker `number`, in one process after the other."""
+class WorkerProcess:
+    """The worker `number`: one process after another."""
 
     def __init__(
-        self, number: int, options: dict[str, object], listener: socket.socket, shared: Shared, observe: Observe
+        self,
+        number: int,
+        options: dict[str, object],
+        listener: socket.socket,
+        shared: SharedResources,
+        observe: Observe,
+        on_lost: Callable[[int], None],
     ) -> None:
-        """Prepare a worker with these `options`; see `run`."""
+        """Prepare a worker with these `options`; see `run`. `on_lost` is called with its number when it has died."""
         self.number = number
-        # It is ready: since its start, or anew.
+        # Set while it serves.
         self.ready = asyncio.Event()
-        # Why it did not come to be ready at first.
+        # Why its first process did not become ready.
         self.failure: str | None = None
-        # Called with its number when it has died.
-        self.on_lost: Callable[[int], None] = _ignore
+        self._on_lost = on_lost
         self._options = options
         self._listener = listener
         self._address = Address(*listener.getsockname()[:2])
@@ -97,23 +102,24 @@ class Member:
         self._channel: Channel | None = None
         self._stopping = False
         self._stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
-        self._lost_at = 0.0
+        # When the process died that the present one replaces; None: it replaces none.
+        self._lost_at: float | None = None
 
     @property
     def up(self) -> bool:
         """Whether it serves."""
         return self.ready.is_set()
 
-    # Its life.
+    # Its processes.
 
     async def run(self) -> None:
-        """Start it, and again whenever it dies, until it has stopped or did not come to be ready at first."""
+        """Start it, and again when it dies, until it has stopped. If the first start fails, give up."""
         loop = asyncio.get_running_loop()
         delay = 0.0
         was_up = False
         while True:
             began = loop.time()
-            status = await self._live()
+            status = await self._run_process()
             was_up = was_up or self.up
             self.ready.clear()
             sessions = self._shared.forget(self.number)
@@ -121,7 +127,7 @@ class Member:
                 self.failure = status
             if was_up and not self._stopped.done():
                 self._lost_at = self._lost_at or loop.time()
-                self.on_lost(self.number)
+                self._on_lost(self.number)
                 self._observe(WorkerLost(self.number, status, sessions))
             if self._stopping or not was_up:
                 if not self._stopped.done():
@@ -130,13 +136,13 @@ class Member:
             steady = loop.time() - began >= STEADY
             delay = FIRST_DELAY if steady or not delay else min(2 * delay, LONGEST_DELAY)
             if delay >= WORTH_WAITING:
-                # Whoever waits for it is told, and the system gives it no more connections.
-                self._shared.tallies.set_gone(self.number, True)
+                # Clients that wait for it are refused, and the system gives it no more connections.
+                self._shared.counters.set_gone(self.number, True)
                 self._listener.close()
             await asyncio.sleep(delay)
 
-    async def _live(self) -> str:
-        """Start a process, and return how it ended, in words."""
+    async def _run_process(self) -> str:
+        """Start a process, wait until it ends, and return how it ended, in words."""
         try:
             if self._listener.fileno() < 0:
                 self._listener = listen_again(self._address)
@@ -146,12 +152,12 @@ class Member:
         try:
             self._channel = await Channel.open(end)
             self._channel.tell(**self._given())
-            talk = asyncio.create_task(self._channel.run(self._hear, _answer_nothing))
+            talk = asyncio.create_task(self._channel.run(self._on_notice, _answer_nothing))
             try:
-                # A program that a hook has started may have the channel, and then its end does not show.
+                # A program that a hook has started may keep the channel open after the worker has ended.
                 while not talk.done() and self._process.poll() is None:
-                    await asyncio.wait([talk], timeout=LOOK_EVERY)
-                return await self._ended(self._process)
+                    await asyncio.wait([talk], timeout=CHECK_EVERY)
+                return await self._exit_of(self._process)
             finally:
                 talk.cancel()
                 await asyncio.wait([talk])
@@ -164,10 +170,10 @@ class Member:
         """Start a process; return it, and our end of the channel to it."""
         ours, its = socket.socketpair()
         flags = [f"-W{option}" for option in sys.warnoptions] + (["-X", "dev"] if sys.flags.dev_mode else [])
-        # -P: what lies in the working directory comes last, as it does here.
+        # -P: modules in the working directory come last, as in this process.
         command = [sys.executable, "-P", *flags, "-m", f"{__package__}.worker", str(its.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # Signals that are ignored at its start stay so, and there is no moment in which they would end it.
+        # Signals that are ignored at its start stay ignored, so at no moment would they end it.
         signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in HEEDED}
         try:
@@ -192,10 +198,10 @@ class Member:
         shared = self._shared
         return {
             "number": self.number,
-            "count": shared.tallies.count,
+            "count": shared.counters.count,
             "key": shared.key.hex(),
-            "anew": self._lost_at > 0.0,
-            "tallies": shared.memory,
+            "is_replacement": self._lost_at is not None,
+            "counters": shared.memory,
             "addresses": shared.addresses_memory,
             "listener": self._listener.fileno(),
             "reading": shared.reading[self.number].fileno(),
@@ -205,9 +211,9 @@ class Member:
         }
 
     @staticmethod
-    async def _ended(process: subprocess.Popen[bytes]) -> str:
-        """Wait for a process that is about to end, and say how it did."""
-        deadline = asyncio.get_running_loop().time() + LAST_WORDS
+    async def _exit_of(process: subprocess.Popen[bytes]) -> str:
+        """Wait for a process that should end soon, and say how it ended."""
+        deadline = asyncio.get_running_loop().time() + EXIT_TIMEOUT
         while process.poll() is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         status = process.poll()
@@ -218,26 +224,26 @@ class Member:
                 return f"it was killed by {signal.Signals(-status).name}"
         return f"it ended with status {status}"
 
-    def _hear(self, told: dict[str, Any]) -> None:
+    # What the supervisor and the worker say to each other.
+
+    def _on_notice(self, told: dict[str, Any]) -> None:
         if "ready" in told:
             self.ready.set()
-            if self._lost_at:
+            if self._lost_at is not None:
                 self._observe(WorkerReturned(self.number, asyncio.get_running_loop().time() - self._lost_at))
-                self._lost_at = 0.0
+                self._lost_at = None
             if self._stopping:
                 self.tell("stop")
         elif "stopped" in told and not self._stopped.done():
             self._stopped.set_result(Stopped(**told["stopped"]))
 
-    # What it is told and asked.
-
     def tell(self, what: str, **details: Any) -> None:
-        """Tell it something, if it is there."""
+        """Send it a notice, if it is running."""
         if self._channel is not None:
             self._channel.tell(tell=what, **details)
 
     async def ask(self, kind: str, within: float, **details: Any) -> dict[str, Any]:
-        """Ask it something. Raises TimeoutError, or ChannelClosed if it is not there."""
+        """Ask it a question. Raises TimeoutError, or ChannelClosed if it does not serve."""
         if self._channel is None or not self.up:
             raise ChannelClosed
         return await self._channel.ask(kind, within, **details)
@@ -245,7 +251,7 @@ class Member:
     # Its end.
 
     def stop(self) -> None:
-        """Have it stop in good order. One that is just being started is not waited for."""
+        """Let it drain and stop. A process that is still starting is killed."""
         self._stopping = True
         if self.up:
             self.tell("stop")
@@ -259,7 +265,7 @@ class Member:
         return await asyncio.shield(self._stopped)
 
     def kill(self) -> None:
-        """End it now, if it is there."""
+        """Kill its process, if there is one."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
@@ -268,10 +274,6 @@ class Member:
         self._listener.close()
 
 
-def _ignore(number: int) -> None:
-    """Do nothing."""
-
-
 async def _answer_nothing(kind: str, details: dict[str, Any]) -> dict[str, Any]:
-    """Answer a worker, which asks nothing."""
+    """Fail: workers ask no questions."""
     raise ValueError(f"a worker has asked {kind!r}")

@@ -18,6 +18,7 @@ from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.link import Link, Resumption
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Outbox
+from reconnect_proxy.core.registry import Admission, Binding
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.proxy import Proxy
 
@@ -136,7 +137,7 @@ def _take_over_quietly() -> None:
 
 
 def _let_thieves_in() -> None:
-    Proxy._check_bound = lambda self, context, request: None  # type: ignore[method-assign]
+    Binding.check = lambda self, other: None  # type: ignore[method-assign]
 
 
 def _take_any_count() -> None:
@@ -260,7 +261,7 @@ def _stop_at_once() -> None:
     """Deliver nothing when told to stop."""
 
     async def wrong(self: Proxy, seconds: float) -> None:
-        self.draining = True
+        self.registry.admission = Admission.RETURNING
 
     Proxy.drain = wrong  # type: ignore[method-assign]
 

@@ -169,7 +169,7 @@ def names_in(node: ast.AST, file: str) -> Iterator[str]:
             pass
         case ast.Call(func=ast.Name(id="Refusal")):
             pytest.fail(f"{file}:{node.lineno}: this test does not understand how the refusal is called")
-        case ast.Call(func=ast.Name(id="_busy"), args=[ast.Constant(value=str(name)), *_]):
+        case ast.Call(func=ast.Name(id="limit_reached"), args=[ast.Constant(value=str(name)), *_]):
             yield name
         case ast.Call(func=ast.Attribute(attr="close"), args=[_, _, ast.Constant(value=str(name))]):
             yield name

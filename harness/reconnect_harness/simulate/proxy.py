@@ -1,6 +1,7 @@
-"""The proxy of a simulation: what `reconnect_proxy.proxy` and `net` do around the core, without sockets.
+"""The proxy of a simulation: the real core, with frames of a simulated network instead of sockets.
 
-It finds the session of a handshake, dials, and turns frames into calls of the core and back.
+Which session a handshake belongs to is decided by the real `Registry`. This module stands for `reconnect_proxy.net`: it
+turns frames into calls of the core and back.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
+from reconnect_proxy.core.registry import Binding, LocalCounts, LocalIds, Registry
 from reconnect_proxy.core.target import UpstreamAddress
 from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
-from reconnect_proxy.core.wire import Claim, Refusal, new_id
+from reconnect_proxy.core.wire import Claim, Refusal
 
 
 class SimulatedProxy:
-    """The sessions of a proxy, as `reconnect_proxy.Proxy` keeps them: finds or makes the one of a handshake.
+    """A proxy with the registry of `reconnect_proxy.Proxy` and connections of a simulation.
 
     Args:
         policy: the mode and the settings.
@@ -36,16 +38,15 @@ class SimulatedProxy:
         self._clock = clock
         self._dialler = dialler
         self._pool = Pool([UpstreamAddress("ws://upstream")], clock, lambda event: None)
-        self._alive: list[Context] = []
-        self._by_id: dict[str, Context] = {}
+        self._registry = Registry(policy, LocalIds(), LocalCounts())
 
     @property
     def sessions(self) -> int:
         """How many sessions have not ended."""
-        return len(self._alive)
+        return len(self._registry.contexts)
 
     def accept(self, connection: Connection) -> None:
-        """Take a connection of a client."""
+        """Accept a connection of a client."""
         end = connection.far
         end.on_frame = lambda frame: self._greet(end, frame)
 
@@ -55,15 +56,20 @@ class SimulatedProxy:
             return
         claim = frame.claim
         try:
-            context = self._enter(claim)
+            context, _ = self._registry.enter(SimulatedApplicant(claim, self._make))
         except Refusal as refusal:
             _refuse(end, refusal.status)
             return
 
         def opened(opening: Opening) -> None:
-            if opening.refusal is not None or opening.failure is not None:
-                _refuse(end, opening.refusal.status if opening.refusal else 502)
-                return
+            if opening.refusal is not None:
+                _refuse(end, opening.refusal.status)
+            elif opening.failure is not None:
+                _refuse(end, opening.failure.status)
+            else:
+                self._registry.when_named(context, attach)
+
+        def attach() -> None:
             try:
                 count = context.admit(claim)
             except Refusal as refusal:
@@ -73,31 +79,29 @@ class SimulatedProxy:
             leg = SimulatedLeg(end)
             leg.link = context.attach(leg, claim)
 
-        # Until it is answered, all that a client can do is to go away again.
+        # Until it is answered, a client can only leave.
         end.on_frame = lambda last: context.client_left(opened)
         context.when_opened(opened)
 
-    def _enter(self, claim: Claim) -> Context:
-        """Return the session of a handshake. Raises Refusal, PROTOCOL.md section 3."""
-        named = claim.session_id if self._policy.resumable else None
-        found = self._by_id.get(named) if named else None
-        if found is not None and found.resumable:
-            return found
-        if claim.resume_or_fail:
-            raise Refusal(HTTPStatus.GONE, "session-gone", "no living session has this id")
-        if claim.received:
-            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", "the count of a new session must be 0")
-        key = named or new_id()
-        context = Context(key, self._pool, self._dialler(), self._clock, self._policy, lambda event: None, self._forget)
-        self._alive.append(context)
-        self._by_id[key] = context
-        context.open()
-        return context
+    def _make(self, session_id: str | None, on_ended: Callable[[Context], None]) -> Context:
+        return Context(session_id, self._pool, self._dialler(), self._clock, self._policy, lambda event: None, on_ended)
 
-    def _forget(self, context: Context) -> None:
-        self._alive.remove(context)
-        if context.session_id and self._by_id.get(context.session_id) is context:
-            del self._by_id[context.session_id]
+
+class SimulatedApplicant:
+    """A client as the registry sees it (`reconnect_proxy.core.registry.SessionApplicant`)."""
+
+    def __init__(self, claim: Claim, make: Callable[[str | None, Callable[[Context], None]], Context]) -> None:
+        self.claim = claim
+        self.binding: Binding | None = None
+        self.address: str | None = None
+        self._make = make
+
+    def open(self, session_id: str | None, shared: bool, on_ended: Callable[[Context], None]) -> Context:
+        """Make a new session. No scenario with a shared one is simulated."""
+        return self._make(session_id, on_ended)
+
+    def join(self, context: Context) -> None:
+        """Let every client join: there are no hooks."""
 
 
 def _refuse(end: End, status: int) -> None:

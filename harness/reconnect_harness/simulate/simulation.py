@@ -13,7 +13,6 @@ It knows one proxy of any mode whose clients have sessions of their own (`KINDS`
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,8 @@ from reconnect_harness.simulate.peers import OPEN_SECONDS, Ledger, SimulatedClie
 from reconnect_harness.simulate.proxy import SimulatedDialler, SimulatedProxy
 from reconnect_harness.simulate.upstream import SimulatedUpstream
 from reconnect_proxy import Config
-from reconnect_proxy.core.policy import POLICIES, GateKind, Mode, Policy
+from reconnect_proxy.config.session_policy import policy_of
+from reconnect_proxy.core.policy import GateKind, Mode, Policy
 
 #: The kinds of client and of upstream that there are in a simulation.
 KINDS = {"clients": ("plain", "reconnecting", "aware"), "upstream": ("record", "push", "aware")}
@@ -117,9 +117,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _policy(scenario: Scenario) -> Policy:
     """Return the policy that the options of a scenario's proxy ask for."""
-    config = Config(upstream="ws://127.0.0.1:1", **scenario.proxies[0])
-    names = {field.name for field in dataclasses.fields(Policy)} & set(Config.model_fields)
-    return dataclasses.replace(POLICIES[config.mode], **{name: getattr(config, name) for name in names})
+    return policy_of(Config(upstream="ws://127.0.0.1:1", **scenario.proxies[0]))
 
 
 class _Simulation:

@@ -449,9 +449,9 @@ async def test_without_on_message_the_sessions_have_no_filter() -> None:
             pass
 
     async with behind(Others()) as (proxy, _), connect(proxy.url):
-        assert [type(context).__name__ for context in proxy._alive] == ["Context"]
+        assert [type(context).__name__ for context in proxy.contexts] == ["Context"]
     async with behind(Censor()) as (proxy, _), connect(proxy.url):
-        assert [type(context).__name__ for context in proxy._alive] == ["FilteredContext"]
+        assert [type(context).__name__ for context in proxy.contexts] == ["FilteredContext"]
 
 
 # Receiver mode.

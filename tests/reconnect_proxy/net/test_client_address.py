@@ -1,4 +1,4 @@
-"""Whose a connection is, and how many sessions that one has."""
+"""Which address a session counts for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from reconnect_proxy.core.wire import Refusal
-from reconnect_proxy.net.client_address import SessionsByAddress, client_address, counted_as
+from reconnect_proxy.net.client_address import client_address, counted_as
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -49,20 +48,3 @@ def test_x_forwarded_for_is_believed_as_far_as_trusted_peers_wrote_it(
 def test_an_ipv6_address_counts_as_its_network(address: str, name: str) -> None:
     """A subscriber has all the addresses of one."""
     assert counted_as(address) == name
-
-
-def test_each_address_has_its_own_count_and_is_forgotten_at_zero() -> None:
-    """Else every address that ever came would be kept."""
-    sessions = SessionsByAddress(2)
-    for name in ("a", "a", "b"):
-        sessions.check(name)
-        sessions.add(name)
-    with pytest.raises(Refusal, match="a has 2 sessions, and no more are allowed for one address") as refused:
-        sessions.check("a")
-    assert (refused.value.status, refused.value.error) == (503, "too-many-sessions-of-address")
-    sessions.check("b")
-    sessions.remove("a")
-    sessions.check("a")
-    sessions.remove("a")
-    sessions.remove("b")
-    assert len(sessions) == 0

@@ -136,7 +136,7 @@ def test_large_frames_for_a_slow_reader_stay_whole(loop: Loop, authority: Author
             address = urlsplit(proxy.url)
             await asyncio.get_running_loop().sock_connect(slow, (address.hostname, address.port))
             async with client(proxy, authority, sock=slow, max_queue=1, server_hostname="localhost") as ws:
-                (context,) = proxy._alive
+                (context,) = proxy.contexts
                 await until(lambda: context.upstream.link is not None and context.upstream.link.paused)
                 assert proxy.sessions()[0].u2c_bytes_held < 4 * 1024 * 1024
                 assert [await ws.recv() for _ in messages] == messages

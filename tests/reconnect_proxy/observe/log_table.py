@@ -47,7 +47,7 @@ NOTICES = (
         "The stop has ended `sessions`. A warning if messages could not be delivered.",
     ),
     LogLine("nothing to reload", ("reason",), "SIGHUP came, and no certificates are configured."),
-    LogLine("letter not sent", ("detail",), "A worker could not hand a client on, and refused it."),
+    LogLine("message to worker not sent", ("detail",), "A worker could not hand a client over, and refused it."),
     LogLine("hook failed", ("session", "hook", "not_logged"), "The error of a hook, with its traceback; one a second."),
     LogLine(
         "a hook's own message came too late", ("session", "leg"), "The session had ended, so the message is dropped."

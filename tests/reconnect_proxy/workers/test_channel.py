@@ -1,16 +1,18 @@
-"""What the supervisor and a worker tell and ask each other."""
+"""Notices, questions and answers between the supervisor and a worker."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from reconnect_proxy.workers.channel import Channel, ChannelClosed, receive_now, send_now
+from reconnect_proxy.workers.channel import Channel, ChannelClosed, receive_now
 
 
 async def answer(kind: str, details: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +24,7 @@ async def answer(kind: str, details: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def talking() -> AsyncIterator[tuple[Channel, Channel, list[dict[str, Any]]]]:
-    """Both sides of a channel, and what the second was told."""
+    """Both sides of a channel, and the notices that the second has got."""
     one, other = [await Channel.open(end) for end in socket.socketpair()]
     told: list[dict[str, Any]] = []
     runs = [asyncio.create_task(one.run(lambda frame: None, answer))]
@@ -35,8 +37,8 @@ async def talking() -> AsyncIterator[tuple[Channel, Channel, list[dict[str, Any]
         await asyncio.wait(runs)
 
 
-async def test_questions_are_answered_to_whom_asked() -> None:
-    """However many are asked at a time, from both sides, and however long they are."""
+async def test_each_question_gets_its_answer() -> None:
+    """Many at a time, from both sides, and long ones."""
     async with talking() as (one, other, _):
         asked = [side.ask("echo", 10.0, n=n, text="x" * 100_000) for n in range(20) for side in (one, other)]
         answers = await asyncio.gather(*asked)
@@ -44,8 +46,8 @@ async def test_questions_are_answered_to_whom_asked() -> None:
         assert {len(each["text"]) for each in answers} == {100_000}
 
 
-async def test_what_is_told_is_heard_in_order() -> None:
-    """And a question behind it is answered when all of it was heard."""
+async def test_notices_arrive_in_order() -> None:
+    """And a question behind them is answered when all have arrived."""
     async with talking() as (one, _, told):
         for n in range(50):
             one.tell(tell="count", n=n)
@@ -53,7 +55,7 @@ async def test_what_is_told_is_heard_in_order() -> None:
         assert [each["n"] for each in told] == list(range(50))
 
 
-async def test_who_does_not_answer_is_not_waited_for() -> None:
+async def test_a_question_without_an_answer_times_out() -> None:
     """The next question is answered all the same."""
     async with talking() as (one, _, _):
         with pytest.raises(TimeoutError):
@@ -62,7 +64,7 @@ async def test_who_does_not_answer_is_not_waited_for() -> None:
 
 
 async def test_questions_end_with_the_channel() -> None:
-    """Whoever asks one that is gone is told, then and later."""
+    """One that waits for its answer fails, and so does a later one."""
     async with talking() as (one, other, _):
         asking = asyncio.create_task(one.ask("slow", 10.0))
         await one.ask("echo", 10.0)
@@ -73,12 +75,13 @@ async def test_questions_end_with_the_channel() -> None:
             await one.ask("echo", 10.0)
 
 
-def test_a_frame_before_there_is_a_loop() -> None:
-    """It comes whole, or the channel has ended."""
+def test_a_frame_can_be_read_without_an_event_loop() -> None:
+    """It is read as a whole, or the channel has ended."""
     one, other = socket.socketpair()
     with one, other:
-        send_now(one, {"text": "x" * 50_000})
-        send_now(one, {"n": 2})
+        for facts in ({"text": "x" * 50_000}, {"n": 2}):
+            frame = json.dumps(facts).encode()
+            one.sendall(struct.pack("!I", len(frame)) + frame)
         assert len(receive_now(other)["text"]) == 50_000
         assert receive_now(other) == {"n": 2}
         one.close()

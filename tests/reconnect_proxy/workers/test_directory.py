@@ -1,4 +1,4 @@
-"""Who knows where a session lives whose id an upstream gave."""
+"""How workers agree in which of them a session lives whose id an upstream gave."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pytest
 
 from reconnect_proxy.workers import directory as module
 from reconnect_proxy.workers.directory import Directory
-from reconnect_proxy.workers.placement import Homes
+from reconnect_proxy.workers.placement import Placement
 
 KEY = bytes(32)
 
 
-class Crew:
-    """Three workers whose letters arrive when the loop has its next turn; some of them may be stuck."""
+class Network:
+    """Three workers whose messages arrive when the loop has its next turn; those in `stuck` get none."""
 
     def __init__(self) -> None:
         self.stuck: set[int] = set()
         self.sessions: list[set[str]] = [set(), set(), set()]
-        self.workers = [self.made(number) for number in range(3)]
+        self.workers = [self.make(number) for number in range(3)]
 
-    def made(self, number: int) -> Directory:
-        """Return a directory that knows of nothing."""
-        return Directory(Homes(number, 3, KEY), 3, self._send, self.sessions[number].__contains__)
+    def make(self, number: int) -> Directory:
+        """Return a directory without ids."""
+        return Directory(Placement(number, 3, KEY), self._send, self.sessions[number].__contains__)
 
     def _send(self, to: int, facts: dict[str, Any], data: bytes, then: Callable[[bool], None]) -> None:
         if to not in self.stuck:
@@ -33,110 +33,120 @@ class Crew:
         then(True)
 
     async def claim(self, number: int, session_id: str) -> bool:
-        """Have a worker claim an id, and return what comes of it."""
+        """Let a worker claim an id, and return the decision."""
         decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.workers[number].claim(session_id, decided.set_result)
         async with asyncio.timeout(10):
             return await decided
 
     async def settled(self) -> None:
-        """Wait until letters, and letters because of letters, have arrived."""
+        """Wait until all messages and their answers have arrived."""
         for _ in range(5):
             await asyncio.sleep(0)
 
 
-def falling_on(home: int, count: int = 1) -> list[str]:
-    """Return ids that fall on a worker."""
-    homes = Homes(0, 3, KEY)
+def placed_on(worker: int, count: int = 1) -> list[str]:
+    """Return ids that are placed on a worker."""
+    placement = Placement(0, 3, KEY)
     ids = (f"an-id-of-an-upstream-{number}" for number in range(10_000))
-    found = [each for each in ids if homes.of(each) == home]
+    found = [each for each in ids if placement.worker_of(each) == worker]
     return found[:count]
 
 
-async def test_a_home_knows_whose_ids_they_are() -> None:
+async def test_the_worker_that_an_id_is_placed_on_knows_where_its_session_lives() -> None:
     """From when the claim is granted until the session has ended."""
-    crew = Crew()
-    (session_id,) = falling_on(2)
-    assert await crew.claim(0, session_id)
-    assert crew.workers[2].elsewhere == {session_id: 0}
-    crew.workers[0].give_up(session_id)
-    await crew.settled()
-    assert crew.workers[2].elsewhere == {}
-    assert await crew.claim(1, session_id)
+    network = Network()
+    (session_id,) = placed_on(2)
+    assert await network.claim(0, session_id)
+    assert network.workers[2].elsewhere == {session_id: 0}
+    assert [worker.worker_of(session_id) for worker in network.workers] == [2, 2, 0]
+    network.workers[0].release(session_id)
+    await network.settled()
+    assert network.workers[2].elsewhere == {}
+    assert await network.claim(1, session_id)
 
 
 async def test_an_id_is_granted_once() -> None:
-    """Not to another worker, not to the same again, and not if the home has a session of its own under it."""
-    crew = Crew()
-    first, second = falling_on(2, 2)
-    assert await crew.claim(0, first)
-    assert not await crew.claim(1, first)
-    assert not await crew.claim(0, first)
-    crew.sessions[2].add(second)
-    assert not await crew.claim(0, second)
-    # Who was refused has taken nothing from who was not.
-    await crew.settled()
-    assert crew.workers[2].elsewhere[first] == 0
+    """Not to another worker, not to the same again, and not if a session of the worker that it is placed on has it."""
+    network = Network()
+    first, second = placed_on(2, 2)
+    assert await network.claim(0, first)
+    assert not await network.claim(1, first)
+    assert not await network.claim(0, first)
+    assert not await network.claim(2, first)
+    network.sessions[2].add(second)
+    assert not await network.claim(0, second)
+    # A claim that was not granted has changed nothing.
+    await network.settled()
+    assert network.workers[2].elsewhere[first] == 0
 
 
-async def test_a_home_that_does_not_answer_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session gets another id in time; what the home takes note of later it is told to forget."""
+async def test_an_id_that_is_placed_on_its_own_worker_is_granted_at_once() -> None:
+    """No other worker has to be asked."""
+    network = Network()
+    decided: list[bool] = []
+    network.workers[2].claim(placed_on(2)[0], decided.append)
+    assert decided == [True]
+
+
+async def test_a_claim_without_an_answer_in_time_is_not_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session gets another id. The other worker is told to release the id, for when it answers later."""
     monkeypatch.setattr(module, "PATIENCE", 0.01)
-    crew = Crew()
-    (session_id,) = falling_on(2)
+    network = Network()
+    (session_id,) = placed_on(2)
     late: list[tuple[int, dict[str, Any]]] = []
-    stuck = Directory(
-        Homes(0, 3, KEY), 3, lambda to, facts, data, then: late.append((to, facts)), set[str]().__contains__
+    claiming = Directory(
+        Placement(0, 3, KEY), lambda to, facts, data, then: late.append((to, facts)), set[str]().__contains__
     )
     decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    stuck.claim(session_id, decided.set_result)
+    claiming.claim(session_id, decided.set_result)
     assert not await decided
     for to, facts in late:
-        crew.workers[to].take(facts, b"")
-    assert crew.workers[2].elsewhere == {}
-    stuck.take({"kind": "decided", "claim": 1, "granted": True, "by": 2}, b"")
-    stuck.give_up(session_id)
-    assert [facts["kind"] for _, facts in late] == ["claim", "gone"]
+        network.workers[to].take(facts, b"")
+    assert network.workers[2].elsewhere == {}
+    claiming.take({"kind": "decided", "claim": 1, "granted": True, "by": 2}, b"")
+    claiming.release(session_id)
+    assert [facts["kind"] for _, facts in late] == ["claim", "released"]
 
 
-async def test_a_letter_that_does_not_leave_is_no_grant() -> None:
-    """There was no room for it: at once the session gets another id."""
-    lost = Directory(Homes(0, 3, KEY), 3, lambda to, facts, data, then: then(False), set[str]().__contains__)
+async def test_a_claim_that_cannot_be_sent_is_not_granted() -> None:
+    """There was no room for the message: the session gets another id at once."""
+    lost = Directory(Placement(0, 3, KEY), lambda to, facts, data, then: then(False), set[str]().__contains__)
     decided: list[bool] = []
-    lost.claim(falling_on(2)[0], decided.append)
+    lost.claim(placed_on(2)[0], decided.append)
     assert decided == [False]
 
 
-async def test_a_home_that_is_made_anew_learns() -> None:
-    """What of the others' sessions falls on it; nobody else is any wiser."""
-    crew = Crew()
-    ids = falling_on(2, 50)
-    for place, session_id in enumerate(ids):
-        assert await crew.claim(place % 2, session_id)
-    assert await crew.claim(0, falling_on(1)[0])
-    crew.workers[2] = crew.made(2)
-    await crew.workers[2].learn()
-    assert crew.workers[2].elsewhere == {session_id: place % 2 for place, session_id in enumerate(ids)}
+async def test_a_replacement_learns_which_ids_are_placed_on_it() -> None:
+    """From both others, and only those ids."""
+    network = Network()
+    ids = placed_on(2, 50)
+    for index, session_id in enumerate(ids):
+        assert await network.claim(index % 2, session_id)
+    assert await network.claim(0, placed_on(1)[0])
+    network.workers[2] = network.make(2)
+    await network.workers[2].learn()
+    assert network.workers[2].elsewhere == {session_id: index % 2 for index, session_id in enumerate(ids)}
 
 
-async def test_who_is_stuck_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others' sessions are known."""
+async def test_a_replacement_does_not_wait_for_a_worker_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows the ids of the other one."""
     monkeypatch.setattr(module, "PATIENCE", 0.05)
-    crew = Crew()
-    (session_id,) = falling_on(2)
-    assert await crew.claim(0, session_id)
-    crew.stuck.add(1)
-    crew.workers[2] = crew.made(2)
-    await crew.workers[2].learn()
-    assert crew.workers[2].elsewhere == {session_id: 0}
+    network = Network()
+    (session_id,) = placed_on(2)
+    assert await network.claim(0, session_id)
+    network.stuck.add(1)
+    network.workers[2] = network.make(2)
+    await network.workers[2].learn()
+    assert network.workers[2].elsewhere == {session_id: 0}
 
 
-async def test_the_dead_have_no_sessions() -> None:
-    """What lived in a worker that has died is free."""
-    crew = Crew()
-    first, second = falling_on(2, 2)
-    assert await crew.claim(0, first)
-    assert await crew.claim(1, second)
-    crew.workers[2].forget(0)
-    assert crew.workers[2].elsewhere == {second: 1}
-    assert await crew.claim(1, first)
+async def test_the_ids_of_a_worker_that_has_died_are_free() -> None:
+    """Those of other workers are kept."""
+    network = Network()
+    first, second = placed_on(2, 2)
+    assert await network.claim(0, first)
+    assert await network.claim(1, second)
+    network.workers[2].forget(0)
+    assert network.workers[2].elsewhere == {second: 1}
+    assert await network.claim(1, first)

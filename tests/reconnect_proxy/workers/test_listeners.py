@@ -31,16 +31,16 @@ def connect_until_each_is_asked(*listeners: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_all_have_the_same_port_and_each_gets_connections(host: str) -> None:
-    """Port 0 takes one for all of them."""
+def test_all_listeners_have_one_port_and_each_gets_connections(host: str) -> None:
+    """Port 0 takes one free port for all of them."""
     listeners = listen(Address(host, 0), 3)
     assert len({listener.getsockname() for listener in listeners}) == 1
     connect_until_each_is_asked(*listeners)
     close(*listeners)
 
 
-def test_a_port_that_others_share_is_in_use() -> None:
-    """Another proxy with workers is another program: they would take each other's clients."""
+def test_a_port_of_another_program_is_in_use() -> None:
+    """Even if that program shares it among its own workers: the two would take each other's clients."""
     listeners = listen(Address("127.0.0.1", 0), 2)
     with pytest.raises(OSError, match="in use"):
         listen(Address(*listeners[0].getsockname()), 2)
@@ -49,8 +49,8 @@ def test_a_port_that_others_share_is_in_use() -> None:
     close(*listeners)
 
 
-def test_one_may_be_closed_and_opened_again() -> None:
-    """While it is closed all connections come to the others."""
+def test_a_listener_can_be_closed_and_opened_again() -> None:
+    """While it is closed, the others get all connections."""
     first, second = listen(Address("127.0.0.1", 0), 2)
     address = Address(*first.getsockname())
     second.close()

@@ -1,4 +1,4 @@
-"""Letters between workers: whole, in order, with their descriptors; and no more than there is room for."""
+"""Messages between workers: whole, in order, with their descriptors, and no more than there is room for."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ import pytest
 import pytest_asyncio
 
 from reconnect_proxy.workers import mailbox as module
-from reconnect_proxy.workers.mailbox import Inbox, Letter, Outbound, make_inbox
+from reconnect_proxy.workers.mailbox import MailboxReader, MailboxWriter, WorkerMessage, make_mailbox
 
 
-def open_now() -> set[Path]:
-    """Return the file descriptors that this process has."""
+def open_descriptors() -> set[Path]:
+    """Return the file descriptors of this process."""
     return set(Path("/proc/self/fd").iterdir())
 
 
-class Reader:
-    """One who reads its letters."""
+class Receiver:
+    """Reads a mailbox, and keeps its messages in a queue."""
 
     def __init__(self, reading: socket.socket) -> None:
-        self.letters: asyncio.Queue[Letter] = asyncio.Queue()
-        self.inbox = Inbox(reading, self.letters.put_nowait)
+        self.messages: asyncio.Queue[WorkerMessage] = asyncio.Queue()
+        self.reader = MailboxReader(reading, self.messages.put_nowait)
 
-    async def next(self) -> Letter:
-        """Return the next letter."""
+    async def next(self) -> WorkerMessage:
+        """Return the next message."""
         async with asyncio.timeout(10):
-            return await self.letters.get()
+            return await self.messages.get()
 
 
 @pytest_asyncio.fixture
-async def pair() -> AsyncIterator[tuple[Reader, Outbound]]:
-    """An inbox that is not read yet, and who writes to it."""
-    reading, writing = make_inbox()
-    reader, outbound = Reader(reading), Outbound(writing)
-    yield reader, outbound
-    outbound.close()
-    reader.inbox.close()
-    while not reader.letters.empty():
-        reader.letters.get_nowait().close()
+async def pair() -> AsyncIterator[tuple[Receiver, MailboxWriter]]:
+    """The two ends of a mailbox that is not read yet."""
+    reading, writing = make_mailbox()
+    receiver, writer = Receiver(reading), MailboxWriter(writing)
+    yield receiver, writer
+    writer.close()
+    receiver.reader.close()
+    while not receiver.messages.empty():
+        receiver.messages.get_nowait().close()
 
 
 @pytest.mark.parametrize("size", [0, 10, module.LONGEST, 3_000_000])
-async def test_a_letter_arrives_whole(pair: tuple[Reader, Outbound], size: int) -> None:
-    """Its facts, its data and its descriptors; what is too long for a message goes in a file that nobody sees."""
-    reader, outbound = pair
-    reader.inbox.start()
+async def test_a_message_arrives_whole(pair: tuple[Receiver, MailboxWriter], size: int) -> None:
+    """Its facts, its data and its descriptors. Long data goes into a file that the receiver does not see."""
+    receiver, writer = pair
+    receiver.reader.start()
     here, there = socket.socketpair()
     data = os.urandom(size)
     sent: list[bool] = []
-    letter = Letter({"kind": "client", "peer": "192.0.2.1"}, data, [there.detach()])
-    before = open_now()
-    assert outbound.send(letter, sent.append, 1.0) is None
+    message = WorkerMessage({"kind": "client", "peer": "192.0.2.1"}, data, [there.detach()])
+    before = open_descriptors()
+    writer.send(message, sent.append, 1.0)
     assert sent == [True]
-    assert open_now() == before
-    letter.close()
-    got = await reader.next()
+    assert open_descriptors() == before
+    message.close()
+    got = await receiver.next()
     assert (got.facts, got.data) == ({"kind": "client", "peer": "192.0.2.1"}, data)
     with socket.socket(fileno=got.descriptors.pop()) as arrived, here:
         assert not got.descriptors
@@ -68,64 +68,63 @@ async def test_a_letter_arrives_whole(pair: tuple[Reader, Outbound], size: int) 
         assert here.recv(5) == b"hello"
 
 
-async def test_letters_keep_their_order(pair: tuple[Reader, Outbound]) -> None:
+async def test_messages_keep_their_order(pair: tuple[Receiver, MailboxWriter]) -> None:
     """Also those that have to wait for room, and those behind them."""
-    reader, outbound = pair
+    receiver, writer = pair
     sent: list[bool] = []
     for number in range(500):
-        outbound.send(Letter({"n": number}, bytes(30_000)), sent.append, 10.0)
+        writer.send(WorkerMessage({"n": number}, bytes(30_000)), sent.append, 10.0)
     assert len(sent) < 500, "there is not room for so many at once"
-    reader.inbox.start()
-    assert [(await reader.next()).facts["n"] for _ in range(500)] == list(range(500))
+    receiver.reader.start()
+    assert [(await receiver.next()).facts["n"] for _ in range(500)] == list(range(500))
     assert sent == [True] * 500
 
 
-async def test_who_finds_no_room_in_time_is_told(pair: tuple[Reader, Outbound]) -> None:
-    """The worker does not read; those who wait in front are given up first, and nothing of them arrives later."""
-    reader, outbound = pair
+async def test_a_message_without_room_in_time_is_not_sent(pair: tuple[Receiver, MailboxWriter]) -> None:
+    """The worker does not read. The sender is told, and nothing of the message arrives later."""
+    receiver, writer = pair
     outcome: asyncio.Queue[tuple[int, bool]] = asyncio.Queue()
     number = 0
-    waiting = None
-    while waiting is None:
-        waiting = outbound.send(
-            Letter({"n": number}, bytes(30_000)), lambda well, n=number: outcome.put_nowait((n, well)), 0.01
+    while outcome.qsize() == number:
+        writer.send(
+            WorkerMessage({"n": number}, bytes(30_000)), lambda well, n=number: outcome.put_nowait((n, well)), 0.01
         )
         number += 1
     found = [await asyncio.wait_for(outcome.get(), 10) for _ in range(number)]
     assert found == [*((n, True) for n in range(number - 1)), (number - 1, False)]
-    reader.inbox.start()
-    assert [(await reader.next()).facts["n"] for _ in range(number - 1)] == list(range(number - 1))
-    assert reader.letters.empty()
+    receiver.reader.start()
+    assert [(await receiver.next()).facts["n"] for _ in range(number - 1)] == list(range(number - 1))
+    assert receiver.messages.empty()
 
 
-async def test_letters_wait_for_the_next_reader() -> None:
-    """Who reads may have died: what was in its inbox is read by who takes its place."""
-    reading, writing = make_inbox()
-    outbound = Outbound(writing)
-    outbound.send(Letter({"n": 1}), lambda well: None, 1.0)
-    first = Reader(socket.socket(fileno=os.dup(reading.fileno())))
-    first.inbox.start()
+async def test_messages_wait_for_the_next_reader() -> None:
+    """When a worker dies, what is in its mailbox is read by the worker that replaces it."""
+    reading, writing = make_mailbox()
+    writer = MailboxWriter(writing)
+    writer.send(WorkerMessage({"n": 1}), lambda well: None, 1.0)
+    first = Receiver(socket.socket(fileno=os.dup(reading.fileno())))
+    first.reader.start()
     assert (await first.next()).facts == {"n": 1}
-    first.inbox.close()
-    outbound.send(Letter({"n": 2}), lambda well: None, 1.0)
-    second = Reader(socket.socket(fileno=os.dup(reading.fileno())))
-    second.inbox.start()
+    first.reader.close()
+    writer.send(WorkerMessage({"n": 2}), lambda well: None, 1.0)
+    second = Receiver(socket.socket(fileno=os.dup(reading.fileno())))
+    second.reader.start()
     assert (await second.next()).facts == {"n": 2}
-    second.inbox.close()
-    outbound.close()
+    second.reader.close()
+    writer.close()
     reading.close()
 
 
-async def test_a_descriptor_that_cannot_be_sent_is_said(
-    pair: tuple[Reader, Outbound], caplog: pytest.LogCaptureFixture
+async def test_a_descriptor_that_cannot_be_sent_is_logged(
+    pair: tuple[Receiver, MailboxWriter], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client that it belongs to is not lost in silence."""
-    _, outbound = pair
+    """The client that it belongs to is lost, but not silently."""
+    _, writer = pair
     here, there = socket.socketpair()
     number = there.fileno()
     there.close()
     here.close()
     sent: list[bool] = []
-    outbound.send(Letter({"kind": "client"}, b"", [number]), sent.append, 1.0)
+    writer.send(WorkerMessage({"kind": "client"}, b"", [number]), sent.append, 1.0)
     assert sent == [False]
-    assert "letter not sent" in caplog.text
+    assert "message to worker not sent" in caplog.text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from reconnect_proxy.workers.merged_metrics import Families, Merged, families_of, lasting, merged
+from reconnect_proxy.workers.merged_metrics import MergedMetrics, MetricFamilies, cumulative, families_of, merged
 
 
-def process(requests: int, healthy: int, start: float, latency: float) -> Families:
+def process(requests: int, healthy: int, start: float, latency: float) -> MetricFamilies:
     """Return the metrics of a process that has had so many requests."""
     registry = CollectorRegistry()
     Counter("requests", "What was asked.", ["kind"], registry=registry).labels("x").inc(requests)
@@ -20,14 +20,14 @@ def process(requests: int, healthy: int, start: float, latency: float) -> Famili
     return families_of(registry)
 
 
-def lines(*several: Families) -> list[str]:
+def lines(*several: MetricFamilies) -> list[str]:
     """Return the samples of several processes together, as Prometheus reads them."""
-    text = generate_latest(Merged(merged(several))).decode()  # type: ignore[arg-type]  # it only collects
+    text = generate_latest(MergedMetrics(merged(several))).decode()  # type: ignore[arg-type]  # it only collects
     return [line for line in text.splitlines() if not line.startswith("#") and "_created" not in line]
 
 
-def test_sums_and_what_is_none() -> None:
-    """Counters, gauges and histograms are added up; of health the least counts, of times the first."""
+def test_which_metrics_are_added_up() -> None:
+    """Counters, gauges and histograms are; of health the least counts, of times the earliest."""
     assert lines(process(3, 1, 50.0, 0.5), process(4, 0, 40.0, 1.5)) == [
         'requests_total{kind="x"} 7.0',
         "open 7.0",
@@ -42,17 +42,17 @@ def test_sums_and_what_is_none() -> None:
     ]
 
 
-def test_one_process_is_as_it_was() -> None:
-    """Whatever is written of it, in either format."""
+def test_the_metrics_of_one_process_are_not_changed() -> None:
+    """In either format."""
     registry = CollectorRegistry()
     Counter("requests", "What was asked.", ["kind"], registry=registry).labels('x"y\\z\n').inc()
     Histogram("latency_seconds", "How long.", registry=registry).observe(1)
     for encode in (generate_latest, generate_openmetrics):
-        assert encode(Merged(merged([families_of(registry)]))) == encode(registry)  # type: ignore[arg-type, operator]
+        assert encode(MergedMetrics(merged([families_of(registry)]))) == encode(registry)  # type: ignore[arg-type, operator]
 
 
-def test_a_series_that_only_some_have_is_there() -> None:
-    """A code with which only one worker has ended sessions, for instance."""
+def test_a_series_of_one_process_only_is_kept() -> None:
+    """For instance a close code with which only one worker has ended sessions."""
     registry = CollectorRegistry()
     requests = Counter("requests", "What was asked.", ["kind"], registry=registry)
     requests.labels("y").inc(2)
@@ -62,6 +62,6 @@ def test_a_series_that_only_some_have_is_there() -> None:
     ]
 
 
-def test_what_lasts_is_what_has_happened() -> None:
-    """Of a process that is gone the counters stay, and what it held is gone with it."""
-    assert [family[0] for family in lasting(process(1, 1, 0.0, 0.5))] == ["requests", "latency_seconds"]
+def test_counters_and_histograms_are_cumulative() -> None:
+    """They are kept of a process that has ended; its gauges are not."""
+    assert [family[0] for family in cumulative(process(1, 1, 0.0, 0.5))] == ["requests", "latency_seconds"]

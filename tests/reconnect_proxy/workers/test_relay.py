@@ -1,4 +1,4 @@
-"""A client relayed from one worker to another: every byte, both ways, and no more held than need be."""
+"""A client that is relayed from one worker to another: every byte in both directions, and backpressure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reconnect_proxy.workers.relay import Relay, RelayedTransport
 
 
 @dataclass
-class Session(asyncio.Protocol):
-    """Who reads at the far end of a relay: the session's worker."""
+class FarEnd(asyncio.Protocol):
+    """What the worker of the session reads at its end of a relay."""
 
     received: bytearray = field(default_factory=bytearray)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,7 +36,7 @@ class Session(asyncio.Protocol):
         self.writable = True
 
     async def has(self, count: int) -> None:
-        """Wait until so many bytes have come."""
+        """Wait until so many bytes have arrived."""
         async with asyncio.timeout(20):
             while len(self.received) < count:
                 self.changed.clear()
@@ -48,8 +48,8 @@ class Relayed:
     """A client, and its session in another worker, with the relay between them."""
 
     client: socket.socket
-    far: socket.socket
-    session: Session
+    client_copy: socket.socket
+    session: FarEnd
     transport: RelayedTransport
     relay: Relay
     over: asyncio.Event
@@ -68,23 +68,23 @@ class Relayed:
 
 @pytest_asyncio.fixture
 async def relayed() -> AsyncIterator[Relayed]:
-    """One that has just been handed on."""
+    """A client that was just handed over."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
     client.setblocking(False)
-    far = socket.socket(fileno=os.dup(accepted.fileno()))
+    client_copy = socket.socket(fileno=os.dup(accepted.fileno()))
     transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, accepted)
     transport.pause_reading()
     here, there = socket.socketpair()
-    session = Session()
+    session = FarEnd()
     unix, _ = await loop.create_unix_connection(asyncio.Protocol, sock=there)
-    seen = RelayedTransport(unix, session, far)
+    seen = RelayedTransport(unix, session, client_copy)
     relay = Relay(transport, lambda ended: over.set())
     await relay.start(here)
-    yield Relayed(client, far, session, seen, relay, over)
+    yield Relayed(client, client_copy, session, seen, relay, over)
     client.close()
     relay.abort()
     if not seen.is_closing():
@@ -92,11 +92,11 @@ async def relayed() -> AsyncIterator[Relayed]:
     async with asyncio.timeout(20):
         await over.wait()
         await session.lost.wait()
-    assert far.fileno() < 0, "nobody keeps the client's socket"
+    assert client_copy.fileno() < 0, "the copy of the client's socket is closed"
 
 
-async def test_every_byte_goes_both_ways(relayed: Relayed) -> None:
-    """However much at once."""
+async def test_every_byte_arrives_in_both_directions(relayed: Relayed) -> None:
+    """From one byte to three million at once."""
     loop = asyncio.get_running_loop()
     for size in (1, 1000, 3_000_000):
         relayed.session.received.clear()
@@ -110,8 +110,8 @@ async def test_every_byte_goes_both_ways(relayed: Relayed) -> None:
         assert await relayed.read(size) == data
 
 
-async def test_a_client_that_does_not_read_is_held_back(relayed: Relayed) -> None:
-    """What it does not take waits with its session, which is told to pause, and knows that it has not left."""
+async def test_a_client_that_does_not_read_pauses_its_session(relayed: Relayed) -> None:
+    """The session is told to pause, and can see how much was not written yet."""
     written = 0
     while relayed.session.writable:
         relayed.transport.write(bytes(100_000))
@@ -125,8 +125,8 @@ async def test_a_client_that_does_not_read_is_held_back(relayed: Relayed) -> Non
             await asyncio.sleep(0.01)
 
 
-async def test_a_session_that_does_not_read_holds_its_client_back(relayed: Relayed) -> None:
-    """The client's own TCP connection is what fills up."""
+async def test_a_session_that_does_not_read_pauses_its_client(relayed: Relayed) -> None:
+    """The client's own TCP connection fills up."""
     relayed.transport.pause_reading()
     sent = 0
     idle = 0
@@ -143,8 +143,8 @@ async def test_a_session_that_does_not_read_holds_its_client_back(relayed: Relay
     await relayed.session.has(sent)
 
 
-async def test_what_was_said_arrives_before_the_end(relayed: Relayed) -> None:
-    """The client leaves, and its session hears all of it first."""
+async def test_data_of_a_client_arrives_before_its_end(relayed: Relayed) -> None:
+    """The client sends and closes at once."""
     relayed.client.send(b"goodbye")
     relayed.client.close()
     async with asyncio.timeout(20):
@@ -153,8 +153,8 @@ async def test_what_was_said_arrives_before_the_end(relayed: Relayed) -> None:
     assert relayed.session.received == b"goodbye"
 
 
-async def test_the_end_of_a_session_is_that_of_its_client(relayed: Relayed) -> None:
-    """It has read all that the session had to say when its connection ends."""
+async def test_data_of_a_session_arrives_before_its_end(relayed: Relayed) -> None:
+    """The session sends and closes at once, and the client's connection ends behind the last byte."""
     relayed.transport.write(b"x" * 1_000_000)
     relayed.transport.close()
     assert await relayed.read(2_000_000) == b"x" * 1_000_000

@@ -1,4 +1,4 @@
-"""Numbers in shared memory: what one process writes the others see, and limits are not passed."""
+"""Counts in shared memory: what one worker writes the others see, and limits are not passed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from reconnect_proxy.core.wire import Refusal
 from reconnect_proxy.workers import addresses
-from reconnect_proxy.workers.addresses import AddressTable, SharedAddresses
-from reconnect_proxy.workers.shared_counters import Tallies
+from reconnect_proxy.workers.addresses import AddressTable
+from reconnect_proxy.workers.shared_counters import SharedCounters, WorkerCounts
 
 KEY = bytes(32)
 
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    """Tallies of three workers."""
-    descriptor = Tallies.create(3)
+    """The memory of the counters of three workers."""
+    descriptor = SharedCounters.create(3)
     yield descriptor
     os.close(descriptor)
 
@@ -36,9 +35,9 @@ def tables() -> Iterator[list[AddressTable]]:
     os.close(descriptor)
 
 
-def test_what_one_writes_all_see(memory: int) -> None:
-    """Through the same memory, mapped by each."""
-    one, other = Tallies(memory, 3), Tallies(memory, 3)
+def test_what_one_worker_writes_all_can_read(memory: int) -> None:
+    """Each has mapped the same memory."""
+    one, other = SharedCounters(memory, 3), SharedCounters(memory, 3)
     one.set_sessions(0, 5)
     other.set_sessions(2, 7)
     one.set_gone(1, True)
@@ -49,9 +48,9 @@ def test_what_one_writes_all_see(memory: int) -> None:
     other.close()
 
 
-def take_places(memory: int, held: int, number: int, start: Any, found: Any) -> None:
-    """Take and leave one of two places as fast as can be, as a worker does; tell how often, and how often in excess."""
-    wanted, had = Tallies(memory, 3), Tallies(held, 3)
+def open_and_end(memory: int, held: int, number: int, start: Any, found: Any) -> None:
+    """Open and end one of two sessions without a pause, as a worker does; report how often, and how often too many."""
+    wanted, had = SharedCounters(memory, 3), SharedCounters(held, 3)
     start.wait()
     passed = taken = 0
     for _ in range(20_000):
@@ -66,10 +65,10 @@ def take_places(memory: int, held: int, number: int, start: Any, found: Any) -> 
 
 
 def test_a_limit_is_not_passed_by_processes_that_race_for_it(memory: int) -> None:
-    """Three that want one of two places each, without a pause, never have three, and do not keep each other out."""
+    """Three that want one of two sessions each never have three, and do not keep each other out."""
     context = multiprocessing.get_context("fork")
-    start, found, held = context.Barrier(3), context.Queue(), Tallies.create(3)
-    racers = [context.Process(target=take_places, args=(memory, held, number, start, found)) for number in range(3)]
+    start, found, held = context.Barrier(3), context.Queue(), SharedCounters.create(3)
+    racers = [context.Process(target=open_and_end, args=(memory, held, number, start, found)) for number in range(3)]
     for racer in racers:
         racer.start()
     results = [found.get(timeout=60) for _ in racers]
@@ -80,46 +79,54 @@ def test_a_limit_is_not_passed_by_processes_that_race_for_it(memory: int) -> Non
     assert sum(taken for _, taken in results) > 1000
 
 
-def test_an_address_is_counted_wherever_its_sessions_are(tables: list[AddressTable]) -> None:
-    """Each worker sees what the others have; who leaves is forgotten, and its slot free."""
-    crew = [SharedAddresses(4, table) for table in tables]
+def counts_of(tables: list[AddressTable], memory: int, number: int) -> WorkerCounts:
+    """Return the counts of one worker."""
+    return WorkerCounts(number, SharedCounters(memory, 3), tables[number])
 
-    def open_session(number: int, name: str) -> None:
-        try:
-            crew[number].check(name)
-            crew[number].add(name)
-        finally:
-            crew[number].settle()
 
+def test_an_address_is_counted_in_all_workers(tables: list[AddressTable], memory: int) -> None:
+    """Each sees what the others have written; a session that has ended is not counted any more."""
+    workers = [counts_of(tables, memory, number) for number in range(3)]
     for number in (0, 1, 2, 0):
-        open_session(number, "192.0.2.1")
-    for number in range(3):
-        with pytest.raises(Refusal) as refused:
-            open_session(number, "192.0.2.1")
-        assert refused.value.error == "too-many-sessions-of-address"
-        open_session(number, "2001:db8::/64")
-    crew[1].remove("192.0.2.1")
-    open_session(2, "192.0.2.1")
-    with pytest.raises(Refusal):
-        open_session(1, "192.0.2.1")
+        workers[number].add("192.0.2.1")
+    workers[1].add("2001:db8::/64")
+    assert [worker.of("192.0.2.1") for worker in workers] == [4, 4, 4]
+    assert [worker.of("2001:db8::/64") for worker in workers] == [1, 1, 1]
+    assert [worker.total for worker in workers] == [5, 5, 5]
+    workers[1].remove("192.0.2.1")
+    assert [worker.of("192.0.2.1") for worker in workers] == [3, 3, 3]
+    assert [worker.total for worker in workers] == [4, 4, 4]
+
+
+def test_a_worker_that_has_died_is_not_counted(tables: list[AddressTable], memory: int) -> None:
+    """The supervisor clears what it has written."""
+    workers = [counts_of(tables, memory, number) for number in range(3)]
+    for number in (0, 0, 1, 2):
+        workers[number].add("192.0.2.1")
     tables[0].clear(0)
-    assert crew[1].count("192.0.2.1") + tables[1].elsewhere("192.0.2.1") == 2
+    SharedCounters(memory, 3).set_sessions(0, 0)
+    assert [workers[number].of("192.0.2.1") for number in (1, 2)] == [2, 2]
+    assert [workers[number].total for number in (1, 2)] == [2, 2]
 
 
-def test_a_session_that_was_not_made_does_not_count(tables: list[AddressTable]) -> None:
-    """A hook refused it after the address had been checked."""
-    mine, other = SharedAddresses(1, tables[0]), SharedAddresses(1, tables[1])
-    mine.check("192.0.2.1")
-    with pytest.raises(Refusal):
-        other.check("192.0.2.1")
-    other.settle()
-    mine.settle()
-    other.check("192.0.2.1")
-    other.settle()
+def test_sessions_without_an_address_are_counted_in_all(memory: int) -> None:
+    """There is no limit for each address, so no table."""
+    one, other = (WorkerCounts(number, SharedCounters(memory, 3), None) for number in (0, 2))
+    one.add(None)
+    other.add(None)
+    assert (one.total, other.total) == (2, 2)
+    one.remove(None)
+    assert other.total == 1
+
+
+def test_the_parts_of_a_limit_add_up(memory: int) -> None:
+    """So the metrics of all workers together show the whole limit."""
+    counters = SharedCounters(memory, 3)
+    assert sum(WorkerCounts(number, counters, None).part(10) for number in range(3)) == 10
 
 
 def test_slots_are_used_again(tables: list[AddressTable]) -> None:
-    """More addresses than there are slots come and go, and none is taken for another."""
+    """More addresses than there are slots come and go, and no two are confused."""
     for number in range(addresses.SLOTS + 1000):
         name = f"address-{number}"
         tables[0].write(name, 1)
@@ -130,17 +137,15 @@ def test_slots_are_used_again(tables: list[AddressTable]) -> None:
     assert tables[2].elsewhere("address-2") == 0
 
 
-def test_a_full_window_costs_no_more_than_being_counted_apart(
-    tables: list[AddressTable], monkeypatch: pytest.MonkeyPatch
+def test_an_address_without_a_slot_is_counted_by_each_worker_itself(
+    tables: list[AddressTable], memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An address that finds no slot is still counted where its sessions are."""
+    """Its window is full of other addresses."""
     monkeypatch.setattr(addresses, "SLOTS", 1)
-    crowd = SharedAddresses(1, tables[0])
+    worker = counts_of(tables, memory, 0)
     for number in range(addresses.WINDOW + 5):
-        crowd.check(f"192.0.2.{number}")
-        crowd.add(f"192.0.2.{number}")
-        crowd.settle()
+        worker.add(f"192.0.2.{number}")
     last = f"192.0.2.{addresses.WINDOW + 4}"
     assert tables[1].elsewhere(last) == 0
-    with pytest.raises(Refusal):
-        crowd.check(last)
+    worker.add(last)
+    assert worker.of(last) == 2

@@ -1,0 +1,394 @@
+"""Which session a client's request belongs to, and whether it may have it. PROTOCOL.md section 3 as code.
+
+| the request names | its session can be resumed | there is no such session |
+| --- | --- | --- |
+| no id | - | a new session; in `receiver` mode the shared one |
+| `X-Connection-Id` | resume it | a new session under this id |
+| `X-Reconnect-Id` | resume it | 410 |
+
+An id of the shared session leads to the shared session, by either name. In `sender` mode no session can be resumed, and
+no client chooses an id. Then, in this order:
+
+| status | why |
+| --- | --- |
+| 503 `stopping` | the proxy is being stopped (`Admission`) |
+| 403 | the session was opened with other values of the headers in `bind` (`Binding`) |
+| 409 | the client has received messages of a session that does not exist. (`Context.admit` compares other counts.) |
+| 503 | a limit is reached: sessions, bytes that they hold, sessions of one address (`SessionLimits`) |
+
+That a second client takes its session over is the business of `Context`: here it resumes like any other.
+
+**One rule, three users.** The proxy, each worker of `--workers` and the simulation have a `Registry`. Where they differ
+is behind four protocols: how the session of a client is made (`SessionApplicant`), where ids come from (`SessionIds`),
+what is counted (`SessionCounts`), and the clock that the sessions have.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from hashlib import sha256
+from http import HTTPStatus
+from typing import NamedTuple, Protocol, Self
+
+from .budget import MemoryBudget
+from .context import Context
+from .opening import Opening
+from .policy import GateKind, Mode, Policy
+from .wire import Claim, Refusal, limit_reached, new_id, stopping
+
+
+class Admission(Enum):
+    """Which clients are let in: while the proxy runs, drains, and settles."""
+
+    ALL = auto()
+    RETURNING = auto()
+    NONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a client has to say again to come back to its session: headers by name, and a digest of their values."""
+
+    names: tuple[str, ...]
+    digest: bytes
+
+    @classmethod
+    def of(cls, values: Mapping[str, Sequence[str]]) -> Self:
+        """Bind to `values`: for each header how often it is there, in which order, and what it says."""
+        said = repr([list(each) for each in values.values()])
+        return cls(tuple(values), sha256(said.encode("utf-8", "surrogateescape")).digest())
+
+    def check(self, other: Binding | None) -> None:
+        """Check that a request which comes back says the same. Raises Refusal: 403."""
+        if other is None or not hmac.compare_digest(self.digest, other.digest):
+            detail = f"the session was opened with other values of: {', '.join(self.names)}"
+            raise Refusal(HTTPStatus.FORBIDDEN, "other-credentials", detail)
+
+
+class SessionApplicant(Protocol):
+    """A client that asks for a session: what the registry has to know of it, and the way to make its session."""
+
+    claim: Claim
+    #: What a resume has to match; None: any client that knows the id may resume the session.
+    binding: Binding | None
+    #: The address that a new session counts for; None: sessions are not counted by address.
+    address: str | None
+
+    def open(self, session_id: str | None, shared: bool, on_ended: Callable[[Context], None]) -> Context:
+        """Make a new session for this client, which is dialled later (`Context.open`).
+
+        Args:
+            session_id: its id; None: the upstream's first message will bring it.
+            shared: any number of clients may attach to it.
+            on_ended: to be called once, when it has ended.
+
+        Raises:
+            Refusal: the embedding program refuses the client. No session was made.
+        """
+
+    def join(self, context: Context) -> None:
+        """Ask whether this client may attach to a session that exists. Raises Refusal."""
+
+
+class SessionIds(Protocol):
+    """Where ids come from, and which of them other processes have: see `LocalIds`, `workers.directory`."""
+
+    def new_id(self) -> str:
+        """Return an unguessable id for a session of this process."""
+
+    def claim(self, session_id: str, then: Callable[[bool], None]) -> None:
+        """Ask for an id that an upstream gave to a session here, and tell `then`, now or later, if it was free."""
+
+    def release(self, session_id: str) -> None:
+        """Give back the id of a session that has ended."""
+
+
+class LocalIds:
+    """The `SessionIds` of a single process."""
+
+    def new_id(self) -> str:
+        """Return an unguessable id."""
+        return new_id()
+
+    def claim(self, session_id: str, then: Callable[[bool], None]) -> None:
+        """Grant any id: what is taken here the registry knows itself."""
+        then(True)
+
+    def release(self, session_id: str) -> None:
+        """Do nothing: no other process knew of it."""
+
+
+class SessionLimits(NamedTuple):
+    """How many sessions there may be, and how many of one address; None: no limit."""
+
+    sessions: int | None
+    per_address: int | None
+
+
+NO_LIMITS = SessionLimits(None, None)
+
+
+class SessionCounts(Protocol):
+    """How many sessions there are, in all processes together: see `LocalCounts`, `workers.shared_counters`.
+
+    A new session is added first, compared with the limits then, and removed again if it is too much. So the limits hold
+    even if several processes add at the same moment.
+    """
+
+    @property
+    def total(self) -> int:
+        """How many sessions there are."""
+
+    def of(self, address: str) -> int:
+        """Return how many sessions an address has."""
+
+    def add(self, address: str | None) -> None:
+        """Count one session more, of `address` if they are counted by address."""
+
+    def remove(self, address: str | None) -> None:
+        """Count one session less."""
+
+    def part(self, limit: int) -> int:
+        """Return the part of a limit that is this process's own; the parts of all processes add up to it."""
+
+
+class LocalCounts:
+    """The `SessionCounts` of a single process."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._by_address: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """How many sessions there are."""
+        return self._total
+
+    def of(self, address: str) -> int:
+        """Return how many sessions an address has."""
+        return self._by_address.get(address, 0)
+
+    def add(self, address: str | None) -> None:
+        """Count one session more."""
+        self._total += 1
+        if address is not None:
+            self._by_address[address] = self.of(address) + 1
+
+    def remove(self, address: str | None) -> None:
+        """Count one session less. An address without sessions is forgotten."""
+        self._total -= 1
+        if address is not None:
+            left = self._by_address.pop(address) - 1
+            if left:
+                self._by_address[address] = left
+
+    def part(self, limit: int) -> int:
+        """Return all of it."""
+        return limit
+
+
+class _Entry(NamedTuple):
+    """What the registry keeps of the client that opened a session."""
+
+    binding: Binding | None
+    address: str | None
+
+
+class Registry:
+    """The sessions of one process: by id, the shared one, and those that no client can name yet."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        ids: SessionIds,
+        counts: SessionCounts,
+        limits: SessionLimits = NO_LIMITS,
+        on_ended: Callable[[Context], None] | None = None,
+    ) -> None:
+        """Begin without sessions.
+
+        Args:
+            policy: says how new sessions are opened, and whether they can be resumed.
+            ids: makes ids, and knows those of other processes.
+            counts: is told of each session.
+            limits: what `counts` are compared with.
+            on_ended: called with each session that has ended.
+        """
+        self.admission = Admission.ALL
+        # What all sessions hold. Above its limit no session is opened; this one has no limit.
+        self.budget = MemoryBudget()
+        self._policy = policy
+        self._ids = ids
+        self._counts = counts
+        self._limits = limits
+        self._tell_ended = on_ended
+        # All that have not ended, the oldest first.
+        self._entries: dict[Context, _Entry] = {}
+        self._by_id: dict[str, Context] = {}
+        # The session of `receiver` clients that name none. It is not in `_by_id`.
+        self._shared: Context | None = None
+        # Sessions whose id is being claimed, and what is to be called when it is decided.
+        self._naming: dict[Context, list[Callable[[], None]]] = {}
+
+    @property
+    def contexts(self) -> Collection[Context]:
+        """All sessions that have not ended, the oldest first."""
+        return self._entries.keys()
+
+    def get(self, session_id: str) -> Context | None:
+        """Return the session that has an id in this process."""
+        context = self._by_id.get(session_id)
+        if context is None and self._shared is not None and self._shared.session_id == session_id:
+            return self._shared
+        return context
+
+    def __contains__(self, session_id: str) -> bool:
+        """Tell whether a session in this process has an id."""
+        return self.get(session_id) is not None
+
+    # Clients.
+
+    def enter(self, applicant: SessionApplicant) -> tuple[Context, bool]:
+        """Return the session that a client belongs to, and whether it was made for it.
+
+        Raises:
+            Refusal: see the tables above.
+        """
+        if self.admission is Admission.NONE:
+            raise stopping()
+        shared = self._wants_shared(applicant.claim)
+        context = self._shared if shared else self._named(applicant.claim)
+        if context is not None and context.resumable:
+            binding = self._entries[context].binding
+            if binding is not None:
+                binding.check(applicant.binding)
+            applicant.join(context)
+            return context, False
+        if not shared:
+            _check_new(applicant.claim)
+        return self._open(applicant, shared), True
+
+    def _wants_shared(self, claim: Claim) -> bool:
+        """Tell whether a claim is one to the session that `receiver` clients share."""
+        if self._policy.mode is not Mode.RECEIVER:
+            return False
+        shared = self._shared.session_id if self._shared is not None else None
+        return claim.session_id is None or claim.session_id == shared
+
+    def _named(self, claim: Claim) -> Context | None:
+        if not self._policy.resumable or claim.session_id is None:
+            return None
+        return self._by_id.get(claim.session_id)
+
+    def _open(self, applicant: SessionApplicant, shared: bool) -> Context:
+        """Make and dial a session, if the limits allow one more."""
+        if self.admission is not Admission.ALL:
+            raise stopping()
+        self._counts.add(applicant.address)
+        try:
+            self._check_limits(applicant.address)
+            chosen = applicant.claim.session_id if self._policy.resumable and not shared else None
+            context = self._add(applicant, chosen, shared)
+        except BaseException:
+            self._counts.remove(applicant.address)
+            raise
+        context.open()
+        return context
+
+    def _check_limits(self, address: str | None) -> None:
+        """Compare the counts, with the new session in them, with the limits. Raises Refusal."""
+        sessions, per_address = self._limits
+        if sessions is not None and self._counts.total > sessions:
+            raise limit_reached("too-many-sessions", f"there are {sessions} sessions, and no more are allowed")
+        if self.budget.exceeded:
+            held, most = self.budget.held, self.budget.limit
+            detail = f"the sessions hold {held} bytes, and no more than {most} are allowed"
+            raise limit_reached("too-many-bytes-held", detail)
+        if address is not None and per_address is not None and self._counts.of(address) > per_address:
+            detail = f"{address} has {per_address} sessions, and no more are allowed for one address"
+            raise limit_reached("too-many-sessions-of-address", detail)
+
+    def open_shared(self, applicant: SessionApplicant) -> None:
+        """Make and dial the shared session before the first client is there. No limit can be reached yet."""
+        self._counts.add(applicant.address)
+        self._add(applicant, None, shared=True).open()
+
+    def _add(self, applicant: SessionApplicant, session_id: str | None, shared: bool) -> Context:
+        if session_id is None and self._policy.gate.kind is not GateKind.FIRST_MESSAGE:
+            session_id = self._ids.new_id()
+        context = applicant.open(session_id, shared, self._on_ended)
+        self._entries[context] = _Entry(applicant.binding, applicant.address)
+        if shared:
+            self._shared = context
+        elif session_id is not None:
+            self._by_id[session_id] = context
+        if session_id is None:
+            context.when_opened(lambda opening: self._on_opened(context, opening))
+        return context
+
+    def _on_ended(self, context: Context) -> None:
+        self._counts.remove(self._entries.pop(context).address)
+        if self._shared is context:
+            self._shared = None
+        session_id = context.session_id
+        if session_id is not None:
+            if self._by_id.get(session_id) is context:
+                del self._by_id[session_id]
+            if context not in self._naming:
+                self._ids.release(session_id)
+        if self._tell_ended is not None:
+            self._tell_ended(context)
+
+    # Ids that an upstream gives with its first message.
+
+    def when_named(self, context: Context, then: Callable[[], None]) -> None:
+        """Call `then` when it is decided under which id a session that has opened can be resumed: at once, or later."""
+        waiting = self._naming.get(context)
+        if waiting is None:
+            then()
+        else:
+            waiting.append(then)
+
+    def _on_opened(self, context: Context, opening: Opening) -> None:
+        """Claim the id of a session that has opened: without one, `Context` has made one."""
+        session_id = context.session_id
+        if not opening.accepted or session_id is None:
+            return
+        self._naming[context] = []
+        if self._policy.resumable and self._is_free(session_id, context):
+            self._ids.claim(session_id, lambda granted: self._on_claimed(context, session_id, granted))
+        else:
+            self._on_named(context, session_id)
+
+    def _is_free(self, session_id: str, context: Context) -> bool:
+        return self.get(session_id) in (None, context)
+
+    def _on_claimed(self, context: Context, session_id: str, granted: bool) -> None:
+        usable = context in self._entries and self._is_free(session_id, context)
+        if granted and not usable:
+            self._ids.release(session_id)
+        self._on_named(context, session_id if granted and usable else None)
+
+    def _on_named(self, context: Context, session_id: str | None) -> None:
+        """Enter a session under its id. The id of another session is replaced: that one keeps it."""
+        waiting = self._naming.pop(context)
+        if context in self._entries:
+            if session_id is None or not self._is_free(session_id, context):
+                session_id = context.session_id = self._ids.new_id()
+            if context is not self._shared:
+                self._by_id[session_id] = context
+        for then in waiting:
+            then()
+
+
+def _check_new(claim: Claim) -> None:
+    """Check that a claim can be one to a new session. Raises Refusal: 410 or 409."""
+    if claim.resume_or_fail:
+        detail = "no living session has this id; connect without X-Reconnect-Id"
+        raise Refusal(HTTPStatus.GONE, "session-gone", detail)
+    if claim.received:
+        detail = f"X-Reconnect-Received is {claim.received}, but this is a new session: the count must be 0"
+        raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", detail)
