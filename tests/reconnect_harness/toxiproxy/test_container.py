@@ -19,7 +19,7 @@ from tests.reconnect_harness.toxiproxy.wires import eventually, exchange, wires_
 
 OWNER = """
 import sys
-from reconnect_harness.toxiproxy.link import find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
 with find_toxiproxy("docker:" + sys.argv[1]).server() as server:
     print(server.url, flush=True)
     sys.stdin.read()

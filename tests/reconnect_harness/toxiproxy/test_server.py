@@ -32,7 +32,7 @@ from tests.reconnect_harness.toxiproxy.wires import (
 
 OWNER = """
 import sys
-from reconnect_harness.toxiproxy.link import find_toxiproxy
+from reconnect_harness.toxiproxy.find import find_toxiproxy
 with find_toxiproxy().server() as server:
     print(server.pid, flush=True)
     sys.stdin.read()

@@ -1,35 +1,65 @@
-"""The embedded Toxiproxy as a process: `python -m reconnect_harness.toxiproxy.embedded`, with the original's flags."""
+"""The embedded Toxiproxy as a process: `python -m reconnect_harness.toxiproxy.embedded`, with the original's flags.
+
+As in the original a flag may have one dash or two, and a value after a space or after `=`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
 import click
 import uvloop
 
-from reconnect_harness.toxiproxy.embedded import VERSION
 from reconnect_harness.toxiproxy.embedded.address import AddressError
+from reconnect_harness.toxiproxy.embedded.api import VERSION
+from reconnect_harness.toxiproxy.embedded.metrics import ToxiproxyMetrics
 from reconnect_harness.toxiproxy.embedded.server import serve
 
 _LEVELS = {"trace": logging.DEBUG, "warn": logging.WARNING, "fatal": logging.CRITICAL, "panic": logging.CRITICAL}
 
 
-@click.command()
-@click.option("-host", "--host", default="localhost", show_default=True, help="Host for the API to listen on.")
-@click.option("-port", "--port", default=8474, show_default=True, help="Port for the API to listen on; 0 for any.")
+class _GoFlags(click.Command):
+    """A command whose options may have one dash instead of two."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give each option two dashes."""
+        return super().parse_args(ctx, [f"-{word}" if re.match("-[a-z]{2}", word) else word for word in args])
+
+
+@click.command(cls=_GoFlags, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host", default="localhost", show_default=True, help="Host for the API to listen on.")
+@click.option("--port", default=8474, show_default=True, help="Port for the API to listen on; 0 for any.")
 @click.option(
-    "-config",
     "--config",
     type=click.Path(path_type=Path),
     help="JSON file with proxies to create on startup.",
 )
-@click.option("-seed", "--seed", type=int, help="Seed for toxicity, jitter and sizes.")
-@click.version_option(VERSION, "-version", "--version", message="toxiproxy-server version %(version)s (embedded)")
-def main(host: str, port: int, config: Path | None, seed: int | None) -> None:
+@click.option("--seed", type=int, help="Seed for toxicity, jitter and sizes.")
+@click.option(
+    "--proxy-metrics",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    help="Count the bytes of each proxy, for Prometheus at /metrics.",
+)
+@click.option(
+    "--runtime-metrics",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    help="Show the process and Python's runtime at /metrics, where the original shows Go's.",
+)
+@click.version_option(VERSION, "--version", message="toxiproxy-server version %(version)s (embedded)")
+def main(
+    host: str, port: int, config: Path | None, seed: int | None, *, proxy_metrics: bool, runtime_metrics: bool
+) -> None:
     """Serve Toxiproxy's HTTP API until SIGTERM or Ctrl-C.
 
     The log goes to standard output; LOG_LEVEL is trace, debug (each request), info (the default), warn or error.
@@ -40,7 +70,7 @@ def main(host: str, port: int, config: Path | None, seed: int | None) -> None:
     if seed is not None:
         random.seed(seed)
     try:
-        uvloop.run(serve(host, port, config))
+        uvloop.run(serve(host, port, config, ToxiproxyMetrics(proxies=proxy_metrics, runtime=runtime_metrics)))
     except AddressError as failure:
         logging.getLogger(__name__).error("%s", failure)  # noqa: TRY400
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Addresses as Go writes them, and sockets that listen on them; errors in Go's words."""
+"""Addresses in the form HOST:PORT, and sockets that listen on them."""
 
 from __future__ import annotations
 

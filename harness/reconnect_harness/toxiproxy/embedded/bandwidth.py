@@ -5,26 +5,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from reconnect_harness.toxiproxy.embedded.stub import ToxicStub
-from reconnect_harness.toxiproxy.embedded.toxic import Toxic, register
+from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterface
 
 _SLICE_SECONDS = 0.1
 
 
-@register("bandwidth")
 @dataclass(slots=True)
-class BandwidthToxic(Toxic):
+class BandwidthToxic(EmbeddedToxic):
     """Passes on `rate` kB (1000 bytes) a second; with a rate of 0 nothing, until it is changed or removed.
 
-    The original falls over a rate below 0; here it is 0.
+    The original crashes at a rate below 0; here that is 0.
     """
 
     rate: int = 0
 
-    async def pipe(self, stub: ToxicStub) -> None:
-        """Pay for each chunk with time before it is passed on, large chunks by the slice of 100 ms.
+    async def pipe(self, stub: StubInterface) -> None:
+        """Wait for the time that each chunk costs before it is passed on, for large chunks in slices of 100 ms.
 
-        An interrupt lets what waits go at once.
+        After an interrupt the data that waits is passed on at once.
         """
         debt = 0.0
         while (chunk := await stub.read()) is not None:
@@ -38,6 +36,6 @@ class BandwidthToxic(Toxic):
                     debt -= _SLICE_SECONDS
             begun = time.monotonic()
             await stub.sleep(debt)
-            # Timers are late; what was slept too long is not owed any more.
+            # Timers are late; the time by which this one was late is not waited for again.
             debt -= time.monotonic() - begun
             await stub.write(chunk)

@@ -1,11 +1,11 @@
-"""What the API refuses, in the original's words."""
+"""What the API refuses: status and message, as the original has them."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 
-class Refusal(Enum):
+class ApiRefusal(Enum):
     """The errors that have a status of their own; all others are 500."""
 
     BAD_REQUEST_BODY = ("bad request body", 400)
@@ -19,13 +19,13 @@ class Refusal(Enum):
 
 
 class ApiError(Exception):
-    """An error to be answered.
+    """A request is refused, and answered with `status`.
 
     Args:
-        refusal: which one.
-        detail: what exactly, if there is more to say.
+        refusal: why.
+        detail: more about the reason, where there is more to say.
     """
 
-    def __init__(self, refusal: Refusal, detail: str | None = None) -> None:
+    def __init__(self, refusal: ApiRefusal, detail: str | None = None) -> None:
         message, self.status = refusal.value
         super().__init__(message if detail is None else f"{message}: {detail}")

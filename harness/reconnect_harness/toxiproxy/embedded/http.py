@@ -11,21 +11,22 @@ from http import HTTPStatus
 
 import h11
 
-from reconnect_harness.toxiproxy.embedded.api import Answer, Request
+from reconnect_harness.toxiproxy.embedded.api import ApiAnswer, ApiRequest
 
 _READ_BYTES = 64 * 1024
 _IDLE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
-Answerer = Callable[[Request], Awaitable[Answer]]
+Answerer = Callable[[ApiRequest], Awaitable[ApiAnswer]]
 
 
 async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answerer: Answerer) -> None:
-    """Answer the requests of one connection until the client closes it, is silent for a minute, or speaks no HTTP."""
+    """Answer the requests of one connection until the client closes it, is silent for a minute, or does not speak
+    HTTP."""
     connection = h11.Connection(h11.SERVER)
     try:
-        # An OSError is the client's going away, a TimeoutError its silence.
+        # OSError: the client has gone. TimeoutError: it is silent.
         with contextlib.suppress(OSError, TimeoutError):
             while (request := await _receive(connection, reader, writer)) is not None:
                 answer = await answerer(request)
@@ -37,7 +38,7 @@ async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     except h11.RemoteProtocolError as mistake:
         _log.warning("bad request: %s", mistake)
         if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            refusal = Answer(mistake.error_status_hint, f"{mistake}\n".encode(), "text/plain; charset=utf-8")
+            refusal = ApiAnswer(mistake.error_status_hint, f"{mistake}\n".encode(), "text/plain; charset=utf-8")
             with contextlib.suppress(OSError):
                 await _send(connection, writer, refusal)
     finally:
@@ -46,8 +47,8 @@ async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 async def _receive(
     connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> Request | None:
-    """Return the next request, whole; None where the client has none."""
+) -> ApiRequest | None:
+    """Return the next complete request; None when the client sends no more."""
     head: h11.Request | None = None
     body = bytearray()
     while True:
@@ -64,13 +65,13 @@ async def _receive(
             body += event.data
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             user_agent = dict(head.headers).get(b"user-agent", b"")
-            return Request(head.method.decode(), head.target.decode(), user_agent.decode("latin-1"), bytes(body))
+            return ApiRequest(head.method.decode(), head.target.decode(), user_agent.decode("latin-1"), bytes(body))
         else:
             return None
 
 
 async def _send(
-    connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, has_body: bool = True
+    connection: h11.Connection, writer: asyncio.StreamWriter, answer: ApiAnswer, *, has_body: bool = True
 ) -> None:
     headers = {} if answer.content_type is None else {"Content-Type": answer.content_type}
     headers |= {**answer.headers, "X-Toxiproxy-Request-Id": secrets.token_hex(10)}

@@ -6,17 +6,15 @@ import random
 import time
 from dataclasses import dataclass
 
-from reconnect_harness.toxiproxy.embedded.stub import ToxicStub
-from reconnect_harness.toxiproxy.embedded.toxic import Toxic, register
+from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterface
 
 
-@register("latency")
 @dataclass(slots=True)
-class LatencyToxic(Toxic):
+class LatencyToxic(EmbeddedToxic):
     """Passes on each chunk `latency` +- `jitter` milliseconds after it came to the link.
 
-    Order is kept: a chunk that drew a short delay waits for the one before it. Latency costs no throughput,
-    for many chunks may be on their way.
+    Order is kept: a chunk with a short delay waits for the one before it. Latency costs no throughput, because many
+    chunks may be on their way.
     """
 
     latency: int = 0
@@ -24,17 +22,17 @@ class LatencyToxic(Toxic):
 
     buffer = 1024
 
-    async def pipe(self, stub: ToxicStub) -> None:
-        """Wait for what is left of each chunk's delay; an interrupt lets the chunk that waits go at once."""
+    async def pipe(self, stub: StubInterface) -> None:
+        """Wait for the rest of each chunk's delay. After an interrupt the chunk that waits is passed on at once."""
         while (chunk := await stub.read()) is not None:
             wait = self._delay() - (time.monotonic() - chunk.at)
             if await stub.sleep(wait):
-                # The next latency in the chain must not take our delay for its own.
+                # The next latency in the chain must not count this delay as part of its own.
                 chunk = chunk._replace(at=chunk.at + wait)
             await stub.write(chunk)
 
     def _delay(self) -> float:
-        late = self.latency
+        delay = self.latency
         if self.jitter > 0:
-            late += random.randrange(-self.jitter, self.jitter)
-        return late / 1000
+            delay += random.randrange(-self.jitter, self.jitter)
+        return delay / 1000

@@ -3,18 +3,18 @@
                 latency       slicer
                    v             v
     source --> [ToxicStub] -> [ToxicStub] --> destination
-          feed            Channel         put
+          feed         ChunkChannel      put
 
-`source` and `destination` are the two ends of a connection; the link in the other direction has them the other
-way round. Toxics are added at the right end. With none the link has no stubs, and what the source reads is
-written to the destination in the same turn of the loop.
+`source` and `destination` are the two ends of a connection; the link in the other direction has them swapped. Toxics
+are added at the right end. Without toxics the link has no stubs, and what the source reads is written to the
+destination in the same turn of the loop.
 
-What holds a link back goes from right to left: the destination's socket takes no more, so the last stub does
-not read its input, so the stub before it finds its output full, so the source is not read.
+Backpressure goes from right to left: the destination's socket takes no more, so the last stub does not read its input,
+so the stub before it finds its output full, so the source is not read.
 
-The end goes from left to right: no toxic passes it on before the data in front of it. When it arrives the
-destination is closed, both ways, even if the source only closed its half: then the other link sees its source
-end, and carries that to its own destination.
+The end goes from left to right: no toxic passes it on before the data in front of it. When it arrives the destination
+is closed in both directions, even if the source closed only its half: then the other link sees its source end, and
+carries that end to its own destination.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from reconnect_harness.toxiproxy.embedded.stub import Chunk, Sink, ToxicStub
-from reconnect_harness.toxiproxy.embedded.toxic import Direction, ToxicWrapper
+from reconnect_harness.toxiproxy.embedded.noop import NoopToxic
+from reconnect_harness.toxiproxy.embedded.stub import Sink, ToxicStub
+from reconnect_harness.toxiproxy.embedded.toxic import Chunk, ToxicDirection, ToxicWrapper
 
 CHUNK_BYTES = 32 * 1024
-"""The most that a toxic is given at a time, as in the original: its effect depends on it."""
+"""The most that a toxic is given at a time, as in the original: the effect of a toxic depends on it."""
+
+_PASS_THROUGH = NoopToxic()
 
 
-class Source(Protocol):
+class ChunkSource(Protocol):
     """What a link reads from."""
 
     def pause(self) -> None:
@@ -50,14 +53,14 @@ class ToxicLink:
         toxics: those of the proxy for this direction, in order.
         on_done: called when the link has ended.
 
-    Unlike the original, a toxic that is added or removed does not disturb the one before it: that one does
-    not draw its toxicity again, and the chunk that it holds keeps its delay.
+    Unlike in the original, a toxic that is added or removed does not disturb the one before it: that one does not draw
+    its toxicity again, and the chunk that it holds keeps its delay.
     """
 
     def __init__(
         self,
-        direction: Direction,
-        source: Source,
+        direction: ToxicDirection,
+        source: ChunkSource,
         destination: Sink,
         toxics: Iterable[ToxicWrapper],
         on_done: Callable[[ToxicLink], None],
@@ -103,10 +106,10 @@ class ToxicLink:
             self._on_done(self)
 
     def add_toxic(self, toxic: ToxicWrapper) -> None:
-        """Put a toxic at the end of the pipe, unless the end has gone by there."""
+        """Put a toxic at the end of the pipe, unless the end of the data has passed there."""
         if self._stubs[-1].closed if self._stubs else self._ended:
             return
-        stub = ToxicStub(toxic)
+        stub = ToxicStub(toxic, _PASS_THROUGH)
         stub.connect(self._destination)
         if self._stubs:
             self._stubs[-1].connect(stub.input)
@@ -116,13 +119,13 @@ class ToxicLink:
         stub.start()
 
     async def update_toxic(self, toxic: ToxicWrapper) -> None:
-        """Begin a toxic anew, with its new attributes and toxicity."""
+        """Run a toxic again, with its new attributes and toxicity."""
         stub = self._find(toxic)
         if stub is not None and await stub.interrupt():
             stub.start()
 
     async def remove_toxic(self, toxic: ToxicWrapper) -> None:
-        """Take a toxic out of the pipe. What waits in front of it goes on at once, whether there is room or not."""
+        """Take a toxic out of the pipe. The data in front of it is passed on at once, whether there is room or not."""
         stub = self._find(toxic)
         if stub is None or not await stub.interrupt():
             return

@@ -1,22 +1,17 @@
-"""noop: nothing is done to the data."""
+"""noop: nothing is done to the data. A link also runs it where the toxicity of another toxic spares the link."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from reconnect_harness.toxiproxy.embedded.toxic import Toxic, register
-
-if TYPE_CHECKING:
-    from reconnect_harness.toxiproxy.embedded.stub import ToxicStub  # which runs this one where a toxic is not felt
+from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterface
 
 
-@register("noop")
 @dataclass(slots=True)
-class NoopToxic(Toxic):
-    """Passes on everything as it comes."""
+class NoopToxic(EmbeddedToxic):
+    """Passes on everything unchanged."""
 
-    async def pipe(self, stub: ToxicStub) -> None:
+    async def pipe(self, stub: StubInterface) -> None:
         """Write what is read."""
         while (chunk := await stub.read()) is not None:
             await stub.write(chunk)

@@ -7,64 +7,67 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconnect_harness.toxiproxy.embedded.address import AddressError
-from reconnect_harness.toxiproxy.embedded.body import check_kind, decode, fields
-from reconnect_harness.toxiproxy.embedded.errors import ApiError, Refusal
-from reconnect_harness.toxiproxy.embedded.proxy import Proxy
+from reconnect_harness.toxiproxy.embedded.body import FieldType, checked, decode, fields
+from reconnect_harness.toxiproxy.embedded.errors import ApiError, ApiRefusal
+from reconnect_harness.toxiproxy.embedded.metrics import ToxiproxyMetrics
+from reconnect_harness.toxiproxy.embedded.proxy import ToxicProxy
 
-PROXY_FIELDS = {"name": "string", "listen": "string", "upstream": "string", "enabled": "bool"}
-"""The fields of a proxy that a request may set, with their Go types."""
-
-# What Go says about an entry of /populate, whose type has no name.
-_ENTRY_TYPE = 'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }'
+PROXY_FIELDS = {
+    "name": FieldType.TEXT,
+    "listen": FieldType.TEXT,
+    "upstream": FieldType.TEXT,
+    "enabled": FieldType.BOOLEAN,
+}
+"""The fields of a proxy that a request may set."""
 
 
 class ProxyCollection:
-    """The proxies, in the order of their making."""
+    """The proxies, in the order in which they were made."""
 
-    def __init__(self) -> None:
-        self._proxies: dict[str, Proxy] = {}
+    def __init__(self, metrics: ToxiproxyMetrics) -> None:
+        self._metrics = metrics
+        self._proxies: dict[str, ToxicProxy] = {}
 
-    def __iter__(self) -> Iterator[Proxy]:
+    def __iter__(self) -> Iterator[ToxicProxy]:
         return iter(list(self._proxies.values()))
 
-    def get(self, name: str) -> Proxy:
-        """Return a proxy; raises ApiError where there is none of that name."""
+    def get(self, name: str) -> ToxicProxy:
+        """Return a proxy; raises ApiError if there is none of that name."""
         try:
             return self._proxies[name]
         except KeyError:
-            raise ApiError(Refusal.PROXY_NOT_FOUND) from None
+            raise ApiError(ApiRefusal.PROXY_NOT_FOUND) from None
 
-    async def create(self, body: bytes) -> Proxy:
+    async def create(self, body: bytes) -> ToxicProxy:
         """Make the proxy that a request asks for; raises ApiError, AddressError."""
-        asked = fields(decode(body), PROXY_FIELDS, "Proxy", "toxiproxy.Proxy")
+        asked = fields(decode(body), PROXY_FIELDS)
         for name in ("name", "upstream"):
             if not asked.get(name):
-                raise ApiError(Refusal.MISSING_FIELD, name)
+                raise ApiError(ApiRefusal.MISSING_FIELD, name)
         if asked["name"] in self._proxies:
-            raise ApiError(Refusal.PROXY_ALREADY_EXISTS)
-        proxy = Proxy(asked["name"], asked.get("listen", ""), asked["upstream"])
+            raise ApiError(ApiRefusal.PROXY_ALREADY_EXISTS)
+        proxy = self._make(asked)
         if asked.get("enabled", True):
             await proxy.start()
         self._proxies[proxy.name] = proxy
         return proxy
 
-    async def populate(self, body: bytes) -> tuple[list[Proxy], ApiError | AddressError | None]:
-        """Make or replace the proxies of a list; one that has the same addresses stays as it is, toxics and all.
+    async def populate(self, body: bytes) -> tuple[list[ToxicProxy], ApiError | AddressError | None]:
+        """Make or replace the proxies of a list; one with the same addresses stays unchanged, with its toxics.
 
         Nothing is made if an entry is malformed. Returns the proxies up to the first that could not be made,
         and why it could not.
         """
-        made: list[Proxy] = []
+        made: list[ToxicProxy] = []
         try:
             for asked in _entries(body):
-                proxy = Proxy(asked["name"], asked.get("listen", ""), asked["upstream"])
-                made.append(await self._add_or_replace(proxy, asked.get("enabled", True)))
+                made.append(await self._add_or_replace(self._make(asked), asked.get("enabled", True)))
         except (ApiError, AddressError) as failure:
             return made, failure
         return made, None
 
     async def remove(self, name: str) -> None:
-        """Stop and forget a proxy; raises ApiError where there is none of that name."""
+        """Stop and forget a proxy; raises ApiError if there is none of that name."""
         await self.get(name).stop()
         del self._proxies[name]
 
@@ -72,7 +75,10 @@ class ProxyCollection:
         """Stop all proxies."""
         await asyncio.gather(*(proxy.stop() for proxy in self))
 
-    async def _add_or_replace(self, proxy: Proxy, enabled: bool) -> Proxy:
+    def _make(self, asked: dict[str, Any]) -> ToxicProxy:
+        return ToxicProxy(asked["name"], asked.get("listen", ""), asked["upstream"], self._metrics)
+
+    async def _add_or_replace(self, proxy: ToxicProxy, enabled: bool) -> ToxicProxy:
         existing = self._proxies.get(proxy.name)
         if existing is not None:
             if not await existing.differs(proxy.listen, proxy.upstream):
@@ -88,14 +94,11 @@ def _entries(body: bytes) -> list[dict[str, Any]]:
     value = decode(body)
     if value is None:
         return []
-    check_kind(value, "array", f"[]{_ENTRY_TYPE}")
-    enabled = {"enabled": PROXY_FIELDS["enabled"]}
-    rest = {name: go_type for name, go_type in PROXY_FIELDS.items() if name not in enabled}
     entries = []
-    for number, given in enumerate(value, 1):
-        asked = fields(given, rest, ".Proxy", _ENTRY_TYPE) | fields(given, enabled, "", _ENTRY_TYPE)
+    for number, given in enumerate(checked(value, FieldType.LIST, "it"), 1):
+        asked = fields(given, PROXY_FIELDS, f"proxy {number}")
         for name in ("name", "upstream"):
             if not asked.get(name):
-                raise ApiError(Refusal.MISSING_FIELD, f"{name} at proxy {number}")
+                raise ApiError(ApiRefusal.MISSING_FIELD, f"{name} at proxy {number}")
         entries.append(asked)
     return entries

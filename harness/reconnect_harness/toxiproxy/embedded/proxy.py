@@ -8,44 +8,36 @@ from typing import Any
 
 from reconnect_harness.toxiproxy.embedded.address import listen_on, listening_on, resolve_address
 from reconnect_harness.toxiproxy.embedded.collection import ToxicCollection
-from reconnect_harness.toxiproxy.embedded.connection import Connection, End
+from reconnect_harness.toxiproxy.embedded.connection import ProxiedConnection, SocketEnd
+from reconnect_harness.toxiproxy.embedded.metrics import LinkBytes, ToxiproxyMetrics
+from reconnect_harness.toxiproxy.embedded.toxic import ToxicDirection
 
 _log = logging.getLogger(__name__)
 
 
-class ProxyAlreadyStarted(Exception):
-    """A proxy that is enabled was to be started."""
-
-
-class Proxy:
+class ToxicProxy:
     """A proxy, at first not enabled.
 
     Attributes:
         name: what the API calls it.
-        listen: "HOST:PORT" to listen on; once it did, with host and port looked up and fixed.
+        listen: "HOST:PORT" to listen on; after the first start with the host looked up and the port fixed.
         upstream: "HOST:PORT" to dial for each client.
         enabled: whether it listens.
-        toxics: what is on its connections; they stay when it is stopped.
+        toxics: the toxics of its connections; they stay when it is stopped.
     """
 
-    def __init__(self, name: str, listen: str, upstream: str) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, metrics: ToxiproxyMetrics) -> None:
         self.name = name
         self.listen = listen
         self.upstream = upstream
         self.enabled = False
         self.toxics = ToxicCollection()
+        self._metrics = metrics
         self._server: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
+        self._connections: set[ProxiedConnection] = set()
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            ProxyAlreadyStarted: it does.
-            AddressError: it cannot, and why.
-        """
-        if self.enabled:
-            raise ProxyAlreadyStarted("Proxy already started")
+        """Listen; the proxy must not be enabled yet. Raises AddressError if it cannot."""
         listener = await listen_on(self.listen)
         self.listen = listening_on(listener)
         self._server = await asyncio.get_running_loop().create_server(self._accept, sock=listener)
@@ -53,7 +45,7 @@ class Proxy:
         _log.info("started proxy %s: %s -> %s", self.name, self.listen, self.upstream)
 
     async def stop(self) -> None:
-        """Close all connections and do not listen; both are done when this returns."""
+        """Stop listening and close all connections; both are done when this returns."""
         if self._server is None:
             return
         self._server.close()
@@ -63,9 +55,9 @@ class Proxy:
         _log.info("terminated proxy %s", self.name)
 
     async def update(self, listen: str, upstream: str, enabled: bool) -> None:
-        """Take on other addresses, for which it is stopped and started, and be enabled or not.
+        """Change the addresses, for which it is stopped and started, and whether it is enabled.
 
-        Raises AddressError; then the proxy is as it was, or, where it cannot listen, stopped.
+        Raises AddressError; then the proxy is unchanged, or, where it cannot listen, stopped.
         """
         if await self.differs(listen, upstream):
             await self.stop()
@@ -77,7 +69,7 @@ class Proxy:
             await self.stop()
 
     async def differs(self, listen: str, upstream: str) -> bool:
-        """Return whether these are other addresses than it has; raises AddressError for one that cannot be."""
+        """Return whether these addresses differ from its own; raises AddressError for one that is malformed."""
         return self.listen != await resolve_address(listen) or self.upstream != upstream
 
     def as_json(self) -> dict[str, Any]:
@@ -87,10 +79,13 @@ class Proxy:
             "listen": self.listen,
             "upstream": self.upstream,
             "enabled": self.enabled,
-            # The original shows a field of its innards; it is always empty.
+            # The original shows this internal field; it is always empty.
             "Logger": {},
             "toxics": [toxic.as_json() for toxic in self.toxics],
         }
 
-    def _accept(self) -> End:
-        return Connection(self.upstream, self.toxics, self._connections).client
+    def _accept(self) -> SocketEnd:
+        return ProxiedConnection(self.upstream, self.toxics, self._connections, self._count).client
+
+    def _count(self, direction: ToxicDirection) -> LinkBytes:
+        return self._metrics.link_bytes(direction, self.name, self.listen, self.upstream)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconnect_harness.toxiproxy.embedded.stub import ToxicStub
-from reconnect_harness.toxiproxy.embedded.toxic import Toxic, register
+from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterface
 
 
-@register("reset_peer")
 @dataclass(slots=True)
-class ResetToxic(Toxic):
+class ResetToxic(EmbeddedToxic):
     """Drops the first data (or end) that comes, and `timeout` milliseconds later closes the connection.
 
-    Connections that began while it was there, whatever its toxicity, are closed with an RST; older ones with
-    a FIN, as in the original.
+    Connections that began while it was there, whatever its toxicity, are closed with an RST; older ones with a FIN, as
+    in the original.
     """
 
     timeout: int = 0
 
     lingers = True
 
-    async def pipe(self, stub: ToxicStub) -> None:
-        """Wait for data, then for the time: by then no change or removal saves the connection.
+    async def pipe(self, stub: StubInterface) -> None:
+        """Wait for data, then for the time. After the data no change or removal saves the connection.
 
-        (The original makes who changes or removes it wait for the reset; here nobody waits.)
+        (In the original the request that changes or removes the toxic waits for the reset; here it does not.)
         """
         await stub.read()
-        stub.doom()
+        stub.finish_anyway()
         await stub.sleep(self.timeout / 1000)

@@ -7,27 +7,28 @@ import logging
 import signal
 from pathlib import Path
 
-from reconnect_harness.toxiproxy.embedded import VERSION
 from reconnect_harness.toxiproxy.embedded.address import join_address, listen_on, listening_on
-from reconnect_harness.toxiproxy.embedded.api import Api
+from reconnect_harness.toxiproxy.embedded.api import VERSION, Api
 from reconnect_harness.toxiproxy.embedded.http import serve_requests
+from reconnect_harness.toxiproxy.embedded.metrics import ToxiproxyMetrics
 from reconnect_harness.toxiproxy.embedded.proxies import ProxyCollection
 
 _log = logging.getLogger(__name__)
 
 
 class ApiServer:
-    """Serves the API, and has the proxies that are made with it.
+    """Serves the API, and owns the proxies that are made with it.
 
     Args:
         host: address or name to listen on.
         port: 0 for any.
+        metrics: what /metrics shows.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, metrics: ToxiproxyMetrics) -> None:
         self._address = join_address(host, port)
-        self.proxies = ProxyCollection()
-        self._api = Api(self.proxies)
+        self.proxies = ProxyCollection(metrics)
+        self._api = Api(self.proxies, metrics)
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -38,7 +39,7 @@ class ApiServer:
         return listening_on(listener)
 
     async def close(self) -> None:
-        """Stop listening, end what is going on, and close all proxies."""
+        """Stop listening, end the open requests, and close all proxies."""
         if self._server is not None:
             self._server.close()
         for client in self._clients:
@@ -53,20 +54,21 @@ class ApiServer:
         try:
             await serve_requests(reader, writer, self._api.answer)
         except asyncio.CancelledError:
-            # `close` ends us. Nobody awaits this task but it, and asyncio.streams would complain.
+            # `close` cancels this task, and is the only one that awaits it; asyncio.streams would log an error.
             pass
         finally:
             self._clients.discard(task)
 
 
-async def serve(host: str, port: int, config: Path | None = None) -> None:
+async def serve(host: str, port: int, config: Path | None = None, metrics: ToxiproxyMetrics | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         host: address or name to listen on.
         port: 0 for any; the log says which.
-        config: a JSON file with proxies to make at first, as /populate takes them. As in the original a
-            mistake in it is logged and is no reason not to start.
+        config: a JSON file with proxies to make at the start, in the form of /populate. As in the original, the
+            server logs a mistake in it, and starts anyway.
+        metrics: what /metrics shows; nothing if not given.
 
     Raises:
         AddressError: it cannot listen there.
@@ -75,7 +77,7 @@ async def serve(host: str, port: int, config: Path | None = None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    server = ApiServer(host, port)
+    server = ApiServer(host, port, metrics or ToxiproxyMetrics())
     try:
         address = await server.start()
         _log.info("Starting Toxiproxy %s (embedded) on http://%s", VERSION, address)

@@ -1,10 +1,8 @@
 """The place of one toxic in one link: what it reads from, what it writes to, and how it is interrupted.
 
-A toxic is a coroutine that may wait in three ways, all of them here: for input, for room in the output, and
-for time. An interrupt ends each of these waits, so that a toxic can be changed or removed at any moment, and
-none of them loses data: a chunk leaves the input when the toxic takes it, and is in the output before the
-toxic waits for room. (The original cannot be interrupted while it writes, and then the API call hangs until a
-receiver reads, or for good.)
+An interrupt ends each wait of a toxic, so that it can be changed or removed at any time. No wait loses data: a chunk
+leaves the input when the toxic takes it, and is in the output before the toxic waits for room. (The original cannot be
+interrupted while it writes; then the API call hangs until a receiver reads, or for ever.)
 """
 
 from __future__ import annotations
@@ -16,24 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from reconnect_harness.toxiproxy.embedded.noop import NoopToxic
-from reconnect_harness.toxiproxy.embedded.toxic import ToxicWrapper
-
-_NOTHING = NoopToxic()
-
-
-class Chunk(NamedTuple):
-    """Some bytes on their way."""
-
-    data: bytes
-    at: float
-    """When they came to the link, in seconds of time.monotonic()."""
-
-
-class Interrupted(Exception):
-    """A toxic is to let go of its stub."""
+from reconnect_harness.toxiproxy.embedded.toxic import Chunk, EmbeddedToxic, Interrupted, ToxicWrapper
 
 
 class Sink(Protocol):
@@ -44,7 +27,7 @@ class Sink(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the writer should wait. It may write all the same: nothing is refused."""
+        """Whether the writer should wait. It may write anyway: nothing is refused."""
 
     def put(self, chunk: Chunk) -> None:
         """Take a chunk."""
@@ -57,7 +40,7 @@ def ignore() -> None:
     """Do nothing: the callback where there is none."""
 
 
-class Channel:
+class ChunkChannel:
     """The chunks between two stubs. `capacity` is in chunks."""
 
     __slots__ = ("_capacity", "chunks", "ended", "on_put", "on_room")
@@ -85,14 +68,14 @@ class Channel:
         self.on_put()
 
     def take(self) -> Chunk:
-        """Give the oldest chunk."""
+        """Return the oldest chunk."""
         chunk = self.chunks.popleft()
         if len(self.chunks) == self._capacity - 1:
             self.on_room()
         return chunk
 
     def pour(self, sink: Sink) -> None:
-        """Put all that is here, its end included, into `sink`."""
+        """Put all chunks, and the end if it has come, into `sink`."""
         while self.chunks:
             sink.put(self.chunks.popleft())
         if self.ended:
@@ -106,29 +89,43 @@ class _Wait(Enum):
     TIME = auto()
 
 
+class _Phase(Enum):
+    OPEN = "the toxic may be interrupted and run again"
+    FINISHING = "the toxic is about to return, and takes no interrupt"
+    CLOSED = "the end was passed on; what still comes in stays in the input"
+
+
 class ToxicStub:
     """Runs a toxic on one link.
+
+    Args:
+        wrapper: the toxic.
+        pass_through: runs in its place where its toxicity spares this link.
 
     Attributes:
         wrapper: the toxic.
         input: where its data comes from.
         output: where its data goes to; set with `connect`.
         passed: bytes that the toxic let through, if it counts them; kept when it is changed.
-        closed: whether the end was passed on. What still comes in stays in the input.
     """
 
-    def __init__(self, wrapper: ToxicWrapper) -> None:
+    def __init__(self, wrapper: ToxicWrapper, pass_through: EmbeddedToxic) -> None:
         self.wrapper = wrapper
-        self.input = Channel(max(1, wrapper.toxic.buffer))
+        self.input = ChunkChannel(max(1, wrapper.toxic.buffer))
         self.input.on_put = self._on_put
-        self.output: Sink = Channel(1)
+        self.output: Sink = ChunkChannel(1)
         self.passed = 0
-        self.closed = False
+        self._pass_through = pass_through
+        self._phase = _Phase.OPEN
         self._interrupted = False
-        self._doomed = False
         self._waits_for = _Wait.NOTHING
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the end was passed on."""
+        return self._phase is _Phase.CLOSED
 
     def connect(self, output: Sink) -> None:
         """Write to `output` from now on."""
@@ -137,13 +134,12 @@ class ToxicStub:
         self._on_room()
 
     def start(self) -> None:
-        """Run the toxic, or, as its toxicity will have it, nothing."""
+        """Run the toxic, or the pass-through: its toxicity is the probability of the toxic."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def interrupt(self) -> bool:
-        """Make the toxic let go; True if it did, and may be started again, False if the stub is closed or
-        about to be."""
-        if self.closed or self._doomed or self._task is None:
+        """Make the toxic return. True if it may be started again, False if the stub is closed or about to be."""
+        if self._phase is not _Phase.OPEN or self._task is None:
             return False
         self._interrupted = True
         self._wake()
@@ -154,27 +150,19 @@ class ToxicStub:
     def close(self) -> None:
         """Pass on the end. May be called twice."""
         if not self.closed:
-            self.closed = True
+            self._phase = _Phase.CLOSED
             self.output.finish()
 
     def cancel(self) -> None:
-        """Stop for good: the link is no more."""
-        self.closed = True
+        """Stop, and pass on nothing more: the link has no destination any more."""
+        self._phase = _Phase.CLOSED
         if self._task is not None:
             self._task.cancel()
 
-    # For toxics.
+    # `toxic.StubInterface`, for the toxic.
 
     async def read(self, within: float | None = None) -> Chunk | None:
-        """Wait for a chunk, and take it; None at the end, and at each read after it.
-
-        Args:
-            within: seconds to wait at most.
-
-        Raises:
-            Interrupted: the toxic is to let go.
-            TimeoutError: nothing came in time.
-        """
+        """Wait for a chunk, and take it; None at the end."""
         deadline = None if within is None else time.monotonic() + within
         while not self._interrupted:
             if self.input.chunks:
@@ -194,27 +182,28 @@ class ToxicStub:
             await self._wait(_Wait.ROOM)
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait; False if it was cut short by an interrupt."""
+        """Wait; return False if an interrupt ended the wait early."""
         due = time.monotonic() + seconds
         while not self._interrupted and (left := due - time.monotonic()) > 0:
             await self._wait(_Wait.TIME, left)
         return not self._interrupted
 
-    def doom(self) -> None:
-        """Do not let go any more: the toxic is about to return."""
-        self._doomed = True
+    def finish_anyway(self) -> None:
+        """Take no interrupt from now on."""
+        if self._phase is _Phase.OPEN:
+            self._phase = _Phase.FINISHING
 
-    # End of what is for toxics.
+    # Its own.
 
     async def _run(self) -> None:
-        toxic = self.wrapper.toxic if random.random() < self.wrapper.toxicity else _NOTHING
-        let_go = False
+        toxic = self.wrapper.toxic if random.random() < self.wrapper.toxicity else self._pass_through
+        interrupted = False
         try:
             await toxic.pipe(self)
         except Interrupted:
-            let_go = True
+            interrupted = True
         finally:
-            if not let_go:
+            if not interrupted:
                 self.close()
 
     async def _wait(self, what: _Wait, seconds: float | None = None) -> None:
@@ -244,9 +233,9 @@ class ToxicStub:
 
 
 def _timer(seconds: float) -> float:
-    """Return what to ask uvloop for, whose timers count whole milliseconds and may be early by one.
+    """Return the delay to give uvloop, whose timers count whole milliseconds and may be early by one.
 
-    `sleep` looks at the clock again. A turn of the loop is what is left to wait for where it is very little.
+    `sleep` checks the clock again. A very short rest takes one turn of the loop.
     """
     if seconds < 0.0003:
         return 0.0

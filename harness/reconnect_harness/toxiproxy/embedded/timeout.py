@@ -1,18 +1,16 @@
-"""timeout: data is lost, and the connection closed after a time."""
+"""timeout: data is dropped, and the connection closed after a time."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 
-from reconnect_harness.toxiproxy.embedded.stub import ToxicStub
-from reconnect_harness.toxiproxy.embedded.toxic import Toxic, register
+from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterface
 
 
-@register("timeout")
 @dataclass(slots=True)
-class TimeoutToxic(Toxic):
-    """Drops all data and closes the connection when `timeout` milliseconds went by without any; with 0 it does not.
+class TimeoutToxic(EmbeddedToxic):
+    """Drops all data, and closes the connection after `timeout` milliseconds without any; with 0 it never does.
 
     Its removal closes the connections that it was on: they have lost bytes.
     """
@@ -21,8 +19,8 @@ class TimeoutToxic(Toxic):
 
     closes_when_removed = True
 
-    async def pipe(self, stub: ToxicStub) -> None:
-        """Read and forget. The end is passed on."""
+    async def pipe(self, stub: StubInterface) -> None:
+        """Read and drop. The end is passed on."""
         within = self.timeout / 1000 if self.timeout > 0 else None
         with contextlib.suppress(TimeoutError):
             while await stub.read(within) is not None:

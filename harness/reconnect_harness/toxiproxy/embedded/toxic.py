@@ -1,31 +1,67 @@
-"""What a toxic is, and which ones there are."""
+"""What a toxic is: a coroutine that carries chunks, and what it can ask of its place in a link.
+
+A toxic waits in three ways, all of them methods of `StubInterface`: for input, for room in the output, and for time.
+Each wait ends when the toxic is interrupted, because it is to be changed or removed.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-if TYPE_CHECKING:
-    from reconnect_harness.toxiproxy.embedded.stub import ToxicStub
-
-_Class = TypeVar("_Class", bound="type[Toxic]")
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 
-class Direction(Enum):
-    """The way of the bytes that a link carries; in the order in which a proxy's toxics are listed."""
+class ToxicDirection(Enum):
+    """The direction of the bytes that a link carries; in the order in which a proxy's toxics are listed."""
 
     UPSTREAM = "upstream"
     DOWNSTREAM = "downstream"
 
 
-class Toxic(ABC):
-    """A harm to the bytes of a link: a dataclass whose fields are its attributes, whole numbers all.
+class Chunk(NamedTuple):
+    """Some bytes on their way."""
 
-    One toxic is on many links at once, so it keeps its settings only. What belongs to one link is the
-    `ToxicStub`'s.
+    data: bytes
+    at: float
+    """When they came to the link, in seconds of time.monotonic()."""
+
+
+class Interrupted(Exception):
+    """A toxic is to be changed or removed, and must return."""
+
+
+class StubInterface(Protocol):
+    """What a toxic needs of its place in one link: see `ToxicStub`."""
+
+    passed: int
+    """How many bytes the toxic has let through, if it counts them; kept when it is changed."""
+
+    async def read(self, within: float | None = None) -> Chunk | None:
+        """Wait for a chunk, and take it; None at the end, and at each read after it.
+
+        Args:
+            within: seconds to wait at most.
+
+        Raises:
+            Interrupted: the toxic must return.
+            TimeoutError: nothing came in time.
+        """
+
+    async def write(self, chunk: Chunk) -> None:
+        """Pass on a chunk, then wait until there is room for another."""
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait; return False if an interrupt ended the wait early."""
+
+    def finish_anyway(self) -> None:
+        """Accept no interrupt from now on: the toxic is about to return and end the connection."""
+
+
+class EmbeddedToxic(ABC):
+    """Changes the bytes of a link: a dataclass whose fields are its attributes, all of them whole numbers.
+
+    One toxic is on many links at once, so it keeps its settings only. The state of one link is in its stub.
     """
 
     buffer: ClassVar[int] = 0
@@ -34,34 +70,18 @@ class Toxic(ABC):
     """Whether its removal closes the connections that it was on."""
     lingers: ClassVar[bool] = False
     """Whether connections that begin while it is there are closed with an RST (SO_LINGER 0)."""
-    integer: ClassVar[str] = "int64"
-    """What the original calls the type of its attributes; it can be read in error texts."""
 
     @abstractmethod
-    async def pipe(self, stub: ToxicStub) -> None:
+    async def pipe(self, stub: StubInterface) -> None:
         """Carry chunks from the stub's input to its output until the input ends.
 
-        When this returns the stub is closed, and with it the rest of the link. It is begun anew after every
-        change of the toxic.
+        When this returns, the stub is closed, and with it the rest of the link. It is called again after every change
+        of the toxic.
 
         Raises:
-            Interrupted: from `stub.read`, to be let through: the toxic is to be changed or removed. What was
-                read before has been written by then.
+            Interrupted: from `stub.read`, which is not caught: the toxic is to be changed or removed. What was read
+                before has been written by then.
         """
-
-
-REGISTRY: dict[str, type[Toxic]] = {}
-"""The toxics by the name of their type."""
-
-
-def register(name: str) -> Callable[[_Class], _Class]:
-    """Enter a class as the toxics of type `name`."""
-
-    def enter(kind: _Class) -> _Class:
-        REGISTRY[name] = kind
-        return kind
-
-    return enter
 
 
 @dataclass(slots=True, eq=False)
@@ -69,20 +89,20 @@ class ToxicWrapper:
     """A toxic that is on a proxy.
 
     Attributes:
-        stream: the direction as it was asked for, whatever the case of its letters.
-        toxicity: the probability that it is felt; drawn for each link, and anew when it is changed.
+        stream: the direction as the request wrote it, in any case.
+        toxicity: the probability that it affects a link; drawn for each link, and again when it is changed.
     """
 
     name: str
     type: str
     stream: str
     toxicity: float
-    toxic: Toxic
+    toxic: EmbeddedToxic
 
     @property
-    def direction(self) -> Direction:
+    def direction(self) -> ToxicDirection:
         """The direction of the links that it is on."""
-        return Direction(self.stream.lower())
+        return ToxicDirection(self.stream.lower())
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API shows it."""

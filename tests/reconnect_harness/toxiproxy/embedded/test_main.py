@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.reconnect_harness.toxiproxy.embedded.client import Client
 from tests.reconnect_harness.toxiproxy.wires import PATIENCE, eventually, exchange
@@ -119,7 +120,7 @@ def test_a_proxy_is_disabled_while_it_dials() -> None:
 
 
 def test_a_port_that_is_taken_is_one_line_and_status_1() -> None:
-    """It says which address is taken, in the original's words."""
+    """It says which address is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = subprocess.run(
@@ -135,6 +136,68 @@ def test_it_says_its_version(flag: str) -> None:
     """The flags may have one dash, as Go's, or two."""
     said = subprocess.run([*COMMAND, flag], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert said == "toxiproxy-server version 2.12.0 (embedded)\n"
+
+
+def _metrics(client: Client) -> dict[str, float]:
+    """Return the metrics that the server shows, by name and labels."""
+    answer = client("GET", "/metrics")
+    assert (answer.status, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    families = text_string_to_metric_families(answer.body)
+    samples = (sample for family in families for sample in family.samples)
+    return {f"{sample.name}{sorted(sample.labels.items())}": sample.value for sample in samples}
+
+
+@pytest.mark.parametrize("flag", ["-proxy-metrics", "--proxy-metrics", "-proxy-metrics=true"])
+def test_the_bytes_of_proxies_are_counted(flag: str) -> None:
+    """Each direction by itself, received and sent; what a toxic drops is received, and not sent."""
+    with running(flag) as (_, client):
+        proxy = client.proxy()
+        one, other = proxy.connect()
+        one.sendall(b"hello")
+        assert other.recv(10) == b"hello"
+        proxy.add("timeout", "downstream")
+        other.sendall(b"dropped")
+
+        def counted(what: str, direction: str) -> float:
+            labels = {"direction": direction, "listener": proxy.listen, "proxy": "proxy1", "upstream": proxy.upstream}
+            return _metrics(client)[f"toxiproxy_proxy_{what}_bytes_total{sorted(labels.items())}"]
+
+        assert eventually(lambda: counted("received", "downstream") == 7)
+        assert counted("sent", "downstream") == 0
+        assert [counted(what, "upstream") for what in ("received", "sent")] == [5, 5]
+
+
+def test_the_runtime_is_shown() -> None:
+    """The process and Python; without the other flag no bytes of proxies."""
+    with running("-runtime-metrics") as (process, client):
+        client.proxy().connect()
+        found = _metrics(client)
+        assert found["process_open_fds[]"] >= 5
+        assert any(name.startswith("python_info") for name in found)
+        assert not any(name.startswith("toxiproxy_proxy") for name in found)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("flags", [(), ("-proxy-metrics=false", "-runtime-metrics=false")])
+def test_without_a_flag_there_are_no_metrics(flags: tuple[str, ...]) -> None:
+    """As in the original."""
+    with running(*flags) as (_, client):
+        assert client("GET", "/metrics").status == 404
+
+
+def test_an_unknown_flag_is_named() -> None:
+    """With status 2, as in the original."""
+    ended = subprocess.run([*COMMAND, "-no-such-flag"], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 2
+    assert "--no-such-flag" in ended.stderr
+
+
+@pytest.mark.parametrize("flag", ["-h", "-help", "--help"])
+def test_it_says_its_flags(flag: str) -> None:
+    """All flags of the original."""
+    said = subprocess.run([*COMMAND, flag], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    for name in ("host", "port", "config", "seed", "version", "proxy-metrics", "runtime-metrics"):
+        assert re.search(rf"--{name}\b", said), name
 
 
 def test_a_config_file_has_the_first_proxies(tmp_path: Path) -> None:
