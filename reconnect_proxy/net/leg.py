@@ -1,15 +1,25 @@
-"""What both legs have in common: frames in, core events out; core calls in, frames out.
+"""A WebSocket as a leg of a session: frames in, core events out; core calls in, frames out.
 
     socket -> picows -> WebSocketLeg -> core Link          on_ws_frame
     socket <- picows <- WebSocketLeg <- core Link          send, ping, close
 
-picows parses and writes frames and calls back for each (its core API: no task, no queue, no await per message). What
-RFC 6455 asks beyond single frames is here: fragments become whole messages, text is checked to be UTF-8, Pings are
-answered, the closing handshake is made. A leg never decides anything about messages: it hands them to its `Link`.
-Compressed ones (RFC 7692) it hands on as they came, or inflates them; see `deflate`.
+picows parses and writes frames and calls back for each one (its core API: no task, no queue, no await per message). The
+rules of RFC 6455 beyond single frames are here: fragments become whole messages, text is checked to be UTF-8, Pings are
+answered, the closing handshake is made. A leg decides nothing about messages; it passes them to its `Link`. It passes
+compressed messages (RFC 7692) on as they came, or inflates them; see `deflate`.
 
-Nothing that a peer sends makes a leg grow: fragments are joined as they come, so that however small or empty they are
-they take no more than their bytes; and of the Pongs that a peer is owed which does not read, only the latest is kept.
+What a leg does with a frame depends on its state:
+
+| state | data | Ping | Pong | Close | left when |
+| --- | --- | --- | --- | --- | --- |
+| `CONNECTING` | - | - | - | - | picows has the socket |
+| `OPEN` | to the link | answered | to the link | answered; the link is told | a close frame is sent, or `settle` |
+| `SETTLING` | dropped | no answer | to the link | answered; the link is told | a close frame is sent |
+| `CLOSING` | dropped | no answer | dropped | ends the socket | the socket is gone |
+| `CLOSED` | - | - | - | - | never |
+
+A peer cannot make a leg grow without limit. Fragments are joined as they come, so small or empty ones take only their
+bytes. If a peer does not read, only the latest of the Pongs that it is owed is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +31,7 @@ import math
 import os
 import termios
 from collections.abc import Callable, MutableSet
+from enum import Enum, auto
 from typing import ClassVar, cast
 
 from multidict import CIMultiDict
@@ -38,35 +49,48 @@ try:
 except ImportError:  # a build of websockets without its part in C
     from websockets.utils import apply_mask
 
-#: How long, in seconds, a socket that is being closed may take before it is dropped.
+#: Seconds that a closing handshake may take. After that the socket is dropped.
 CLOSE_TIMEOUT = 5.0
 #: Bytes in a socket's write buffer above which no more is sent.
 WRITE_BUFFER = 256 * 1024
-#: Frames that carry no data which a peer may send in a second, or any number of seconds if at once; more is a flood.
-#: Four Pings a round trip are what this protocol needs. Data needs no such limit: it meets that of a queue.
+#: Frames without data that a peer may send in a second; more is a flood. This protocol needs four Pings a round trip.
+#: Data frames need no such limit, because the queues have one.
 EMPTY_FRAMES = 10_000
 
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
-_TEXT = 1
-_BINARY = 2
-#: What of a message's kind is its opcode: all but COMPRESSED.
+# The opcodes of data messages: plain ints, which unlike members of an enum cost nothing to compare and combine.
+_TEXT, _BINARY = 1, 2
+#: The bits of a message's kind that are its opcode: all but COMPRESSED.
 _KIND = 0x0F
-#: The kinds of a frame that is a data message, and those as which the core knows them: plain ints, which unlike members
-#: of an enum cost nothing to compare and combine.
-_OPCODES = {WSMsgType.TEXT: _TEXT, WSMsgType.BINARY: _BINARY}
 _LOG = logging.getLogger("reconnect_proxy.net")
 
 
-class WebSocketLeg(WSListener):
-    """A socket that carries a leg. `IncomingWebSocket` and `OutgoingWebSocket` add how it comes about."""
+class LegState(Enum):
+    """What becomes of a frame, see the table above."""
 
-    #: Frames are sent masked, as those of a client (RFC 6455 section 5.1).
+    CONNECTING = auto()
+    OPEN = auto()
+    SETTLING = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+# These are read with each frame, and members of an enum are slow to look up.
+_OPEN = LegState.OPEN
+_TEXT_FRAME, _BINARY_FRAME = WSMsgType.TEXT, WSMsgType.BINARY
+_PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
+
+
+class WebSocketLeg(WSListener):
+    """A socket that carries a leg. `IncomingWebSocket` and `OutgoingWebSocket` are the two kinds."""
+
+    #: Whether frames are sent masked, as a client must (RFC 6455 section 5.1).
     masked: ClassVar[bool]
 
     __slots__ = (
         "_attach",
-        "_closing",
+        "_deadline",
         "_empty_frames",
         "_empty_since",
         "_joined",
@@ -74,7 +98,7 @@ class WebSocketLeg(WSListener):
         "_opcode",
         "_out",
         "_pong",
-        "_settling",
+        "_state",
         "_stuck",
         "deflate",
         "link",
@@ -94,12 +118,12 @@ class WebSocketLeg(WSListener):
         """Make a leg without a socket; picows brings it.
 
         Args:
-            attach: says to the core that this leg has a socket. Returns its link, or None if nobody wants it any more.
+            attach: tells the core that this leg has a socket. Returns its link, or None if it is not wanted any more.
             deflate: whether permessage-deflate is agreed on.
-            max_message: bytes that a message may have, inflated.
-            legs: the open legs of the proxy; this one is among them for as long as its socket lives.
+            max_message: the largest message, in bytes after inflating.
+            legs: the open legs of the proxy. This one is among them while its socket lives.
         """
-        self._attach: Callable[[WebSocketLeg], Link | None] | None = attach
+        self._attach = attach
         self.link: Link | None = None
         self.protocol: Reader | None = None
         self.transport: WSTransport = None  # type: ignore[assignment]
@@ -108,22 +132,21 @@ class WebSocketLeg(WSListener):
         # The socket's write buffer is below its high-water mark.
         self.writable = True
         self.deflate = deflate
-        # What was to be sent last cannot be, and nothing may overtake it.
+        # The last message cannot be sent, and nothing may overtake it.
         self._stuck = False
         self.max_message = max_message
         self._legs = legs
-        # The message under way: its kind, and what has come of it.
+        # A fragmented message that is not complete: its kind, and what has come of it.
         self._opcode = 0
         self._joined: bytearray | None = None
-        # What the latest Ping asked for, while the socket takes no more.
+        # The payload of the latest Ping, while the socket takes no more.
         self._pong: bytes | None = None
         # Frames without data since `_empty_since`, up to EMPTY_FRAMES.
         self._empty_frames = 0
         self._empty_since = -math.inf
-        # Drops the socket if the closing handshake takes too long.
-        self._closing: asyncio.TimerHandle | None = None
-        # Not closed yet, but no messages are taken any more.
-        self._settling = False
+        self._state = LegState.CONNECTING
+        # Drops the socket if it is settling or closing for too long.
+        self._deadline: asyncio.TimerHandle | None = None
 
     # What picows calls.
 
@@ -133,65 +156,64 @@ class WebSocketLeg(WSListener):
         self._out = cast(BurstTransport, transport.underlying_transport)
         self._legs.add(self)
         self._out.set_write_buffer_limits(high=WRITE_BUFFER)
-        # picows keeps both for as long as the socket lives; what they say has been read.
+        # picows keeps both while the socket lives, and the headers have been read.
         transport.request.headers = transport.response.headers = _NO_HEADERS
-        attach, self._attach = self._attach, None
-        assert attach is not None, "a leg has one socket"
+        self._state = _OPEN
+        attach, self._attach = self._attach, _no_link
         try:
             self.link = attach(self)
         except Exception:  # noqa: BLE001 - picows would log it without its traceback
             _LOG.exception("taking over a connected socket failed; it is dropped")
         if self.link is None:
+            self._state = LegState.CLOSING
             self.abort()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame. The path of every message begins here."""
         kind = frame.msg_type
-        link = self.link
-        if link is None or self._closing is not None:
-            if self._settling and link is not None:
-                self._on_frame_settling(kind, frame, link)
-            elif kind == WSMsgType.CLOSE:
-                # The peer's half of the closing handshake that this side began.
-                transport.disconnect()
+        if self._state is not _OPEN:
+            self._on_frame_at_the_end(kind, frame)
             return
+        link: Link = self.link  # type: ignore[assignment]  # an open leg has one
+        opcode = _BINARY if kind is _BINARY_FRAME else _TEXT if kind is _TEXT_FRAME else 0
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._on_reserved(kind, frame, link)
-        elif (opcode := _OPCODES.get(kind)) is not None and frame.fin and not self._opcode:
+            self._on_reserved(opcode, frame, link)
+        elif opcode and frame.fin and not self._opcode:
             payload = frame.get_payload_as_bytes()
             if opcode == _TEXT and not payload.isascii() and not is_utf8(payload):
-                self._break_off(1007, "text that is not UTF-8")
+                self._fail(link, 1007, "text that is not UTF-8")
             elif len(payload) > self.max_message:
                 # picows has refused this frame already, and read on.
-                self._too_big()
+                self._fail_too_big(link)
             else:
                 link.on_message(opcode, payload)
-        elif kind == WSMsgType.PONG:
+        elif kind is _PONG:
             link.on_pong(frame.get_payload_as_bytes())
-            self._note_empty_frame()
-        elif kind == WSMsgType.PING:
+            self._count_empty_frame(link)
+        elif kind is _PING:
             link.on_heard()
             if self.writable:
                 transport.send_pong(frame.get_payload_as_bytes())
             else:
-                # RFC 6455 section 5.5.3: a Pong for the latest of several Pings stands for all of them.
+                # RFC 6455 section 5.5.3: a Pong for the latest of several Pings answers all of them.
                 self._pong = frame.get_payload_as_bytes()
-            self._note_empty_frame()
-        elif kind == WSMsgType.CLOSE:
-            self._on_close(frame)
+            self._count_empty_frame(link)
+        elif kind is _CLOSE:
+            self._on_close(frame, link)
         else:
-            self._on_fragment(kind, frame, link)
+            self._on_fragment(opcode, frame, link)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Take the end of the socket."""
         self._legs.discard(self)
-        # The two refer to each other, and the other one holds a read buffer that has grown with what was read.
+        self._state = LegState.CLOSED
+        # The two refer to each other, and the protocol holds a read buffer that has grown with what was read.
         self.protocol = None
-        if self._closing is not None:
-            self._closing.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         link = self.link
         if link is not None:
-            # A close frame that we sent while the link lived: picows refused a frame.
+            # A close frame that picows sent by itself: it refused a frame.
             handshake = transport.close_handshake
             sent = handshake.sent if handshake is not None else None
             if sent is None:
@@ -204,13 +226,13 @@ class WebSocketLeg(WSListener):
             self.link = None
 
     def pause_writing(self) -> None:
-        """Take note that the socket's write buffer is full."""
+        """Send nothing more: the socket's write buffer is full."""
         self.writable = False
 
     def resume_writing(self) -> None:
-        """Take note that the socket's write buffer has emptied."""
+        """Send again: the socket's write buffer has emptied."""
         self.writable = not self._stuck
-        if self._pong is not None and self._closing is None:
+        if self._pong is not None and self._state is _OPEN:
             pong, self._pong = self._pong, None
             self.transport.send_pong(pong)
         if self.link is not None:
@@ -221,9 +243,9 @@ class WebSocketLeg(WSListener):
     def send(self, opcode: int, payload: bytes) -> None:
         """Write a whole data message as one frame.
 
-        picows masks in no time, but copies a large payload; and it would write the head of a large frame that is not
-        masked from memory that it uses again at once. uvloop keeps a view of what it cannot send yet, so heads that
-        wait in the write buffer would be overwritten by later ones.
+        picows masks fast, but copies a large payload. It would write the head of a large unmasked frame from memory
+        that it uses again at once, and uvloop keeps a view of what it cannot send yet: heads that wait in the write
+        buffer would be overwritten by later ones.
         """
         if opcode > _BINARY and not self.deflate:
             self._send_inflated(opcode, payload)
@@ -241,7 +263,8 @@ class WebSocketLeg(WSListener):
         try:
             opcode, payload = open_message(opcode, payload, self.max_message)
         except (TooBig, Corrupt) as error:
-            # It was not opened when it came, so its sender cannot be blamed. The core is told when it is ready.
+            # It was not inflated when it came, so it is too late to blame its sender. The core is in the middle of
+            # sending; it is told in the next turn of the loop.
             self.writable = False
             self._stuck = True
             asyncio.get_running_loop().call_soon(self._report_stuck, str(error))
@@ -253,17 +276,15 @@ class WebSocketLeg(WSListener):
             self.link.on_stuck(reason)
 
     def ping(self, payload: bytes) -> None:
-        """Write a Ping, and at once: the messages that it asks about are held until the peer has answered."""
+        """Write a Ping at once: the messages that it asks about are held until the peer has answered."""
         self.transport.send_ping(payload)
         self._out.flush()
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; the socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
-        if self._closing is None or self._settling:
-            self._settling = False
-            self._await_end()
-            self._send_close(code, reason)
-            # The peer's answer must be read, whatever comes before it.
+        """Start the closing handshake. The socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
+        if self._state is _OPEN or self._state is LegState.SETTLING:
+            self._start_closing(code, reason)
+            # The peer's answer must be read, and everything before it.
             self.resume_reading()
 
     def abort(self) -> None:
@@ -272,7 +293,7 @@ class WebSocketLeg(WSListener):
 
     def pause_reading(self) -> None:
         """Stop reading."""
-        # A socket may have failed in a write, and not have said so yet.
+        # A socket may have failed in a write without saying so yet.
         if not self._out.is_closing():
             self._out.pause_reading()
 
@@ -282,11 +303,11 @@ class WebSocketLeg(WSListener):
             self._out.resume_reading()
 
     def progress(self) -> int:
-        """Return the room that is left in the read buffer: it changes with every byte of an unfinished frame."""
+        """Return the space that is left in the read buffer. It changes with every byte of an unfinished frame."""
         return self.protocol.room if self.protocol is not None else 0
 
     def flushed(self) -> bool:
-        """Tell whether the write buffer is empty, and where the system can say so (Linux) the kernel's as well."""
+        """Tell whether the write buffer is empty, and on Linux, which can tell, the kernel's buffer as well."""
         if self._out.is_closing() or self._out.waiting:
             return False
         try:
@@ -297,22 +318,22 @@ class WebSocketLeg(WSListener):
 
     # Compressed messages (RFC 7692).
 
-    def _on_reserved(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
+    def _on_reserved(self, opcode: int, frame: WSFrame, link: Link) -> None:
         """Take a frame with a reserved bit: RSV1 on the first frame of a message says that it is compressed."""
         if frame.rsv2 or frame.rsv3 or not self.deflate:
-            self._break_off(1002, "a reserved bit is set, and no extension was agreed that uses it")
-        elif kind not in _OPCODES:
-            self._break_off(1002, "RSV1 is set in a frame that does not begin a message")
+            self._fail(link, 1002, "a reserved bit is set, and no extension was agreed that uses it")
+        elif not opcode:
+            self._fail(link, 1002, "RSV1 is set in a frame that does not begin a message")
         elif frame.fin and not self._opcode:
-            self._on_compressed(COMPRESSED | _OPCODES[kind], frame.get_payload_as_bytes(), link)
+            self._on_compressed(COMPRESSED | opcode, frame.get_payload_as_bytes(), link)
         else:
-            self._on_fragment(kind, frame, link)
+            self._on_fragment(opcode, frame, link)
 
     def _on_compressed(self, opcode: int, payload: bytes, link: Link) -> None:
-        """Take a whole compressed message. It is opened only if its receivers ask for that, or its size is in doubt."""
+        """Take a whole compressed message. It is inflated only if a receiver needs that, or to check its size."""
         if len(payload) > self.max_message:
             # picows has refused this frame already, and read on.
-            self._too_big()
+            self._fail_too_big(link)
             return
         try:
             if link.passes_compressed():
@@ -320,9 +341,9 @@ class WebSocketLeg(WSListener):
             else:
                 opcode, payload = open_message(opcode, payload, self.max_message)
         except TooBig:
-            self._too_big()
+            self._fail_too_big(link)
         except Corrupt as error:
-            self._break_off(1007, str(error))
+            self._fail(link, 1007, str(error))
         else:
             link.on_message(opcode, payload)
 
@@ -331,38 +352,40 @@ class WebSocketLeg(WSListener):
     def settle(self) -> None:
         """Take no more messages, so that the last ones can be confirmed before the session is closed.
 
-        What the peer says from now on counts as not received: it gets no Pong, which would promise the opposite. A
-        socket that is not closed within CLOSE_TIMEOUT is dropped.
+        What the peer sends from now on counts as not received. So it gets no Pong, which would confirm it. A socket
+        that is not closed within CLOSE_TIMEOUT is dropped.
         """
-        if self.link is not None and self._closing is None:
-            self._settling = True
-            self._await_end()
+        if self.link is not None and self._state is _OPEN:
+            self._state = LegState.SETTLING
+            self._start_deadline()
             self.link.settle()
 
-    def _on_frame_settling(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
-        if kind == WSMsgType.PONG:
-            link.on_pong(frame.get_payload_as_bytes())
-        elif kind == WSMsgType.CLOSE:
-            self._settling = False
-            self._on_close(frame)
+    def _on_frame_at_the_end(self, kind: WSMsgType, frame: WSFrame) -> None:
+        """Take a frame while the leg settles or closes."""
+        if self._state is LegState.SETTLING and self.link is not None:
+            if kind is _PONG:
+                self.link.on_pong(frame.get_payload_as_bytes())
+            elif kind is _CLOSE:
+                self._on_close(frame, self.link)
+        elif kind is _CLOSE:
+            # The peer's half of the closing handshake that this side began.
+            self.transport.disconnect()
 
-    def _on_fragment(self, kind: WSMsgType, frame: WSFrame, link: Link) -> None:
-        """Put a fragmented message together (RFC 6455 section 5.4)."""
-        if (kind == WSMsgType.CONTINUATION) is not bool(self._opcode):
-            self._break_off(1002, "a frame that does not continue the message under way, or continues none")
+    def _on_fragment(self, opcode: int, frame: WSFrame, link: Link) -> None:
+        """Put a fragmented message together (RFC 6455 section 5.4). Without an `opcode` the frame continues one."""
+        if bool(opcode) is bool(self._opcode):
+            self._fail(link, 1002, "a frame that does not continue the message under way, or continues none")
             return
-        if kind != WSMsgType.CONTINUATION:
-            self._opcode = COMPRESSED | _OPCODES[kind] if frame.rsv1 else _OPCODES[kind]
+        if opcode:
+            self._opcode = COMPRESSED | opcode if frame.rsv1 else opcode
         if self._joined is None:
             self._joined = bytearray()
         if len(self._joined) + frame.payload_size > self.max_message:
-            self._too_big()
+            self._fail_too_big(link)
             return
         self._joined += frame.get_payload_as_memoryview()
         if not frame.payload_size and not frame.fin:
-            self._note_empty_frame()
-            if self._closing is not None:
-                return
+            self._count_empty_frame(link)
         if frame.fin:
             opcode, payload = self._opcode, bytes(self._joined)
             self._opcode = 0
@@ -370,56 +393,58 @@ class WebSocketLeg(WSListener):
             if opcode > _BINARY:
                 self._on_compressed(opcode, payload, link)
             elif opcode == _TEXT and not is_utf8(payload):
-                self._break_off(1007, "text that is not UTF-8")
+                self._fail(link, 1007, "text that is not UTF-8")
             else:
                 link.on_message(opcode, payload)
 
-    def _on_close(self, frame: WSFrame) -> None:
+    def _on_close(self, frame: WSFrame, link: Link) -> None:
         """Answer the peer's close frame with the same code and end the socket (RFC 6455 section 5.5.1)."""
         code, reason = _NO_CODE, ""
         if frame.payload_size:
             code, reason = int(frame.get_close_code()), frame.get_close_reason() or ""  # type: ignore[call-overload]
             if code not in SENDABLE_CODES:
-                self._break_off(1002, f"close code {code} is not one that a frame may carry")
+                self._fail(link, 1002, f"close code {code} is not one that a frame may carry")
                 return
-        self._await_end()
-        self._send_close(code, "")
+        self._start_closing(code, "")
         self.transport.disconnect()
-        if self.link is not None:
-            self.link.on_lost(code, reason)
+        link.on_lost(code, reason)
 
-    def _too_big(self) -> None:
-        self._await_end()
-        reason = f"a message above {self.max_message} bytes"
-        self._send_close(1009, reason)
-        self.transport.disconnect()
-        if self.link is not None:
-            self.link.on_too_big(reason)
-
-    def _break_off(self, code: int, reason: str) -> None:
+    def _fail(self, link: Link, code: int, reason: str) -> None:
         """Fail the connection: the peer broke RFC 6455 (its section 7.1.7)."""
-        self._await_end()
-        self._send_close(code, reason)
+        self._start_closing(code, reason)
         self.transport.disconnect()
-        if self.link is not None:
-            self.link.on_lost(code, reason)
+        link.on_lost(code, reason)
 
-    def _note_empty_frame(self) -> None:
-        """Count a frame that costs its sender nothing, and break off when they are a flood."""
+    def _fail_too_big(self, link: Link) -> None:
+        """Fail the connection: a message is larger than `max_message`."""
+        reason = f"a message above {self.max_message} bytes"
+        self._start_closing(1009, reason)
+        self.transport.disconnect()
+        link.on_too_big(reason)
+
+    def _count_empty_frame(self, link: Link) -> None:
+        """Count a frame that costs its sender nothing, and fail the connection when they are a flood."""
         self._empty_frames += 1
         if self._empty_frames == EMPTY_FRAMES:
             now = asyncio.get_running_loop().time()
             flooded = now - self._empty_since < 1.0
             self._empty_frames, self._empty_since = 0, now
-            if flooded and self._closing is None:
-                self._break_off(1008, f"more than {EMPTY_FRAMES} frames a second that carry no data")
+            if flooded and self._state is _OPEN:
+                self._fail(link, 1008, f"more than {EMPTY_FRAMES} frames a second that carry no data")
 
-    def _await_end(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
-
-    def _send_close(self, code: int, reason: str) -> None:
+    def _start_closing(self, code: int, reason: str) -> None:
+        """Send a close frame, the last frame of this side."""
+        self._state = LegState.CLOSING
+        self._start_deadline()
         if code == _NO_CODE:
-            self.transport.send(WSMsgType.CLOSE, b"")
+            self.transport.send(_CLOSE, b"")
         else:
             self.transport.send_close(code, cut_reason(reason))  # type: ignore[arg-type]
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+
+
+def _no_link(leg: WebSocketLeg) -> None:
+    """Attach nothing: a leg has one socket."""
