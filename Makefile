@@ -4,12 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What `make scenarios` runs: names, files, folders, or all.
 SCENARIOS ?= upstream-flap upstream-flap-plain
+# How many tests `make unit` runs at a time.
+PROCESSES ?= 6
 
 # Plugins of other people's pytest runs. In a folder of their own, from which tests take one at a time: pytest loads each
 # that it finds.
 PLUGINS := pytest-randomly pytest-repeat pytest-rerunfailures pytest-retry
 
-.PHONY: demo test lint types unit scenarios clean
+.PHONY: demo test quick lint types unit scenarios clean
 
 demo: .venv/ready
 	$(BIN)/pytest --scenario=upstream-flap
@@ -23,10 +25,14 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-# Most of a test's time is waiting, for a fault or for a peer: three at a time leave two cores room to answer in time. Each
-# process begins with a run of neighbours, for fixtures of modules; who is done takes over from others, not by the file.
+# Most of a test's time is waiting, for a fault or for a peer, so that several at a time keep two cores busy. Each process
+# begins with a run of neighbours, for fixtures of modules; one that is done takes over from others, not by the file.
 unit: .venv/ready
-	$(BIN)/pytest --numprocesses 3 --dist worksteal
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal
+
+# The tests that use no network and start no process (tests/pure.py), in seconds.
+quick: .venv/ready
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m pure --numprocesses 2 --dist worksteal
 
 scenarios: .venv/ready
 	$(BIN)/pytest $(SCENARIOS:%=--scenario=%)

@@ -10,7 +10,10 @@ from hypothesis import settings
 
 from .certificates import Authority
 
-# A run says the same twice: what Hypothesis draws follows from the test. With HYPOTHESIS_PROFILE=fuzz it searches on.
+pytest_plugins = ["tests.pure", "tests.skipped"]
+
+# A run says the same twice: what Hypothesis draws follows from the test. With HYPOTHESIS_PROFILE=fuzz it searches on;
+# with quick some tests draw fewer: see `examples`.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("fuzz", derandomize=False)
 settings.load_profile("fuzz" if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else "same")

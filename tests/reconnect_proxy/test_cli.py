@@ -56,7 +56,12 @@ class Serving:
     async def ends(self) -> tuple[int, str]:
         """Wait for the process, and return its exit code and the rest of its stderr."""
         rest = (await self.stderr.read()).decode()
-        return await self.process.wait(), rest
+        return await self.process.wait(), but_slow_turns(rest)
+
+
+def but_slow_turns(text: str) -> str:
+    """Leave out what asyncio's debug mode says of turns of the loop that took long: on a busy machine any may."""
+    return re.sub(r"^.* WARNING asyncio: Executing .* took [0-9.]+ seconds\n", "", text, flags=re.MULTILINE)
 
 
 async def start(*arguments: str) -> Process:
@@ -71,7 +76,11 @@ async def serving(*arguments: str) -> AsyncIterator[Serving]:
     process = await start("serve", "--listen", "127.0.0.1:0", *arguments)
     try:
         assert process.stderr is not None
-        ready = (await process.stderr.readline()).decode().rstrip("\n")
+        ready = ""
+        while not ready:
+            line = (await process.stderr.readline()).decode()
+            assert line, "it ended before it was ready"
+            ready = but_slow_turns(line).rstrip("\n")
         assert ready.startswith("listening on "), ready + (await process.stderr.read()).decode()
         yield Serving(process, ready)
     finally:
@@ -89,7 +98,7 @@ async def run(*arguments: str) -> tuple[int | None, str, str]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return process.returncode, stdout.decode(), stderr.decode()
+    return process.returncode, stdout.decode(), but_slow_turns(stderr.decode())
 
 
 def get(url: str) -> tuple[int, str]:

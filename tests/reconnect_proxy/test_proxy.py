@@ -324,7 +324,9 @@ async def test_clients_that_leave_while_their_upstream_is_dialled_leave_no_turn_
     served = Upstream()
     async with serve(served.handle, "127.0.0.1", 0, process_request=hold) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with Proxy(upstream=url, listen=ANY_PORT, max_dials=2, grace=0) as proxy:
+        async with Proxy(
+            upstream=url, listen=ANY_PORT, max_dials=2, grace=0, connect_timeout=0.5, retry_for=1
+        ) as proxy:
             clients = [asyncio.create_task(connected(proxy.url)) for _ in range(6)]
             await until(lambda: (proxy.upstreams()[0].dials_running, proxy.upstreams()[0].dials_waiting) == (2, 4))
             for client in clients:

@@ -101,9 +101,7 @@ def test_links_left_open_are_closed_with_the_server() -> None:
 def test_nothing_is_left_when_the_owner_is_killed(number: signal.Signals) -> None:
     """Whatever ends the process that started a server, the server ends too."""
     startable_or_skip()
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as owner:
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         processes = family(int(owner.stdout.readline()))
         owner.send_signal(number)

@@ -36,6 +36,7 @@ from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, UpstreamAddress
 from reconnect_proxy.core.upstream import DialAnswer, DialFailure, UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
+from tests.examples import examples
 
 from .fakes import SESSION_ID, FakeClock
 from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream
@@ -722,7 +723,7 @@ class SessionMachine(RuleBasedStateMachine):
 TestSessionMachine = SessionMachine.TestCase
 # With HYPOTHESIS_PROFILE=fuzz drawn anew at each run; a failure prints the `@reproduce_failure` that brings it back.
 TestSessionMachine.settings = settings(
-    max_examples=2000,
+    max_examples=examples(2000),
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, Pool
 from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, Event, UpstreamEjected, UpstreamReturned
+from tests.examples import examples
 
 from .fakes import FakeClock
 
@@ -247,4 +248,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 # Drawn anew at each run; a failure prints the `@reproduce_failure` that brings it back.
-TestPoolMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None, print_blob=True)
+TestPoolMachine.settings = settings(max_examples=examples(300), stateful_step_count=50, deadline=None, print_blob=True)
