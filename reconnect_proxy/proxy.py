@@ -92,7 +92,9 @@ class Proxy:
             raise ValueError("give a Config or options, not both")
         self.config = config = config if config is not None else Config(**options)
         if config.workers > 1:
-            raise ValueError(f"workers is {config.workers}, but a Proxy is one process: that is for the program")
+            raise ValueError(
+                f"workers is {config.workers}, but a Proxy is one process; the command `serve` runs several"
+            )
         self._observe = observe or _ignore
         self._parts = parts = parts or ProxyParts()
         # What an `Acceptor` asks for (`AcceptorHost`): the open sockets of all sessions, the connections that no

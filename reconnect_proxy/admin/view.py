@@ -1,6 +1,6 @@
 """What the admin listener shows and ends: the sessions of one proxy, or of all workers of one.
 
-`OneProxy` is the proxy of this process; `workers.crew.Crew` asks the proxies of several.
+`OneProxy` is the proxy of this process; `workers.worker_group.WorkerGroup` asks the proxies of several.
 """
 
 from __future__ import annotations

@@ -6,17 +6,15 @@
 | `X-Connection-Id` | resume it | a new session under this id |
 | `X-Reconnect-Id` | resume it | 410 |
 
-An id of the shared session leads to the shared session, by either name. In `sender` mode no session can be resumed, and
-no client chooses an id. Then, in this order:
+In `sender` mode no session can be resumed, and no client chooses an id. A second client that names an id resumes like
+the first; `Context` then lets it take the session over. Further refusals:
 
-| status | why |
-| --- | --- |
-| 503 `stopping` | the proxy is being stopped (`Admission`) |
-| 403 | the session was opened with other values of the headers in `bind` (`Binding`) |
-| 409 | the client has received messages of a session that does not exist. (`Context.admit` compares other counts.) |
-| 503 | a limit is reached: sessions, bytes that they hold, sessions of one address (`SessionLimits`) |
-
-That a second client takes its session over is the business of `Context`: here it resumes like any other.
+| client | status | why |
+| --- | --- | --- |
+| resumes | 403 | the session was opened with other values of the headers in `bind` (`Binding`) |
+| opens | 409 | it has received messages of a session that does not exist. (`Context.admit` compares other counts) |
+| opens | 503 | a limit is reached: sessions, bytes that they hold, sessions of one address (`SessionLimits`) |
+| any | 503 | the proxy is being stopped (`Admission`) |
 
 **One rule, three users.** The proxy, each worker of `--workers` and the simulation have a `Registry`. Where they differ
 is behind four protocols: how the session of a client is made (`SessionApplicant`), where ids come from (`SessionIds`),
@@ -228,7 +226,7 @@ class Registry:
         # All that have not ended, the oldest first.
         self._entries: dict[Context, _Entry] = {}
         self._by_id: dict[str, Context] = {}
-        # The session of `receiver` clients that name none. It is not in `_by_id`.
+        # The session of `receiver` clients that name none.
         self._shared: Context | None = None
         # Sessions whose id is being claimed, and what is to be called when it is decided.
         self._naming: dict[Context, list[Callable[[], None]]] = {}
@@ -239,15 +237,12 @@ class Registry:
         return self._entries.keys()
 
     def get(self, session_id: str) -> Context | None:
-        """Return the session that has an id in this process."""
-        context = self._by_id.get(session_id)
-        if context is None and self._shared is not None and self._shared.session_id == session_id:
-            return self._shared
-        return context
+        """Return the session of this process that has an id."""
+        return self._by_id.get(session_id)
 
     def __contains__(self, session_id: str) -> bool:
-        """Tell whether a session in this process has an id."""
-        return self.get(session_id) is not None
+        """Tell whether a session of this process has an id."""
+        return session_id in self._by_id
 
     # Clients.
 
@@ -259,8 +254,9 @@ class Registry:
         """
         if self.admission is Admission.NONE:
             raise stopping()
-        shared = self._wants_shared(applicant.claim)
-        context = self._shared if shared else self._named(applicant.claim)
+        session_id = applicant.claim.session_id
+        shared = session_id is None and self._policy.mode is Mode.RECEIVER
+        context = self._shared if session_id is None else self._by_id.get(session_id)
         if context is not None and context.resumable:
             binding = self._entries[context].binding
             if binding is not None:
@@ -270,18 +266,6 @@ class Registry:
         if not shared:
             _check_new(applicant.claim)
         return self._open(applicant, shared), True
-
-    def _wants_shared(self, claim: Claim) -> bool:
-        """Tell whether a claim is one to the session that `receiver` clients share."""
-        if self._policy.mode is not Mode.RECEIVER:
-            return False
-        shared = self._shared.session_id if self._shared is not None else None
-        return claim.session_id is None or claim.session_id == shared
-
-    def _named(self, claim: Claim) -> Context | None:
-        if not self._policy.resumable or claim.session_id is None:
-            return None
-        return self._by_id.get(claim.session_id)
 
     def _open(self, applicant: SessionApplicant, shared: bool) -> Context:
         """Make and dial a session, if the limits allow one more."""
@@ -323,9 +307,9 @@ class Registry:
         self._entries[context] = _Entry(applicant.binding, applicant.address)
         if shared:
             self._shared = context
-        elif session_id is not None:
+        if session_id is not None:
             self._by_id[session_id] = context
-        if session_id is None:
+        else:
             context.when_opened(lambda opening: self._on_opened(context, opening))
         return context
 
@@ -353,33 +337,28 @@ class Registry:
             waiting.append(then)
 
     def _on_opened(self, context: Context, opening: Opening) -> None:
-        """Claim the id of a session that has opened: without one, `Context` has made one."""
+        """Claim the id of a session that has opened."""
         session_id = context.session_id
         if not opening.accepted or session_id is None:
             return
         self._naming[context] = []
-        if self._policy.resumable and self._is_free(session_id, context):
+        if self._policy.resumable:
             self._ids.claim(session_id, lambda granted: self._on_claimed(context, session_id, granted))
         else:
-            self._on_named(context, session_id)
-
-    def _is_free(self, session_id: str, context: Context) -> bool:
-        return self.get(session_id) in (None, context)
+            # Other processes need not know it.
+            self._on_claimed(context, session_id, granted=True)
 
     def _on_claimed(self, context: Context, session_id: str, granted: bool) -> None:
-        usable = context in self._entries and self._is_free(session_id, context)
+        """Enter a session under its id. If another session has that id, this one gets a new one."""
+        waiting = self._naming.pop(context)
+        living = context in self._entries
+        usable = living and session_id not in self._by_id
         if granted and not usable:
             self._ids.release(session_id)
-        self._on_named(context, session_id if granted and usable else None)
-
-    def _on_named(self, context: Context, session_id: str | None) -> None:
-        """Enter a session under its id. The id of another session is replaced: that one keeps it."""
-        waiting = self._naming.pop(context)
-        if context in self._entries:
-            if session_id is None or not self._is_free(session_id, context):
+        if living:
+            if not granted or not usable:
                 session_id = context.session_id = self._ids.new_id()
-            if context is not self._shared:
-                self._by_id[session_id] = context
+            self._by_id[session_id] = context
         for then in waiting:
             then()
 

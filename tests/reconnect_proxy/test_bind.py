@@ -1,4 +1,4 @@
-"""`bind`: a session belongs to the credentials that opened it, whoever has learnt its id (PROTOCOL.md section 7)."""
+"""`bind`: a session is resumed only with the credentials that opened it (PROTOCOL.md sections 3 and 7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID = "a-session-of-mine"
 MINE = [("Authorization", "Bearer mine"), ("Cookie", "a=1; b=2"), ("Cookie", "c=3")]
 BIND = ["authorization", "cookie"]
 
-#: What attackers, and clients that have forgotten something, send instead.
+#: What attackers send instead, and clients that have lost something.
 OTHERS = [
     [],
     [("Authorization", "Bearer mine")],
@@ -94,7 +94,7 @@ async def test_other_credentials_do_not_resume(mode: str, name: str) -> None:
             for headers in OTHERS:
                 assert await refused(f"{proxy.url}/?{name}={ID}", headers) == HTTPStatus.FORBIDDEN
             assert await echoes(client)
-        # In another place among the headers, and with others beside them, the same credentials are the same.
+        # The order among other headers does not matter.
         reordered = [MINE[1], ("X-Other", "1"), MINE[2], MINE[0]]
         async with connect(f"{proxy.url}/?{name}={ID}", additional_headers=reordered) as client:
             assert await echoes(client)
@@ -102,7 +102,7 @@ async def test_other_credentials_do_not_resume(mode: str, name: str) -> None:
 
 
 async def test_a_session_without_credentials_is_not_resumed_with_some() -> None:
-    """None is a value like any other, and an empty header is not none."""
+    """A missing header is a value like any other, and an empty header is not missing."""
     async with bound() as (_, proxy):
         url = f"{proxy.url}/?connection-id={ID}"
         async with connect(url):
@@ -112,8 +112,8 @@ async def test_a_session_without_credentials_is_not_resumed_with_some() -> None:
             assert await echoes(client)
 
 
-async def test_a_sender_resumes_for_nobody() -> None:
-    """Its sessions belong to their sockets: who names one gets 410, or a session of their own."""
+async def test_a_sender_resumes_no_session() -> None:
+    """Its sessions belong to their sockets: a client that names one gets 410, or a session of its own."""
     async with bound(mode="sender") as (upstream, proxy):
         async with connect(f"{proxy.url}/?connection-id={ID}", additional_headers=MINE) as client:
             for headers in (MINE, *OTHERS):
@@ -126,8 +126,8 @@ async def test_a_sender_resumes_for_nobody() -> None:
 
 
 @pytest.mark.parametrize("mode", ["duplex", "receiver"])
-async def test_who_comes_while_the_first_dial_is_pending_is_checked_too(mode: str) -> None:
-    """The session exists from its first request on; a thief does not get in before its owner."""
+async def test_a_client_is_checked_while_the_first_dial_is_in_progress(mode: str) -> None:
+    """The session exists from its first request on, so an attacker does not get in before its owner."""
     async with bound(mode=mode, connect_timeout="60s") as (upstream, proxy):
         upstream.go.clear()
         url = f"{proxy.url}/?connection-id={ID}"
@@ -144,8 +144,8 @@ async def test_who_comes_while_the_first_dial_is_pending_is_checked_too(mode: st
         assert len(upstream.handshakes) == 1
 
 
-async def test_the_shared_session_of_a_receiver_belongs_to_who_opened_it() -> None:
-    """Its clients name no id, but what the upstream says was said to the credentials of the first."""
+async def test_the_shared_session_of_a_receiver_is_bound_to_the_client_that_opened_it() -> None:
+    """Its clients name no id, but the upstream has answered the credentials of the first."""
     async with bound(mode="receiver") as (_, proxy), connect(proxy.url, additional_headers=MINE) as first:
         for headers in OTHERS:
             assert await refused(proxy.url, headers) == HTTPStatus.FORBIDDEN
@@ -154,8 +154,8 @@ async def test_the_shared_session_of_a_receiver_belongs_to_who_opened_it() -> No
             assert await first.recv() == await second.recv() == "to all"
 
 
-async def test_an_upstream_that_was_dialled_for_nobody_is_for_everybody() -> None:
-    """With `dial = start` no client has opened the shared session, so it has no credentials that others could lack."""
+async def test_a_session_that_no_client_has_opened_is_bound_to_nothing() -> None:
+    """With `dial = start` the shared session is dialled before the first client."""
     async with bound(mode="receiver", dial="start") as (_, proxy):
         for headers in (MINE, OTHERS[5]):
             async with connect(proxy.url, additional_headers=headers) as client:

@@ -66,7 +66,7 @@ async def test_a_session_is_found_by_an_id_that_its_upstream_gave(serve: Serve) 
             assert await sample(admin, HANDED_ON) - before == hops(lives_in, falls_on, came_to)
 
 
-async def test_under_tls_a_relayed_client_is_handed_on_from_home(serve: Serve, authority: Authority) -> None:
+async def test_under_tls_a_relayed_client_is_handed_on_again(serve: Serve, authority: Authority) -> None:
     """From where its id falls to where its session is, with the relay's end of it."""
     cert, key = authority.issue()
     async with GivingServer() as upstream:
@@ -132,7 +132,7 @@ async def test_an_id_that_an_upstream_gave_is_free_when_its_session_has_ended(se
 
 
 async def test_a_worker_that_is_started_anew_learns_what_falls_on_it(serve: Serve) -> None:
-    """Sessions that live in the other, under ids whose home has died, are found as before."""
+    """Sessions that live in the other, under ids that are placed on the worker that has died, are found as before."""
     async with GivingServer() as upstream:
         proxy = await serve(upstream.url, *TWO, *ADMIN, *GIVEN)
         workers = Workers(proxy)

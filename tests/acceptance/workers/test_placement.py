@@ -132,7 +132,7 @@ async def test_an_id_that_a_worker_makes_falls_on_that_worker(serve: Serve, upst
 
 @pytest.mark.parametrize("pad", [10, 60_000], ids=["little", "much"])
 async def test_what_comes_behind_the_head_goes_with_the_client(serve: Serve, upstream: RawServer, pad: int) -> None:
-    """A client that does not wait for its 101 has its first messages delivered, be they in a letter or in a file."""
+    """The first messages of a client that does not wait for its 101: in a message between workers, or in a file."""
     proxy = await serve(upstream.url, *TWO, *ADMIN)
     workers = Workers(proxy)
     ids = [await workers.id_on(number) for number in (0, 1)]

@@ -225,6 +225,14 @@ def test_in_receiver_mode_clients_without_an_id_share_a_session() -> None:
         assert rig.enter(claim) == (shared, False)
 
 
+def test_a_client_without_an_id_opens_the_shared_session_whatever_count_it_states() -> None:
+    """It is plain there, so its count means nothing."""
+    rig = Rig(RECEIVER)
+    shared, created = rig.enter(Claim(received=9))
+    assert created
+    assert rig.enter() == (shared, False)
+
+
 def test_a_new_shared_session_follows_one_that_has_ended() -> None:
     """With an id of its own, so the earlier one leads nowhere."""
     rig = Rig(RECEIVER)
@@ -461,6 +469,15 @@ def test_an_upstream_cannot_give_one_id_twice(policy: Policy) -> None:
     assert second.session_id is not None
     assert second.session_id != KNOWN
     assert rig.registry.get(second.session_id) is second
+
+
+def test_an_id_that_no_client_can_resume_is_not_claimed() -> None:
+    """In sender mode other processes need not know it."""
+    ids = SlowIds()
+    rig = Rig(replace(SENDER, gate=FIRST_MESSAGE), ids=ids)
+    context = rig.opened(message=KNOWN)
+    assert ids.claims == {}
+    assert rig.registry.get(KNOWN) is context
 
 
 @pytest.mark.parametrize("granted", [True, False])
