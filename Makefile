@@ -1,4 +1,5 @@
-# Two commands do everything, set-up included: `make demo` shows the proof, `make test` runs every check and test.
+# Two commands do everything, set-up included: `make demo` shows the proof, `make test` runs every check and test; but for
+# those of real programs, which `make real` installs and runs.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,10 @@ PROCESSES ?= 6
 # that it finds.
 PLUGINS := pytest-randomly pytest-repeat pytest-rerunfailures pytest-retry
 
-.PHONY: demo test quick lint types unit scenarios clean
+# For `make real`: fail if more than so many of its programs cannot be installed.
+REAL_MISSING ?=
+
+.PHONY: demo test quick lint types unit scenarios real clean
 
 demo: .venv/ready
 	$(BIN)/pytest --scenario=upstream-flap
@@ -36,6 +40,11 @@ quick: .venv/ready
 
 scenarios: .venv/ready
 	$(BIN)/pytest $(SCENARIOS:%=--scenario=%)
+
+# Real browsers, brokers and client libraries through the proxy. They are installed once, into the user's cache.
+real: .venv/ready
+	$(BIN)/python -m tests.real.install $(REAL_MISSING:%=--at-most %)
+	$(BIN)/pytest tests/real -m real --numprocesses 4 --dist worksteal
 
 # The versions in constraints.txt are those that CI tests.
 .venv/ready: pyproject.toml constraints.txt

@@ -1,0 +1,33 @@
+"""Options of the proxy that tests here need and that are not built yet: the one place that names them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+
+import pytest
+
+#: Each option, and a word that `serve --help` has once the option is there.
+COMING = {
+    "--preset": "--preset",
+    "--retry-on none": "abnormal|any|none",
+    "--gate replay:N/M": "replay:",
+}
+
+
+def require(options: dict[str, str]) -> None:
+    """Skip the test if it gives the proxy an option that is not built yet."""
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        for option, sign in COMING.items():
+            wanted_flag, _, wanted_value = option.partition(" ")
+            if flag == wanted_flag and value.startswith(wanted_value.partition(":")[0]) and sign not in _help():
+                pytest.skip(f"the proxy has no {option} yet")
+
+
+@functools.cache
+def _help() -> str:
+    command = [sys.executable, "-P", "-m", "reconnect_proxy.cli", "serve", "--help"]
+    # Wide enough that no option is broken over two lines.
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
