@@ -1,18 +1,29 @@
-"""The listener's side of a client: reads one HTTP head, has the session decide, then hands the socket over.
+"""The listener's side of a client: reads one HTTP head, waits for the session, then hands the socket over.
 
-    TCP accept -> Acceptor: TLS if it is asked for, head in (16 KiB and 5 s at most for both), reading paused
+    TCP accept -> Acceptor: TLS if the listener has it, the head (16 KiB and 5 s at most for both), reading paused
                -> AcceptorHost.enter: which session? a new one dials its upstream first
-               -> 101: IncomingWebSocket takes the socket, with whatever the client sent behind its head
-               -> else: an HTTP answer, and the socket is shut
-               -> no handshake: HttpRelay has the socket for one request, and gives it back
+               -> Admission: 101, and IncomingWebSocket takes the socket, with what the client sent behind its head
+               -> otherwise: an HTTP answer, and the socket is closed
+               -> not a handshake: HttpRelay has the socket for one request, and gives it back
 
-picows decides a handshake at once and we must dial first; that is why it gets the socket only then (`hand_over`).
+picows answers a handshake at once, but here the upstream is dialled first. So picows gets the socket only when the
+answer is known (`adoption`).
+
+| state | waits for | what the client sends | next |
+| --- | --- | --- | --- |
+| `READING` | a whole head, after the TLS handshake | is read as a head | `WAITING`, `RELAYING`, `ANSWERED` |
+| `WAITING` | the first dial of its session, or another process | is kept, and reading is paused | `GONE`, `ANSWERED` |
+| `RELAYING` | the answer to a plain request; `HttpRelay` has the socket | | `IDLE` |
+| `IDLE` | the next request of a plain connection | begins a head | `READING` |
+| `ANSWERED` | the client to read its answer | is thrown away | `GONE` |
+| `GONE` | nothing: the socket is closed, or has another owner | | |
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -84,279 +95,238 @@ class AcceptorHost(Protocol):
         """Return the session for a request, and whether it was made for it. Raises Refusal."""
 
     def when_named(self, context: Context, then: Callable[[], None]) -> None:
-        """Call `then` when it is settled under which id a session that has opened can be come back to."""
+        """Call `then` when the id of a session that has opened is known to all processes."""
 
     def refused(self, refusal: Refusal) -> None:
-        """Take note of a refusal that is being sent."""
+        """Report a refusal that is being sent."""
 
     def tls_failed(self, peer: str, detail: str) -> None:
-        """Take note of a client that came to no TLS."""
+        """Report a failed TLS handshake with a client."""
+
+
+class AcceptorState(Enum):
+    """What becomes of a client's connection, see the table above."""
+
+    READING = auto()
+    WAITING = auto()
+    RELAYING = auto()
+    IDLE = auto()
+    ANSWERED = auto()
+    GONE = auto()
 
 
 class Acceptor(asyncio.Protocol):
     """A client's connection until its session takes the socket."""
 
-    __slots__ = (
-        "_context",
-        "_created",
-        "_head",
-        "_host",
-        "_over",
-        "_peer",
-        "_request",
-        "_rest",
-        "_timer",
-        "_transport",
-    )
+    __slots__ = ("_admission", "_head", "_host", "_peer", "_rest", "_timer", "state", "transport")
 
-    def __init__(self, host: AcceptorHost) -> None:
-        """Make the protocol object of one connection. It is among `host.pending` until a session takes it."""
+    def __init__(self, host: AcceptorHost, peer: str = "") -> None:
+        """Make the protocol object of one connection. It is among `host.pending` until a session takes it.
+
+        Args:
+            host: the proxy.
+            peer: the client's IP address; without it, that of the socket.
+        """
         self._host = host
-        self._transport: asyncio.Transport | None = None
-        # The client's IP address.
-        self._peer = ""
+        self._peer = peer
+        self.state = AcceptorState.READING
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self._timer: Timer | None = None
         self._head = HeadReader(self._host.max_head, parse_request_line)
         # What came behind the head: frames of a client that does not wait for its 101.
         self._rest = b""
-        self._request: SessionRequest | None = None
-        # The session that the client waits for, and whether it was made for this client.
-        self._context: Context | None = None
-        self._created = False
-        # Answered or handed over.
-        self._over = False
+        # While the client waits for its session.
+        self._admission: Admission | None = None
+
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the client some seconds for its TLS handshake, if it is to make one, and its head."""
-        self._transport = transport = cast(asyncio.Transport, transport)
+        """Take the connection, and wait for its TLS handshake, if there is one, and its head."""
+        self.transport = transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if peer is None:
             # It was reset before it was accepted.
-            self._over = True
+            self.state = AcceptorState.GONE
             transport.abort()
             return
         self._peer = peer[0]
         if self._host.tls.listener is not None:
-            self._transport = TlsTransport(transport, self, self._host.tls.listener)
-        self._await_head()
+            self.transport = TlsTransport(transport, self, self._host.tls.listener)
+        self.await_head()
 
-    def _await_head(self) -> None:
-        """Give the client some time for its head, if there is room for it."""
-        assert self._transport is not None, "it is made"
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends, see the table above."""
+        match self.state:
+            case AcceptorState.READING:
+                self._read_head(data)
+            case AcceptorState.IDLE:
+                self._host.http.idle.discard(self)
+                if self.await_head():
+                    self._read_head(data)
+            case AcceptorState.WAITING:
+                self._rest += data
+                self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Keep the socket open if the client has ended its half and waits for its session."""
+        return self.state is AcceptorState.WAITING
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection. A session that the client waits for is told."""
+        admission = self._admission
+        self._leave()
+        if isinstance(error, TlsFailed):
+            self._host.tls_failed(self._peer, str(error))
+        if admission is not None:
+            admission.give_up()
+
+    # The head.
+
+    def await_head(self) -> bool:
+        """Give the client some time for its head. Returns False if there is no room for it, and it is refused."""
+        self.state = AcceptorState.READING
         try:
-            self._host.pending.add(self, self._host.timers.time(), self._transport.get_extra_info("socket").fileno())
+            self._host.pending.add(self, self._host.timers.time(), self.transport.get_extra_info("socket").fileno())
         except Refusal as refusal:
             self.evict(refusal)
-        else:
-            self._set_timer(self._host.head_timeout, self._on_late)
+            return False
+        self._set_timer(self._host.head_timeout, self._on_late)
+        return True
 
     def _on_late(self) -> None:
         detail = f"no whole head came within {self._host.head_timeout:g} s"
-        self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail))
+        self.refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail))
 
-    def data_received(self, data: bytes) -> None:
+    def _read_head(self, data: bytes) -> None:
         """Read on until the head is whole."""
-        if self._over:
-            # It has its answer, and what it goes on sending is not read any more.
-            return
-        if self._request is not None:
-            # A client that does not wait for its 101 is not read on until the dial is decided.
-            assert self._transport is not None, "data came through it"
-            self._rest += data
-            self._transport.pause_reading()
-            return
-        if self in self._host.http.idle:
-            self._host.http.idle.discard(self)
-            self._await_head()
-            if self._over:
-                return
         try:
             found = self._head.feed(data)
         except MalformedHead as error:
-            self._refuse(error.refusal)
+            self.refuse(error.refusal)
             return
         if found is not None:
             head, self._rest = found
             self._on_head(head)
 
-    def take_back(self, rest: bytes) -> None:
-        """Read the next request, of which `rest` was read already: plain HTTP has had its answer (`HttpRelay`)."""
-        assert self._transport is not None, "there was a request before"
-        self._head = HeadReader(self._host.max_head, parse_request_line)
-        self._rest = b""
-        self._transport.set_protocol(self)
-        self._host.http.idle.add(self)
-        self._set_timer(self._host.http.settings.idle, self.abort)
-        self._transport.resume_reading()
-        if rest:
-            self.data_received(rest)
-
-    def eof_received(self) -> bool:
-        """Keep the socket of a client that says no more than what has come, but still waits for its answer."""
-        return self._request is not None and not self._over
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Take note of a client that left before it was served."""
-        self._host.pending.remove(self)
-        self._host.http.forget(self)
-        self._stop_timer()
-        if isinstance(error, TlsFailed):
-            self._host.tls_failed(self._peer, str(error))
-        if not self._over:
-            self._over = True
-            if self._context is not None:
-                self._context.client_left(self._on_opening)
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The connection."""
-        assert self._transport is not None, "it is made"
-        return self._transport
-
-    def let_go(self) -> asyncio.Transport:
-        """Return the connection, which is somebody else's from now on."""
-        self._over = True
-        self._stop_timer()
-        self._host.pending.remove(self)
-        self._host.http.forget(self)
-        return self.transport
-
-    def evict(self, refusal: Refusal) -> None:
-        """Answer `refusal` and shut the connection: there is no place for it, nor time to see it off."""
-        self._refuse(refusal, linger=False)
-
-    def abort(self) -> None:
-        """Shut the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
     def _on_head(self, raw: bytes) -> None:
-        assert self._transport is not None, "data came through it"
         self._stop_timer()
         self._host.pending.head_read(self)
         try:
             head = parse_request(raw)
             check_path(head, self._host.allow_path)
-            if not head.asks_for_websocket:
+            if head.asks_for_websocket:
+                check_origin(head, self._host.allow_origin)
+                check_handshake(head)
+                target, claim = read_claim(head)
+                self._find_session(SessionRequest(head, target, claim, self._peer), raw)
+            else:
                 self._relay(head)
-                return
-            check_origin(head, self._host.allow_origin)
-            check_handshake(head)
-            target, claim = read_claim(head)
-            self._request = SessionRequest(head, target, claim, self._peer)
-            if self._host.router.route(self, self._request, raw + HEAD_END + self._rest):
-                return
-            self._context, self._created = self._host.enter(self._request)
         except MalformedHead as error:
-            self._refuse(error.refusal)
+            self.refuse(error.refusal)
         except Refusal as refusal:
-            self._refuse(refusal)
-        else:
+            self.refuse(refusal)
+
+    def _find_session(self, request: SessionRequest, raw: bytes) -> None:
+        """Wait for the session of a handshake, or for the process that has it. Raises Refusal."""
+        self.state = AcceptorState.WAITING
+        if not self._host.router.route(self, request, raw + HEAD_END + self._rest):
+            context, created = self._host.enter(request)
             self._host.http.forget(self)
-            self._context.when_opened(self._on_opening)
+            self._admission = Admission(self, self._host, request, context, created)
+            context.when_opened(self._admission.on_opening)
 
     def _relay(self, head: RequestHead) -> None:
         """Let plain HTTP have the socket until the request is answered. Raises Refusal if there is too much of it."""
-        assert self._transport is not None, "there was a head"
         self._host.http.admit(self)
         self._host.pending.remove(self)
-        scheme = "https" if self._transport.get_extra_info("ssl_object") else "http"
-        request = HttpRequest(head, self._peer, scheme)
-        self._host.http.begin(self, self._transport, request, self._rest)
+        self.state = AcceptorState.RELAYING
+        scheme = "https" if self.transport.get_extra_info("ssl_object") else "http"
+        self._host.http.begin(self, self.transport, HttpRequest(head, self._peer, scheme), self._rest)
 
-    def _on_opening(self, opening: Opening) -> None:
-        """Answer the client: the first dial of its session is decided."""
-        if opening.refusal is not None:
-            self._refuse(opening.refusal)
-        elif opening.failure is not None:
-            self._pass_on(opening.failure)
-        else:
-            assert self._context is not None, "it has opened"
-            self._host.when_named(self._context, lambda: self._admit(opening))
+    # What others call.
 
-    def _admit(self, opening: Opening) -> None:
-        """Let the client in, if it has waited until now."""
-        if not self._over:
-            if self._context is not None and self._context.state is SessionState.ENDED:
-                detail = "the session ended before it had its id"
-                self._refuse(Refusal(HTTPStatus.BAD_GATEWAY, "upstream-closed", detail))
-                return
-            try:
-                self._hand_over(opening)
-            except Refusal as refusal:
-                self._refuse(refusal)
+    def take_back(self, rest: bytes) -> None:
+        """Wait for the next request, of which `rest` was read already: `HttpRelay` has answered the last one."""
+        self.state = AcceptorState.IDLE
+        self._head = HeadReader(self._host.max_head, parse_request_line)
+        self._rest = b""
+        self.transport.set_protocol(self)
+        self._host.http.idle.add(self)
+        self._set_timer(self._host.http.settings.idle, self.abort)
+        self.transport.resume_reading()
+        if rest:
+            self.data_received(rest)
 
-    def _hand_over(self, opening: Opening) -> None:
-        """Write the 101 and let the session have the socket. Raises Refusal if the counts disagree."""
-        context, request, transport = self._context, self._request, self._transport
-        assert context is not None and request is not None and transport is not None, "there was a head"
-        received = context.admit(request.claim)
-        self._over = True
-        self._host.pending.remove(self)
-        headers = [(CONNECTION_ID, context.session_id or "")]
-        if received is not None:
-            headers.append((RECEIVED, str(received)))
-        subprotocol = context.agree_subprotocol(request.head.subprotocols)
-        if subprotocol:
-            headers.append(("Sec-WebSocket-Protocol", subprotocol))
-        if self._created and opening.answer is not None:
-            headers += opening.answer.headers
-        extension = accept(request.head.headers) if context.deflate else None
-        if extension is not None:
-            headers.append((EXTENSIONS, extension))
-        attach = partial(context.attach, claim=request.claim)
-        leg = IncomingWebSocket(attach, request.peer, extension is not None, self._host.max_message, self._host.legs)
-        take_accepted(transport, leg, request.head.headers["Sec-WebSocket-Key"], headers, self._rest)
-        if leg.link is None:
-            context.client_left(self._on_opening)
-        elif not leg.link.paused:
-            leg.resume_reading()
+    def let_go(self) -> asyncio.Transport:
+        """Return the connection, which has another owner from now on."""
+        self._leave()
+        return self.transport
 
-    def _pass_on(self, failure: DialFailure) -> None:
-        """Answer as the upstream did."""
-        reason = _PHRASES.get(failure.status, "")
-        self._answer(encode_response(failure.status, reason, failure.headers, failure.body))
+    def take_rest(self) -> bytes:
+        """Return what the client has sent behind its head."""
+        rest, self._rest = self._rest, b""
+        return rest
 
-    def _refuse(self, refusal: Refusal, linger: bool = True) -> None:
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    # Answers.
+
+    def evict(self, refusal: Refusal) -> None:
+        """Answer `refusal` and close the connection at once: there is no room for it to linger."""
+        self.refuse(refusal, linger=False)
+
+    def refuse(self, refusal: Refusal, linger: bool = True) -> None:
+        """Answer with an HTTP error."""
         self._host.refused(refusal)
         headers = [("Content-Type", "application/json"), *refusal.headers]
         if refusal.retry_after is not None:
             headers.append(("Retry-After", str(refusal.retry_after)))
         if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
             headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
-        self._answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body), linger)
+        self.answer(encode_response(refusal.status, refusal.status.phrase, headers, refusal.body), linger)
 
-    def _answer(self, response: bytes, linger: bool = True) -> None:
-        """Send an answer and shut the connection.
+    def answer(self, response: bytes, linger: bool = True) -> None:
+        """Send an answer and close the connection.
 
-        A socket that is closed while its peer still sends is reset, and the answer with it. So only our half is closed
-        at first, and for a moment what comes is thrown away; without `linger` it is closed at once. TLS cannot end one
-        half: there the peer is to see from the answer that nothing follows, unless it had nothing more to say.
+        A socket that is closed while its peer still sends is reset, and the answer is lost. So at first only our half
+        is closed, and for a moment what comes is thrown away; without `linger` it is closed at once. TLS cannot end one
+        half. There the connection lingers only if the client may send more, which it does not after a whole handshake.
         """
-        if not self._over and self._transport is not None:
-            self._over = True
-            self._host.pending.answered(self)
-            if isinstance(self._transport, TlsTransport) and not self._transport.established:
-                # Nothing can be said to it, but that it has taken too long.
-                self._stop_timer()
-                self._transport.abort()
-                return
-            self._transport.write(response)
-            halves = self._transport.can_write_eof()
-            # A handshake that was read has nothing behind it.
-            if linger and (halves or self._request is None):
-                if halves:
-                    self._transport.write_eof()
-                self._set_timer(LINGER, self._leave)
-                self._transport.resume_reading()
-            else:
-                self._leave()
+        if self.state in (AcceptorState.ANSWERED, AcceptorState.GONE):
+            return
+        may_send_more = self.state is not AcceptorState.WAITING
+        self.state = AcceptorState.ANSWERED
+        self._admission = None
+        self._host.pending.answered(self)
+        if isinstance(self.transport, TlsTransport) and not self.transport.established:
+            # No answer can be sent before the TLS handshake is complete.
+            self._stop_timer()
+            self.transport.abort()
+            return
+        self.transport.write(response)
+        halves = self.transport.can_write_eof()
+        if linger and (halves or may_send_more):
+            if halves:
+                self.transport.write_eof()
+            self._set_timer(LINGER, self._close)
+            self.transport.resume_reading()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection. The client has some seconds to read what it has not read yet."""
+        self.transport.close()
+        self._set_timer(CLOSE_TIMEOUT, self.abort)
 
     def _leave(self) -> None:
-        """Close the connection; the client has some seconds to read what it has not read yet."""
-        assert self._transport is not None, "it was answered"
-        self._transport.close()
-        self._set_timer(CLOSE_TIMEOUT, self.abort)
+        """Wait for nothing any more, and refer to nothing that refers to this."""
+        self.state = AcceptorState.GONE
+        self._admission = None
+        self._host.pending.remove(self)
+        self._host.http.forget(self)
+        self._stop_timer()
 
     def _set_timer(self, delay: float, callback: Callable[[], None]) -> None:
         self._stop_timer()
@@ -366,3 +336,88 @@ class Acceptor(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Admission:
+    """A client that waits for the first dial of its session, and is let in then."""
+
+    __slots__ = ("_acceptor", "_context", "_created", "_host", "_request")
+
+    def __init__(
+        self, acceptor: Acceptor, host: AcceptorHost, request: SessionRequest, context: Context, created: bool
+    ) -> None:
+        """Make the admission of a client to a session.
+
+        Args:
+            acceptor: the client's connection.
+            host: the proxy.
+            request: the client's handshake.
+            context: the session.
+            created: whether the session was made for this client.
+        """
+        self._acceptor = acceptor
+        self._host = host
+        self._request = request
+        self._context = context
+        self._created = created
+
+    def give_up(self) -> None:
+        """Tell the session that the client does not wait any more."""
+        self._context.client_left(self.on_opening)
+
+    def on_opening(self, opening: Opening) -> None:
+        """Answer the client: the first dial of its session is decided."""
+        if opening.refusal is not None:
+            self._acceptor.refuse(opening.refusal)
+        elif opening.failure is not None:
+            self._pass_on(opening.failure)
+        else:
+            self._host.when_named(self._context, lambda: self._admit(opening))
+
+    def _pass_on(self, failure: DialFailure) -> None:
+        """Answer as the upstream did."""
+        reason = _PHRASES.get(failure.status, "")
+        self._acceptor.answer(encode_response(failure.status, reason, failure.headers, failure.body))
+
+    def _admit(self, opening: Opening) -> None:
+        """Let the client in, if it has waited until now."""
+        if self._acceptor.state is not AcceptorState.WAITING:
+            return
+        if self._context.state is SessionState.ENDED:
+            detail = "the session ended before it had its id"
+            self._acceptor.refuse(Refusal(HTTPStatus.BAD_GATEWAY, "upstream-closed", detail))
+            return
+        try:
+            self._hand_over(opening)
+        except Refusal as refusal:
+            self._acceptor.refuse(refusal)
+
+    def _hand_over(self, opening: Opening) -> None:
+        """Write the 101 and let the session have the socket. Raises Refusal if the counts disagree."""
+        context, request = self._context, self._request
+        received = context.admit(request.claim)
+        transport = self._acceptor.let_go()
+        extension = accept(request.head.headers) if context.deflate else None
+        headers = self._headers(opening, received, extension)
+        attach = partial(context.attach, claim=request.claim)
+        leg = IncomingWebSocket(attach, request.peer, extension is not None, self._host.max_message, self._host.legs)
+        key = request.head.headers["Sec-WebSocket-Key"]
+        take_accepted(transport, leg, key, headers, self._acceptor.take_rest())
+        if leg.link is None:
+            context.client_left(self.on_opening)
+        elif not leg.link.paused:
+            leg.resume_reading()
+
+    def _headers(self, opening: Opening, received: int | None, extension: str | None) -> list[tuple[str, str]]:
+        """Return the headers of the 101 that not every handshake has."""
+        headers = [(CONNECTION_ID, self._context.session_id or "")]
+        if received is not None:
+            headers.append((RECEIVED, str(received)))
+        subprotocol = self._context.agree_subprotocol(self._request.head.subprotocols)
+        if subprotocol:
+            headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        if self._created and opening.answer is not None:
+            headers += opening.answer.headers
+        if extension is not None:
+            headers.append((EXTENSIONS, extension))
+        return headers

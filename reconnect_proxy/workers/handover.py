@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from ..core.wire import Refusal
-from ..net.accept import Acceptor, AcceptorHost
+from ..net.accept import Acceptor, AcceptorHost, AcceptorState
 from ..net.tls_transport import TlsTransport
 from .mailbox import MailboxReader, MailboxWriter, WorkerMessage
 from .relay import Relay, RelayedTransport
@@ -49,8 +49,7 @@ class AdoptedAcceptor(Acceptor):
             data: what was read of it.
             client: a copy of the client's TCP socket, if another worker relays it.
         """
-        super().__init__(host)
-        self._peer = peer
+        super().__init__(host, peer)
         self.hops = hops
         self._read: bytes | None = data
         self._client = client
@@ -58,7 +57,7 @@ class AdoptedAcceptor(Acceptor):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket. More is read from it when this turn of the loop is over."""
         transport = cast(asyncio.Transport, transport)
-        self._transport = transport if self._client is None else RelayedTransport(transport, self, self._client)
+        self.transport = transport if self._client is None else RelayedTransport(transport, self, self._client)
         # From then on reading can be paused.
         asyncio.get_running_loop().call_soon(self._begin)
 
@@ -71,8 +70,8 @@ class AdoptedAcceptor(Acceptor):
 
     def _begin(self) -> None:
         data, self._read = self._read, None
-        if not self._over:
-            self._await_head()
+        if self.state is AcceptorState.READING:
+            self.await_head()
             self.data_received(data or b"")
 
 

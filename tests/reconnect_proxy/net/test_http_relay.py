@@ -218,8 +218,7 @@ async def test_a_client_that_only_listens_is_asked_whether_it_is_there() -> None
         client = await (await rig.ask(get("/events"))).head()
         (connection,) = rig.proxy.http.connections
         assert isinstance(connection, Acceptor)
-        assert connection._transport is not None
-        found = connection._transport.get_extra_info("socket")
+        found = connection.transport.get_extra_info("socket")
         assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 12
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 4
