@@ -109,7 +109,7 @@ class Proxy:
         self.tls = Tls(config.tls_files)
         self.http = HttpRelay(_http_settings_of(config), lambda: self.pool, self.tls, self._observe, self.refused)
         self.router = parts.router
-        # The sessions, and who is asked about them.
+        # The sessions, and the hooks that are asked about them.
         self._hooks = HookCalls(config.hooks, self._observe, config.max_message)
         self._policy = policy_of(config, self._hooks.filtering)
         self.registry = Registry(

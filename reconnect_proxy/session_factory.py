@@ -1,4 +1,4 @@
-"""How the session of a client's request is made: its policy, what it sends to the upstream, what hooks say to it.
+"""How the session of a request is made: its policy, its headers for the upstream, its hooks.
 
 Which session a request belongs to is decided by `core.registry`; it calls this when a new one is due.
 """

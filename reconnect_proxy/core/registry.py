@@ -48,19 +48,19 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a client has to say again to come back to its session: headers by name, and a digest of their values."""
+    """What a client has to repeat to come back to its session: headers by name, and a digest of their values."""
 
     names: tuple[str, ...]
     digest: bytes
 
     @classmethod
     def of(cls, values: Mapping[str, Sequence[str]]) -> Self:
-        """Bind to `values`: for each header how often it is there, in which order, and what it says."""
-        said = repr([list(each) for each in values.values()])
-        return cls(tuple(values), sha256(said.encode("utf-8", "surrogateescape")).digest())
+        """Bind to headers: how often each is there, in which order, and with which values."""
+        text = repr([list(each) for each in values.values()])
+        return cls(tuple(values), sha256(text.encode("utf-8", "surrogateescape")).digest())
 
     def check(self, other: Binding | None) -> None:
-        """Check that a request which comes back says the same. Raises Refusal: 403."""
+        """Check that a request which comes back has the same. Raises Refusal: 403."""
         if other is None or not hmac.compare_digest(self.digest, other.digest):
             detail = f"the session was opened with other values of: {', '.join(self.names)}"
             raise Refusal(HTTPStatus.FORBIDDEN, "other-credentials", detail)

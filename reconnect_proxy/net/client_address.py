@@ -1,8 +1,8 @@
-"""Whose a connection is: the address that sessions are counted by.
+"""Which address a session counts for.
 
-Behind a load balancer every connection comes from one address, and the client's own is in `X-Forwarded-For`. Anybody
-may write that header, so it is believed only as far as it was written by peers that are trusted: read from its end, the
-first address that is not one of theirs is the client's.
+Behind a load balancer every connection comes from one address, and the client's own is in `X-Forwarded-For`. Any client
+can send that header, so it is believed only as far as trusted peers have written it: read from its end, the first
+address that is not one of theirs is the client's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Network = IPv4Network | IPv6Network
 
-#: One subscriber has a whole /64 of IPv6 addresses (RFC 6177), so counting single ones would limit nobody.
+#: One subscriber has a whole /64 of IPv6 addresses (RFC 6177), so a limit for single ones would have no effect.
 IPV6_PREFIX = 64
 
 
@@ -30,7 +30,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
         if parsed is None or not any(parsed in network for network in trusted):
             break
         if _parsed(text) is None:
-            # What a trusted peer wrote is no address, but it stands for somebody whom it knows.
+            # The trusted peer did not write an address, so the client counts for that peer.
             break
         address = text
     return address

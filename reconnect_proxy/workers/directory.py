@@ -1,7 +1,7 @@
 """Ids of sessions in several workers: new ones, and those that an upstream gives (`--gate first-message`).
 
 An id that a worker makes is placed on that worker. An id that an upstream gives comes when the session exists already,
-in whatever worker its client connected to. So that worker claims the id at the worker that it is placed on:
+in the worker that its client connected to. So that worker claims the id at the worker that it is placed on:
 
     the worker with the session                 the worker that the id is placed on
         claim ─────────────────────────────────────►  is it in use? if not: elsewhere[id] = that worker

@@ -5,8 +5,8 @@
          ▼                                               │ _take
     a message with the socket (under TLS: with one end of a relay), what was read, and the client's address
 
-What the first worker has counted and timed for the client ends there when the message is sent. The second worker begins
-anew.
+What the first worker has counted and timed for the client ends there when the message is sent. The second worker counts
+and times it from the start.
 """
 
 from __future__ import annotations

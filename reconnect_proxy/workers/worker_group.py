@@ -27,7 +27,7 @@ from .worker_process import SharedResources, WorkerProcess
 
 __all__ = ["WorkerGroup"]
 
-#: Seconds that a worker has for an answer. Clients of the admin listener wait longer, and are told who did not answer.
+#: Seconds that a worker has for an answer. Clients of the admin listener wait longer, and are told which did not.
 ANSWER = 2.0
 #: Seconds between two questions for all metrics, so that they are not lost with a worker that dies.
 REMEMBER_EVERY = 10.0

@@ -224,7 +224,7 @@ class WorkerProcess:
                 return f"it was killed by {signal.Signals(-status).name}"
         return f"it ended with status {status}"
 
-    # What the supervisor and the worker say to each other.
+    # Notices and questions.
 
     def _on_notice(self, told: dict[str, Any]) -> None:
         if "ready" in told:
