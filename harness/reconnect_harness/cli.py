@@ -212,7 +212,7 @@ def compare(
         )
         done = comparer.run()
     command = ["reconnect-harness", "compare", *wanted, *(word for system in systems for word in ("--sut", system))]
-    text = done.markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
+    text = done.to_markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
     if markdown not in (None, "-"):
         Path(markdown).write_text(text, encoding="utf-8")
     if markdown == "-" or not terminal.is_terminal:

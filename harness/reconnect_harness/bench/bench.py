@@ -1,4 +1,4 @@
-"""A run: every trial of a plan, in turn, and what they came to."""
+"""A run of the benchmark: every trial of a plan in turn, and the report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from reconnect_harness.bench.cases import KEEPING, Case, within_descriptors
-from reconnect_harness.bench.figures import Limit, Results
-from reconnect_harness.bench.plan import Plan
-from reconnect_harness.bench.testbed import OPTIONS, Stage, system
+from reconnect_harness.bench.figures import BenchResults, Bottleneck
+from reconnect_harness.bench.plan import BenchPlan
+from reconnect_harness.bench.testbed import OPTIONS, BenchTestbed, system
 from reconnect_harness.bench.trials import trial
 from reconnect_harness.processes import cores
 from reconnect_harness.processes.loops import run_to_end
@@ -26,36 +26,37 @@ from reconnect_harness.sut.own_proxy import flags
 #: Where a run leaves its files if the user does not say.
 DEFAULT_OUT = Path("bench-runs")
 
-#: How many descriptors a process gets at most. Some programs make tables as large as they may.
+#: How many descriptors a process gets at most. Some programs allocate a table for all that they may have.
 DESCRIPTORS = 65_536
 
 _LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a run came to.
+class BenchReport:
+    """The results of a run.
 
     Attributes:
-        cases: what was measured; `results` has the samples.
-        contenders: those that took part and what they are, by name.
-        missing: why the others did not, by name.
+        cases: what was measured.
+        contenders: a description of each contender that took part, by name.
+        missing: why the others did not take part, by name.
+        results: the samples.
         machine: what it ran on.
-        notes: what a reader has to know beyond that.
-        command: what makes such a run again.
+        notes: what a reader needs to know besides.
+        command: the command that repeats the run.
 
     """
 
     cases: Sequence[Case]
     contenders: dict[str, str]
     missing: dict[str, str]
-    results: Results
+    results: BenchResults
     machine: dict[str, str]
     notes: list[str]
     command: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `bench.json` holds."""
+        """Return the fields of `bench.json`."""
         return {
             "command": self.command,
             "machine": self.machine,
@@ -68,23 +69,23 @@ class Report:
 
 
 class Bench:
-    """Measures contenders by a plan. What can be wrong with what was asked for is found when it is made.
+    """Measures contenders as a plan says. It checks the names of the contenders before anything is started.
 
     Args:
         plan: what is measured.
         names: the contenders, as `sut.base` reads them.
         out: the folder for logs.
-        command: what the user has given to have this run.
-        progress: called with a line that says how far the run is.
+        command: the command line of this run.
+        progress: called with a line about the progress of the run.
 
     Raises:
-        ScenarioError: a contender is none, or cannot be measured.
+        ScenarioError: a contender does not exist, or cannot be measured.
 
     """
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BenchPlan,
         names: Sequence[str],
         out: Path,
         *,
@@ -100,43 +101,43 @@ class Bench:
         _raise_descriptors()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._cases, self._notes = within_descriptors(plan.cases, limit)
-        self._plan = Plan(self._cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow)
+        self._plan = BenchPlan(self._cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow)
 
     @property
     def seconds(self) -> float:
-        """How long it will take, more or less."""
+        """How long the run will take, roughly."""
         return self._plan.estimate(self._names)
 
-    async def run(self) -> Report:
-        """Run it.
+    async def run(self) -> BenchReport:
+        """Run it. A failure of a contender is part of the results.
 
         Raises:
-            ProcessFailed: the generator or the server has failed; what a contender does wrong is a result.
+            ProcessFailed: the generator or the server has failed.
 
         """
         ground = machine()
         make_folder(self._out)
         shutil.rmtree(self._out / _LOGS, ignore_errors=True)
-        results = Results()
-        async with Stage(self._names, self._out / _LOGS, self._cores) as stage:
-            present = list(stage.contenders)
+        results = BenchResults()
+        async with BenchTestbed(self._names, self._out / _LOGS, self._cores) as testbed:
+            present = list(testbed.contenders)
             if present:
-                await self._trials(stage, present, results)
-            missing = stage.problems
+                await self._trials(testbed, present, results)
+            missing = testbed.problems
         contenders = {name: self._described[name] for name in present}
         notes = [*self._fixed_notes(), *self._notes, *self._problems(results, present)]
-        return Report(self._cases, contenders, missing, results, ground, notes, self._command)
+        return BenchReport(self._cases, contenders, missing, results, ground, notes, self._command)
 
-    async def _trials(self, stage: Stage, names: Sequence[str], results: Results) -> None:
+    async def _trials(self, testbed: BenchTestbed, names: Sequence[str], results: BenchResults) -> None:
         trials = list(self._plan.trials(names))
         begin = time.monotonic()
         for index, (number, case, name) in enumerate(trials, 1):
-            # Where it cannot be done it cannot be done a second time either, and trying may take long.
+            # A contender that has failed in a case would fail again, and that may take long.
             if results.problem(case.name, name):
                 continue
             spent = time.monotonic() - begin
             self._progress(f"{index} of {len(trials)}, {spent:.0f} s: round {number}, {case.name}, {name}")
-            results.samples.append(await trial(stage, case, name, number, self._plan.seconds))
+            results.samples.append(await trial(testbed, case, name, number, self._plan.seconds))
 
     def _fixed_notes(self) -> list[str]:
         plan = self._plan
@@ -147,23 +148,23 @@ class Bench:
             f"`{OWN}` runs with {' '.join(flags(OPTIONS))}, its guarantee on",
         ]
 
-    def _problems(self, results: Results, names: Sequence[str]) -> list[str]:
+    def _problems(self, results: BenchResults, names: Sequence[str]) -> list[str]:
         notes = []
         for case in self._cases:
             for name in names:
                 if problem := results.problem(case.name, name):
                     notes.append(f"{case.name}: {name} {problem}")
-            loaded = [name for name in names if results.limited(case.name, name, Limit.LOAD)]
+            loaded = [name for name in names if results.limited_by(Bottleneck.LOAD, case.name, name)]
             if loaded and case.shape not in KEEPING:
                 notes.append(f"{case.name}: with {', '.join(loaded)} the generator was the limit (`>` in the tables)")
         return notes
 
 
 def _raise_descriptors() -> None:
-    """Allow this process, and those that it starts, DESCRIPTORS, or as many as they may have."""
+    """Raise the limit of this process, and of those that it starts, to DESCRIPTORS, or as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-        # Root may, and then everyone that takes part has as many. Who may not has a ValueError.
+        # Only root may raise the hard limit; others get a ValueError.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
             return
@@ -172,6 +173,6 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(bench: Bench) -> Report:
-    """Run it from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order."""
+def run(bench: Bench) -> BenchReport:
+    """Run a benchmark from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order."""
     return run_to_end(bench.run())

@@ -1,6 +1,6 @@
-"""The budgets of this project's proxy, as data: ratios of two figures of one run, since one run is one machine's mood.
+"""The performance budgets of this project's proxy, as data: bounds on the ratio of two figures of one run.
 
-Times of other machines, or of the same one yesterday, are compared with nothing.
+Times of different machines, or of one machine at different times, cannot be compared; ratios within one run can.
 """
 
 from __future__ import annotations
@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconnect_harness.bench.cases import Case, Shape
-from reconnect_harness.bench.figures import Figure, Results
+from reconnect_harness.bench.figures import BenchResults, Figure
 from reconnect_harness.sut.base import DIRECT, OWN
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One figure: the median of the rounds of a contender in a case.
+    """One figure: the median over the rounds of a contender in a case.
 
-    `count` None is the largest that was measured, `size` None any. With `added` what the contender adds to `direct`.
+    Attributes:
+        figure: the kind of number.
+        shape: the shape of the case.
+        contender: whose figure it is.
+        size: the size of messages; None for any.
+        count: the count of the case; None for the largest that was measured.
+        added: whether to subtract the figure of `direct`.
+
     """
 
     figure: Figure
@@ -28,7 +35,7 @@ class Term:
     count: int | None = None
     added: bool = False
 
-    def find(self, cases: Sequence[Case], results: Results) -> tuple[Case, float] | None:
+    def find(self, cases: Sequence[Case], results: BenchResults) -> tuple[Case, float] | None:
         """Return the case and the value, None if it was not measured."""
         for case in sorted(cases, key=lambda case: case.count, reverse=True):
             if (
@@ -45,8 +52,8 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """A bound: `of` / `against` is at most `at_most`, or at least `at_least`. Without `against` it is `of` itself."""
+class PerformanceBudget:
+    """A bound: `of` / `against` is at most `at_most`, or at least `at_least`. Without `against` it bounds `of`."""
 
     what: str
     of: Term
@@ -56,12 +63,12 @@ class Budget:
 
     @property
     def unit(self) -> str:
-        """What stands behind its numbers."""
+        """The unit of its numbers."""
         return " x" if self.against else ""
 
     @property
     def bound(self) -> str:
-        """Say what is allowed."""
+        """The bound in words."""
         word, value = ("at most", self.at_most) if self.at_most is not None else ("at least", self.at_least)
         return f"{word} {_number(value or 0.0)}{self.unit}"
 
@@ -80,45 +87,47 @@ def _crowd(figure: Figure, count: int | None = None) -> Term:
 
 _LARGE = 64 * 1024
 
-#: What the proxy has to keep.
+#: The budgets.
 BUDGETS = (
-    Budget("CPU time a round trip, 128 B, against HAProxy", _cpu(128), _cpu(128, "haproxy"), at_most=1.2),
-    Budget("CPU time a round trip, 128 B, against nginx", _cpu(128), _cpu(128, "nginx"), at_most=1.2),
-    Budget("CPU time a round trip, 64 KiB, against HAProxy", _cpu(_LARGE), _cpu(_LARGE, "haproxy"), at_most=1.0),
-    Budget("CPU time a round trip, 64 KiB, against nginx", _cpu(_LARGE), _cpu(_LARGE, "nginx"), at_most=0.3),
-    Budget(
+    PerformanceBudget("CPU time a round trip, 128 B, against HAProxy", _cpu(128), _cpu(128, "haproxy"), at_most=1.2),
+    PerformanceBudget("CPU time a round trip, 128 B, against nginx", _cpu(128), _cpu(128, "nginx"), at_most=1.2),
+    PerformanceBudget(
+        "CPU time a round trip, 64 KiB, against HAProxy", _cpu(_LARGE), _cpu(_LARGE, "haproxy"), at_most=1.0
+    ),
+    PerformanceBudget("CPU time a round trip, 64 KiB, against nginx", _cpu(_LARGE), _cpu(_LARGE, "nginx"), at_most=0.3),
+    PerformanceBudget(
         "latency added to one idle connection, p50, against HAProxy",
         _latency(Figure.P50),
         _latency(Figure.P50, "haproxy"),
         at_most=1.0,
     ),
-    Budget(
+    PerformanceBudget(
         "latency added to one idle connection, p99, against HAProxy",
         _latency(Figure.P99),
         _latency(Figure.P99, "haproxy"),
         at_most=1.0,
     ),
-    Budget("memory of an idle session, in bytes", _crowd(Figure.MEMORY), at_most=16 * 1024),
-    # Sessions a second of one core are the inverse of it. The generator would be the limit of any count by the clock.
-    Budget(
+    PerformanceBudget("memory of an idle session, in bytes", _crowd(Figure.MEMORY), at_most=16 * 1024),
+    # The inverse is sessions a second on one core. In sessions a second by the clock the generator is the bottleneck.
+    PerformanceBudget(
         "CPU time a new session, against nginx",
         Term(Figure.CPU, Shape.OPEN),
         Term(Figure.CPU, Shape.OPEN, "nginx"),
         at_most=1.0,
     ),
-    Budget(
+    PerformanceBudget(
         "time until the last session is resumed, against as many plain handshakes",
         Term(Figure.SECONDS, Shape.RECOVER),
         Term(Figure.SECONDS, Shape.OPEN, DIRECT),
         at_most=1.5,
     ),
-    Budget(
+    PerformanceBudget(
         "messages a second from a backlog, against live relay",
         Term(Figure.RATE, Shape.DRAIN),
         Term(Figure.RATE, Shape.BURST),
         at_least=1.0,
     ),
-    Budget(
+    PerformanceBudget(
         "CPU time a round trip in the largest crowd, against a crowd of 100",
         _crowd(Figure.CPU),
         _crowd(Figure.CPU, 100),
@@ -127,8 +136,8 @@ BUDGETS = (
 )
 
 
-class Outcome(StrEnum):
-    """What became of a budget. One that was not measured is not kept."""
+class BudgetOutcome(StrEnum):
+    """Whether a budget was kept. One that was not measured was not kept."""
 
     KEPT = "kept"
     EXCEEDED = "exceeded"
@@ -136,30 +145,32 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A budget, what became of it, and the value that is bounded, if it is known; `reason` says why if it is not."""
+class BudgetResult:
+    """A budget, whether it was kept, and the measured value; `reason` says why there is none."""
 
-    budget: Budget
-    outcome: Outcome
+    budget: PerformanceBudget
+    outcome: BudgetOutcome
     value: float | None = None
     reason: str = ""
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return one line."""
         return f"{self.outcome}: {self.budget.what}: {self.measured} ({self.budget.bound})"
 
     @property
     def measured(self) -> str:
-        """What was measured, or why nothing was."""
+        """The measured value, or the reason why there is none."""
         return self.reason if self.value is None else f"{_number(self.value)}{self.budget.unit}"
 
 
-def judge(cases: Sequence[Case], results: Results, budgets: Sequence[Budget] = BUDGETS) -> list[Verdict]:
-    """Return what became of each budget in a run."""
+def judge(
+    cases: Sequence[Case], results: BenchResults, budgets: Sequence[PerformanceBudget] = BUDGETS
+) -> list[BudgetResult]:
+    """Return the result of each budget in a run."""
     return [_judged(budget, cases, results) for budget in budgets]
 
 
-def _judged(budget: Budget, cases: Sequence[Case], results: Results) -> Verdict:
+def _judged(budget: PerformanceBudget, cases: Sequence[Case], results: BenchResults) -> BudgetResult:
     values = []
     for term in (budget.of, budget.against):
         if term is None:
@@ -168,15 +179,15 @@ def _judged(budget: Budget, cases: Sequence[Case], results: Results) -> Verdict:
         found = term.find(cases, results)
         if found is None:
             reason = f"this run has no {term.figure} of {term.contender} in {term.shape}"
-            return Verdict(budget, Outcome.UNKNOWN, reason=reason)
+            return BudgetResult(budget, BudgetOutcome.UNKNOWN, reason=reason)
         values.append(found[1])
     value, against = values
     if against <= 0:
-        # A latency that a proxy adds can be less than none, in the noise.
-        return Verdict(budget, Outcome.UNKNOWN, reason="what it is compared with is lost in noise")
+        # The latency that a proxy adds can be negative, within the noise.
+        return BudgetResult(budget, BudgetOutcome.UNKNOWN, reason="what it is compared with is lost in noise")
     ratio = value / against
     kept = ratio <= budget.at_most if budget.at_most is not None else ratio >= (budget.at_least or 0.0)
-    return Verdict(budget, Outcome.KEPT if kept else Outcome.EXCEEDED, ratio)
+    return BudgetResult(budget, BudgetOutcome.KEPT if kept else BudgetOutcome.EXCEEDED, ratio)
 
 
 def _number(value: float) -> str:

@@ -1,16 +1,16 @@
-"""Cases: what a run can measure, and how much is in flight in each.
+"""Cases: what a run can measure, and how many messages are in flight in each.
 
 | shape | what happens | what is counted |
 | --- | --- | --- |
 | `request-reply` | each connection sends a message and waits for its echo | round trips |
-| `pipelined` | each connection keeps a window of messages under way | round trips |
+| `pipelined` | each connection keeps a window of messages in flight | round trips |
 | `c2u`, `u2c` | each connection sends, or is sent, a window of messages one way | messages delivered |
-| `fan-out` | the server has something to say to all: once in `receiver` mode, else once for each | messages delivered |
-| `paced` | messages are sent at fixed moments, however long answers take | latency from those moments |
+| `fan-out` | the server sends to all clients: once in `receiver` mode, otherwise once to each | messages delivered |
+| `paced` | messages are sent at planned moments, however long answers take | latency from those moments |
 | `open` | sessions are opened, each with one message there and back | sessions |
 | `crowd` | of many sessions some (`ACTIVE`) request and get replies; the others are idle | round trips; memory |
-| `recover` | the server dies and comes back while each session has a message under way | seconds to the last echo |
-| `burst`, `drain` | messages at once, to a server that is there, or to one that comes only then | messages delivered |
+| `recover` | the server dies and returns while each session has a message in flight | seconds to the last echo |
+| `burst`, `drain` | many messages at once, to a server that runs, or that starts only then | messages delivered |
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-#: Messages under way on a connection, where a shape has a window at all.
+#: Messages in flight on a connection, for shapes with a window.
 WINDOW = 32
-#: Bytes that may be under way, of one connection and of all: large messages get a smaller window.
+#: Bytes that may be in flight, of one connection and of all: large messages get a smaller window.
 WINDOW_BYTES = 1024**2
 FLIGHT_BYTES = 64 * 1024**2
-#: Bytes under way above which a case is not measured: it would measure memory.
+#: A case with more bytes in flight is not measured: it would measure memory.
 LARGEST_FLIGHT = 256 * 1024**2
 
-#: How many sessions of a crowd talk.
+#: How many sessions of a crowd are active.
 ACTIVE = 100
 
 #: Messages a second of a paced case: on one connection, so that each finds the contender idle; and on several together.
 PACE_OF_ONE = 500
 PACE = 4000
 
-#: What is measured where the user says nothing of it.
+#: The size of messages, and the number of connections, if the user does not say.
 SIZE = 128
 CONNECTIONS = 16
 
@@ -56,21 +56,25 @@ class Shape(StrEnum):
     DRAIN = "drain"
 
 
-#: Shapes that can be measured with a contender only that outlives its upstream.
+#: Shapes that can be measured only with a contender whose sessions outlive its upstream.
 KEEPING = frozenset({Shape.RECOVER, Shape.DRAIN})
 
 #: Shapes in which `connections` counts sessions, and messages are small.
 _OF_SESSIONS = frozenset({Shape.OPEN, Shape.CROWD, Shape.RECOVER})
-#: Shapes in which it counts messages, of one connection.
+#: Shapes in which `connections` counts messages, of one connection.
 _OF_MESSAGES = frozenset({Shape.BURST, Shape.DRAIN})
 _ONE_AT_A_TIME = frozenset({Shape.REQUEST_REPLY, Shape.CROWD, Shape.RECOVER, Shape.OPEN})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One shape at one size (bytes of a message) and number of connections: see the module's text.
+    """One shape at one size and count.
 
-    `count` is the number of connections; of sessions in `open`, `crowd` and `recover`; of messages in `burst`, `drain`.
+    Attributes:
+        shape: what happens.
+        size: bytes of a message.
+        count: connections; in `open`, `crowd` and `recover` sessions; in `burst` and `drain` messages.
+
     """
 
     shape: Shape
@@ -79,7 +83,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What it is called in tables, `bench.json` and budgets."""
+        """Its name in tables, `bench.json` and budgets."""
         if self.shape in _OF_SESSIONS:
             return f"{self.shape}, {self.count:,} sessions"
         if self.shape in _OF_MESSAGES:
@@ -89,7 +93,7 @@ class Case:
 
     @property
     def window(self) -> int:
-        """How many messages are under way on a connection at most."""
+        """How many messages are in flight on a connection at most."""
         if self.shape in _ONE_AT_A_TIME:
             return 1
         if self.shape in _OF_MESSAGES:
@@ -98,7 +102,7 @@ class Case:
 
     @property
     def flight(self) -> int:
-        """How many bytes are under way at most."""
+        """How many bytes are in flight at most."""
         connections = 1 if self.shape in _OF_MESSAGES else self.count
         return connections * self.window * self.size
 
@@ -109,11 +113,11 @@ class Case:
 
     @property
     def active(self) -> int:
-        """How many of the sessions talk."""
+        """How many of the sessions are active."""
         return min(ACTIVE, self.count) if self.shape is Shape.CROWD else self.count
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `bench.json` has it."""
+        """Return the fields of `bench.json`."""
         found: dict[str, Any] = {"name": self.name, "shape": str(self.shape), "size": self.size, "count": self.count}
         found["window"] = self.window
         if self.shape is Shape.PACED:
@@ -130,7 +134,7 @@ def size_name(size: int) -> str:
 
 
 def product(shapes: Sequence[Shape], sizes: Sequence[int], counts: Sequence[int]) -> tuple[list[Case], list[str]]:
-    """Return the cases of all combinations, and what is to be said of those that are left out."""
+    """Return the cases of all combinations, and notes about those that are left out."""
     cases: dict[str, Case] = {}
     for shape in shapes or [Shape.PIPELINED]:
         for count in counts or [CONNECTIONS]:
@@ -138,14 +142,14 @@ def product(shapes: Sequence[Shape], sizes: Sequence[int], counts: Sequence[int]
                 case = Case(shape, SIZE if shape in _OF_SESSIONS else size, count)
                 cases.setdefault(case.name, case)
     large = [case for case in cases.values() if case.flight > LARGEST_FLIGHT]
-    notes = [f"{case.name} is left out: {size_name(case.flight)} would be under way" for case in large]
+    notes = [f"{case.name} is left out: {size_name(case.flight)} would be in flight" for case in large]
     return [case for case in cases.values() if case not in large], notes
 
 
 def within_descriptors(cases: Iterable[Case], limit: int) -> tuple[list[Case], list[str]]:
-    """Return the cases with as many sessions as a process with `limit` descriptors can have, and what to say of that.
+    """Return the cases, each with no more sessions than `limit` descriptors allow, and notes about those changed.
 
-    A proxy needs two for each session, and keeps some: this project's a sixteenth, for the sessions that it has.
+    A proxy needs two descriptors for each session and some besides: this project's reserves a sixteenth.
     """
     most = max(10, (limit - limit // 16 - 100) // 200 * 100)
     fit: dict[str, Case] = {}

@@ -1,4 +1,4 @@
-"""`reconnect-harness bench`: its options, what it prints, and what it leaves in a folder."""
+"""`reconnect-harness bench`: its options, its output, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from rich.console import Console
 from reconnect_harness import options
 from reconnect_harness.bench import plan as plans
 from reconnect_harness.bench import table
-from reconnect_harness.bench.bench import DEFAULT_OUT, Bench, Report, run
-from reconnect_harness.bench.budgets import Outcome, Verdict, judge
+from reconnect_harness.bench.bench import DEFAULT_OUT, Bench, BenchReport, run
+from reconnect_harness.bench.budgets import BudgetOutcome, BudgetResult, judge
 from reconnect_harness.bench.cases import Shape, product
-from reconnect_harness.bench.plan import CONTENDERS, Plan
-from reconnect_harness.bench.plots import PlotsUnavailable, draw
+from reconnect_harness.bench.plan import CONTENDERS, BenchPlan
+from reconnect_harness.bench.plots import draw
 from reconnect_harness.output_file import OutputFile
+from reconnect_harness.report.plots import PlotsUnavailable
 from reconnect_harness.run.campaign import writing
 from reconnect_proxy.units import parse_duration, parse_size
 
-#: Options that say where the results go, which is nothing for whoever repeats the run.
+#: Options that say where the results go: no part of the command that repeats the run.
 _OUTPUT = ("markdown", "out", "plots", "check")
 
 
 @click.command()
 @options.suts(CONTENDERS, kinds="PRESET|COMMAND|direct")
-@click.option("--quick", "chosen", flag_value="quick", help="Less than a minute: what the budgets need, roughly.")
-@click.option("--full", "chosen", flag_value="full", help="An hour: every shape, size and number of connections.")
+@click.option("--quick", "chosen", flag_value="quick", help="Less than a minute: roughly what the budgets need.")
+@click.option("--full", "chosen", flag_value="full", help="About an hour: every shape, size and number of connections.")
 @click.option(
     "--shape",
     "shapes",
     multiple=True,
     type=click.Choice([str(shape) for shape in Shape]),
-    help="Measure this shape instead.",
+    help="Measure this shape only; may be given several times.",
 )
 @click.option(
     "--size",
@@ -44,7 +45,7 @@ _OUTPUT = ("markdown", "out", "plots", "check")
     multiple=True,
     callback=options.positive(parse_size),
     metavar="SIZE",
-    help="Messages of this size instead.",
+    help="Use messages of this size; may be given several times.",
 )
 @click.option(
     "--connections",
@@ -52,13 +53,16 @@ _OUTPUT = ("markdown", "out", "plots", "check")
     multiple=True,
     type=click.IntRange(1),
     metavar="N",
-    help="With so many connections instead; sessions where a shape counts these, messages in burst and drain.",
+    help="Use so many connections (sessions in open, crowd and recover; messages in burst and drain).",
 )
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="How often everything is measured.")
 @click.option(
-    "--seconds", callback=options.positive(parse_duration), metavar="DURATION", help="For how long each time."
+    "--seconds",
+    callback=options.positive(parse_duration),
+    metavar="DURATION",
+    help="How long steady traffic is measured each time.",
 )
-@click.option("--check", is_flag=True, help="Exit 1 if a budget is exceeded, or could not be measured.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a budget is exceeded, or could not be measured.")
 @click.option(
     "--markdown",
     type=OutputFile(),
@@ -66,9 +70,11 @@ _OUTPUT = ("markdown", "out", "plots", "check")
     help="Write the tables into FILE, between its markers, or to stdout.",
 )
 @click.option(
-    "--plots", type=click.Path(path_type=Path, file_okay=False), help="Where the plots go.  [default: the folder --out]"
+    "--plots",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder for the plots.  [default: the folder of --out]",
 )
-@options.out(DEFAULT_OUT, "Where bench.json and the logs of the contenders go.")
+@options.out(DEFAULT_OUT, "The folder for bench.json and the logs of the contenders.")
 def bench(
     systems: tuple[str, ...],
     chosen: str | None,
@@ -84,12 +90,15 @@ def bench(
 ) -> int:
     """Measure proxies side by side: CPU time, latency, memory, recovery.
 
-    Three to four minutes; --shape, --size and --connections choose something else, in all combinations.
+    This takes three to four minutes. With --shape, --size and --connections all combinations of these are measured
+    instead.
     """
     plan, notes = _plan(chosen, [Shape(shape) for shape in shapes], sizes, counts)
-    plan = Plan(plan.cases, rounds or plan.rounds, seconds or plan.seconds, rounds or plan.session_rounds, plan.slow)
+    plan = BenchPlan(
+        plan.cases, rounds or plan.rounds, seconds or plan.seconds, rounds or plan.session_rounds, plan.slow
+    )
     if markdown not in (None, "-"):
-        # Better now than when it has run.
+        # Before the run, not after it.
         try:
             table.around(Path(markdown))
         except table.MarkdownError as error:
@@ -100,28 +109,28 @@ def bench(
         with writing(out):
             report = run(made)
     report.notes.extend(notes)
-    verdicts = judge(report.cases, report.results)
-    _tell(report, verdicts, markdown)
+    budgets = judge(report.cases, report.results)
+    _print(report, budgets, markdown)
     with writing(plots or out), writing(out):
-        _leave(report, verdicts, out, plots or out)
-    broken = [verdict for verdict in verdicts if verdict.outcome is not Outcome.KEPT]
+        _write(report, budgets, out, plots or out)
+    broken = [result for result in budgets if result.outcome is not BudgetOutcome.KEPT]
     return int(not report.contenders or (check and bool(broken)))
 
 
 def _plan(
     chosen: str | None, shapes: list[Shape], sizes: tuple[int, ...], counts: tuple[int, ...]
-) -> tuple[Plan, list[str]]:
+) -> tuple[BenchPlan, list[str]]:
     plan = {None: plans.STANDARD, "quick": plans.QUICK, "full": plans.FULL}[chosen]
     if not (shapes or sizes or counts):
         return plan, []
     cases, notes = product(shapes, sizes, counts)
     if not cases:
         raise click.UsageError(f"nothing is left to measure: {'; '.join(notes)}")
-    return Plan(cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow), notes
+    return BenchPlan(cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow), notes
 
 
 def _command() -> str:
-    """Return the command line that was given, but for where its output goes."""
+    """Return the command line that was given, without the options for output."""
     context = click.get_current_context()
     words = ["reconnect-harness", "bench"]
     for option in context.command.params:
@@ -132,38 +141,38 @@ def _command() -> str:
         if name == "chosen":
             words += [f"--{given}"] if f"--{given}" in option.opts else []
         else:
-            words += [word for value in _several(given) for word in (option.opts[0], str(value))]
+            words += [word for value in _values(given) for word in (option.opts[0], str(value))]
     return shlex.join(words)
 
 
-def _several(given: Any) -> tuple[Any, ...]:
+def _values(given: Any) -> tuple[Any, ...]:
     return given if isinstance(given, tuple) else (given,)
 
 
-def _tell(report: Report, verdicts: list[Verdict], markdown: str | None) -> None:
-    """Print the tables, or write them where the user wants them."""
-    text = table.markdown(report, verdicts)
+def _print(report: BenchReport, budgets: list[BudgetResult], markdown: str | None) -> None:
+    """Print the tables, or write them to the file that was given."""
+    text = table.to_markdown(report, budgets)
     if markdown not in (None, "-"):
         table.write(text, Path(markdown))
     console = Console()
     if markdown == "-" or not console.is_terminal:
         click.echo(text, nl=False)
         return
-    for grid in table.terminal(report):
-        console.print(grid)
+    for found in table.terminal(report):
+        console.print(found)
     for name, why in report.missing.items():
         console.print(f"{name} was left out: {why}", style="yellow", highlight=False)
     for note in report.notes:
         console.print(note, style="dim", highlight=False)
-    for verdict in verdicts:
-        style = {Outcome.KEPT: "green", Outcome.EXCEEDED: "red"}.get(verdict.outcome, "yellow")
-        console.print(str(verdict), style=style, highlight=False)
+    for result in budgets:
+        style = {BudgetOutcome.KEPT: "green", BudgetOutcome.EXCEEDED: "red"}.get(result.outcome, "yellow")
+        console.print(str(result), style=style, highlight=False)
 
 
-def _leave(report: Report, verdicts: list[Verdict], out: Path, plots: Path) -> None:
+def _write(report: BenchReport, budgets: list[BudgetResult], out: Path, plots: Path) -> None:
     found = report.to_json()
     found["budgets"] = [
-        {"what": verdict.budget.what, "outcome": str(verdict.outcome), "value": verdict.value} for verdict in verdicts
+        {"what": result.budget.what, "outcome": str(result.outcome), "value": result.value} for result in budgets
     ]
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     plots.mkdir(parents=True, exist_ok=True)

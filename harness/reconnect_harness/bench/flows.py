@@ -1,6 +1,6 @@
-"""What the generator's connections say, shape by shape. Each flow counts what comes about, and can be told to stop.
+"""What the generator's connections send, shape by shape. Each flow counts what is done, and can be told to stop.
 
-On the way of a message there is one call, one count and one send: the generator must not be the limit.
+A message costs one call, one count and one send: the generator must not be the bottleneck.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from reconnect_harness.bench.cases import Case, Shape
-from reconnect_harness.bench.load import Connection, Load
-from reconnect_harness.bench.metronome import Schedule
-from reconnect_harness.bench.server import ALL, Word
+from reconnect_harness.bench.connections import GeneratorConnection, GeneratorConnections
+from reconnect_harness.bench.open_loop import Schedule
+from reconnect_harness.bench.server import ALL, ControlMessage
 
 
-class Traffic:
-    """A flow of a case: `begin` starts it, `end` lets it run dry.
+class TrafficFlow:
+    """The flow of a case: after `begin` it sends, after `end` it only receives.
 
     Attributes:
-        count: what came about so far, as `cases` says what is counted.
+        count: what was done so far; `cases` says what is counted.
         found: latencies in seconds, where the flow measures them.
 
     """
 
-    #: The path that the server is asked for, with {n}, and {grant} for the messages that it confirms at a time.
+    #: The path on the server, with {n} for the connection, and {grant} for how many messages it confirms at a time.
     path = "echo"
 
-    def __init__(self, load: Load, case: Case) -> None:
+    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
         self.count = 0
         self.found: list[float] = []
-        self.load = load
-        self.active: Sequence[Connection] = load.connections[: case.active]
+        self.connections = connections
+        self.active: Sequence[GeneratorConnection] = connections.open_ones[: case.active]
         self.payload = bytes(case.size)
         self.size = case.size
         self.window = case.window
@@ -40,25 +40,25 @@ class Traffic:
         self.going = True
 
     def begin(self) -> None:
-        """Say what is said first."""
+        """Send the first messages."""
 
     def end(self) -> None:
-        """Say nothing more of one's own."""
+        """Send no more."""
         self.going = False
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Take a message."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Handle a message."""
 
-    def allowed(self, word: Word) -> None:
-        """Take leave to go on."""
+    def allowed(self, message: ControlMessage) -> None:
+        """Handle a confirmation of the server."""
 
     def wrong(self, size: int) -> None:
-        """Take a message of a size that it cannot have."""
-        self.load.fail(f"has turned a message of {self.size:,} bytes into one of {size:,}")
+        """Fail the case: a message arrived with a size that was not sent."""
+        self.connections.fail(f"has turned a message of {self.size:,} bytes into one of {size:,}")
 
 
-class Echoes(Traffic):
-    """Each echo is answered with the next message, so that a window of them is under way on each connection."""
+class Echoes(TrafficFlow):
+    """Each echo is answered with the next message, so that a window of them is in flight on each connection."""
 
     def begin(self) -> None:
         """Fill the windows."""
@@ -66,7 +66,7 @@ class Echoes(Traffic):
             for _ in range(self.window):
                 connection.send(self.payload)
 
-    def arrived(self, connection: Connection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
         """Count an echo, and send the next message."""
         if size != self.size:
             self.wrong(size)
@@ -75,17 +75,17 @@ class Echoes(Traffic):
             connection.send(self.payload)
 
 
-class Replies(Traffic):
-    """As `Echoes` with a window of one, with the latency of each reply."""
+class Replies(TrafficFlow):
+    """As `Echoes` with a window of one; the latency of each reply is measured."""
 
     def begin(self) -> None:
-        """Ask on each connection."""
+        """Send one request on each connection."""
         for connection in self.active:
             connection.since = time.monotonic()
             connection.send(self.payload)
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Count a reply, and ask again."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Count a reply, and send the next request."""
         now = time.monotonic()
         if size != self.size:
             self.wrong(size)
@@ -96,8 +96,8 @@ class Replies(Traffic):
             connection.send(self.payload)
 
 
-class Up(Traffic):
-    """One way to the server, which says past the contender how much of it has come."""
+class Up(TrafficFlow):
+    """One-way traffic to the server, which confirms past the contender how many messages have arrived."""
 
     path = "sink?n={n}&grant={grant}"
 
@@ -107,50 +107,50 @@ class Up(Traffic):
             for _ in range(self.window):
                 connection.send(self.payload)
 
-    def allowed(self, word: Word) -> None:
-        """Count what has come, and send as much again."""
-        self.count += word.messages
+    def allowed(self, message: ControlMessage) -> None:
+        """Count what has arrived, and send as many messages again."""
+        self.count += message.messages
         if self.going:
-            connection = self.active[word.n]
-            for _ in range(word.messages):
+            connection = self.active[message.n]
+            for _ in range(message.messages):
                 connection.send(self.payload)
 
 
-class Down(Traffic):
-    """One way from the server, which is told past the contender how much of it has come."""
+class Down(TrafficFlow):
+    """One-way traffic from the server, which is told past the contender how many messages have arrived."""
 
     path = "push?n={n}"
 
     def begin(self) -> None:
         """Ask for a window on each connection."""
         for connection in self.active:
-            self.load.tell(Word(connection.n, self.window, self.size))
+            self.connections.tell(ControlMessage(connection.n, self.window, self.size))
 
-    def arrived(self, connection: Connection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
         """Count a message, and ask for more after some of them."""
         if size != self.size:
             self.wrong(size)
         self.count += 1
         connection.seen += 1
         if self.going and connection.seen % self.grant == 0:
-            self.load.tell(Word(connection.n, self.grant, self.size))
+            self.connections.tell(ControlMessage(connection.n, self.grant, self.size))
 
 
-class FanOut(Traffic):
-    """The server says the same to all. It may go on when it has come to all of them."""
+class FanOut(TrafficFlow):
+    """The server sends the same messages to all. The next ones are asked for when all clients have them."""
 
     path = "push?n={n}"
 
-    def __init__(self, load: Load, case: Case) -> None:
-        super().__init__(load, case)
+    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
+        super().__init__(connections, case)
         self._reached: Counter[int] = Counter()
 
     def begin(self) -> None:
-        """Ask for a window for everyone."""
-        self.load.tell(Word(ALL, self.window, self.size))
+        """Ask for a window of messages to all."""
+        self.connections.tell(ControlMessage(ALL, self.window, self.size))
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Count a message, and ask for more when the last connection has got so far."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Count a message, and ask for more when the last connection has as many."""
         if size != self.size:
             self.wrong(size)
         self.count += 1
@@ -160,90 +160,90 @@ class FanOut(Traffic):
             if self._reached[connection.seen] == len(self.active):
                 del self._reached[connection.seen]
                 if self.going:
-                    self.load.tell(Word(ALL, self.grant, self.size))
+                    self.connections.tell(ControlMessage(ALL, self.grant, self.size))
 
 
-class Paced(Traffic):
-    """An open loop: a message is sent at each moment of a schedule, on the connections in turn (see `metronome`)."""
+class Paced(TrafficFlow):
+    """An open loop: a message is sent at each moment of a schedule, on the connections in turn (`bench.open_loop`)."""
 
-    def __init__(self, load: Load, case: Case) -> None:
-        super().__init__(load, case)
+    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
+        super().__init__(connections, case)
         self.schedule = Schedule(time.monotonic(), case.pace)
         self.idle = asyncio.Event()
-        self._due: dict[Connection, deque[float]] = {connection: deque() for connection in self.active}
-        self._under_way = 0
+        self._due: dict[GeneratorConnection, deque[float]] = {connection: deque() for connection in self.active}
+        self._in_flight = 0
 
-    def beat(self) -> None:
+    def send_due(self) -> None:
         """Send what is due."""
         if self.going:
             for k, moment in self.schedule.due(time.monotonic()):
                 connection = self.active[k % len(self.active)]
                 self._due[connection].append(moment)
-                self._under_way += 1
+                self._in_flight += 1
                 connection.send(self.payload)
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Count an echo, which is that of the oldest message under way on its connection."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Count an echo: that of the oldest message in flight on its connection."""
         self.found.append(time.monotonic() - self._due[connection].popleft())
         if size != self.size:
             self.wrong(size)
         self.count += 1
-        self._under_way -= 1
-        if not self.going and not self._under_way:
+        self._in_flight -= 1
+        if not self.going and not self._in_flight:
             self.idle.set()
 
     def end(self) -> None:
-        """Send no more; `idle` is set when every echo has come."""
+        """Send no more; `idle` is set when every echo has arrived."""
         super().end()
-        if not self._under_way:
+        if not self._in_flight:
             self.idle.set()
 
 
-class Owed(Traffic):
-    """Each session is owed one echo; `last` is the moment at which the last of them came."""
+class Owed(TrafficFlow):
+    """Each session waits for one echo; `last` is the moment at which the last one arrived."""
 
-    def __init__(self, load: Load, case: Case) -> None:
-        super().__init__(load, case)
+    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
+        super().__init__(connections, case)
         self.last: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> None:
-        """Say one word on each connection."""
+        """Send one message on each connection."""
         for connection in self.active:
             connection.send(self.payload)
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Take an echo. Where it comes twice, as it may, it counts once."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Count an echo; one that arrives twice, as it may, counts once."""
         connection.seen += 1
         self.count += connection.seen == 1
         if self.count == len(self.active) and not self.last.done():
             self.last.set_result(time.monotonic())
 
 
-class Burst(Traffic):
-    """So many messages at once; the server says when it had the first one, `first`, and the last one, `last`."""
+class Burst(TrafficFlow):
+    """Many messages at once; the server reports when the first one arrived, `first`, and the last one, `last`."""
 
     path = "burst?n={n}&total={grant}"
 
-    def __init__(self, load: Load, case: Case) -> None:
-        super().__init__(load, case)
+    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
+        super().__init__(connections, case)
         self.first = 0.0
         self.last: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> None:
-        """Send them all."""
+        """Send all messages."""
         for _ in range(self.window):
             self.active[0].send(self.payload)
 
-    def allowed(self, word: Word) -> None:
-        """Take note of the first, and of the last."""
-        if word.messages == 1:
-            self.first = word.t
+    def allowed(self, message: ControlMessage) -> None:
+        """Store the moments of the first message and of the last one."""
+        if message.messages == 1:
+            self.first = message.t
         elif not self.last.done():
-            self.last.set_result(word.t)
+            self.last.set_result(message.t)
 
 
-#: The flow of each shape that is measured over an interval of time.
-STEADY: dict[Shape, type[Traffic]] = {
+#: The flow of each shape that is measured for some time.
+STEADY: dict[Shape, type[TrafficFlow]] = {
     Shape.REQUEST_REPLY: Replies,
     Shape.CROWD: Replies,
     Shape.PIPELINED: Echoes,
@@ -254,5 +254,5 @@ STEADY: dict[Shape, type[Traffic]] = {
 
 
 def grant(case: Case) -> int:
-    """Return how many messages are confirmed at a time in a one-way case: half a window, so that it never runs dry."""
+    """Return how many messages are confirmed at a time in a one-way case: half a window, so that it is never empty."""
     return case.window if case.shape in (Shape.BURST, Shape.DRAIN) else max(1, case.window // 2)

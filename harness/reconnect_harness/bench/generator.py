@@ -1,10 +1,10 @@
-"""The load generator, a process of its own: made of picows on uvloop, as the server is, so as not to be the limit.
+"""The load generator, a process of its own, made with picows on uvloop so that it is not the bottleneck.
 
     python -m reconnect_harness.bench.generator '{"server": "ws://HOST:PORT", "pids": […]}'
 
-It obeys one JSON line at a time, `{"do": …}`, and answers with one: what `Generator` returns for it, or the `problem`.
-It takes the CPU times itself, at the moments at which it counts: nothing else would be in step. `pids` are the
-processes of the server; its own it knows.
+It reads commands, one JSON line each, `{"do": …}`, and answers each with one line: what `Generator` returns for it, or
+the `problem`. It reads the CPU times itself, at the moments at which it counts, so that both belong together. `pids`
+are the processes of the server.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ import uvloop
 
 from reconnect_harness.bench import flows
 from reconnect_harness.bench.cases import Case, Shape
-from reconnect_harness.bench.figures import Figure, Interval, Limit, Snapshot, latencies
-from reconnect_harness.bench.load import Load, LoadFailed
-from reconnect_harness.bench.metronome import beating
+from reconnect_harness.bench.connections import GeneratorConnections
+from reconnect_harness.bench.figures import ContenderFailed, Figure, Interval, UsageAt, latencies
+from reconnect_harness.bench.open_loop import called_on
 from reconnect_harness.processes import actor
 from reconnect_harness.processes.cores import cpu_seconds
 
 #: How long traffic flows before it is measured, in seconds.
 WARM_UP = 0.1
 
-#: How long the last answers of a paced case, and a burst, may take, in seconds.
+#: How long the last echoes of a paced case, and a burst, may take, in seconds.
 LATE = 10.0
 BURST_SECONDS = 30.0
 
 
 class Generator:
-    """What the generator can be told. `contender` is the ids of the processes whose CPU time is taken."""
+    """The commands of the generator. `contender` has the ids of the processes whose CPU time is measured."""
 
     def __init__(self, server: str, pids: Sequence[int], cores: int) -> None:
-        self._load = Load(server)
+        self._connections = GeneratorConnections(server)
         self._server_pids = pids
         self._cores = cores
         self._owed: flows.Owed | None = None
-        self._burst: tuple[flows.Burst, Sequence[int], Snapshot] | None = None
+        self._burst: tuple[flows.Burst, Sequence[int], UsageAt] | None = None
 
     async def answer(self, line: str) -> Mapping[str, Any]:
-        """Do what a line says. What the contender does wrong is answered; what is wrong here is raised."""
+        """Do what a line says. A failure of the contender is an answer; one of the generator is raised."""
         asked = json.loads(line)
         try:
             return await self._do(asked) or {}
-        except LoadFailed as failure:
+        except ContenderFailed as failure:
             return {"problem": str(failure)}
         except (picows.WSError, OSError) as failure:
             return {"problem": f"could not be connected to: {failure}"}
@@ -74,102 +74,102 @@ class Generator:
             case "sent", None:
                 return await self.sent()
             case "close", None:
-                await self._load.close()
+                await self._connections.close()
             case unknown:
-                raise ValueError(f"there is nothing like {unknown}")
+                raise ValueError(f"there is no command {unknown}")
         return None
 
     async def open(self, url: str, case: Case, contender: Sequence[int]) -> Mapping[str, Any]:
-        """Open as many connections as the case has, beside those that are open."""
-        kind = flows.STEADY.get(case.shape, flows.Traffic)
+        """Open connections until there are as many as the case has."""
+        kind = flows.STEADY.get(case.shape, flows.TrafficFlow)
         if case.shape in (Shape.BURST, Shape.DRAIN):
             kind, missing = flows.Burst, 1
         else:
-            missing = case.count - len(self._load.connections)
+            missing = case.count - len(self._connections.open_ones)
         path = kind.path.replace("{grant}", str(flows.grant(case)))
-        begin = self._snapshot(0, contender)
-        await self._load.open(url, missing, path)
-        return self._told(Interval(begin, self._snapshot(missing, contender), self._cores))
+        begin = self._usage(0, contender)
+        await self._connections.open(url, missing, path)
+        return self._told(Interval(begin, self._usage(missing, contender), self._cores))
 
     async def measure(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
-        """Let the traffic of a case flow, and measure it for so many seconds."""
+        """Start the traffic of a case, and measure it for so many seconds."""
         if case.shape is Shape.PACED:
             return await self._pace(case, contender, seconds)
-        traffic = flows.STEADY[case.shape](self._load, case)
-        self._load.flow = traffic
+        traffic = flows.STEADY[case.shape](self._connections, case)
+        self._connections.flow = traffic
         traffic.begin()
         try:
-            await self._load.unbroken(_flowing(traffic))
-            begin = self._snapshot(traffic.count, contender)
+            await self._connections.unbroken(_flowing(traffic))
+            begin = self._usage(traffic.count, contender)
             traffic.found.clear()
-            await self._load.unbroken(asyncio.sleep(seconds))
-            end = self._snapshot(traffic.count, contender)
+            await self._connections.unbroken(asyncio.sleep(seconds))
+            end = self._usage(traffic.count, contender)
         finally:
             traffic.end()
         return self._told(Interval(begin, end, self._cores), traffic.found)
 
     async def _pace(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
-        traffic = flows.Paced(self._load, case)
-        self._load.flow = traffic
+        traffic = flows.Paced(self._connections, case)
+        self._connections.flow = traffic
         try:
-            with beating(traffic.schedule, traffic.beat):
-                await self._load.unbroken(asyncio.sleep(WARM_UP))
-                begin = self._snapshot(traffic.count, contender)
+            with called_on(traffic.schedule, traffic.send_due):
+                await self._connections.unbroken(asyncio.sleep(WARM_UP))
+                begin = self._usage(traffic.count, contender)
                 traffic.found.clear()
-                await self._load.unbroken(asyncio.sleep(seconds))
-                end = self._snapshot(traffic.count, contender)
+                await self._connections.unbroken(asyncio.sleep(seconds))
+                end = self._usage(traffic.count, contender)
         finally:
             traffic.end()
-        # The slowest ones are the last to come, and those that one wants to know of.
-        await self._load.unbroken(asyncio.wait_for(traffic.idle.wait(), LATE))
+        # The slowest echoes come last, and matter most.
+        await self._connections.unbroken(asyncio.wait_for(traffic.idle.wait(), LATE))
         return self._told(Interval(begin, end, self._cores), traffic.found)
 
     def _owe(self, case: Case) -> None:
-        self._owed = flows.Owed(self._load, case)
-        self._load.flow = self._owed
+        self._owed = flows.Owed(self._connections, case)
+        self._connections.flow = self._owed
         self._owed.begin()
 
     async def owed(self) -> Mapping[str, Any]:
-        """Wait until each session has its echo; say when that was, on the clock that all processes share."""
+        """Wait until each session has its echo; return when that was, on the clock that all processes share."""
         assert self._owed is not None
-        last = await self._load.unbroken(asyncio.wait_for(asyncio.shield(self._owed.last), BURST_SECONDS))
+        last = await self._connections.unbroken(asyncio.wait_for(asyncio.shield(self._owed.last), BURST_SECONDS))
         return {"t": last}
 
     def _send(self, case: Case, contender: Sequence[int]) -> None:
-        traffic = flows.Burst(self._load, case)
-        self._burst = traffic, contender, self._snapshot(0, contender)
-        self._load.flow = traffic
+        traffic = flows.Burst(self._connections, case)
+        self._burst = traffic, contender, self._usage(0, contender)
+        self._connections.flow = traffic
         traffic.begin()
 
     async def sent(self) -> Mapping[str, Any]:
-        """Wait until a burst has come; say how fast, from its first message to its last, and what it has cost."""
+        """Wait until a burst has arrived; return its rate from its first message to its last, and its CPU time."""
         assert self._burst is not None
         traffic, contender, begin = self._burst
-        last = await self._load.unbroken(asyncio.wait_for(asyncio.shield(traffic.last), BURST_SECONDS))
-        told = self._told(Interval(begin, self._snapshot(traffic.window, contender), self._cores))
+        last = await self._connections.unbroken(asyncio.wait_for(asyncio.shield(traffic.last), BURST_SECONDS))
+        told = self._told(Interval(begin, self._usage(traffic.window, contender), self._cores))
         return {"figures": told["figures"] | {Figure.RATE: (traffic.window - 1) / max(1e-9, last - traffic.first)}}
 
-    def _snapshot(self, count: int, contender: Sequence[int]) -> Snapshot:
+    def _usage(self, count: int, contender: Sequence[int]) -> UsageAt:
         try:
             cpu = cpu_seconds(contender)
         except ProcessLookupError as gone:
-            raise LoadFailed(f"has lost a process: {gone}") from None
-        return Snapshot(time.monotonic(), count, cpu, [cpu_seconds([os.getpid()]), cpu_seconds(self._server_pids)])
+            raise ContenderFailed(f"has lost a process: {gone}") from None
+        return UsageAt(time.monotonic(), count, cpu, [cpu_seconds([os.getpid()]), cpu_seconds(self._server_pids)])
 
     def _told(self, interval: Interval, found: Sequence[float] = ()) -> Mapping[str, Any]:
         figures = interval.figures
         if not figures:
-            raise LoadFailed(f"has let nothing through for {interval.seconds:.1f} s")
+            raise ContenderFailed(f"has let nothing through for {interval.seconds:.1f} s")
         if not interval.begin.contender and not interval.end.contender:
             del figures[Figure.CPU]
-        return {"figures": figures | latencies(found), "limit": Limit(interval.limit)}
+        return {"figures": figures | latencies(found), "limit": interval.bottleneck}
 
 
-async def _flowing(traffic: flows.Traffic) -> None:
-    """Wait for as long as a warm-up takes, and until something has come about."""
+async def _flowing(traffic: flows.TrafficFlow) -> None:
+    """Wait for the warm-up, and until something was done."""
     deadline = time.monotonic() + LATE
     await asyncio.sleep(WARM_UP)
-    # A look now and then costs a flow less than an event that it would set with each message.
+    # Polling costs less than an event that would be set with each message.
     while not traffic.count and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(WARM_UP)
 
@@ -177,7 +177,7 @@ async def _flowing(traffic: flows.Traffic) -> None:
 async def play(spec: dict[str, Any]) -> None:
     """Generate load until told to stop."""
     generator = Generator(spec["server"], spec["pids"], spec["cores"])
-    # What a collection takes would be some message's latency, and there is nothing to collect.
+    # A collection would add to the latency of some message, and there is nothing to collect.
     gc.disable()
     actor.say({"pid": os.getpid()})
     await actor.converse(generator.answer)

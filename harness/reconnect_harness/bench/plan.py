@@ -1,4 +1,4 @@
-"""Plans: which cases a run measures, how often, and who takes part in them."""
+"""Plans: which cases a run measures, how often, and with which contenders."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from reconnect_harness.bench.cases import FLIGHT_BYTES, KEEPING, Case, Shape
 from reconnect_harness.sut.base import DIRECT, OWN
 from reconnect_harness.sut.choose import PRESETS
 
-#: Who is measured where the user names nobody.
+#: The contenders if the user names none.
 CONTENDERS = (DIRECT, OWN, "nginx", "haproxy", "websockets", "fastify")
 
-#: Contenders that take a millisecond for each session.
+#: Contenders that take a millisecond to open a session.
 SLOW = ("websockets", "fastify")
 
-#: How long a trial takes beyond the time for which it is measured, in seconds; and how long shapes without one take.
+#: How long a trial takes beyond the time that is measured, in seconds; and how long shapes without such a time take.
 _AROUND = 0.35
 _TAKES: Mapping[Shape, float] = {Shape.RECOVER: 4.0, Shape.BURST: 1.5, Shape.DRAIN: 2.0}
-#: Sessions that are opened in a second, more or less.
+#: How many sessions are opened in a second, roughly.
 _A_SECOND = 1000
 
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is measured.
+class BenchPlan:
+    """What a run measures.
 
     Attributes:
-        cases: what.
-        rounds: how often; `session_rounds` times where sessions are opened by the hundred.
-        seconds: for how long each time, after a warm-up.
-        slow: the largest crowd of which contenders that are slow at opening sessions take part. From that size on
-            crowds are measured once.
+        cases: the cases.
+        rounds: how often each case is measured.
+        seconds: how long steady traffic is measured each time, after a warm-up.
+        session_rounds: how often cases with hundreds of new sessions are measured.
+        slow: the largest crowd in which contenders that are slow at opening sessions take part. Crowds of at least this
+            size are measured once.
 
     """
 
@@ -44,9 +45,10 @@ class Plan:
     slow: int = 1000
 
     def trials(self, contenders: Sequence[str]) -> Iterator[tuple[int, Case, str]]:
-        """Yield round, case and contender of each trial, in the order in which they are made.
+        """Yield round, case and contender of each trial, in order.
 
-        Rounds go over everything in turn, so that what else the machine does meets all alike; who comes first changes.
+        A round has all cases and contenders, so that other load on the machine affects all alike. The contender that is
+        measured first changes from round to round.
         """
         for number in range(1, self.rounds + 1):
             for case in self.cases:
@@ -65,12 +67,12 @@ class Plan:
     def takes_part(self, name: str, case: Case) -> bool:
         """Return whether a contender is measured in a case."""
         if case.shape in KEEPING:
-            # Of the others it is known that they do not outlive their upstream; a command may be anything.
+            # Sessions of the presets do not outlive their upstream; a command may be any proxy.
             return name not in PRESETS and name != DIRECT
         return name not in SLOW or case.shape is not Shape.CROWD or case.count <= self.slow
 
     def estimate(self, contenders: Sequence[str]) -> float:
-        """Return how long it will take, in seconds, more or less."""
+        """Return how long the run will take, in seconds, roughly."""
         return sum(self._takes(case) for _, case, _ in self.trials(contenders))
 
     def _takes(self, case: Case) -> float:
@@ -84,7 +86,7 @@ _HEAVY = frozenset({Shape.OPEN, Shape.CROWD, Shape.RECOVER, Shape.BURST, Shape.D
 
 
 def _of_sessions(sessions: int, messages: int, *crowds: int) -> list[Case]:
-    """Return the cases about sessions: so many opened and recovered, so many messages at once, these crowds."""
+    """Return the cases about sessions: how many are opened and recovered, how many messages at once, the crowds."""
     return [
         Case(Shape.OPEN, count=sessions),
         Case(Shape.RECOVER, count=sessions),
@@ -94,7 +96,7 @@ def _of_sessions(sessions: int, messages: int, *crowds: int) -> list[Case]:
     ]
 
 
-QUICK = Plan(
+QUICK = BenchPlan(
     [
         Case(Shape.REQUEST_REPLY, count=1),
         Case(Shape.PIPELINED),
@@ -106,7 +108,7 @@ QUICK = Plan(
     slow=500,
 )
 
-STANDARD = Plan(
+STANDARD = BenchPlan(
     [
         Case(Shape.REQUEST_REPLY, count=1),
         Case(Shape.PACED, count=100),
@@ -122,7 +124,7 @@ STANDARD = Plan(
     session_rounds=2,
 )
 
-FULL = Plan(
+FULL = BenchPlan(
     [
         Case(Shape.PACED, count=1),
         Case(Shape.PACED, count=100),

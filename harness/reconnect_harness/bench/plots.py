@@ -1,4 +1,4 @@
-"""A run as pictures: SVG files, made with matplotlib, which is a dependency of this module only."""
+"""The results of a run as pictures: SVG files."""
 
 from __future__ import annotations
 
@@ -6,43 +6,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from reconnect_harness.bench.bench import Report
+from reconnect_harness.bench.bench import BenchReport
 from reconnect_harness.bench.cases import Case, Shape
 from reconnect_harness.bench.figures import QUANTILES, Figure
+from reconnect_harness.report.plots import new_figures
 from reconnect_harness.sut.base import OWN
 
 _CPU_SHAPES = (Shape.REQUEST_REPLY, Shape.PIPELINED, Shape.UP, Shape.DOWN, Shape.FAN_OUT)
 _LATENCY_SHAPES = (Shape.REQUEST_REPLY, Shape.PACED)
 
-#: This project's proxy stands out; the others are told apart without colours too, by their order.
+#: This project's proxy has a colour that stands out. The others differ by their order too, for a print without colours.
 _OWN_COLOUR = "#c2410c"
 _COLOURS = ("#1e3a5f", "#3f6fa3", "#7ba3cc", "#9aa5b1", "#c3c9d0")
 _BAR = 0.8
 
 
-class PlotsUnavailable(Exception):
-    """There is no matplotlib. The message is a sentence that says what to do."""
-
-
-def draw(report: Report, folder: Path) -> list[Path]:
-    """Draw what there is to draw into `folder`, and return the files.
+def draw(report: BenchReport, folder: Path) -> list[Path]:
+    """Draw the pictures for which there are figures into `folder`, and return the files.
 
     Raises:
         PlotsUnavailable: matplotlib is not installed.
 
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure as Picture
-    except ImportError:
-        raise PlotsUnavailable(
-            "there are no plots, since matplotlib is not installed: pip install 'reconnect-proxy[bench]'"
-        ) from None
     made = []
-    # Letters as letters, and nothing that differs between two runs but the numbers.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9}):
+    with new_figures("bench") as figure:
         for name, draw_on in (("cpu", _cpu), ("latency", _latency), ("sessions", _sessions)):
-            picture = Picture(layout="constrained")
+            picture = figure(layout="constrained")
             if draw_on(report, picture):
                 path = folder / f"{name}.svg"
                 picture.savefig(path, metadata={"Date": None})
@@ -50,8 +39,8 @@ def draw(report: Report, folder: Path) -> list[Path]:
     return made
 
 
-def _cpu(report: Report, picture: Any) -> bool:
-    """Draw the CPU time of each contender in each case as a bar, with what the rounds came to as a line on it."""
+def _cpu(report: BenchReport, picture: Any) -> bool:
+    """Draw the CPU time of each contender in each case as a bar, with the spread of the rounds as a line on it."""
     cases = [case for case in report.cases if case.shape in _CPU_SHAPES]
     names = [name for name in report.contenders if any(_has(report, case, name, Figure.CPU) for case in cases)]
     if not cases or not names:
@@ -64,8 +53,8 @@ def _cpu(report: Report, picture: Any) -> bool:
     return True
 
 
-def _latency(report: Report, picture: Any) -> bool:
-    """Draw three latencies of each contender, a column of bars for each."""
+def _latency(report: BenchReport, picture: Any) -> bool:
+    """Draw three percentiles of the latency of each contender, a column of bars for each."""
     cases = [case for case in report.cases if case.shape in _LATENCY_SHAPES]
     names = [name for name in report.contenders if any(_has(report, case, name, Figure.P50) for case in cases)]
     if not cases or not names:
@@ -78,7 +67,7 @@ def _latency(report: Report, picture: Any) -> bool:
     return True
 
 
-def _sessions(report: Report, picture: Any) -> bool:
+def _sessions(report: BenchReport, picture: Any) -> bool:
     """Draw memory and CPU time against the number of sessions."""
     cases = sorted((case for case in report.cases if case.shape is Shape.CROWD), key=lambda case: case.count)
     names = [name for name in report.contenders if any(_has(report, case, name, Figure.MEMORY) for case in cases)]
@@ -102,7 +91,7 @@ def _sessions(report: Report, picture: Any) -> bool:
     return True
 
 
-def _bars(axes: Any, report: Report, cases: Sequence[Case], names: Sequence[str], figure: Figure) -> None:
+def _bars(axes: Any, report: BenchReport, cases: Sequence[Case], names: Sequence[str], figure: Figure) -> None:
     height = _BAR / len(names)
     for index, (name, colour) in enumerate(_coloured(report, names)):
         label: str | None = name
@@ -119,12 +108,12 @@ def _bars(axes: Any, report: Report, cases: Sequence[Case], names: Sequence[str]
     axes.grid(axis="x", alpha=0.3)
 
 
-def _coloured(report: Report, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each name with its colour, which is the same in all pictures of a run."""
+def _coloured(report: BenchReport, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with its colour. A contender has the same colour in all pictures of a run."""
     others = [name for name in report.contenders if name != OWN]
     for name in names:
         yield name, _OWN_COLOUR if name == OWN else _COLOURS[others.index(name) % len(_COLOURS)]
 
 
-def _has(report: Report, case: Case, name: str, figure: Figure) -> bool:
+def _has(report: BenchReport, case: Case, name: str, figure: Figure) -> bool:
     return report.results.spread(case.name, name, figure) is not None

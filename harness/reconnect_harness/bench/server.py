@@ -1,16 +1,16 @@
-"""The server behind every contender: made of picows on uvloop, so that it costs little beside what is measured.
+"""The server behind every contender, made with picows on uvloop, so that it costs little.
 
-    python -m reconnect_harness.bench.server '{}'          says {"port": …}, then does as it is told: see `Server`
+    python -m reconnect_harness.bench.server '{}'     writes {"port": …}, then obeys commands: see `BenchServer`
 
-What becomes of a connection is in its path, which every proxy passes on:
+The path of a connection, which every proxy passes on, says what the server does with it:
 
-| path | what it does |
+| path | what the server does |
 | --- | --- |
-| `/echo` | sends back what it gets |
-| `/sink?n=N&grant=G` | takes; after each G messages it says on the control connection that N may go on |
-| `/burst?n=N&total=T` | takes; says so of the first and of the T-th message |
-| `/push?n=N` | sends what the control connection asks for |
-| `/control` | the generator's own way to this server, past the contender; what is said there is `Word` |
+| `/echo` | sends back what it receives |
+| `/sink?n=N&grant=G` | receives; after every G messages it confirms them on the control connection |
+| `/burst?n=N&total=T` | receives; reports the first and the T-th message on the control connection |
+| `/push?n=N` | sends the messages that are asked for on the control connection |
+| `/control` | the generator's own connection to this server, past the contender, for `ControlMessage` |
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from picows import WSListener, WSTransport, WSUpgradeRequest
 
 from reconnect_harness.processes import actor
 
-#: Connections that are waiting to be accepted: thousands come at once when the server returns.
+#: How many connections may wait to be accepted: thousands come at once when the server returns.
 BACKLOG = 4096
 
 #: The largest message, in bytes.
 LARGEST = 32 * 1024**2
 
-#: Everyone, in place of the number of a connection.
+#: The number that stands for all connections.
 ALL = 2**32 - 1
 
-# RFC 6455 section 5.2. Plain numbers: picows' enum costs a look-up with each comparison.
+# RFC 6455 section 5.2. Plain numbers: comparing members of picows' enum costs more.
 BINARY, CLOSE = 0x2, 0x8
 
-#: What picows writes safely on uvloop: it puts the head of a larger frame where it puts the next one's too, and uvloop
-#: keeps no copy of what it cannot write yet.
+#: Up to this size picows can write to uvloop. It writes the heads of all larger frames into one buffer, and uvloop does
+#: not copy what it cannot send yet.
 _SAFE = 8192
 
-_WORD = struct.Struct("!IIId")
+_FORMAT = struct.Struct("!IIId")
 
 
-class Word(NamedTuple):
-    """What is said on the control connection: of connection `n`, so many messages, of `size` bytes, or at time `t`."""
+class ControlMessage(NamedTuple):
+    """A message on the control connection: about connection `n`, a number of messages, their size, or a moment `t`."""
 
     n: int
     messages: int
@@ -59,17 +59,17 @@ class Word(NamedTuple):
     t: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """Return it as it is sent."""
-        return _WORD.pack(*self)
+        """Return it as bytes."""
+        return _FORMAT.pack(*self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read it."""
-        return cls(*_WORD.unpack(data))
+        """Read it from bytes."""
+        return cls(*_FORMAT.unpack(data))
 
 
 def send(transport: WSTransport, payload: bytes) -> None:
-    """Send a server's message, of any size."""
+    """Send a message of any size as a server does, without a mask."""
     if len(payload) <= _SAFE:
         transport.send(BINARY, payload)  # type: ignore[arg-type]  # a number does as well
         return
@@ -78,10 +78,10 @@ def send(transport: WSTransport, payload: bytes) -> None:
     transport.underlying_transport.writelines((head, payload))
 
 
-class _Connection(WSListener):
-    """A connection; what it does with messages is in its kind."""
+class _ServerConnection(WSListener):
+    """A connection; its subclasses handle the messages."""
 
-    def __init__(self, server: Server, asked: Mapping[str, int]) -> None:
+    def __init__(self, server: BenchServer, asked: Mapping[str, int]) -> None:
         self.server = server
         self.asked = asked
         self.n = asked.get("n", 0)
@@ -103,38 +103,38 @@ class _Connection(WSListener):
             transport.disconnect()
 
     def take(self, frame: picows.WSFrame) -> None:
-        """Do with a message what is to be done."""
+        """Handle a message."""
 
 
-class _Echo(_Connection):
+class _EchoConnection(_ServerConnection):
     def take(self, frame: picows.WSFrame) -> None:
         send(self.transport, frame.get_payload_as_bytes())
 
 
-class _Sink(_Connection):
+class _SinkConnection(_ServerConnection):
     taken = 0
 
     def take(self, frame: picows.WSFrame) -> None:
         self.taken += 1
         if self.taken % self.asked["grant"] == 0:
-            self.server.tell(Word(self.n, self.asked["grant"]))
+            self.server.tell(ControlMessage(self.n, self.asked["grant"]))
 
 
-class _Burst(_Connection):
+class _BurstConnection(_ServerConnection):
     taken = 0
 
     def take(self, frame: picows.WSFrame) -> None:
         self.taken += 1
         if self.taken in (1, self.asked["total"]):
-            self.server.tell(Word(self.n, self.taken, t=time.monotonic()))
+            self.server.tell(ControlMessage(self.n, self.taken, t=time.monotonic()))
 
 
-class _Push(_Connection):
+class _PushConnection(_ServerConnection):
     def take(self, frame: picows.WSFrame) -> None:
-        raise AssertionError("nobody speaks here but the server")
+        raise AssertionError("only the server sends on this connection")
 
 
-class _Control(_Connection):
+class _ControlConnection(_ServerConnection):
     payload = b""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -145,41 +145,41 @@ class _Control(_Connection):
         self.server.control = None
 
     def take(self, frame: picows.WSFrame) -> None:
-        word = Word.from_bytes(frame.get_payload_as_bytes())
-        if len(self.payload) != word.size:
-            self.payload = bytes(word.size)
+        message = ControlMessage.from_bytes(frame.get_payload_as_bytes())
+        if len(self.payload) != message.size:
+            self.payload = bytes(message.size)
         for connection in self.server.connections:
-            if word.n in (ALL, connection.n) and isinstance(connection, _Push):
-                for _ in range(word.messages):
+            if message.n in (ALL, connection.n) and isinstance(connection, _PushConnection):
+                for _ in range(message.messages):
                     send(connection.transport, self.payload)
 
 
-_KINDS: Mapping[str, type[_Connection]] = {
-    "/echo": _Echo,
-    "/sink": _Sink,
-    "/burst": _Burst,
-    "/push": _Push,
-    "/control": _Control,
+_KINDS: Mapping[str, type[_ServerConnection]] = {
+    "/echo": _EchoConnection,
+    "/sink": _SinkConnection,
+    "/burst": _BurstConnection,
+    "/push": _PushConnection,
+    "/control": _ControlConnection,
 }
 
 
-class Server:
-    """The server. Its port stays its own while it is dead, so that it can come back to it."""
+class BenchServer:
+    """The server. It keeps its port while it is dead, so that it can return to it."""
 
     def __init__(self) -> None:
-        self.connections: set[_Connection] = set()
+        self.connections: set[_ServerConnection] = set()
         self.control: WSTransport | None = None
         self._held = _bound(0)
         self.port: int = self._held.getsockname()[1]
         self._server: asyncio.Server | None = None
 
-    def tell(self, word: Word) -> None:
-        """Say something on the control connection, if there is one."""
+    def tell(self, message: ControlMessage) -> None:
+        """Send something on the control connection, if there is one."""
         if self.control is not None:
-            self.control.send(BINARY, word.to_bytes())  # type: ignore[arg-type]  # see send
+            self.control.send(BINARY, message.to_bytes())  # type: ignore[arg-type]  # see send
 
     async def live(self) -> dict[str, float]:
-        """Begin to listen; return the moment, on the clock that all processes share."""
+        """Start to listen; return the moment, on the clock that all processes share."""
         moment = time.monotonic()
         self._server = await picows.ws_create_server(
             self._arrived,
@@ -192,7 +192,7 @@ class Server:
         return {"t": moment}
 
     async def die(self) -> dict[str, float]:
-        """Stop listening and drop all connections, as a killed process does; but not the control connection."""
+        """Stop listening and drop all connections, as a killed process does, except the control connection."""
         assert self._server is not None
         self._server.close()
         for connection in list(self.connections):
@@ -200,7 +200,7 @@ class Server:
         return {"t": time.monotonic()}
 
     async def sessions(self) -> dict[str, int]:
-        """Say how many connections there are, without the control connection."""
+        """Return how many connections there are, without the control connection."""
         return {"count": len(self.connections)}
 
     def _arrived(self, request: WSUpgradeRequest) -> WSListener | None:
@@ -219,7 +219,7 @@ def _bound(port: int) -> socket.socket:
 
 async def play(spec: dict[str, Any]) -> None:
     """Serve until told to stop."""
-    server = Server()
+    server = BenchServer()
     await server.live()
     actor.say({"port": server.port, "pid": os.getpid()})
     await actor.obey({"die": server.die, "live": server.live, "sessions": server.sessions})

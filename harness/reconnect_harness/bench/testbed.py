@@ -1,7 +1,7 @@
-"""What a run needs: the server, the generator, and the contenders in front of the server, each where it belongs.
+"""What runs during a benchmark: the server, the generator, and the contenders in front of the server.
 
-Contenders are started once and measured in turn; one that is not measured has no connections and does nothing. What
-leaves traces in a process (a crowd of sessions, a server that dies) is done to one that is started for it.
+Contenders are started once and measured in turn; one that is not measured has no connections, and does nothing. What
+leaves traces in a process (many sessions, a server that dies) is measured with a contender that is started for it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from reconnect_harness.processes.child import Actor, ProcessFailed, Warden
+from reconnect_harness.bench.figures import ContenderFailed
+from reconnect_harness.processes.child import Actor, ProcessFailed
 from reconnect_harness.processes.cores import Cores, pinned, tree
+from reconnect_harness.run.builder import TopologyBuilder
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import GivenUrl, NotInstalled, SystemUnderTest
 from reconnect_harness.sut.choose import system_under_test
 
-#: What this project's proxy is told beyond its defaults. nginx writes no access log either; and a client that leaves in
-#: good order ends its session at once, where it would otherwise stay for 15 s and be in the next case's way.
+#: Options of this project's proxy other than its defaults. nginx writes no access log either. A session ends at once
+#: when its client leaves in good order: otherwise it would stay for 15 s, and be measured with the next case.
 OPTIONS = {"log_level": "warning", "grace_on": "abnormal"}
 
-#: How long the generator may take for anything beyond the time that it measures, in seconds.
+#: How long the generator may take to answer, beyond the time that it measures, in seconds.
 ANSWER_SECONDS = 240.0
 
 _EMPTY_SECONDS = 20.0
@@ -36,7 +38,7 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One contender that runs: its name, the URL for clients, its processes (none for `direct`)."""
+    """A running contender: its name, the URL for clients, its processes (none for `direct`)."""
 
     name: str
     url: str
@@ -44,13 +46,15 @@ class Contender:
 
 
 @dataclass(slots=True)
-class Stage:
-    """The processes of a run: see the module's text. An asynchronous context manager.
+class BenchTestbed:
+    """The processes of a benchmark: an asynchronous context manager.
 
     Attributes:
         systems: the names of the contenders, as `--sut` gives them.
         folder: for logs and configurations.
-        contenders: those that run, by name; `problems` says why the others do not.
+        cores: which cores each of the three uses.
+        contenders: those that run, by name.
+        problems: why the others do not run, by name.
 
     """
 
@@ -59,26 +63,24 @@ class Stage:
     cores: Cores
     contenders: dict[str, Contender] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    _builder: TopologyBuilder = field(init=False)
     _exits: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
-    _warden: Warden = field(init=False)
     _server: Actor = field(init=False)
     _generator: Actor = field(init=False)
     _port: int = 0
     _started: int = 0
 
     async def __aenter__(self) -> Self:
-        """Start everything; a contender that does not start is a problem of its own."""
+        """Start everything; a contender that does not start is one of `problems`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         async with contextlib.AsyncExitStack() as exits:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._warden = exits.enter_context(Warden())
+            self._builder = await exits.enter_async_context(TopologyBuilder(self.folder))
             with pinned(self.cores.server):
-                self._server = await self._actor(exits, "server", {})
-            ready = await self._server.hear()
+                self._server, ready = await self._builder.actor("server", "bench.server", {})
             self._port = ready["port"]
             spec = {"server": f"ws://127.0.0.1:{self._port}", "pids": [ready["pid"]], "cores": self.cores.load}
             with pinned(self.cores.generator):
-                self._generator = await self._actor(exits, "generator", spec)
-            await self._generator.hear()
+                self._generator, _ = await self._builder.actor("generator", "bench.generator", spec)
             for name in self.systems:
                 try:
                     self.contenders[name] = await exits.enter_async_context(self.fresh(name))
@@ -91,57 +93,52 @@ class Stage:
         """Stop everything."""
         await self._exits.aclose()
 
-    async def _actor(self, exits: contextlib.AsyncExitStack, name: str, spec: Mapping[str, Any]) -> Actor:
-        log = self.folder / f"{name}.log"
-        actor = await Actor.launch(f"the {name}", f"reconnect_harness.bench.{name}", spec, log, self._warden)
-        exits.push_async_callback(actor.stop)
-        return actor
-
     @contextlib.asynccontextmanager
     async def fresh(self, name: str, **options: Any) -> AsyncIterator[Contender]:
-        """Start a contender anew, with further options where it is this project's proxy, and stop it in the end.
+        """Start a contender anew and stop it at the end; `options` are for this project's proxy.
 
         Raises:
             NotInstalled: its program is not on this machine.
             ContenderFailed: it does not start.
 
         """
-        sut = system(name)
-        chosen = _scenario(options)
-        sut.check(chosen)
+        contender = system(name)
+        scenario = _scenario(options)
+        contender.check(scenario)
         self._started += 1
-        folder = self.folder / f"{self._started:02}-{_word(name)}"
+        folder = self.folder / f"{self._started:02}-{_file_name(name)}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
             try:
                 with pinned(self.cores.contender):
-                    url = await sut.start([f"127.0.0.1:{self._port}"], chosen, folder, self._warden)
+                    warden = self._builder.warden
+                    url = await contender.start([f"127.0.0.1:{self._port}"], scenario, folder, warden)
             except ProcessFailed as failure:
                 raise ContenderFailed(str(failure)) from failure
-            if sut.process is None:
+            if contender.process is None:
                 yield Contender(name, url, [])
                 return
             await _answers(url)
-            yield Contender(name, url, tree(sut.process.pid))
+            yield Contender(name, url, tree(contender.process.pid))
         finally:
-            await sut.stop()
+            await contender.stop()
 
     async def generate(self, do: str, **given: Any) -> dict[str, Any]:
-        """Have the generator do something: see `bench.generator`. ContenderFailed says what went wrong."""
+        """Have the generator do something (see `bench.generator`). ContenderFailed says what went wrong."""
         answer = await self._generator.ask(json.dumps({"do": do, **given}), ANSWER_SECONDS)
         if "problem" in answer:
             raise ContenderFailed(answer["problem"])
         return answer
 
-    async def server(self, word: str) -> dict[str, Any]:
-        """Have the server do something: `die`, `live`, `sessions`."""
-        return await self._server.ask(word)
+    async def server(self, command: str) -> dict[str, Any]:
+        """Give the server a command: `die`, `live`, `sessions`."""
+        return await self._server.ask(command)
 
     async def reached(self, count: int) -> None:
         """Wait until the server has so many connections: a proxy may accept clients before it dials.
 
         Raises:
-            ContenderFailed: it never has.
+            ContenderFailed: it did not get there in time.
 
         """
         deadline = asyncio.get_running_loop().time() + _REACHED_SECONDS
@@ -151,22 +148,18 @@ class Stage:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def emptied(self) -> None:
-        """Wait until the server has no connections any more, so that one case does not run into the next."""
+        """Wait until the server has no connections any more, so that no case overlaps with the next."""
         deadline = asyncio.get_running_loop().time() + _EMPTY_SECONDS
-        # The server is a process of its own: it is asked.
+        # The server is another process, so it has to be asked.
         while (await self.server("sessions"))["count"] and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
-
-
-class ContenderFailed(Exception):
-    """A contender has not done what it was measured at. The message is the second half of a sentence about it."""
 
 
 def system(name: str) -> SystemUnderTest:
     """Return the system under test of that name.
 
     Raises:
-        ScenarioError: there is none, or it brings its own server.
+        ScenarioError: it does not exist, or has a server of its own.
 
     """
     found = system_under_test(name)
@@ -179,7 +172,7 @@ def system(name: str) -> SystemUnderTest:
 
 
 async def _answers(url: str) -> None:
-    """Wait until a contender answers anything: the one of its processes that listens may not be the one that serves.
+    """Wait until a contender answers a request: the process that listens may not be the one that serves.
 
     Raises ContenderFailed if it does not.
     """
@@ -188,7 +181,7 @@ async def _answers(url: str) -> None:
         async with asyncio.timeout(_REACHED_SECONDS):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             try:
-                # It lacks a Host, so that it means nothing to any of them (RFC 9112 section 3.2).
+                # Without Host, so that no contender does more than refuse it (RFC 9112 section 3.2).
                 writer.write(b"GET / HTTP/1.1\r\n\r\n")
                 await reader.read(1)
             finally:
@@ -198,7 +191,7 @@ async def _answers(url: str) -> None:
 
 
 def _scenario(options: Mapping[str, Any]) -> Scenario:
-    """Return a scenario with the options of the proxy: it is in these terms that systems under test are started."""
+    """Return a scenario with the options of the proxy: systems under test are started with one."""
     given = {
         "name": "bench",
         "summary": "A benchmark.",
@@ -210,5 +203,5 @@ def _scenario(options: Mapping[str, Any]) -> Scenario:
     return parse_scenario(given, "bench")
 
 
-def _word(name: str) -> str:
+def _file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)[:40].strip("-")

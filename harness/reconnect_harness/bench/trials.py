@@ -1,4 +1,4 @@
-"""One trial: one contender in one case, from the first connection to the last that has gone."""
+"""One trial: one contender in one case, from the first connection until the last one has ended."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from reconnect_harness.bench.cases import Case, Shape
-from reconnect_harness.bench.figures import Figure, Limit, Sample
-from reconnect_harness.bench.testbed import Contender, ContenderFailed, Stage
+from reconnect_harness.bench.figures import Bottleneck, ContenderFailed, Figure, TrialSample
+from reconnect_harness.bench.testbed import BenchTestbed, Contender
 from reconnect_harness.processes.cores import memory
 from reconnect_harness.sut.base import OWN
 
 #: How long a server that has died stays away, in seconds.
 AWAY = 0.5
 
-#: How long a contender is left alone before its memory is measured, in seconds.
+#: How long a contender is idle before its memory is measured, in seconds.
 REST = 0.3
 
 _Figures = Mapping[str, Any]
 
 
-async def trial(stage: Stage, case: Case, name: str, number: int, seconds: float) -> Sample:
-    """Measure one contender in one case, for so many seconds where that is to be chosen; `number` is the round."""
+async def trial(testbed: BenchTestbed, case: Case, name: str, number: int, seconds: float) -> TrialSample:
+    """Measure one contender in one case; `number` is the round, `seconds` how long steady traffic is measured."""
     measure = _TRIALS.get(case.shape, _steady)
     try:
-        found = await measure(stage, case, name, seconds)
+        found = await measure(testbed, case, name, seconds)
     except ContenderFailed as failure:
-        sample = Sample(case.name, name, number, problem=str(failure).splitlines()[0])
+        sample = TrialSample(case.name, name, number, problem=str(failure).splitlines()[0])
     else:
         figures = {Figure(figure): value for figure, value in found["figures"].items()}
-        sample = Sample(case.name, name, number, figures, Limit(found["limit"]) if "limit" in found else None)
-    await stage.generate("close")
-    await stage.emptied()
+        bottleneck = Bottleneck(found["limit"]) if "limit" in found else None
+        sample = TrialSample(case.name, name, number, figures, bottleneck)
+    await testbed.generate("close")
+    await testbed.emptied()
     return sample
 
 
@@ -40,92 +41,92 @@ def _asked(case: Case, contender: Contender) -> dict[str, Any]:
     return {"shape": case.shape, "size": case.size, "count": case.count, "contender": contender.pids}
 
 
-async def _opened(stage: Stage, case: Case, contender: Contender) -> dict[str, Any]:
-    return await stage.generate("open", url=contender.url, **_asked(case, contender))
+async def _opened(testbed: BenchTestbed, case: Case, contender: Contender) -> dict[str, Any]:
+    return await testbed.generate("open", url=contender.url, **_asked(case, contender))
 
 
-async def _steady(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    contender = stage.contenders[name]
-    await _opened(stage, case, contender)
-    await stage.reached(case.count)
-    return await stage.generate("measure", seconds=seconds, **_asked(case, contender))
+async def _steady(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    contender = testbed.contenders[name]
+    await _opened(testbed, case, contender)
+    await testbed.reached(case.count)
+    return await testbed.generate("measure", seconds=seconds, **_asked(case, contender))
 
 
-async def _fan_out(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    # Its clients share one session in `receiver` mode, which outlives them: so it is a process of its own.
+async def _fan_out(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    # In `receiver` mode the clients share one session, which outlives them: so the proxy is started for this case.
     shared = name == OWN
-    async with stage.fresh(name, **({"mode": "receiver"} if shared else {})) as contender:
-        await _opened(stage, case, contender)
-        await stage.reached(1 if shared else case.count)
-        found = await stage.generate("measure", seconds=seconds, **_asked(case, contender))
-        await stage.generate("close")
+    async with testbed.fresh(name, **({"mode": "receiver"} if shared else {})) as contender:
+        await _opened(testbed, case, contender)
+        await testbed.reached(1 if shared else case.count)
+        found = await testbed.generate("measure", seconds=seconds, **_asked(case, contender))
+        await testbed.generate("close")
         return found
 
 
-async def _open(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    found = await _opened(stage, case, stage.contenders[name])
+async def _open(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    found = await _opened(testbed, case, testbed.contenders[name])
     found["figures"][Figure.SECONDS] = case.count / found["figures"][Figure.RATE]
     return found
 
 
-async def _crowd(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    async with stage.fresh(name) as contender:
-        # Once there and back: what is made once is there, and is not of the sessions.
-        await _opened(stage, Case(Shape.OPEN, count=1), contender)
+async def _crowd(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    async with testbed.fresh(name) as contender:
+        # One session first: memory that the contender needs once does not count for the sessions.
+        await _opened(testbed, Case(Shape.OPEN, count=1), contender)
         await asyncio.sleep(REST)
         before = memory(contender.pids)
-        await _opened(stage, case, contender)
+        await _opened(testbed, case, contender)
         await asyncio.sleep(REST)
         after = memory(contender.pids)
-        found = await stage.generate("measure", seconds=seconds, **_asked(case, contender))
-        await stage.generate("close")
+        found = await testbed.generate("measure", seconds=seconds, **_asked(case, contender))
+        await testbed.generate("close")
     if contender.pids and before is not None and after is not None:
         found["figures"][Figure.MEMORY] = (after - before) / max(1, case.count - 1)
     return found
 
 
-async def _recover(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    async with stage.fresh(name) as contender:
-        await _opened(stage, case, contender)
-        async with _without_server(stage) as back:
-            await stage.generate("owe", **_asked(case, contender))
-        return {"figures": {Figure.SECONDS: (await stage.generate("owed"))["t"] - back["t"]}}
+async def _recover(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    async with testbed.fresh(name) as contender:
+        await _opened(testbed, case, contender)
+        async with _without_server(testbed) as back:
+            await testbed.generate("owe", **_asked(case, contender))
+        return {"figures": {Figure.SECONDS: (await testbed.generate("owed"))["t"] - back["t"]}}
 
 
-async def _burst(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    async with stage.fresh(name) as contender:
-        await _opened(stage, case, contender)
-        await stage.reached(1)
-        await stage.generate("send", **_asked(case, contender))
-        return await stage.generate("sent")
+async def _burst(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    async with testbed.fresh(name) as contender:
+        await _opened(testbed, case, contender)
+        await testbed.reached(1)
+        await testbed.generate("send", **_asked(case, contender))
+        return await testbed.generate("sent")
 
 
-async def _drain(stage: Stage, case: Case, name: str, seconds: float) -> _Figures:
-    async with stage.fresh(name) as contender:
-        await _opened(stage, case, contender)
-        await stage.reached(1)
-        async with _without_server(stage):
-            await stage.generate("send", **_asked(case, contender))
-        return await stage.generate("sent")
+async def _drain(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    async with testbed.fresh(name) as contender:
+        await _opened(testbed, case, contender)
+        await testbed.reached(1)
+        async with _without_server(testbed):
+            await testbed.generate("send", **_asked(case, contender))
+        return await testbed.generate("sent")
 
 
 class _without_server:  # used as a function
-    """While this context lasts, and for AWAY seconds, the server is dead. Its value then gets when it came back."""
+    """A context in which the server is dead, and AWAY seconds longer. Its value then has when the server returned."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, testbed: BenchTestbed) -> None:
+        self._testbed = testbed
         self._back: dict[str, float] = {}
 
     async def __aenter__(self) -> dict[str, float]:
-        await self._stage.server("die")
+        await self._testbed.server("die")
         return self._back
 
     async def __aexit__(self, *exception: object) -> None:
         await asyncio.sleep(AWAY)
-        self._back.update(await self._stage.server("live"))
+        self._back.update(await self._testbed.server("live"))
 
 
-_TRIALS: Mapping[Shape, Callable[[Stage, Case, str, float], Awaitable[_Figures]]] = {
+_TRIALS: Mapping[Shape, Callable[[BenchTestbed, Case, str, float], Awaitable[_Figures]]] = {
     Shape.FAN_OUT: _fan_out,
     Shape.OPEN: _open,
     Shape.CROWD: _crowd,

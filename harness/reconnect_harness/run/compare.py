@@ -23,6 +23,7 @@ from reconnect_harness.containers.engine import EngineUnavailable
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
 from reconnect_harness.processes.child import ProcessFailed
+from reconnect_harness.report import markdown
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.scenario.model import Scenario
@@ -142,11 +143,10 @@ class Comparison:
         """Whether every row has a result."""
         return all(row.result or row.skipped for row in self.rows)
 
-    def markdown(self, command: str) -> str:
+    def to_markdown(self, command: str) -> str:
         """Return the table as Markdown; below it the `command` that made it, and the notes."""
-        lines = [_line([*_FIRST, *(column.heading for column in TABLE)])]
-        lines.append(_line(["---"] * len(_FIRST) + ["---:"] * len(TABLE)))
-        lines += [_line(cells) for cells in map(_cells, self.rows)]
+        headings = [*_FIRST, *(column.heading for column in TABLE)]
+        lines = markdown.table(headings, map(_cells, self.rows), left=len(_FIRST))
         return "\n".join([*lines, "", f"Made by `{command}` with", "", *(f"- {note}" for note in self.notes)]) + "\n"
 
     def table(self) -> Table:
@@ -271,11 +271,6 @@ def _cells(row: ComparisonRow) -> list[str]:
         # The first line is the sentence; below it are the last lines of a process.
         return [row.scenario, row.system, f"not run: {row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
     return [row.scenario, row.system, row.result.verdict, *(column.show(row.result) for column in TABLE)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    # A command may have a pipe in it.
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _style(row: ComparisonRow) -> str:

@@ -112,7 +112,7 @@ def _print(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, com
             grid.add_row(*row)
         console.print(grid)
     else:
-        click.echo(table.markdown(rows, judgement, command), nl=False)
+        click.echo(table.to_markdown(rows, judgement, command), nl=False)
 
 
 def _write(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, command: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reconnect_harness.checks.judgement import Judgement
+from reconnect_harness.report import markdown
 from reconnect_harness.soak.clients import PAGE_ROW
 from reconnect_harness.soak.ledger import Count
 from reconnect_harness.soak.soak import SoakResult
@@ -49,12 +50,10 @@ def rows(result: SoakResult, judgement: Judgement, evidence: SoakEvidence) -> It
         yield what, value, ""
 
 
-def markdown(rows: Iterable[Sequence[str]], judgement: Judgement, command: str) -> str:
+def to_markdown(rows: Iterable[Sequence[str]], judgement: Judgement, command: str) -> str:
     """Return the table as Markdown."""
-    # A command may have a pipe in it.
-    body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    head = ["", f"Made by `{command}`: {judgement.verdict}.", "", "| what | found | at most |", "| --- | --- | --- |"]
-    return "\n".join([*head, *body]) + "\n"
+    head = ["", f"Made by `{command}`: {judgement.verdict}.", ""]
+    return "\n".join([*head, *markdown.table(("what", "found", "at most"), rows, left=3)]) + "\n"
 
 
 def to_json(result: SoakResult, judgement: Judgement, command: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cases and plans: what is under way, what is left out, who takes part."""
+"""Cases and plans: what is in flight, what is left out, who takes part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconnect_harness.bench.cases import (
     size_name,
     within_descriptors,
 )
-from reconnect_harness.bench.plan import CONTENDERS, Plan
+from reconnect_harness.bench.plan import CONTENDERS, BenchPlan
 from reconnect_harness.sut.base import OWN
 
 
@@ -62,7 +62,7 @@ def test_options_make_all_combinations() -> None:
         "open, 16 sessions",
         "open, 1,000 sessions",
     ]
-    assert notes == ["c2u, 1 MiB, 1,000 connections is left out: 1,000 MiB would be under way"]
+    assert notes == ["c2u, 1 MiB, 1,000 connections is left out: 1,000 MiB would be in flight"]
 
 
 def test_one_option_is_enough() -> None:
@@ -89,20 +89,20 @@ def test_a_burst_has_one_connection() -> None:
 def test_every_round_goes_over_all_contenders_in_turn() -> None:
     """So that what else the machine does meets them alike; who comes first changes from round to round."""
     case = Case(Shape.PIPELINED)
-    trials = list(Plan([case], rounds=3, seconds=1.0).trials(["a", "b", "c"]))
+    trials = list(BenchPlan([case], rounds=3, seconds=1.0).trials(["a", "b", "c"]))
     assert [name for _, _, name in trials] == ["b", "c", "a", "c", "a", "b", "a", "b", "c"]
     assert [number for number, _, _ in trials] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_many_sessions_are_opened_less_often_and_not_by_everyone() -> None:
     """Those that take a millisecond for each are left out of the largest crowds."""
-    plan = Plan([Case(Shape.CROWD, count=10_000)], rounds=3, seconds=1.0, session_rounds=1, slow=2000)
+    plan = BenchPlan([Case(Shape.CROWD, count=10_000)], rounds=3, seconds=1.0, session_rounds=1, slow=2000)
     assert sorted(name for _, _, name in plan.trials(CONTENDERS)) == ["direct", "haproxy", "nginx", OWN]
 
 
 def test_only_what_may_outlive_its_upstream_is_asked_to() -> None:
     """Of the presets it is known that they do not; of a command nothing is known."""
-    plan = Plan([Case(Shape.RECOVER)], rounds=1, seconds=1.0)
+    plan = BenchPlan([Case(Shape.RECOVER)], rounds=1, seconds=1.0)
     assert [name for _, _, name in plan.trials(["direct", "nginx", OWN, "mine {listen} {upstream}"])] == [
         OWN,
         "mine {listen} {upstream}",
@@ -110,7 +110,7 @@ def test_only_what_may_outlive_its_upstream_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize(("plan", "minutes"), [(plans.QUICK, 1.0), (plans.STANDARD, 5.0), (plans.FULL, 120.0)])
-def test_plans_take_about_as_long_as_is_said_of_them(plan: Plan, minutes: float) -> None:
+def test_plans_take_about_as_long_as_is_said_of_them(plan: BenchPlan, minutes: float) -> None:
     """By their own estimate."""
     assert minutes / 3 < plan.estimate(CONTENDERS) / 60 < minutes
     assert len({case.name for case in plan.cases}) == len(plan.cases)

@@ -69,7 +69,7 @@ def test_a_run_measures_each_contender_in_each_shape(tmp_path: Path, capsys: pyt
     text = doc.read_text()
     assert re.search(rf"^before\n{BEGIN}\nMade by `reconnect-harness bench (?s:.*){END}\nafter$", text, re.MULTILINE)
     assert "old" not in text
-    assert "| pipelined, 128 B, 4 connections (32 under way) | reconnect-proxy |" in text
+    assert "| pipelined, 128 B, 4 connections (32 in flight) | reconnect-proxy |" in text
     names = {path.name for path in (tmp_path / "out").glob("*.svg")}
     assert names == {"cpu.svg", "latency.svg", *(["sessions.svg"] if sys.platform == "linux" else [])}
     capsys.readouterr()
@@ -89,7 +89,7 @@ def test_a_contender_that_does_not_start_is_left_out(tmp_path: Path, capsys: pyt
     assert _bench(tmp_path / "out", "--sut", command, "--sut", "direct", "--size", "64", "--markdown", "-") == 0
     said = capsys.readouterr().out
     assert "was left out: the system under test did not start: it ended with status 3" in said
-    assert "| pipelined, 64 B, 16 connections (32 under way) | direct |" in said
+    assert "| pipelined, 64 B, 16 connections (32 in flight) | direct |" in said
 
 
 def test_a_contender_that_breaks_messages_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

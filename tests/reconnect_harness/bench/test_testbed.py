@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reconnect_harness.bench.testbed import Stage
+from reconnect_harness.bench.testbed import BenchTestbed
 from reconnect_harness.processes.cores import available, share_out
 
 #: Listens, and has a child that serves, like nginx; but the child is late.
@@ -29,6 +29,6 @@ async def test_a_contender_is_known_with_all_its_processes(tmp_path: Path) -> No
     program = tmp_path / "late.py"
     program.write_text(LATE)
     late = f"{sys.executable} {program} {{listen}} {{upstream}}"
-    async with Stage([late], tmp_path / "logs", share_out(available())) as stage:
-        assert stage.problems == {}
-        assert len(stage.contenders[late].pids) == 2
+    async with BenchTestbed([late], tmp_path / "logs", share_out(available())) as testbed:
+        assert testbed.problems == {}
+        assert len(testbed.contenders[late].pids) == 2

@@ -8,7 +8,6 @@ import pytest
 
 from reconnect_harness.checks.checkers import RUN_CHECKERS, client_disconnects, judge, message_findings
 from reconnect_harness.checks.judgement import Expectation, Finding, Verdict, is_timed
-from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.checks.recovery import recovery_times
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
@@ -167,17 +166,6 @@ def test_a_slow_client_is_not_hidden_by_a_fast_one() -> None:
 def test_a_stream_that_had_ended_is_not_asked_to_recover() -> None:
     """A fault after the last message says nothing about recovery."""
     assert recovery_times(history(*conversation(ALL), faults=[fault(11.6, 12.0)])) == []
-
-
-@pytest.mark.parametrize(("share", "value"), [(0.5, 5.0), (0.99, 10.0), (1.0, 10.0), (0.1, 1.0), (0.0, 1.0)])
-def test_percentiles_are_by_nearest_rank(share: float, value: float) -> None:
-    """A percentile is one of the values."""
-    assert percentile([float(n) for n in ALL], share) == value
-
-
-def test_the_percentile_of_nothing_is_unknown() -> None:
-    """No measurement is not a fast one."""
-    assert percentile([], 0.5) is None
 
 
 @pytest.mark.parametrize(

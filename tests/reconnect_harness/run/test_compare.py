@@ -97,7 +97,7 @@ def test_a_stream_that_stays_dead_never_recovers() -> None:
     """And the row can still be made and shown."""
     result = _result(conversation([1, 2, 3]))
     assert result.recovery == math.inf
-    assert "| never |" in _comparison(Row("mine", "nginx", result)).markdown("made")
+    assert "| never |" in _comparison(Row("mine", "nginx", result)).to_markdown("made")
 
 
 def test_markdown_has_one_line_for_each_row() -> None:
@@ -105,7 +105,7 @@ def test_markdown_has_one_line_for_each_row() -> None:
     text = _comparison(
         Row("flap", "nginx", RESULT),
         Row("flap", "a | b", problem="it did not start. Its last lines:\n    oops"),
-    ).markdown("reconnect-harness compare flap")
+    ).to_markdown("reconnect-harness compare flap")
     assert text.splitlines() == [
         "| scenario | system under test | verdict | clients said | lost c2u | lost u2c | repeated | reordered "
         "| client disconnects | recovery p99 |",

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from reconnect_harness.bench import metronome
-from reconnect_harness.bench.metronome import Schedule, beating
+from reconnect_harness.bench import open_loop
+from reconnect_harness.bench.open_loop import Schedule, called_on
 
 
 def test_moments_are_at_an_even_distance_and_do_not_drift() -> None:
@@ -34,12 +34,12 @@ async def test_a_beat_comes_for_every_moment(exact: bool, monkeypatch: pytest.Mo
     if exact and sys.platform != "linux":
         pytest.skip("the timer is one of Linux")
     if not exact:
-        monkeypatch.setattr(metronome.sys, "platform", "another")
+        monkeypatch.setattr(open_loop.sys, "platform", "another")
     schedule = Schedule(time.monotonic(), 500.0)
     taken: list[tuple[int, float]] = []
     enough = asyncio.Event()
 
-    def beat() -> None:
+    def send() -> None:
         now = time.monotonic()
         for k, moment in schedule.due(now):
             assert moment <= now
@@ -47,7 +47,7 @@ async def test_a_beat_comes_for_every_moment(exact: bool, monkeypatch: pytest.Mo
         if len(taken) >= 20:
             enough.set()
 
-    with beating(schedule, beat):
+    with called_on(schedule, send):
         await enough.wait()
     assert [k for k, _ in taken] == list(range(len(taken)))
     seen = len(taken)

@@ -1,8 +1,8 @@
-"""An open loop: messages have moments at which they are due, and these do not wait for answers.
+"""An open loop: messages are due at planned moments, and do not wait for answers.
 
-A generator that sends its next message when the last one is answered measures a proxy that stalls for a second once,
-and not a thousand times: it omits what it would have sent meanwhile (coordinated omission). Here each message has its
-moment before the run begins, and its latency counts from that moment, whenever it was really sent.
+A generator that sends its next message when the last one is answered measures a proxy that stalls for a second only
+once: it omits the messages that it would have sent meanwhile (coordinated omission). Here each message has its moment
+before the run begins, and its latency counts from that moment, whenever it was really sent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ _NANO = 1_000_000_000
 # <bits/time.h>, <sys/timerfd.h>
 _CLOCK_MONOTONIC, _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_TIMER_ABSTIME = 1, 0o4000, 0o2000000, 1
 
-#: How often an ordinary timer is looked at where there is none that is exact, in seconds.
+#: How often the schedule is checked where there is no exact timer, in seconds.
 _TICK = 0.001
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Moments at an even distance: the k-th (from 0) is at `start` + k / `rate`. Seconds, and moments a second."""
+    """Moments at equal distances: the k-th (from 0) is at `start` + k / `rate`, in seconds.
+
+    `taken` is how many moments `due` has yielded.
+    """
 
     start: float
     rate: float
@@ -38,22 +41,22 @@ class Schedule:
         return self.start + k / self.rate
 
     def due(self, now: float) -> Iterator[tuple[int, float]]:
-        """Yield each moment that has come and was not yielded before, with its number."""
+        """Yield each moment up to `now` that was not yielded before, with its number."""
         while (moment := self.moment(self.taken)) <= now:
             self.taken += 1
             yield self.taken - 1, moment
 
 
 @contextlib.contextmanager
-def beating(schedule: Schedule, beat: Callable[[], None]) -> Iterator[None]:
-    """Call `beat` at, or a little after, each moment of a schedule on time.monotonic(), while the context lasts.
+def called_on(schedule: Schedule, call: Callable[[], None]) -> Iterator[None]:
+    """Call `call` at each moment of a schedule, or a little later, while the context lasts (time.monotonic()).
 
-    Timers of event loops count milliseconds, which is much where a message takes a tenth of one; Linux has a timer that
-    counts nanoseconds and is a file.
+    Timers of event loops count in milliseconds, which is coarse when a message takes a tenth of one. On Linux a timer
+    with nanoseconds is used, which is a file.
     """
     loop = asyncio.get_running_loop()
     if sys.platform != "linux":
-        task = asyncio.ensure_future(_every_tick(beat))
+        task = asyncio.ensure_future(_every_tick(call))
         try:
             yield
         finally:
@@ -64,7 +67,7 @@ def beating(schedule: Schedule, beat: Callable[[], None]) -> Iterator[None]:
     def expired() -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(timer, 8)
-        beat()
+        call()
 
     loop.add_reader(timer, expired)
     try:
@@ -74,9 +77,9 @@ def beating(schedule: Schedule, beat: Callable[[], None]) -> Iterator[None]:
         os.close(timer)
 
 
-async def _every_tick(beat: Callable[[], None]) -> None:
+async def _every_tick(call: Callable[[], None]) -> None:
     while True:
-        beat()
+        call()
         await asyncio.sleep(_TICK)
 
 
@@ -90,5 +93,5 @@ def _timer(schedule: Schedule) -> int:
     value = (ctypes.c_long * 4)(*divmod(distance, _NANO), *divmod(first, _NANO))
     if timer < 0 or libc.timerfd_settime(timer, _TFD_TIMER_ABSTIME, value, None) < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"no timer can be had: {os.strerror(number)}")
+        raise OSError(number, f"no timer could be made: {os.strerror(number)}")
     return timer

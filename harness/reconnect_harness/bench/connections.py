@@ -1,6 +1,6 @@
 """The generator's connections: opened many at a time, closed in good order, and one to the server past the contender.
 
-What they say and when is the business of a `Flow` (`flows`).
+`bench.flows` has what they send, and when.
 """
 
 from __future__ import annotations
@@ -14,45 +14,42 @@ from typing import Any, Protocol, TypeVar
 import picows
 from picows import WSCloseCode, WSListener, WSTransport
 
-from reconnect_harness.bench.server import BINARY, CLOSE, LARGEST, Word
+from reconnect_harness.bench.figures import ContenderFailed
+from reconnect_harness.bench.server import BINARY, CLOSE, LARGEST, ControlMessage
 
 T = TypeVar("T")
 
-#: Handshakes that are under way at a time.
+#: How many handshakes are in progress at a time.
 AT_A_TIME = 64
 
-#: How long a handshake with the first answer, or the end of all connections, may take in seconds.
+#: How long a handshake with its first echo, or the end of all connections, may take, in seconds.
 PATIENCE = 30.0
 
 _ECHO = "echo"
 
 
-class LoadFailed(Exception):
-    """The contender has not done what a proxy is for. The message is the second half of a sentence about it."""
-
-
 class Flow(Protocol):
-    """What the connections say."""
+    """What the connections send."""
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Take a message of `size` bytes from a connection."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Handle a message of `size` bytes that arrived on a connection."""
 
-    def allowed(self, word: Word) -> None:
-        """Take what the server says on the control connection."""
+    def allowed(self, message: ControlMessage) -> None:
+        """Handle a message of the server on the control connection."""
 
 
-class Connection(WSListener):
-    """One WebSocket of the generator, number `n` of its `load`."""
+class GeneratorConnection(WSListener):
+    """One WebSocket of the generator, number `n`."""
 
     #: When its last message was sent, on the clock of time.monotonic().
     since = 0.0
-    #: How many messages it has been sent.
+    #: How many messages have arrived on it.
     seen = 0
 
-    def __init__(self, load: Load, n: int) -> None:
+    def __init__(self, connections: GeneratorConnections, n: int) -> None:
         self.n = n
         self.transport: WSTransport
-        self._load = load
+        self._connections = connections
         self._size = 0
 
     def send(self, payload: bytes) -> None:
@@ -60,17 +57,17 @@ class Connection(WSListener):
         self.transport.send(BINARY, payload)  # type: ignore[arg-type]  # a number does as well
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: picows.WSFrame) -> None:
-        """Hand a message's size to the flow, when it is there as a whole."""
+        """Hand the size of a message to the flow, when all of it has arrived."""
         kind: Any = frame.msg_type
         if kind <= BINARY:
             size = self._size + frame.payload_size
             if frame.fin:
                 self._size = 0
-                self._load.flow.arrived(self, size)
+                self._connections.flow.arrived(self, size)
             else:
                 self._size = size
         elif kind == CLOSE:
@@ -78,57 +75,59 @@ class Connection(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Tell that it is gone."""
-        self._load.lost(self)
+        """Report that the connection has ended."""
+        self._connections.lost(self)
 
 
-class _Control(WSListener):
-    def __init__(self, load: Load) -> None:
-        self._load = load
+class _ControlListener(WSListener):
+    def __init__(self, connections: GeneratorConnections) -> None:
+        self._connections = connections
 
     def on_ws_frame(self, transport: WSTransport, frame: picows.WSFrame) -> None:
         kind: Any = frame.msg_type
         if kind == BINARY:
-            self._load.flow.allowed(Word.from_bytes(frame.get_payload_as_bytes()))
+            self._connections.flow.allowed(ControlMessage.from_bytes(frame.get_payload_as_bytes()))
 
 
-class Hello:
-    """The flow while sessions are opened: each says one word and gets it back."""
+class OpeningFlow:
+    """The flow while sessions are opened: each sends one message and waits for its echo."""
 
-    WORD = b"hello"
+    MESSAGE = b"hello"
 
     def __init__(self) -> None:
-        self.answered: dict[Connection, asyncio.Future[None]] = {}
+        self.answered: dict[GeneratorConnection, asyncio.Future[None]] = {}
 
-    async def say(self, connection: Connection) -> None:
-        """Send the word and wait until it is back."""
+    async def echoed(self, connection: GeneratorConnection) -> None:
+        """Send the message and wait for its echo."""
         answered = self.answered[connection] = asyncio.get_running_loop().create_future()
-        connection.send(self.WORD)
+        connection.send(self.MESSAGE)
         await answered
 
-    def arrived(self, connection: Connection, size: int) -> None:
-        """Take the word."""
+    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+        """Handle the echo."""
         if (answered := self.answered.pop(connection, None)) is not None and not answered.done():
             answered.set_result(None)
 
-    def allowed(self, word: Word) -> None:
-        """Take nothing: an echo asks for no leave."""
+    def allowed(self, message: ControlMessage) -> None:
+        """Do nothing: an echo needs no confirmation."""
 
 
-class Load:
+class GeneratorConnections:
     """All connections of the generator.
 
+    Args:
+        server: the URL of the server itself.
+
     Attributes:
-        connections: those that are open, in the order in which they were asked for.
-        flow: what they say.
+        open_ones: those that are open, in the order in which they were asked for.
+        flow: what they send.
 
     """
 
     def __init__(self, server: str) -> None:
-        """Make it without connections; `server` is the URL of the server itself."""
-        self.connections: list[Connection] = []
-        self.flow: Flow = Hello()
-        self._open: set[Connection] = set()
+        self.open_ones: list[GeneratorConnection] = []
+        self.flow: Flow = OpeningFlow()
+        self._open: set[GeneratorConnection] = set()
         self._server = server
         self._control: WSTransport | None = None
         self._closing = False
@@ -136,38 +135,38 @@ class Load:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def open(self, url: str, count: int, path: str) -> float:
-        """Open so many further connections, and return how many seconds it took.
+        """Open further connections, and return how many seconds it took.
 
         Args:
-            url: of the contender.
-            count: how many.
-            path: what the server is asked for (see `bench.server`), with `{n}` for the connection's number.
+            url: the URL of the contender.
+            count: how many connections.
+            path: the path on the server (`bench.server`), with `{n}` for the connection's number.
         """
         self._closing = False
         if self._broken.done():
             self._broken = asyncio.get_running_loop().create_future()
         if self._control is None:
             self._control, _ = await picows.ws_connect(
-                lambda: _Control(self), f"{self._server}/control", use_aiofastnet=False
+                lambda: _ControlListener(self), f"{self._server}/control", use_aiofastnet=False
             )
-        hello = self.flow = Hello()
-        first = len(self.connections)
-        new = [Connection(self, n) for n in range(first, first + count)]
+        opening = self.flow = OpeningFlow()
+        first = len(self.open_ones)
+        new = [GeneratorConnection(self, n) for n in range(first, first + count)]
         waiting = iter(new)
 
         async def work() -> None:
             for connection in waiting:
                 await self._connect(connection, f"{url.rstrip('/')}/{path.format(n=connection.n)}")
                 if path == _ECHO:
-                    await hello.say(connection)
+                    await opening.echoed(connection)
 
         begin = time.monotonic()
         async with asyncio.timeout(PATIENCE + count / 100):
             await self.unbroken(_all([work() for _ in range(min(count, AT_A_TIME))]))
-        self.connections += new
+        self.open_ones += new
         return time.monotonic() - begin
 
-    async def _connect(self, connection: Connection, url: str) -> None:
+    async def _connect(self, connection: GeneratorConnection, url: str) -> None:
         transport, _ = await picows.ws_connect(
             lambda: connection,
             url,
@@ -175,18 +174,18 @@ class Load:
             max_frame_size=LARGEST,
             use_aiofastnet=False,
         )
-        # picows takes a socket that is closed during the handshake for one that was opened.
+        # picows reports a socket that is closed during the handshake as opened.
         if transport.is_disconnected:
-            raise LoadFailed("has dropped a client during its handshake")
+            raise ContenderFailed("has dropped a client during its handshake")
         self._open.add(connection)
 
-    def tell(self, word: Word) -> None:
-        """Say something to the server, past the contender."""
+    def tell(self, message: ControlMessage) -> None:
+        """Send something to the server, past the contender."""
         assert self._control is not None
-        self._control.send(BINARY, word.to_bytes())  # type: ignore[arg-type]  # see Connection.send
+        self._control.send(BINARY, message.to_bytes())  # type: ignore[arg-type]  # see Connection.send
 
-    def lost(self, connection: Connection) -> None:
-        """Take note of a connection that is gone."""
+    def lost(self, connection: GeneratorConnection) -> None:
+        """Handle the end of a connection."""
         self._open.discard(connection)
         if not self._closing:
             self.fail("has dropped a client")
@@ -194,12 +193,12 @@ class Load:
             self._closed.set()
 
     def fail(self, problem: str) -> None:
-        """End what is under way: `problem` is what the contender has done."""
+        """End what is being measured: `problem` is what the contender has done."""
         if not self._broken.done():
-            self._broken.set_exception(LoadFailed(problem))
+            self._broken.set_exception(ContenderFailed(problem))
 
     async def unbroken(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`, or raise LoadFailed as soon as it has become pointless."""
+        """Wait for `work`, or raise ContenderFailed as soon as the contender has failed."""
         task = asyncio.create_task(work)
         both: list[asyncio.Future[Any]] = [task, self._broken]
         try:
@@ -212,14 +211,14 @@ class Load:
                 task.cancel()
                 await asyncio.wait([task])
             elif not task.cancelled():
-                # Where something else has failed first, this is a consequence.
+                # A failure of `work` after that of the contender is a consequence of it.
                 task.exception()
 
     async def close(self) -> None:
-        """Close all connections, in good order where the contender answers, and wait until they are gone."""
+        """Close all connections, in good order if the contender answers, and wait until they have ended."""
         self._closing = True
         if self._broken.done():
-            # It has been told, or will never be.
+            # A failure that nothing waits for any more; retrieved, so that asyncio does not log it.
             self._broken.exception()
         self._closed.clear()
         for connection in list(self._open):
@@ -229,7 +228,7 @@ class Load:
                 await asyncio.wait_for(self._closed.wait(), PATIENCE)
         for connection in list(self._open):
             connection.transport.underlying_transport.abort()
-        self.connections.clear()
+        self.open_ones.clear()
         self._open.clear()
 
 
