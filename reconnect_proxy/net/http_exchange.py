@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import h11
 
@@ -28,10 +27,10 @@ from ..core.pool import Pool
 from ..core.target import Target
 from ..core.wire import Refusal, bad_request
 from ..events import HttpFailed, HttpRelayed, Observe
+from .endpoint import connect, endpoint_of, join_target
 from .forwarding import encode_fields, end_to_end, end_to_end_trailers, forwarded
 from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
 from .http_socket import HttpSocket, Lost
-from .outgoing import connect, join_target
 from .tls import Tls
 
 #: Seconds that a client which has closed its half of the connection, or all of it, is still served.
@@ -153,9 +152,9 @@ class Exchange:
 
     async def _open(self, url: str, upstream: HttpSocket) -> None:
         transport = await connect(url, upstream)
-        parts, context = urlsplit(url), self._relay.tls.upstream
-        if parts.scheme == "wss" and context is not None:
-            await upstream.start_tls(transport, context, parts.hostname or "")
+        endpoint, context = endpoint_of(url), self._relay.tls.upstream
+        if endpoint.secure and context is not None:
+            await upstream.start_tls(transport, context, endpoint.host)
 
     async def _relay_both_ways(self) -> None:
         """Pass request and answer on until the answer has ended, which may be before the request has."""
@@ -197,7 +196,7 @@ class Exchange:
     def _request_head(self) -> h11.Request:
         request, url = self._request, self._url
         head = request.head
-        host = urlsplit(url).netloc
+        host = endpoint_of(url).authority
         if self._relay.settings.keep_host:
             host = head.headers.get("Host", host)
         target = "*" if head.target == "*" else join_target(url, head.target)

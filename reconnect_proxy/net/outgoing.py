@@ -2,10 +2,17 @@
 
     Upstream.dial -> TCP connect -> Handshake: TLS for wss://, request out, head in
                                     -> 101: OutgoingWebSocket takes the socket
-                                    -> else: Failure, with the answer's body
+                                    -> otherwise: DialFailure, with the answer's body
 
-picows would read the answer too strictly for us: it knows one spelling of the Connection header and forgets the body of
-a refusal. So a small protocol of our own makes the handshake, and hands the socket over at once (`hand_over`).
+picows reads answers too strictly: it knows one spelling of the Connection header, and forgets the body of a refusal. So
+a small protocol of our own makes the handshake, and gives picows the socket at once (`adoption`).
+
+| state of a dial | waits for | next |
+| --- | --- | --- |
+| `CONNECTING` | the TCP connection | `READING` |
+| `READING` | the head of the answer, after the TLS handshake | `REJECTED`, `OVER` |
+| `REJECTED` | the rest of an answer that is not a 101 | `OVER` |
+| `OVER` | nothing: the outcome was reported, or the dial was given up | |
 """
 
 from __future__ import annotations
@@ -13,9 +20,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import MutableSet
-from functools import cache, partial
-from typing import NamedTuple, cast
-from urllib.parse import urlsplit
+from enum import Enum, auto
+from functools import partial
+from typing import cast
 
 import h11
 from multidict import CIMultiDict
@@ -25,9 +32,11 @@ from ..core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .adoption import take_dialled
 from .deflate import EXTENSIONS, OFFER, agreed
+from .endpoint import connect, endpoint_of, join_target
 from .forwarding import end_to_end
 from .handshake import check_answer, new_key, received_count
 from .head import (
+    HEAD_END,
     HEAD_LIMIT,
     INTERIM_LIMIT,
     HeadReader,
@@ -41,54 +50,21 @@ from .tls_transport import TlsFailed, TlsTransport
 
 _LOG = logging.getLogger("reconnect_proxy.net")
 
-#: Bytes of a refusal's body that are passed on; what is beyond is cut.
+#: Bytes of a refusal's body that are passed on; the rest is cut off.
 BODY_LIMIT = 64 * 1024
 
 
-class Endpoint(NamedTuple):
-    """What an upstream's URL says; `authority` is the Host header, `base` the path in front of the client's."""
+class DialState(Enum):
+    """How far a dial has come, see the table above."""
 
-    host: str
-    port: int
-    authority: str
-    base: str
-    secure: bool
-
-
-# As many as are configured.
-@cache
-def endpoint_of(url: str) -> Endpoint:
-    """Return what `url` says."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "wss"
-    return Endpoint(parts.hostname or "", parts.port or (443 if secure else 80), parts.netloc, parts.path, secure)
-
-
-async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
-    """Open a TCP connection to an upstream, for `protocol`; TLS is that one's business.
-
-    Raises:
-        OSError: it cannot be had.
-        UnicodeError: the host cannot be a host's name.
-    """
-    host, port, *_ = endpoint_of(url)
-    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
-    return transport
-
-
-def join_target(url: str, target: str) -> str:
-    """Return the request target at an upstream: the path of its URL, then the client's path and query."""
-    base = endpoint_of(url).base
-    path, mark, query = target.partition("?")
-    if base and path == "/":
-        path = ""
-    elif base.endswith("/"):
-        path = path[1:]
-    return (f"{base}{path}" or "/") + mark + query
+    CONNECTING = auto()
+    READING = auto()
+    REJECTED = auto()
+    OVER = auto()
 
 
 class OutgoingWebSocket(WebSocketLeg):
-    """A socket to an upstream. It is handed to the dial that opened it as soon as the 101 is read."""
+    """A socket to an upstream. The dial that opened it gets it as soon as the 101 is read."""
 
     masked = True
 
@@ -98,7 +74,7 @@ class OutgoingWebSocket(WebSocketLeg):
         """Take the end of the socket."""
         super().on_ws_disconnected(transport)
         if transport.close_handshake is not None:
-            # It may be an answer to a bad frame. picows reports that to whoever awaits this; else asyncio complains.
+            # It may be an answer to a bad frame. picows reports that as an exception here, which must be awaited.
             ended = asyncio.ensure_future(transport.wait_disconnected())
             ended.add_done_callback(lambda future: future.cancelled() or future.exception())
 
@@ -134,13 +110,13 @@ class UpstreamDialler:
 
         Args:
             target: path and query of the client's request.
-            headers: what of the client's request is passed on.
+            headers: the headers of the client's request that are passed on.
             offers: the subprotocols that the client offers.
             deflate: whether to offer permessage-deflate.
-            max_message: bytes that a message may have.
+            max_message: the largest message, in bytes.
             legs: the open legs of the proxy.
-            tls: knows how wss:// is dialled.
-            host: the Host header; without it that of the upstream's URL.
+            tls: the certificates for wss://.
+            host: the Host header; None: that of the upstream's URL.
         """
         self.offers = offers
         self.deflate = deflate
@@ -149,7 +125,7 @@ class UpstreamDialler:
         self.tls = tls
         self._authority = host
         self._target = target
-        # The lines of a request that are the same in each.
+        # The lines that are the same in each request.
         self._fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
         # The dial under way: connecting, then shaking hands.
         self._task: asyncio.Task[None] | None = None
@@ -162,7 +138,7 @@ class UpstreamDialler:
         self._task = asyncio.get_running_loop().create_task(self._connect(dial, upstream, self._handshake))
 
     def cancel(self) -> None:
-        """Give the dial under way up."""
+        """Give up the dial under way."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -176,15 +152,15 @@ class UpstreamDialler:
                 self._task = None
                 self.ended(handshake)
                 upstream.on_failed(dial, failure)
-        except Exception:  # noqa: BLE001 - nobody awaits this task
+        except Exception:  # noqa: BLE001 - this task is not awaited
             _LOG.exception("a dial died of a fault of this program")
 
     def connected(self) -> None:
-        """Take note that there is a connection: it is the handshake's now, and the task must not close it any more."""
+        """Forget the task: the handshake has the connection, and the task must not close it any more."""
         self._task = None
 
     def ended(self, handshake: Handshake) -> None:
-        """Take note that a handshake is over, in whatever way."""
+        """Forget a handshake that is over."""
         if self._handshake is handshake:
             self._handshake = None
 
@@ -214,15 +190,15 @@ async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> DialFailu
     try:
         await connect(url, protocol)
     except (OSError, UnicodeError) as error:
-        # UnicodeError: a host name that cannot be one.
+        # UnicodeError: the host cannot be the name of a host.
         return DialFailure(str(error) or type(error).__name__)
     return None
 
 
 class Handshake(asyncio.Protocol):
-    """Sends a request and reads its answer, then lets the socket go: to an `OutgoingWebSocket`, or shut."""
+    """Sends a request and reads its answer. Then an `OutgoingWebSocket` takes the socket, or it is closed."""
 
-    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_over", "_refusal", "_transport", "_upstream")
+    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_rejection", "_state", "_transport", "_upstream")
 
     def __init__(self, dial: DialRequest, upstream: Upstream, dialler: UpstreamDialler) -> None:
         """Make the protocol object of one dial's socket."""
@@ -230,29 +206,30 @@ class Handshake(asyncio.Protocol):
         self._upstream = upstream
         self._dialler = dialler
         self._key = new_key()
-        self._transport: asyncio.Transport | None = None
-        # Reads the head, and how many interim ones came before it.
+        self._state = DialState.CONNECTING
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        # Reads the head, and the number of interim ones that came before it.
         self._head = HeadReader()
         self._interim = 0
-        # Reads the rest of an answer that is a refusal.
-        self._refusal: _Refusal | None = None
-        # The outcome was reported, or nobody wants it any more.
-        self._over = False
+        # Reads the rest of an answer that is not a 101.
+        self._rejection: _Rejection | None = None
 
     def give_up(self) -> None:
-        """Shut the socket unless it was handed over; nothing is heard of this dial any more."""
-        if not self._over:
-            self._over = True
+        """Close the socket unless it has another owner; nothing more is reported about this dial."""
+        state, self._state = self._state, DialState.OVER
+        self._rejection = None
+        if state is not DialState.OVER:
             self._dialler.ended(self)
-            if self._transport is not None:
+            if state is not DialState.CONNECTING:
                 self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request, behind the TLS handshake if there is to be one."""
         self._transport = transport = cast(asyncio.Transport, transport)
-        if self._over:
+        if self._state is DialState.OVER:
             transport.abort()
             return
+        self._state = DialState.READING
         self._dialler.connected()
         endpoint = endpoint_of(self._dial.url)
         context = self._dialler.tls.upstream if endpoint.secure else None
@@ -265,16 +242,16 @@ class Handshake(asyncio.Protocol):
                 self._fail(DialFailure(f"{endpoint.host!r} is no name that a certificate could be for: {error}"))
 
     def _send_request(self) -> None:
-        assert self._transport is not None, "it is open"
         self._transport.write(self._dialler.request(self._dial, self._key))
 
     def data_received(self, data: bytes) -> None:
         """Read the answer, as far as it has come."""
-        if self._over:
-            return
-        if self._refusal is not None:
-            self._read_refusal(data)
-            return
+        if self._state is DialState.READING:
+            self._read_head(data)
+        elif self._rejection is not None:
+            self._read_rejection(self._rejection, data)
+
+    def _read_head(self, data: bytes) -> None:
         try:
             while (found := self._head.feed(data)) is not None:
                 head, data = found
@@ -283,8 +260,9 @@ class Handshake(asyncio.Protocol):
                     self._hand_over(response.headers, data)
                     return
                 if response.status >= 200:
-                    self._refusal = _Refusal(response)
-                    self._read_refusal(head + b"\r\n\r\n" + data)
+                    self._state = DialState.REJECTED
+                    self._rejection = _Rejection(response)
+                    self._read_rejection(self._rejection, head + HEAD_END + data)
                     return
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
@@ -292,67 +270,64 @@ class Handshake(asyncio.Protocol):
             self._fail(DialFailure(f"the answer is no proper handshake: {error}", taken=True))
 
     def _pass_over_interim(self) -> None:
-        """Read on for the real answer. Raises MalformedHead when there have been too many others."""
+        """Read on for the real answer. Raises MalformedHead if there have been too many interim ones."""
         self._interim += 1
         if self._interim > INTERIM_LIMIT:
             raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
         self._head = HeadReader()
 
     def eof_received(self) -> None:
-        """Take the end of the stream: it may be what ends a refusal's body."""
-        if self._refusal is not None and not self._over:
-            self._read_refusal(b"")
+        """Take the end of the stream, which may be the end of a refusal's body."""
+        if self._rejection is not None:
+            self._read_rejection(self._rejection, b"")
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take the end of a socket that was not handed over."""
+        """Take the end of a socket that has no other owner."""
         if isinstance(error, TlsFailed):
             self._fail(DialFailure(str(error)))
         else:
-            self._fail(
-                DialFailure(f"the connection was lost in the handshake{f' ({error})' if error else ''}", taken=True)
-            )
+            detail = f"the connection was lost in the handshake{f' ({error})' if error else ''}"
+            self._fail(DialFailure(detail, taken=True))
 
     def _hand_over(self, headers: CIMultiDict[str], rest: bytes) -> None:
-        """Let the session have the socket. Raises MalformedHead or Refusal: the 101 is none (RFC 6455 section 4.1)."""
-        assert self._transport is not None, "data came through it"
+        """Let the session have the socket. Raises MalformedHead or Refusal if the 101 is not valid."""
         check_answer(headers, self._key)
         dialler, dial = self._dialler, self._dial
         deflate = agreed(headers, dialler.deflate)
         subprotocol = headers.get("Sec-WebSocket-Protocol")
-        # Where the session has agreed on one already, another is a matter for the core: it ends the session.
+        # If the session has agreed on one already, the core decides about another: it ends the session.
         if subprotocol is not None and subprotocol not in dialler.offers and dial.subprotocol is None:
             raise MalformedHead(f"it has chosen the subprotocol {subprotocol!r}, which was not offered")
         answer = DialAnswer(received_count(headers), subprotocol, end_to_end(headers))
-        self._over = True
+        self._state = DialState.OVER
         dialler.ended(self)
         attach = partial(self._upstream.on_connected, dial, answer=answer)
         take_dialled(self._transport, OutgoingWebSocket(attach, deflate, dialler.max_message, dialler.legs), rest)
 
-    def _read_refusal(self, data: bytes) -> None:
-        assert self._refusal is not None, "the head was a refusal's"
-        failure = self._refusal.read(data)
+    def _read_rejection(self, rejection: _Rejection, data: bytes) -> None:
+        failure = rejection.read(data)
         if failure is not None:
             self._fail(failure)
 
     def _fail(self, failure: DialFailure) -> None:
-        if not self._over:
+        if self._state is not DialState.OVER:
             self.give_up()
             self._upstream.on_failed(self._dial, failure)
 
 
-class _Refusal:
-    """Reads a refusal to its end: its length may be given, chunked, or the connection's."""
+class _Rejection:
+    """Reads an answer that is not a 101 to its end, which its length says, the last chunk, or the end of the stream."""
 
     def __init__(self, head: ResponseHead) -> None:
         self._head = head
         self._body = b""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
-        # h11 wants to have seen the request that it reads the answer of; any GET has the same kind of answer.
+        # h11 must have seen the request whose answer it reads. The answer to any GET has the same form.
         self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "upstream")]))
         self._http.send(h11.EndOfMessage())
 
     def read(self, data: bytes) -> DialFailure | None:
-        """Read on (no data: the end of the stream). Returns the failure once it is complete, or cannot be."""
+        """Read on; no data is the end of the stream. Returns the failure once it is complete, or cannot be."""
         try:
             self._http.receive_data(data)
             while True:

@@ -1,10 +1,11 @@
-"""Whether an upstream is there at all: a TCP connection that is dropped as soon as it is made."""
+"""Whether any upstream can be reached: a TCP connection, closed as soon as it is made."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+
+from .endpoint import connect
 
 
 async def reach(urls: Sequence[str], seconds: float) -> str | None:
@@ -25,13 +26,9 @@ async def reach(urls: Sequence[str], seconds: float) -> str | None:
 
 
 async def _connect(url: str, seconds: float) -> str | None:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
     try:
         async with asyncio.timeout(seconds):
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                asyncio.Protocol, parts.hostname or "", port
-            )
+            transport = await connect(url, asyncio.Protocol())
     except TimeoutError:
         return f"{url} does not answer within {seconds:g} s"
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""Dialling: where a request goes, and what the answer of an upstream is worth."""
+"""Dialling: what the answer of an upstream is worth."""
 
 from __future__ import annotations
 
@@ -9,26 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from reconnect_proxy.core.upstream import DialFailure, DialRequest
-from reconnect_proxy.net.outgoing import UpstreamDialler, join_target
+from reconnect_proxy.net.outgoing import UpstreamDialler
 from reconnect_proxy.net.tls import Tls, TlsFiles
-
-
-@pytest.mark.parametrize(
-    ("url", "target", "expected"),
-    [
-        ("ws://h:1", "/", "/"),
-        ("ws://h:1", "/a?b=c", "/a?b=c"),
-        ("ws://h:1/", "/a", "/a"),
-        ("ws://h:1/base", "/", "/base"),
-        ("ws://h:1/base", "/?q", "/base?q"),
-        ("ws://h:1/base", "/a", "/base/a"),
-        ("ws://h:1/base/", "/a", "/base/a"),
-        ("ws://h:1/base/", "/", "/base/"),
-    ],
-)
-def test_the_clients_path_is_put_behind_the_upstreams(url: str, target: str, expected: str) -> None:
-    """Path and query arrive as the client wrote them, below the base."""
-    assert join_target(url, target) == expected
 
 
 class Outcome:

@@ -1,0 +1,53 @@
+"""What the URL of an upstream says: where to connect, and the beginning of the path."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+__all__ = ["Endpoint", "connect", "endpoint_of", "join_target"]
+
+
+class Endpoint(NamedTuple):
+    """What an upstream's URL says. `authority` is the Host header, `base` the path in front of the client's."""
+
+    host: str
+    port: int
+    authority: str
+    base: str
+    secure: bool
+
+
+# There are as many as are configured.
+@cache
+def endpoint_of(url: str) -> Endpoint:
+    """Return what `url` says."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    return Endpoint(parts.hostname or "", parts.port or (443 if secure else 80), parts.netloc, parts.path, secure)
+
+
+async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
+    """Open a TCP connection to an upstream, for `protocol`, which also makes the TLS handshake of a wss:// upstream.
+
+    Raises:
+        OSError: there is no connection.
+        UnicodeError: the host cannot be the name of a host.
+    """
+    endpoint = endpoint_of(url)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(lambda: protocol, endpoint.host, endpoint.port)
+    return transport
+
+
+def join_target(url: str, target: str) -> str:
+    """Return the request target at an upstream: the path of its URL, then the client's path and query."""
+    base = endpoint_of(url).base
+    path, mark, query = target.partition("?")
+    if base and path == "/":
+        path = ""
+    elif base.endswith("/"):
+        path = path[1:]
+    return (f"{base}{path}" or "/") + mark + query
