@@ -1,8 +1,8 @@
-"""How picows gets a socket whose handshake others have made.
+"""How picows gets a socket after the handshake.
 
-picows makes handshakes itself, reads heads in one form only, and decides at once, where we dial first. So `accept` and
-`outgoing` make the handshake, and picows gets the socket when it is clear that it carries a leg. It is told then of a
-handshake in the form that it knows, and what it has to say to that is the real answer, or is not sent.
+picows makes handshakes itself, reads heads in one form only, and answers at once, but we dial first. So `accept` and
+`outgoing` make the handshake, and picows gets the socket when it carries a leg. Then picows is given a handshake in the
+form that it knows. Its answer is replaced by the real one, or is not sent.
 
     accepted:  real head --accept--> host …   then: a plain head ---> picows ---> our 101   ---> socket
     dialled:   real 101 --outgoing--> checked then: a plain 101 ---> picows ---> its request --> nowhere
@@ -29,9 +29,9 @@ _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """picows' logger: what peers do wrong is reported by the session; only our own faults (`exception`) are logged.
+    """picows' logger. Only faults of this program (`exception`) are logged; the session reports what peers do wrong.
 
-    Being no `Logger`, it also keeps picows from making one for each connection.
+    Because it is not a `Logger`, picows does not make one for each connection.
     """
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -40,16 +40,16 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
             super().log(level, msg, *args, **kwargs)
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log nothing: picows says with each connection that it was made, and that it has ended."""
+        """Log nothing: picows logs the beginning and the end of each connection."""
 
     def isEnabledFor(self, level: int) -> bool:
-        """Tell that nothing below an error is wanted, so that picows does not even build it."""
+        """Tell that only errors are wanted, so that picows does not build other messages."""
         return level >= logging.ERROR
 
 
 _PICOWS_LOG = _Quiet(_LOG, {})
 #: Reads nothing, and keeps nothing alive.
-_NOBODY = asyncio.Protocol()
+_NO_READER = asyncio.Protocol()
 
 
 class _Said:
@@ -86,7 +86,7 @@ def take_accepted(
         transport: the socket.
         leg: is attached as soon as the 101 is written, before this returns.
         key: the client's Sec-WebSocket-Key.
-        headers: what the 101 says beside what every handshake has.
+        headers: the headers of the 101 that not every handshake has.
         rest: what the client has sent behind its head.
     """
     said = WSUpgradeResponseWithListener(cast(WSUpgradeResponse, _Said(headers)), leg)
@@ -123,12 +123,12 @@ def _make_protocol(listener_factory: Callable[..., Any], max_message: int, diall
         listener_factory,
         _PICOWS_LOG,
         True,  # disconnect_on_exception
-        None,  # websocket_handshake_timeout: whoever reads the head has its own
+        None,  # websocket_handshake_timeout: the protocol that reads the head has its own
         False,  # enable_auto_ping: the core pings
         1.0,
         1.0,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # enable_auto_pong: a Ping is a sign of life that the core wants to know of
+        False,  # enable_auto_pong: a Ping is a sign of life, which the core is told of
         max_message,
         None,  # extra_headers
         READ_BUFFER,
@@ -136,14 +136,14 @@ def _make_protocol(listener_factory: Callable[..., Any], max_message: int, diall
 
 
 def _give(transport: asyncio.Transport, protocol: Reader) -> None:
-    """Let `protocol` read from `transport`, and who has read from it so far be forgotten."""
-    # Of a protocol of the other kind, which has no buffer of its own, uvloop keeps what it called last.
-    transport.set_protocol(_NOBODY)
+    """Let `protocol` read from `transport`, and drop the references to the protocol before it."""
+    # uvloop keeps a reference to the last method that it called on a protocol without a buffer of its own.
+    transport.set_protocol(_NO_READER)
     transport.set_protocol(protocol)
 
 
 def _feed(protocol: Reader, data: bytes) -> None:
-    """Give `protocol` bytes that were read before it took the socket over."""
+    """Give `protocol` bytes that were read before it took over the socket."""
     rest = memoryview(data)
     while rest:
         buffer = protocol.get_buffer(len(rest))

@@ -1,7 +1,7 @@
-"""Who may ask for what: the origins whose pages may connect, and the paths that may be asked for.
+"""The origins whose pages may connect, and the paths that may be requested.
 
-Both are allow lists; an empty one allows everything. Whatever they say, a path that could climb out of its upstream's
-base path is refused, in every spelling that some server resolves.
+Both are allow lists; an empty list allows everything. A path that could leave its upstream's base path is always
+refused, in every spelling that some server resolves.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .head import RequestHead
 
 #: scheme://host[:port], as RFC 6454 section 6.2 writes an origin; the host may begin with `*.`.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
-#: What the bytes of a path mean depends on the server: encoded slashes and percent signs, backslashes, NUL.
+#: Bytes that servers read in different ways: encoded slashes and percent signs, backslashes, NUL.
 _AMBIGUOUS = re.compile(rb"%(2f|5c|25|00)|\\", re.IGNORECASE)
-#: A path that is encoded more often than this hides something, and costs time to decode.
+#: A path that is encoded more often than this hides something, and takes time to decode.
 LAYERS = 3
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -27,7 +27,7 @@ def check_origin_pattern(text: str) -> str:
     """Return an allowed origin in lower case, as browsers write them.
 
     Raises:
-        ValueError: it is neither an origin nor a pattern of some; the message is a sentence for the user.
+        ValueError: it is neither an origin nor a pattern of origins. The message is a sentence for the user.
     """
     pattern = text.lower()
     if pattern in ("*", "null") or _ORIGIN.fullmatch(pattern):
@@ -37,10 +37,10 @@ def check_origin_pattern(text: str) -> str:
 
 
 def check_path_pattern(text: str) -> str:
-    """Return an allowed path, or the beginning of some with `*` behind it.
+    """Return an allowed path, or the beginning of paths with `*` behind it.
 
     Raises:
-        ValueError: it is none; the message is a sentence for the user.
+        ValueError: it is not a path. The message is a sentence for the user.
     """
     hint = "write /chat for one path, or /chat/* for all that begin so"
     path = text.removesuffix("*")
@@ -52,10 +52,10 @@ def check_path_pattern(text: str) -> str:
 
 
 def check_origin(head: RequestHead, allowed: Sequence[str]) -> None:
-    """Check the origin of the page that a handshake comes from, where it comes from one (RFC 6455 section 10.2).
+    """Check the origin of the page that a handshake comes from (RFC 6455 section 10.2).
 
-    A request without Origin does not come from a browser's page, and whoever can send what they like could send an
-    allowed one: the check protects users of browsers, not the server from other programs.
+    A request without Origin does not come from a page in a browser. Other programs can send any Origin, so the check
+    protects users of browsers, and not the server from other programs.
 
     Raises:
         Refusal: 403, the origin is not allowed.
@@ -78,11 +78,11 @@ def _origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
 
 
 def check_path(head: RequestHead, allowed: Sequence[str]) -> None:
-    """Check what a request asks for: no path that climbs, and only what is allowed where there is a list.
+    """Check the path of a request: no dot segments and, if there is a list, only paths on it.
 
     Raises:
-        Refusal: 400 where the path has dot segments or, with a list, could be read in two ways; 403 where it is not on
-            the list.
+        Refusal: 400 if the path has dot segments or, with a list, could be read in two ways; 403 if it is not on the
+            list.
     """
     path = head.target.partition("?")[0].encode("ascii")
     if _has_dots(path):
@@ -102,7 +102,7 @@ def _path_allowed(path: bytes, pattern: str) -> bool:
 
 
 def _has_dots(path: bytes) -> bool:
-    """Tell whether a path has a segment . or .. for any server: one that decodes twice, knows \\ or cuts at `;`."""
+    """Tell whether any server sees a segment . or .. in a path: some decode twice, know \\ or cut at `;`."""
     if b"." not in path and b"%" not in path:
         return False
     layers = 0

@@ -4,13 +4,13 @@
     socket <- transport <- BurstTransport <- picows, WebSocketLeg <- core ...
                                collects; flushes at the loop's next turn
 
-A read may bring thirty small frames. Written as they come they take thirty system calls, and under TLS thirty records;
-that costs more than all else that is done for them. So a leg writes to a `BurstTransport`, which collects. The event
-loop flushes it when it has handled what all sockets have brought by now, so those who wait for these bytes are woken up
-together; that makes a difference even where each of them is sent one frame.
+A read may bring thirty small frames. Writing each one as it comes takes thirty system calls, and under TLS thirty
+records, which costs more than everything else that is done for them. So a leg writes to a `BurstTransport`, which
+collects. The event loop flushes it after it has handled what all sockets have brought, so the processes that wait for
+these bytes wake up together. That makes a difference even if each of them gets one frame.
 
-Nothing depends on what is collected: it is bounded (COLLECTED), it is in order with all else that is written to the
-socket, since there is no other way to it, and `close` and `abort` write it first.
+What is collected is bounded (COLLECTED). Its order is that of the writes, because there is no other way to the socket,
+and `close` and `abort` write it first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Any
 
-#: Bytes that a transport collects at the most. They come on top of its write buffer's high-water mark.
+#: The most bytes that a transport collects, in addition to its write buffer.
 COLLECTED = 64 * 1024
-#: Bytes from which on a payload is not copied to be joined with what is around it.
+#: The size of payloads, in bytes, from which on they are not copied to be joined with others.
 LARGE = 16 * 1024
 
 _SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
@@ -31,10 +31,10 @@ Data = bytes | bytearray | memoryview
 
 
 class _NoSocket:
-    """What picows gets for the socket: it could only write past what is collected.
+    """What picows gets in place of the socket, to which it could only write past what is collected.
 
-    It asks for addresses and options only to log them, and sets those that event loops have set. Of uvloop's sockets
-    each answer is a system call or two and a socket object.
+    picows asks for addresses and options to log them, and sets options that event loops have set already. With uvloop
+    each answer would cost one or two system calls and a socket object.
     """
 
     def fileno(self) -> int:
@@ -45,7 +45,7 @@ class _NoSocket:
         """Set nothing."""
 
     def getsockopt(self, *option: int) -> int:
-        """Return no option's value."""
+        """Return no value of an option."""
         return 0
 
 
@@ -53,12 +53,12 @@ _NO_SOCKET = _NoSocket()
 
 
 class BurstTransport:
-    """Collects what is written to the transport below. All else is that one's business."""
+    """Collects what is written to the transport below, and passes everything else on."""
 
     __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        """Stand in front of `transport`."""
+        """Make a transport over `transport`."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._collected: list[Data] = []
@@ -87,9 +87,9 @@ class BurstTransport:
         """Write a whole message as one frame (RFC 6455 section 5.2); a large payload is not copied.
 
         Args:
-            opcode: the opcode, with RSV1 where the first byte of a frame has it.
-            payload: as it is on the wire: masked, if `mask` says so.
-            mask: what `payload` is masked with, four bytes, or none.
+            opcode: the opcode, with RSV1 as in the first byte of a frame.
+            payload: as it is on the wire, masked if there is a mask.
+            mask: the four bytes with which `payload` is masked, or none.
         """
         size = len(payload)
         second = 0x80 if mask else 0
@@ -122,18 +122,18 @@ class BurstTransport:
         self.flush()
 
     def flush(self) -> None:
-        """Write what was collected; to a connection that is lost, nothing."""
+        """Write what was collected, unless the connection is lost."""
         if self._collected:
             data = self._take()
             if not self._transport.is_closing():
                 self._transport.write(data)
 
     def mute(self) -> None:
-        """Collect what is written from now on, and flush nothing."""
+        """Collect from now on, and flush nothing."""
         self._scheduled = True
 
     def unmute(self) -> None:
-        """Forget what was written since `mute`, and go on as usual."""
+        """Drop what was written since `mute`, and go on as usual."""
         self._collected.clear()
         self._size = 0
         self._scheduled = False
@@ -165,18 +165,18 @@ class BurstTransport:
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once, with all that the socket does not take at once.
+        """Drop the connection at once, and what the socket does not take at once.
 
-        What was collected is written first, as it would have left already without being collected: it may be a 101 and
-        the close frame that tells its reader why it goes.
+        What was collected is written first, because without collecting it would have left already. It may be a 101 and
+        the close frame that tells the peer why the connection ends.
         """
         self.flush()
         self._transport.abort()
 
-    # The rest of asyncio.Transport, as far as picows and the legs use it; its own class would be in mypyc's way.
+    # The rest of asyncio.Transport, as far as picows and the legs use it.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection; of its socket nothing, see `_NoSocket`."""
+        """Return what is known of the connection, but not its socket, see `_NoSocket`."""
         if name == "socket":
             return _NO_SOCKET
         return default if name in ("peername", "sockname") else self._transport.get_extra_info(name, default)
@@ -190,7 +190,7 @@ class BurstTransport:
         return self._transport.is_closing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Say from how many bytes in the write buffer below on the protocol is told to pause."""
+        """Set the bytes in the write buffer below from which on the protocol is told to pause."""
         self._transport.set_write_buffer_limits(high, low)
 
     def pause_reading(self) -> None:

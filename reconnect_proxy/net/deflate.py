@@ -3,10 +3,10 @@
     client's offers --accept--> its 101              OFFER --> upstream --agreed--> whether it takes them
     compressed payload --measure--> as it came       compressed payload --inflate--> plain
 
-The proxy never compresses. What comes compressed is held as it came, and sent on like that to a peer that has agreed on
+The proxy never compresses. A compressed message is held as it came, and sent on like that to a peer that has agreed on
 the extension too. Both legs are without context takeover, in both directions: each message is compressed by itself. So
-one can be sent again, and on another link; and no session has a zlib object, which has 15 KiB to 47 KiB: one is made
-for each message that is opened, in a tenth of a microsecond, and gone when it is.
+a message can be sent again, also on another link. No session keeps a zlib object, which takes 15 KiB to 47 KiB: one is
+made for each message that is inflated, in a tenth of a microsecond, and is freed after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .head import MalformedHead, tokens
 EXTENSIONS = "Sec-WebSocket-Extensions"
 #: What an upstream is offered, and a client is answered.
 OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-#: What deflate can make of one byte at the most: two bits stand for 258 bytes.
+#: The most bytes that one byte of deflate can stand for: two bits stand for 258 bytes.
 EXPANSION = 1032
 
 #: A message is opened in pieces: bytes that are given to zlib at once, and that it gives at once.

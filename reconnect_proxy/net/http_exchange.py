@@ -3,13 +3,13 @@
     client ── HttpSocket ── _pass_request ──► HttpSocket ── upstream
                         ◄── _pass_answer ────
 
-Both directions run at once, and either may be the first to end. What ends an exchange:
+Both directions run at the same time, and either may end first. What ends an exchange:
 
 | who | what | the client gets |
 | --- | --- | --- |
-| upstream | cannot be reached, or says what is no answer | 502, or a cut where its answer had begun |
+| upstream | cannot be reached, or sends something that is not an answer | 502, or a cut if its answer had begun |
 | upstream | takes too long to connect, to read, to begin its answer | 504, or a cut |
-| client | stops in the middle of its request; sends what is none | 408; 400 |
+| client | stops in the middle of its request; sends a malformed one | 408; 400 |
 | client | leaves, or does not read | nothing; the upstream's connection is ended |
 """
 
@@ -41,8 +41,8 @@ HALF_CLOSED = 2.0
 class HttpSettings:
     """How plain HTTP is relayed. Times in seconds.
 
-    `timeout` bounds every wait for one side: for the answer's head, for more of a request, for a peer to read on.
-    `idle` is how long a connection without a request is kept, `limit` how many connections there may be.
+    `timeout` limits every wait for one side: for the answer's head, for more of a request, for a peer to read on.
+    `idle` is how long a connection without a request is kept, `limit` the number of connections.
     """
 
     connect_timeout: float
@@ -54,7 +54,7 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request's head, and who sent it: the client's address, and `http` or `https`."""
+    """A request's head, the IP address of its client, and `http` or `https`."""
 
     head: RequestHead
     peer: str
@@ -62,53 +62,53 @@ class HttpRequest:
 
 
 class ClientGone(Exception):
-    """The client is not there any more, so nobody is to be answered."""
+    """The client has left, so there is no one to answer."""
 
 
-class Relay(Protocol):
+class ExchangeOwner(Protocol):
     """What an exchange asks of the `HttpRelay` that it belongs to."""
 
     settings: HttpSettings
     tls: Tls
     observe: Observe
-    #: Answers are the last of their connections.
+    #: The proxy stops: each answer ends its connection.
     draining: bool
 
     def pool(self) -> Pool:
         """Return the upstreams."""
 
     def refused(self, refusal: Refusal) -> None:
-        """Take note of an answer that the proxy gives itself."""
+        """Report an answer of the proxy itself."""
 
 
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, relay: Relay, client: HttpSocket, request: HttpRequest) -> None:
+    def __init__(self, relay: ExchangeOwner, client: HttpSocket, request: HttpRequest) -> None:
         """Make an exchange of a `client` whose request's head was read."""
         self._relay = relay
         self._client = client
         self._request = request
         self._patience = relay.settings.timeout
         self._upstream = HttpSocket(h11.CLIENT)
-        # Where the connection goes to.
+        # The upstream of the connection.
         self._target: Target | None = None
-        # The answer's status, once its head was passed on: from then on a failure can only be shown by cutting it.
+        # The answer's status, once its head was passed on. From then on only a cut can show a failure.
         self._status = 0
-        # Runs out where the answer's head does not come; set once the request was sent.
+        # Ends the wait for the answer's head; set when the request was sent.
         self._deadline: asyncio.Timeout | None = None
 
     async def run(self) -> None:
-        """Relay. Returns once the client has its whole answer, be it an error of the proxy's own.
+        """Relay. Returns when the client has its whole answer, which may be an error of the proxy itself.
 
         Raises:
-            ClientGone: there is nobody to answer, or the answer cannot be completed; the connection is to be cut.
+            ClientGone: the client has left, or the answer cannot be completed; the connection must be cut.
         """
         began = time.monotonic()
         try:
             await self._connect()
             await self._relay_both_ways()
-            # It was asked to close behind its answer.
+            # The upstream was asked to close behind its answer.
             self._upstream.transport.abort()
         except Refusal as refusal:
             await self._fail(refusal)
@@ -125,7 +125,7 @@ class Exchange:
         return self._target.url if self._target is not None else ""
 
     async def _connect(self) -> None:
-        """Open a connection to the upstream whose turn it is, or to the next that takes one."""
+        """Open a connection to the upstream whose turn it is, or to the next one that accepts it."""
         settings, pool = self._relay.settings, self._relay.pool()
         tried: list[Target] = []
         target: Target | None = pool.pick_for_request()
@@ -138,7 +138,7 @@ class Exchange:
             except TimeoutError:
                 failure = _late(f"the upstream did not take the connection within {settings.connect_timeout:g} s")
             except (OSError, ValueError) as error:
-                # ValueError: a host name that cannot be one, or none that a certificate could be for.
+                # ValueError: the host cannot be the name of a host, or of a certificate.
                 failure = _bad_gateway("the upstream cannot be reached", error)
             else:
                 self._target = target
@@ -158,7 +158,7 @@ class Exchange:
 
     async def _relay_both_ways(self) -> None:
         """Pass request and answer on until the answer has ended, which may be before the request has."""
-        # The answer's comes first: it must wait by the time that the request's has ended.
+        # The answer first: it must be waiting when the request has ended.
         answer = asyncio.create_task(self._pass_answer())
         others = {asyncio.create_task(self._pass_request()), asyncio.create_task(self._client_gone())}
         try:
@@ -172,7 +172,7 @@ class Exchange:
         finally:
             for task in (answer, *others):
                 task.cancel()
-            # Of several ends the first one counts.
+            # The first end counts.
             await asyncio.gather(answer, *others, return_exceptions=True)
 
     # The request.
@@ -187,7 +187,7 @@ class Exchange:
                 await upstream.send(event, patience)
                 ended = isinstance(event, h11.EndOfMessage)
         except Lost:
-            # What it has said before, if anything, is for the other direction to find.
+            # The other direction finds out what the upstream has answered before, if anything.
             return
         except TimeoutError:
             raise _late(f"the upstream read nothing of the request for {patience:g} s") from None
@@ -218,7 +218,7 @@ class Exchange:
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail) from None
 
     async def _client_gone(self) -> None:
-        """Wait until the client has left. One that closed only its half may have its answer yet, if that is quick."""
+        """Wait until the client has left. If it closed only its half, it still gets an answer that comes soon."""
         await self._client.ended.wait()
         await asyncio.sleep(HALF_CLOSED)
         raise ClientGone
@@ -234,7 +234,7 @@ class Exchange:
         try:
             head = await self._read_head()
             if self._target is not None:
-                # The opposite is not said: a request may fail for reasons of its own, and must not eject an upstream.
+                # A failure is not reported: a request may fail for its own reasons, and must not eject an upstream.
                 self._relay.pool().target_answered(self._target)
             await self._to_client(self._response(head))
             while not isinstance(event := await self._upstream.next_event(), h11.EndOfMessage):
@@ -264,12 +264,12 @@ class Exchange:
             self._deadline = None
 
     def _response(self, head: ResponseHead) -> h11.Response:
-        """Return the head of the answer; a length that is not said is h11's business."""
+        """Return the head of the answer. h11 adds the framing if the head gives no length."""
         headers = end_to_end(head.headers)
         if head.status != HTTPStatus.NO_CONTENT:
             headers += [(name, value) for name, value in _framing(head) if name == "Content-Length"]
         if self._relay.draining or self._client.http.their_state is not h11.DONE:
-            # A request that was not read to its end cannot be followed by another.
+            # The next request cannot be found behind one that was not read to its end.
             headers.append(("Connection", "close"))
         self._status = head.status
         return h11.Response(status_code=head.status, reason=head.reason, headers=encode_fields(headers))
@@ -281,7 +281,7 @@ class Exchange:
             raise ClientGone from error
 
     async def _fail(self, refusal: Refusal) -> None:
-        """Answer with an error of the proxy's own where there is no answer yet, else cut what has begun."""
+        """Answer with an error of the proxy itself, or cut the answer if it has begun."""
         gateway = refusal.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
         if gateway and self._target is not None:
             self._relay.observe(HttpFailed(self._url, 0 if self._status else int(refusal.status), _in_full(refusal)))
@@ -306,7 +306,7 @@ def _late(detail: str) -> Refusal:
 
 
 def _bad_gateway(detail: str, cause: Exception | None = None) -> Refusal:
-    """Make a 502. What the cause says (addresses, for one) is for the log, not for the client."""
+    """Make a 502. The text of the cause, which may have addresses, is for the log and not for the client."""
     refusal = Refusal(HTTPStatus.BAD_GATEWAY, "bad-gateway", detail)
     refusal.__cause__ = cause
     return refusal
@@ -318,10 +318,10 @@ def _in_full(refusal: Refusal) -> str:
 
 
 def _framing(head: RequestHead | ResponseHead) -> list[tuple[str, str]]:
-    """Return how the body's end is told."""
+    """Return the headers that say where the body ends."""
     return [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
 
 
 def _end_of(event: h11.EndOfMessage) -> h11.EndOfMessage:
-    """Return the end of a body as it is passed on: its trailers are checked as headers are. Raises MalformedHead."""
+    """Return the end of a body as it is passed on, with its trailers checked like headers. Raises MalformedHead."""
     return h11.EndOfMessage(headers=end_to_end_trailers(event.headers.raw_items()))

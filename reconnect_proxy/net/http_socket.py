@@ -1,11 +1,11 @@
-"""A connection that speaks HTTP/1.1, on either side of the proxy: read and written event by event, with backpressure.
+"""A connection with HTTP/1.1, on either side of the proxy: read and written event by event, with backpressure.
 
     bytes -> HttpSocket -> our parser: the head             read_response, begin_request
                         -> h11: where the body ends         next_event
     bytes <- HttpSocket <- h11 <- events                    send
 
-h11 reads heads more kindly than a proxy may (bare line feeds, folded lines). So heads are parsed by `head`, and h11 is
-told of each only what it needs to find the end of its body.
+h11 accepts heads that a proxy must refuse (bare line feeds, folded lines). So heads are parsed by `head`, and h11 is
+told only what it needs to find the end of a body.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ import h11
 from .head import HEAD_LIMIT, HeadReader, MalformedHead, RequestHead, ResponseHead, has_token, parse_response
 from .tls_transport import TlsFailed, TlsTransport
 
-#: Bytes that may wait here to be read, and bytes that may wait to be written, before the other side is held up.
+#: Bytes that may wait here to be read, and bytes that may wait to be written, before the other side is paused.
 READ_BUFFER = 64 * 1024
 WRITE_BUFFER = 64 * 1024
-#: Seconds in which a peer may still read its last answer, while what it goes on sending is thrown away.
+#: Seconds in which a peer may read its last answer, while what it still sends is thrown away.
 LINGER = 1.0
 
-#: Probes that a peer may leave unanswered until it is taken for gone.
+#: Probes without an answer after which a peer counts as gone.
 _PROBES = 3
 
 #: SO_LINGER on, for 0 seconds: the connection ends with a reset.
 _RESET = struct.pack("ii", 1, 0)
-#: All that h11 has to know of a head: where its body ends.
+#: What h11 must know of a head: where its body ends.
 _FRAMING = ("Content-Length", "Transfer-Encoding")
 
 
 def keep_alive(transport: asyncio.Transport, seconds: float) -> None:
-    """Have the system ask the peer whether it is there, after so many seconds of silence (RFC 1122 section 4.2.3.6).
+    """Have the system probe the peer after so many seconds of silence (RFC 1122 section 4.2.3.6).
 
-    One that is gone without a word, and that nothing is written to for long, would keep its place here until then.
+    Otherwise a peer that vanished would keep its place here until something is written to it.
     """
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     pause = max(1, round(seconds / _PROBES))
     for name, value in (("TCP_KEEPIDLE", round(seconds)), ("TCP_KEEPINTVL", pause), ("TCP_KEEPCNT", _PROBES)):
-        # Not every system lets these be set for one socket.
+        # Some systems cannot set these for one socket.
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, value))
 
@@ -55,14 +55,14 @@ class Lost(ConnectionError):
 
 
 class HttpSocket(asyncio.Protocol):
-    """The protocol object of one connection, until it ends or `detach` gives it up."""
+    """The protocol object of one connection, until the connection ends or `detach` gives it up."""
 
     def __init__(self, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
         """Make a socket in the `role` that the proxy plays on it."""
         self.http = h11.Connection(role, max_incomplete_event_size=HEAD_LIMIT)
-        # The peer has said that it sends no more, or is gone.
+        # The peer has ended its half, or is gone.
         self.ended = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # there is none before a connection is made
         self._received = bytearray()
         # Wakes `read`, and `_drained`.
         self._arrived = asyncio.Event()
@@ -77,53 +77,53 @@ class HttpSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came until it is asked for, and stop reading when that is much."""
+        """Keep what came until it is asked for, and pause when that is much."""
         self._received += data
         self._arrived.set()
         if len(self._received) > READ_BUFFER:
             self._pause()
 
     def _pause(self) -> None:
-        # A connection may have failed in a write, and not have said so yet.
+        # A connection may have failed in a write without saying so yet.
         if not self._paused and not self.transport.is_closing():
             self._paused = True
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Take note that the peer sends no more. It may still read, but for TLS, which has no such thing."""
+        """Take the end of what the peer sends. Without TLS it may still read: the socket stays open."""
         self._eof = True
         self._arrived.set()
         self.ended.set()
         return self.transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take note that the connection is gone."""
+        """Take the end of the connection."""
         self._lost = str(error) if isinstance(error, TlsFailed) else f"the connection was lost{_why(error)}"
         self._arrived.set()
         self._writable.set()
         self.ended.set()
 
     def pause_writing(self) -> None:
-        """Take note that the peer reads less than it is sent."""
+        """Let `send` wait: the peer reads less than it is sent."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Take note that the peer has caught up."""
+        """Let `send` go on: the peer has caught up."""
         self._writable.set()
 
     async def start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext, host: str) -> None:
-        """Speak TLS on a connection that was just made.
+        """Make the TLS handshake on a new connection.
 
         Raises:
-            ValueError: `host` is no name that a certificate could be for.
-            Lost: TLS could not be agreed upon.
+            ValueError: `host` cannot be the name of a certificate.
+            Lost: the handshake failed.
         """
         established = asyncio.Event()
-        self._transport = TlsTransport(transport, self, context, host, established.set)
+        self.transport = TlsTransport(transport, self, context, host, established.set)
         waits = [asyncio.ensure_future(event.wait()) for event in (established, self.ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -135,17 +135,11 @@ class HttpSocket(asyncio.Protocol):
 
     # Reading.
 
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The connection."""
-        assert self._transport is not None, "the protocol of a connection that was made"
-        return self._transport
-
     async def read(self) -> bytes:
-        """Return what has come, once something has; nothing at the end of the stream.
+        """Wait for data and return it; no data is the end of the stream.
 
         Raises:
-            Lost: the connection is gone, and did not end as it should.
+            Lost: the connection is gone, without the end of the stream.
         """
         while not self._received:
             if self._eof:
@@ -171,7 +165,7 @@ class HttpSocket(asyncio.Protocol):
         """Read the head of the next response, interim ones (1xx) included.
 
         Raises:
-            MalformedHead: it is none.
+            MalformedHead: it is not a head.
             Lost: the connection ended before it was whole.
         """
         reader = HeadReader()
@@ -184,7 +178,7 @@ class HttpSocket(asyncio.Protocol):
         self._received[:0] = found[1]
         head = parse_response(found[0])
         if head.status == 101:
-            raise MalformedHead("it has changed the protocol, which nobody asked for")
+            raise MalformedHead("it has changed the protocol, which was not asked for")
         if head.status >= 200:
             self._begin([f"HTTP/1.1 {head.status} "], head)
         return head
@@ -210,7 +204,7 @@ class HttpSocket(asyncio.Protocol):
     # Writing.
 
     async def send(self, event: h11.Event, patience: float) -> None:
-        """Write an event, and wait while the peer has too much to read.
+        """Write an event, and wait while the write buffer is full.
 
         Raises:
             Lost: the connection is gone.
@@ -239,22 +233,22 @@ class HttpSocket(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether both messages have ended, and neither side has said that they were the last."""
+        """Whether both messages have ended, and neither side has said that they are the last of the connection."""
         states = self.http.states.values()
         alive = not (self._eof or self._lost or self.transport.is_closing())
         return alive and all(state is h11.DONE for state in states)
 
     def detach(self) -> bytes:
-        """Stop reading for good, and return what was read and belongs to the next request."""
+        """Stop reading, and return what was read of the next request."""
         self._pause()
         return self.http.trailing_data[0] + bytes(self._received)
 
     async def finish(self, patience: float) -> None:
         """End the connection behind what was sent.
 
-        A socket that is closed while the peer still sends is reset, and what the peer has not read by then is lost to
-        it: the answer. So first only our half is closed, and for a second what comes is thrown away. TLS cannot end one
-        half; there the peer has that second if it had not sent all of its message.
+        A socket that is closed while the peer still sends is reset, and the peer loses what it has not read yet: the
+        answer. So first only our half is closed, and for a second what comes is thrown away. TLS cannot end one half;
+        there the peer gets that second if it had not sent all of its message.
 
         Raises:
             Lost: the connection is gone.
@@ -276,12 +270,12 @@ class HttpSocket(asyncio.Protocol):
         self.transport.close()
 
     def cut(self) -> None:
-        """End the connection so that a message that has begun looks truncated, also where only its end would end it."""
-        if self._transport is not None and not self._transport.is_closing():
-            sock = self._transport.get_extra_info("socket")
+        """Reset the connection, so that an unfinished message looks cut off, even if the end of the stream ends it."""
+        if self.transport is not None and not self.transport.is_closing():
+            sock = self.transport.get_extra_info("socket")
             if sock is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._transport.abort()
+            self.transport.abort()
 
 
 def _why(error: Exception | None) -> str:

@@ -1,9 +1,8 @@
 """How much of a socket is read at a time: not all that the system has collected of it.
 
-picows reads into a buffer of its own, which doubles whenever a read has filled it, and does not shrink. So a peer that
-sends much while nobody reads would make it as large as what the system has collected meanwhile, some MiB for each leg,
-and all of that would be read before the first message of it is handled. Here the buffer grows with the size of
-messages alone.
+picows reads into a buffer of its own, which doubles whenever a read has filled it, and does not shrink. If a peer sends
+much while the leg is paused, the buffer would grow to what the system has collected meanwhile, some MiB for each leg,
+and all of that would be read before its first message is handled. Here the buffer grows only with the size of messages.
 """
 
 from __future__ import annotations
