@@ -97,7 +97,7 @@ class Bench:
         self._out = out
         self._command = command
         self._progress = progress
-        self._cores = cores.share_out(cores.available())
+        self._cores = cores.assign_cores(cores.available())
         _raise_descriptors()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._cases, self._notes = within_descriptors(plan.cases, limit)

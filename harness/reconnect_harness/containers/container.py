@@ -1,8 +1,8 @@
-"""The containers of a run: started from an image or found by a label, harmed, put back or removed.
+"""The containers of a run: started from an image or found by a label, and at the end removed or restored.
 
-A container that is on the host's network listens on loopback, at a port that it was told; one on another network has an
-address there, which programs on a Linux host can reach. All calls block until the engine has confirmed; a container is
-started when it listens.
+A container on the host's network listens on loopback, at a port that it is told; one on another network has an address
+there, which programs on a Linux host can reach. All calls block until the engine has confirmed; a container is started
+when it listens.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reconnect_harness.containers import snapshot as as_found
 from reconnect_harness.containers.engine import Engine, EngineError, refusals
+from reconnect_harness.containers.snapshot import endpoint
 from reconnect_harness.containers.spec import HOST, ContainerSpec
 
 #: How long a container may take to listen, and to die of SIGKILL, in seconds.
 START_SECONDS = 30.0
 _KILL_SECONDS = 10
 
-#: How long a container may take to end when it is told to: the same as `docker stop` gives it.
+#: How long a container may take to end after SIGTERM, in seconds: as long as `docker stop` gives it.
 STOP_SECONDS = 10
 
 _POLL_SECONDS = 0.02
@@ -38,9 +38,9 @@ class Container:
         engine: where it is.
         name: what the scenario calls it.
         handle: what the docker SDK calls it.
-        port: where it listens, in the container; None where nobody needs it to.
-        found: how one of somebody else was found, as `containers.snapshot` notes it, and is put back; None for one that
-            was made for this run, and is removed with it.
+        port: where it listens, in the container; None if it need not listen.
+        snapshot: the state to which a container that was found is restored (`containers.snapshot`); None for one that
+            was made for this run, and is removed at its end.
 
     Attributes:
         address: HOST:PORT where it can be reached from this machine; None without `port`, or when it is not started.
@@ -48,25 +48,25 @@ class Container:
     """
 
     def __init__(
-        self, engine: Engine, name: str, handle: Any, *, port: int | None, found: dict[str, Any] | None = None
+        self, engine: Engine, name: str, handle: Any, *, port: int | None, snapshot: dict[str, Any] | None = None
     ) -> None:
         self.name = name
         self.address: str | None = None
         self._engine = engine
         self._handle = handle
         self._port = port
-        self._found = found
+        self._snapshot = snapshot
         self._hurried = threading.Event()
-        # The networks that a fault has taken it off, with what it was there.
+        # The networks that a fault has disconnected it from, with the state of the connection before.
         self._off: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def from_image(cls, engine: Engine, name: str, spec: ContainerSpec, port: int | None) -> Container:
-        """Make a container of an image, not started yet, that is to listen at `port`.
+        """Make a container of an image, not started yet, which will listen at `port`.
 
         Raises:
             EngineUnavailable: there is no such image.
-            EngineError: the engine does not want it.
+            EngineError: the engine refuses.
 
         """
         assert spec.image is not None
@@ -78,10 +78,10 @@ class Container:
 
     @classmethod
     def by_label(cls, engine: Engine, name: str, spec: ContainerSpec) -> Container:
-        """Find the one container that runs and carries the label of `spec`.
+        """Find the only running container with the label of `spec`.
 
         Raises:
-            EngineError: there is none, or there are several; or it cannot be reached at its port.
+            EngineError: there is no such container, or more than one; or it cannot be reached at its port.
 
         """
         assert spec.label is not None
@@ -90,12 +90,12 @@ class Container:
         if len(running) != 1:
             there = ", ".join(one.name for one in running) or "none"
             if carriers and not running:
-                there += f" ({', '.join(one.name for one in carriers)} has it, and does not run)"
+                there += f" ({', '.join(one.name for one in carriers)} has the label, and does not run)"
             raise EngineError(
-                f"container {name}: exactly one that runs must carry the label {spec.label}; there is {there}"
+                f"container {name}: exactly one running container must have the label {spec.label}; there is {there}"
             )
         (handle,) = running
-        container = cls(engine, name, handle, port=spec.port, found=engine.noted(handle))
+        container = cls(engine, name, handle, port=spec.port, snapshot=engine.take_snapshot(handle))
         container.address = container._find_address()
         if spec.port is not None and container.address is None:
             on = ", ".join(container._networks()) or "no network"
@@ -103,7 +103,7 @@ class Container:
         return container
 
     def start(self) -> None:
-        """Start it, and wait until it listens where it is to.
+        """Start it, and wait until it listens.
 
         Raises:
             ContainerFailed: it ends, or does not listen in time.
@@ -118,10 +118,10 @@ class Container:
             if time.monotonic() > deadline:
                 raise ContainerFailed(self._complaint(f"does not listen at {self.address} after {START_SECONDS:g} s"))
             if self._hurried.wait(_POLL_SECONDS):
-                raise ContainerFailed(f"container {self.name} was not waited for any longer")
+                raise ContainerFailed(f"container {self.name} did not listen before the run was cancelled")
 
     def hurry(self) -> None:
-        """Have nobody wait any longer for it to listen: the run is over. May be called from any thread."""
+        """Make `start` stop waiting, because the run is cancelled. May be called from any thread."""
         self._hurried.set()
 
     def _begin(self) -> None:
@@ -136,7 +136,7 @@ class Container:
             self._handle.wait(timeout=_KILL_SECONDS)
 
     def stop(self) -> None:
-        """Tell it to end, and wait until it has; it is killed after `STOP_SECONDS`."""
+        """Tell it to end, and wait until it has ended; it is killed after `STOP_SECONDS`."""
         self._must_come_back()
         with self._refusals("stop"):
             self._handle.stop(timeout=STOP_SECONDS)
@@ -147,52 +147,52 @@ class Container:
             self._handle.pause()
 
     def unpause(self) -> None:
-        """Let its processes go on."""
+        """Let its processes continue."""
         with self._refusals("unpause"):
             self._handle.unpause()
 
     def disconnect(self, network: str | None) -> None:
-        """Take it off a network; off the only one that it is on, if none is named."""
+        """Disconnect it from a network; from its only one, if none is named."""
         on = self._networks()
         if network is None:
             if len(on) != 1:
                 raise EngineError(f"container {self.name} is on {', '.join(on) or 'no network'}: name one as `network`")
             (network,) = on
         if network == HOST:
-            raise EngineError(f"container {self.name} cannot be taken off the network of the host itself")
+            raise EngineError(f"container {self.name} cannot be disconnected from the network of the host itself")
         asked, network = network, self._engine.network_name(network)
         if network not in on:
             there = ", ".join(on) or "none"
             raise EngineError(f"container {self.name} is on no network called {asked}; there is {there}")
-        with self._refusals(f"take off the network {network}"):
+        with self._refusals(f"disconnect from the network {network}"):
             self._engine.network(network).disconnect(self._handle)
         self._off[network] = on[network]
 
     def connect(self, network: str | None) -> None:
-        """Put it on a network; on the one that a fault has taken it off, if none is named.
+        """Connect it to a network; to the one that a fault has disconnected it from, if none is named.
 
-        Where it was on that network before it gets the same names and address there.
+        If it was connected to that network before, it gets the same names and address there.
         """
         if network is None:
             if len(self._off) != 1:
                 raise EngineError(
-                    f"container {self.name} was taken off {len(self._off)} networks: name one as `network`"
+                    f"container {self.name} was disconnected from {len(self._off)} networks: name one as `network`"
                 )
             (network,) = self._off
         else:
             network = self._engine.network(network).name
-        with self._refusals(f"put on the network {network}"):
+        with self._refusals(f"connect to the network {network}"):
             was = self._off.get(network)
-            as_before = {} if was is None else as_found.endpoint(was, self._handle)
+            as_before = {} if was is None else endpoint(was, self._handle)
             self._engine.network(network).connect(self._handle, **as_before)
         if self._off.pop(network, None) is not None:
             self._must_be_where_it_was(self._find_address())
 
     def restore(self) -> None:
-        """Undo what has no end of its own: unpause, connect; one that is not ours is made again what it was."""
-        if self._found is not None:
-            with self._refusals("put back"):
-                self._engine.put_back(self._found)
+        """Undo the faults that have no end: unpause, connect. One that was found is brought back to its snapshot."""
+        if self._snapshot is not None:
+            with self._refusals("restore"):
+                self._engine.restore(self._snapshot)
             self._off.clear()
             self._must_be_where_it_was(self._find_address())
             return
@@ -202,13 +202,13 @@ class Container:
             self.connect(network)
 
     def ended(self) -> int | None:
-        """Return the status with which it has ended, None while it runs."""
+        """Return its exit status, None while it runs."""
         state = self._state()
         return None if state["Running"] else int(state["ExitCode"])
 
     def remove(self, log: Path | None = None) -> None:
-        """Remove it, if it is ours. What it has said goes to the file `log`."""
-        if self._found is None:
+        """Remove it, if it was made for this run. Its output goes to the file `log`."""
+        if self._snapshot is None:
             if log is not None:
                 with self._refusals("give the output of"):
                     log.write_bytes(self._handle.logs())
@@ -220,7 +220,7 @@ class Container:
             return bool(self._state()["Running"])
         address = self._find_address()
         if address is None:
-            # A fault has taken it off its network: nobody can tell.
+            # A fault has disconnected it from its network, so only its state can be checked.
             return bool(self._off) and bool(self._state()["Running"])
         if self.address is not None:
             self._must_be_where_it_was(address)
@@ -233,7 +233,7 @@ class Container:
             return False
 
     def _find_address(self) -> str | None:
-        """Return where it can be reached: on loopback, at a port of the host that leads to it, or on its network."""
+        """Return where it can be reached: on loopback, at a published port of the host, or on its network."""
         networks = self._networks()
         if self._port is None:
             return None
@@ -264,18 +264,18 @@ class Container:
         self._must_run()
         if self._handle.attrs["HostConfig"]["AutoRemove"]:
             raise EngineError(
-                f"container {self.name} was started with --rm: once it has ended the engine removes it, and nobody can "
-                "start it again"
+                f"container {self.name} was started with --rm: the engine removes it when it has ended, so it cannot "
+                "be started again"
             )
-        if self._found is not None:
-            self._engine.ending(self._found)
+        if self._snapshot is not None:
+            self._engine.announce_end(self._snapshot)
 
     def _must_be_where_it_was(self, address: str | None) -> None:
         if address not in (None, self.address):
             raise EngineError(
-                f"container {self.name} was at {self.address}, and is at {address} now, where nobody looks for it: "
-                "give its network a subnet of its own (`docker network create --subnet`), or what it publishes a port "
-                "that is always the same"
+                f"container {self.name} was at {self.address}, and is at {address} now, which the run does not know: "
+                "give its network a subnet of its own (`docker network create --subnet`), or publish its port at a "
+                "fixed port of the host"
             )
 
     def _complaint(self, what: str) -> str:

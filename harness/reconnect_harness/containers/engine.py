@@ -1,9 +1,9 @@
-"""The container engine: docker, or what speaks its API. How it is reached, what it has, and why it cannot be used.
+"""The container engine: docker, or a program with its API. How to connect to it, what it has, what it refuses.
 
-Everything that is made here carries labels that name the run and its owner, so that nothing stays behind:
+Everything that is made here carries labels that name the run and its owner, so that nothing is left behind:
 
-    this process ==pipe==> containers.keeper      removes what the run still has when this process is gone,
-                                                  and puts back what it has found and harmed
+    this process ==pipe==> containers.keeper      removes what the run has made when this process dies,
+                                                  and restores what it has found
     the next run ---labels---> the engine         removes what has no living owner, if the keeper died too
 
 The engine must be on this machine: containers are reached over its loopback and its bridges.
@@ -23,26 +23,26 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from reconnect_harness.containers import owner as ownership
-from reconnect_harness.containers import snapshot as as_found
+from reconnect_harness.containers import owner
+from reconnect_harness.containers.snapshot import restore, take_snapshot
 
-#: The label of what a run has made: a token of the run's own.
+#: The label of everything that a run makes: the token of the run.
 RUN_LABEL = "reconnect-harness.run"
 
-#: The label that says whose it is; see `containers.owner`.
+#: The label of the owner; see `containers.owner`.
 OWNER_LABEL = "reconnect-harness.owner"
 
-#: How long the engine may take to answer, in seconds. It may be pulling or removing meanwhile.
+#: How long the engine may take to answer, in seconds. It may be pulling or removing at the same time.
 ANSWER_SECONDS = 60
 
 _WITHOUT = (
-    "All else works without it: every other --toxiproxy, and every scenario but those with containers "
+    "Everything else works without it: every other --toxiproxy, and every scenario without containers "
     "(docs/containers.md)"
 )
 
 
 class EngineUnavailable(Exception):
-    """There is no engine, or not the image. The message says what is missing, and what works without it."""
+    """There is no engine, or no such image. The message says what is missing, and what works without it."""
 
 
 class EngineError(RuntimeError):
@@ -50,15 +50,15 @@ class EngineError(RuntimeError):
 
 
 class Engine:
-    """A connection to the engine: a context manager. Leaving it removes all that was made through it.
+    """A connection to the engine: a context manager. Leaving it removes everything that was made through it.
 
-    Entering it removes what earlier runs have left whose owner is dead.
+    Entering it removes what earlier runs have left, if their owner is dead.
 
     Attributes:
         run: the token of this run.
 
     Raises:
-        EngineUnavailable: on entry, when there is none.
+        EngineUnavailable: on entry, when there is no engine.
 
     """
 
@@ -72,7 +72,7 @@ class Engine:
             self._client = connect()
             undo.callback(self._client.close)
             remove_leftovers(self._client)
-            # A session of its own: the Ctrl-C of a terminal is for us, and we want to clean up in good order.
+            # A session of its own: the Ctrl-C of a terminal goes to this process, which then cleans up itself.
             command = [sys.executable, "-P", "-m", "reconnect_harness.containers.keeper", self.run]
             self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
             undo.pop_all()
@@ -92,29 +92,29 @@ class Engine:
             self._keeper.wait()
 
     def _tell_keeper(self, what: object) -> None:
-        """Tell the keeper something: what has to be put back, or that all is done (None)."""
+        """Send the keeper a snapshot, or None when the run has cleaned up."""
         assert self._keeper is not None
         assert self._keeper.stdin is not None
-        # Somebody may have killed it.
+        # It may have been killed.
         with contextlib.suppress(BrokenPipeError):
             self._keeper.stdin.write(json.dumps(what).encode() + b"\n")
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels that everything which this run makes must carry."""
-        return {RUN_LABEL: self.run, OWNER_LABEL: ownership.mine()}
+        """The labels of everything that this run makes."""
+        return {RUN_LABEL: self.run, OWNER_LABEL: owner.this_process()}
 
     @property
     def version(self) -> str:
-        """What the engine says it is."""
+        """The version of the engine."""
         return str(self._client.version()["Version"])
 
     def image(self, name: str, other: str = "name another one") -> Any:
-        """Return the image called `name`, pulled if it is not here; `other` says how to do with another one.
+        """Return the image called `name`, pulled if it is not here; `other` says how to use another one.
 
         Raises:
             EngineUnavailable: it is not here, and cannot be pulled.
-            EngineError: the engine does not take that for a name.
+            EngineError: the engine refuses the name.
 
         """
         from docker.errors import DockerException, ImageNotFound
@@ -135,12 +135,12 @@ class Engine:
 
         Raises:
             EngineUnavailable: there is no such image.
-            EngineError: the engine does not want it.
+            EngineError: the engine refuses.
 
         """
         self.image(image)
         with refusals(f"to make a container of {image}"):
-            # Not every driver that an engine may have as its default can be read from.
+            # The output cannot be read from every log driver that may be the engine's default.
             return self._client.containers.create(
                 image, labels=self.labels, log_config={"type": "json-file"}, **settings
             )
@@ -150,37 +150,36 @@ class Engine:
         with refusals(f"for the containers with the label {label}"):
             return list(self._client.containers.list(all=True, filters={"label": label}, ignore_removed=True))
 
-    def noted(self, handle: Any) -> dict[str, Any]:
-        """Note how a container of somebody else was found, for `put_back`. Should this process be killed meanwhile, its
-        keeper puts it back."""
-        found = as_found.note(handle)
-        self._tell_keeper(found)
-        return found
+    def take_snapshot(self, handle: Any) -> dict[str, Any]:
+        """Return the snapshot of a container that was found. If this process is killed, the keeper restores it."""
+        snapshot = take_snapshot(handle)
+        self._tell_keeper(snapshot)
+        return snapshot
 
-    def ending(self, found: dict[str, Any]) -> None:
-        """Say that one of somebody else is about to be ended: the engine goes on with it if this process is killed."""
-        self._tell_keeper({**found, "ending": True})
+    def announce_end(self, snapshot: dict[str, Any]) -> None:
+        """Tell the keeper that a found container is about to be ended: the engine does so even if this process dies."""
+        self._tell_keeper({**snapshot, "ending": True})
 
-    def put_back(self, found: dict[str, Any]) -> None:
-        """Make a container of somebody else again what was noted of it.
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Bring a found container back to the state of its snapshot.
 
         Raises what the docker SDK raises.
 
         """
-        as_found.put_back(self._client, found)
+        restore(self._client, snapshot)
 
     def network(self, name: str) -> Any:
-        """Return the network called `name`; where there is none, one of this run's own, called `name-RUN`."""
+        """Return the network called `name`; if there is none, one that this run makes, called `name-RUN`."""
         name = self.network_name(name)
         with refusals(f"for the network {name}"):
             found = [network for network in self._client.networks.list(names=[name]) if network.name == name]
             if found:
                 return found[0]
-            # Internal: what is tested has no business outside this machine.
+            # Internal: the containers under test must not reach anything outside this machine.
             return self._client.networks.create(name, driver="bridge", internal=True, labels=self.labels)
 
     def network_name(self, name: str) -> str:
-        """Return what the engine calls the network that a scenario calls `name`, be it there or not."""
+        """Return what the engine calls the network that a scenario calls `name`, whether it exists or not."""
         with refusals(f"for the network {name}"):
             there = {network.name for network in self._client.networks.list(names=[name])}
         return name if name in there else f"{name}-{self.run}"
@@ -211,7 +210,7 @@ def connect() -> Any:
 def _knock(where: str) -> None:
     """Connect to the engine's address once, or raise the OSError that says why not.
 
-    The SDK buries that error five deep, and leaves its socket open.
+    The SDK nests that error five levels deep, and leaves its socket open.
     """
     parts = urlsplit(where)
     if parts.scheme == "unix":
@@ -223,7 +222,7 @@ def _knock(where: str) -> None:
 
 
 def _complaint(failure: Exception, where: str) -> str:
-    """Say why no engine answers at `where`, and what would help."""
+    """Return why no engine answers at `where`, and what would help."""
     if isinstance(failure, FileNotFoundError):
         return (
             f"there is no container engine: no socket at {where}. Install one and start it (on Debian "
@@ -231,8 +230,8 @@ def _complaint(failure: Exception, where: str) -> str:
         )
     if isinstance(failure, PermissionError):
         return (
-            f"the container engine at {where} does not let this user in (permission denied): become a member of the "
-            "group docker, or be root"
+            f"the container engine at {where} refuses this user (permission denied): become a member of the group "
+            "docker, or be root"
         )
     if isinstance(failure, ConnectionRefusedError):
         return f"no container engine listens at {where}: start it (`dockerd`, or `systemctl start docker`)"
@@ -240,7 +239,7 @@ def _complaint(failure: Exception, where: str) -> str:
 
 
 def reason(failure: BaseException) -> str:
-    """Return the sentence that the engine gives as its reason, on one line."""
+    """Return the reason that the engine gives, on one line."""
     said = getattr(failure, "explanation", None) or str(failure)
     if isinstance(said, bytes):
         said = said.decode(errors="replace")
@@ -267,13 +266,13 @@ def remove_leftovers(client: Any) -> None:
             owners.add(container.labels[OWNER_LABEL])
         for network in client.networks.list(filters={"label": OWNER_LABEL}):
             owners.add(network.attrs["Labels"][OWNER_LABEL])
-    for owner in owners:
-        if ownership.is_dead(owner):
-            remove(client, f"{OWNER_LABEL}={owner}")
+    for line in owners:
+        if owner.is_dead(line):
+            remove(client, f"{OWNER_LABEL}={line}")
 
 
 def remove(client: Any, label: str) -> None:
-    """Remove the containers and networks that carry `label`. Others may be removing them at the same time."""
+    """Remove the containers and networks that carry `label`. Other processes may be removing them too."""
     with refusals(f"to remove what has the label {label}"):
         containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
         networks = client.networks.list(filters={"label": label})
@@ -281,19 +280,19 @@ def remove(client: Any, label: str) -> None:
             _unless_gone(container.remove, force=True, v=True)
         for network in networks:
             _unless_gone(network.reload)
-            # Somebody else's container, that a fault has put on it.
+            # A container that the run did not make, which a fault has connected to it.
             for container in network.attrs.get("Containers") or {}:
                 _unless_gone(network.disconnect, container, force=True)
             _unless_gone(network.remove)
 
 
 def _unless_gone(call: Callable[..., object], *arguments: object, **options: object) -> None:
-    """Make a call of the docker SDK to remove something; that it is gone already is no error."""
+    """Make a call of the docker SDK to remove something; it is not an error if that is gone already."""
     from docker.errors import APIError
 
     try:
         call(*arguments, **options)
     except APIError as failure:
-        # 409: somebody else's removal is under way.
+        # 409: another process is removing it.
         if failure.status_code != 404 and not (failure.status_code == 409 and "in progress" in reason(failure)):
             raise

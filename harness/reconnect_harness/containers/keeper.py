@@ -2,10 +2,11 @@
 
 `python -m reconnect_harness.containers.keeper RUN`, with a pipe from the run as stdin.
 
-A line of JSON is a container of somebody else that the run has found, as `containers.snapshot` notes it, and again with
-`ending` when it is about to be ended; `null` says that all is done. When the pipe ends without that, the run has died
-without cleaning up, by SIGKILL for instance: what it has found is put back, and what the engine has of it is removed.
-A process, since nothing of the dead one is left to do it; a shell would need the `docker` command.
+A line of JSON is the snapshot of a container that the run has found (`containers.snapshot`), and the same again with
+`ending` before the run ends that container; `null` says that the run has cleaned up. If the pipe ends without `null`,
+the run has died without cleaning up, by SIGKILL for instance: then the keeper restores what the run has found and
+removes what it has made. The keeper is a process, because no part of the dead one is left; a shell would need the
+`docker` command.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import sys
 import time
 from typing import Any
 
-#: How long after the run has asked for the end of a container the engine may still be about it, in seconds: ten of them
-#: it gives to a container that does not heed SIGTERM.
+#: For how long after the run has asked for the end of a container the engine may still be ending it, in seconds: it
+#: gives ten of them to a container that does not react to SIGTERM.
 ENDING_SECONDS = 15.0
 
 _POLL_SECONDS = 0.2
@@ -29,44 +30,45 @@ def main() -> None:
     ending: dict[str, float] = {}
     for line in sys.stdin:
         if not line.endswith("\n"):
-            # Killed in the middle of it, and so before it was acted on.
+            # The run was killed while it wrote the line, and so before it acted on it.
             break
-        noted = json.loads(line)
-        if noted is None:
+        snapshot = json.loads(line)
+        if snapshot is None:
             return
-        found[noted["id"]] = noted
-        if "ending" in noted:
-            ending[noted["id"]] = time.monotonic() + ENDING_SECONDS
+        found[snapshot["id"]] = snapshot
+        if "ending" in snapshot:
+            ending[snapshot["id"]] = time.monotonic() + ENDING_SECONDS
     _clean_up(run, found, ending)
 
 
 def _clean_up(run: str, found: dict[str, dict[str, Any]], ending: dict[str, float]) -> None:
-    """Put back what was found, also what still ends before its moment in `ending`, and remove what is the run's."""
-    # Imported here: the docker SDK takes a while, and is rarely needed.
+    """Restore what the run has found, and remove what it has made. A container that still ends before its time in
+    `ending` is restored again."""
+    # Imported here: the docker SDK is slow to import, and rarely needed.
     from reconnect_harness.containers.engine import RUN_LABEL, connect, remove
 
     client = connect()
     try:
-        for noted in found.values():
-            _put_back(client, noted)
+        for snapshot in found.values():
+            _restore(client, snapshot)
         remove(client, f"{RUN_LABEL}={run}")
         while ending := {one: until for one, until in ending.items() if until > time.monotonic()}:
             time.sleep(_POLL_SECONDS)
             for one in ending:
-                _put_back(client, found[one])
+                _restore(client, found[one])
     finally:
         client.close()
 
 
-def _put_back(client: Any, noted: dict[str, Any]) -> None:
-    from reconnect_harness.containers import snapshot as as_found
+def _restore(client: Any, snapshot: dict[str, Any]) -> None:
     from reconnect_harness.containers.engine import EngineError, refusals
+    from reconnect_harness.containers.snapshot import restore
 
     try:
-        with refusals(f"to put back the container {noted['id'][:12]}"):
-            as_found.put_back(client, noted)
+        with refusals(f"to restore the container {snapshot['id'][:12]}"):
+            restore(client, snapshot)
     except EngineError as failure:
-        # The others are to be put back all the same.
+        # The other containers must be restored too.
         print(failure, file=sys.stderr, flush=True)
 
 

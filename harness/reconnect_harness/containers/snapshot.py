@@ -1,6 +1,6 @@
-"""A container of somebody else as it was found, and how it is put back: running, on the networks that it was on.
+"""A snapshot of a container that the run did not start, and how the container is restored: running, on its networks.
 
-What is noted is JSON, since the keeper is told of it too, which puts back what a run that was killed could not.
+A snapshot is JSON, because the keeper gets it too: it restores what a run that was killed could not.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 
-def note(handle: Any) -> dict[str, Any]:
-    """Return what there is to say of a container that runs; `handle` is what the docker SDK calls it."""
+def take_snapshot(handle: Any) -> dict[str, Any]:
+    """Return the state of a running container that faults may change; `handle` is the docker SDK's container."""
     return {
         "id": handle.id,
         "paused": handle.attrs["State"]["Paused"],
@@ -18,29 +18,29 @@ def note(handle: Any) -> dict[str, Any]:
 
 
 def endpoint(was: dict[str, Any], handle: Any) -> dict[str, Any]:
-    """Return how a container is to be put on a network on which it `was`: the engine would forget its names there."""
+    """Return the arguments to connect a container to a network as it `was`: the engine would lose its names there."""
     aliases = [alias for alias in was.get("Aliases") or [] if not handle.id.startswith(alias)]
     fixed = (was.get("IPAMConfig") or {}).get("IPv4Address")
     return {"aliases": aliases or None, "links": was.get("Links"), "ipv4_address": fixed}
 
 
-def put_back(client: Any, noted: dict[str, Any]) -> None:
-    """Make a container again what was noted of it.
+def restore(client: Any, snapshot: dict[str, Any]) -> None:
+    """Bring a container back to the state of its snapshot.
 
     Raises:
-        DockerException: the engine refuses, or there is no such container any more.
+        DockerException: the engine refuses, or the container does not exist any more.
 
     """
-    handle = client.containers.get(noted["id"])
+    handle = client.containers.get(snapshot["id"])
     state = handle.attrs["State"]
-    if state["Paused"] and not noted["paused"]:
+    if state["Paused"] and not snapshot["paused"]:
         handle.unpause()
-    on, was = handle.attrs["NetworkSettings"]["Networks"], noted["networks"]
+    on, was = handle.attrs["NetworkSettings"]["Networks"], snapshot["networks"]
     for name in on.keys() - was.keys():
         client.networks.get(name).disconnect(handle)
     for name in was.keys() - on.keys():
         client.networks.get(name).connect(handle, **was[name])
     if not state["Running"]:
         handle.start()
-    if noted["paused"] and not state["Paused"]:
+    if snapshot["paused"] and not state["Paused"]:
         handle.pause()

@@ -1,4 +1,4 @@
-"""What a scenario says about a container: which one it is, or what it is started from.
+"""What a scenario says about a container: which image it is started from, or which running one it is.
 
 {image: "my-server:1", command: [serve, --port, "{port}"], env: {LOG: debug}}      started, on the host's network
 {image: "my-server:1", network: lab, port: 8080}                                   started, with an address of its own
@@ -15,34 +15,34 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconnect_harness.values import Section
 
-#: What stands in `command` and `env` for the port that the container is to listen at.
-PORT_PLACE = "{port}"
+#: The text in `command` and `env` that is replaced with the port at which the container is to listen.
+PORT_FIELD = "{port}"
 
-#: The network of the host itself: no address of its own, and no network to be cut off from.
+#: The network of the host itself: the container has no address of its own, and cannot be disconnected from it.
 HOST = "host"
 
 _STARTED_ONLY = ("command", "env", "network")
 
 
 def _words(value: object) -> object:
-    """Return a command in its words: a list of them, or a line as for a shell."""
+    """Return a command as a list of words; it may be given as a line, as for a shell."""
     if isinstance(value, str):
         return shlex.split(value)
     if isinstance(value, list):
         return [str(word) for word in value]
-    raise ValueError(f"{value!r} is no command: write [program, argument] or a line")
+    raise ValueError(f"{value!r} is not a command: write [program, argument] or a line")
 
 
 def _variables(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is no mapping of variables, such as {{LOG_LEVEL: debug}}")  # noqa: TRY004
+        raise ValueError(f"{value!r} is not a mapping of variables, such as {{LOG_LEVEL: debug}}")  # noqa: TRY004
     return {str(name): str(text) for name, text in value.items()}
 
 
 class ContainerSpec(Section):
     """A container of a scenario: `image` to start one, or `label` (`key` or `key=value`) for one that runs already.
 
-    `port` is where it listens, in the container; on the host's network a free one is chosen where it is not given.
+    `port` is where it listens, in the container; on the host's network a free port is chosen if it is not given.
     """
 
     image: str | None = Field(None, min_length=1)
@@ -61,39 +61,39 @@ class ContainerSpec(Section):
             if given:
                 raise ValueError(f"`{given[0]}` is for a container that is started: it needs `image`")
         if self.network == "none" and self.port is not None:
-            raise ValueError("on the network none nobody reaches a container at its `port`")
-        if self.network != HOST and self.port is None and self._says_port:
+            raise ValueError("on the network none a container cannot be reached at its `port`")
+        if self.network != HOST and self.port is None and self._takes_port:
             raise ValueError(f"on the network {self.network} a container has its own ports: give `port`")
         return self
 
     @property
     def is_container(self) -> bool:
-        """Whether it names a container at all."""
+        """Whether it names a container."""
         return self.image is not None or self.label is not None
 
     @property
     def has_network(self) -> bool:
-        """Whether there may be a network that it can be cut off from."""
+        """Whether it may have a network that it can be disconnected from."""
         return self.label is not None or self.network != HOST
 
     @property
     def chooses_port(self) -> bool:
-        """Whether it listens at a port that has to be chosen, and that it is told."""
-        return self.image is not None and self.port is None and self.network == HOST and self._says_port
+        """Whether a port is chosen for it, and it is told that port."""
+        return self.image is not None and self.port is None and self.network == HOST and self._takes_port
 
     @property
-    def _says_port(self) -> bool:
-        return any(PORT_PLACE in text for text in (*(self.command or []), *self.env.values()))
+    def _takes_port(self) -> bool:
+        return any(PORT_FIELD in text for text in (*(self.command or []), *self.env.values()))
 
     def settings(self, port: int | None) -> dict[str, Any]:
-        """Return what the docker SDK is to make the container with; it listens at `port`."""
+        """Return the arguments for the docker SDK to make the container; it listens at `port`."""
 
         def told(text: str) -> str:
-            return text if port is None else text.replace(PORT_PLACE, str(port))
+            return text if port is None else text.replace(PORT_FIELD, str(port))
 
         env = {name: told(text) for name, text in self.env.items()}
         return {
             "command": None if self.command is None else [told(word) for word in self.command],
-            # What programs that can be run anywhere take their port from.
+            # Many programs take their port from this variable.
             "environment": env if port is None else {"PORT": str(port), **env},
         }

@@ -1,6 +1,6 @@
-"""The history of a run: what each end sent and received, when its links came and went, and which faults were on.
+"""The history of a run: what each end sent and received, when its links were made and lost, and which faults were on.
 
-`History.merge` puts together what the processes of a run have written (`history.recorder`), and the checkers ask it.
+`History.merge` merges what the processes of a run have written (`history.recorder`); the checkers read it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from reconnect_harness.history.record import (
 
 @dataclass(slots=True)
 class MessageStream:
-    """The messages of one stream, as its sender and its receivers saw them.
+    """The messages of one stream, as its sender and its receivers recorded them.
 
-    `received` is by receiver, in order of arrival: each client by its name; all upstreams are one receiver, since one
-    session may be served by several in turn.
+    `received` is by receiver, in order of arrival: each client by its name; all upstreams are one receiver, because
+    several of them may serve one session in turn.
     """
 
     name: str
@@ -47,24 +47,24 @@ class MessageStream:
         return (event for number, event in self.sent.items() if number not in self.refused)
 
     def numbers(self, receiver: str = "") -> set[int]:
-        """Return the numbers of the messages that a receiver has got, or without one those that anybody has."""
+        """Return the numbers of the messages that a receiver has received, or without a name those that any has."""
         lists = [self.received.get(receiver, [])] if receiver else self.received.values()
         return {event.number for events in lists for event in events}
 
 
 @dataclass
 class History:
-    """Everything that was recorded in a run, in order of time. `start` is the moment that its times count from."""
+    """Everything that was recorded in a run, in order of time. `start` is the time from which it is counted."""
 
     start: float = 0.0
     messages: list[MessageEvent] = field(default_factory=list)
     links: list[LinkEvent] = field(default_factory=list)
     faults: list[FaultRecord] = field(default_factory=list)
-    #: Where the clients talk to a server that is not ours: what they sent is what has to come back.
+    #: Whether the clients talk to a server that is not part of the harness: what they sent has to come back.
     echoed: bool = False
-    #: Where clients share a session: every client that is there gets each message of its upstream.
+    #: Whether clients share a session: every attached client gets each message of its upstream.
     shared: bool = False
-    #: What the system under test held before the clients came and after they had left, where that was measured.
+    #: The resources of the system under test before, during and after the traffic, if they were measured.
     footprints: list[Footprint] = field(default_factory=list)
 
     @classmethod
@@ -77,9 +77,9 @@ class History:
         echoed: bool = False,
         shared: bool = False,
     ) -> Self:
-        """Put the records of several processes together.
+        """Merge the records of several processes.
 
-        The last line of a process that was killed while it wrote is left out; any other line that cannot be read raises
+        The last line of a process that was killed while it wrote is ignored; any other line that cannot be read raises
         ValueError.
         """
         messages: list[MessageEvent] = []
@@ -112,10 +112,10 @@ class History:
 
     @classmethod
     def read(cls, path: Path, *, echoed: bool = False, shared: bool = False) -> Self:
-        """Read what `write` has written; its times count from 0.
+        """Read what `write` has written; its times are counted from 0.
 
         Raises:
-            ValueError: a line is none that `write` writes.
+            ValueError: a line is not one that `write` writes.
 
         """
         history = cls(echoed=echoed, shared=shared)
@@ -131,7 +131,7 @@ class History:
                 else:
                     history.links.append(link_of(fields))
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: it is no event of a history: {error!r}") from None
+                raise ValueError(f"{path}, line {number}: it is not an event of a history: {error!r}") from None
         return history
 
     @cached_property
@@ -159,9 +159,9 @@ class History:
 
     @cached_property
     def latencies(self) -> list[tuple[float, MessageEvent]]:
-        """The seconds from each message's sending to its first arrival, and the message as it was sent, sorted.
+        """The seconds from the sending of each message to its first arrival, and the message as sent, sorted.
 
-        One that never arrived is not among them.
+        Messages that never arrived are not included.
         """
         found: list[tuple[float, MessageEvent]] = []
         for stream in (stream for streams in self.streams.values() for stream in streams):
@@ -173,16 +173,16 @@ class History:
         return sorted(found, key=lambda measured: measured[0])
 
     def count(self, event: str, direction: Direction) -> int:
-        """Count the messages that were `sent` or `received` in one direction, repeats among them."""
+        """Count the messages that were `sent` or `received` in one direction, including repeats."""
         return sum(1 for message in self.messages if message.event == event and message.direction == direction)
 
     def faults_on(self, t: float) -> list[FaultRecord]:
-        """Return the faults that were on at `t` or had just been (one second: what they broke shows late)."""
+        """Return the faults that were on at `t` or up to a second before: their consequences show late."""
         return [
             fault
             for fault in self.faults
             if fault.took_hold is not None
-            # It is felt before Toxiproxy has confirmed it.
+            # It takes effect before Toxiproxy has confirmed it.
             and fault.asked <= t
             and (fault.cleared is None or t <= fault.cleared + 1)
         ]

@@ -1,18 +1,18 @@
-"""Messages that describe themselves, so that whatever happens to one on its way shows in what arrives.
+"""Messages that describe themselves, so that a receiver can tell whether one was changed on its way.
 
 A message is a header line and filler, `size` bytes in all (never less than its header, some 33 bytes):
 
     c07 c2u 1234 00004096 t 1764000000.123456 3f2a1b9c\\n…filler…
     |   |   |    |        | |                 CRC-32 of everything but itself
     |   |   |    |        | when it was sent, seconds since 1970: where a load is timed
-    |   |   |    |        text (t) or binary (b), as it was sent
+    |   |   |    |        text (t) or binary (b), as sent
     |   |   |    size of the whole message in bytes
     |   |   number within its stream: 1, 2, 3 …
     |   direction: from the client to the upstream (c2u) or back (u2c)
     stream: the name of the conversation at its sender
 
-The filler of a text message holds a character of two bytes, that of a binary one bytes that are no UTF-8. With `stamp`
-what somebody else wants to say takes its place.
+The filler of a text message has a character of two bytes, that of a binary one bytes that are not UTF-8. With `stamp` a
+given payload takes the place of the filler.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class MessageKind(StrEnum):
 
 
 class MessageLabel(NamedTuple):
-    """What a received message says about itself.
+    """What a message says about itself.
 
-    `wrong` is a sentence where it is not what was sent; `sent_at` is seconds since 1970, where it says so.
+    `wrong` is a sentence if a received message differs from what was sent; `sent_at` is seconds since 1970, if it says
+    so.
     """
 
     stream: str
@@ -66,8 +67,8 @@ def encode(
 ) -> str | bytes:
     """Build message `number` of a stream: `str` to be sent as text, `bytes` to be sent as binary.
 
-    `size` is that of the whole message in bytes; it is raised to the header's where it is less. `sent_at` is seconds
-    since 1970, where the message is to say when it was sent.
+    `size` is that of the whole message in bytes; it is raised to the size of the header if it is less. `sent_at` is
+    seconds since 1970, if the message is to say when it was sent.
     """
     room = max(0, size - _head_size(stream, direction, number, sent_at))
     whole = _whole(stream, direction, number, _filler(room, number, kind), kind, sent_at)
@@ -75,19 +76,19 @@ def encode(
 
 
 def stamp(stream: str, direction: str, number: int, payload: str | bytes, sent_at: float | None = None) -> str | bytes:
-    """Build message `number` of a stream around what somebody wants to say; `payload` gets it back from there."""
+    """Build message `number` of a stream around a payload, which `payload` extracts again."""
     if isinstance(payload, str):
         return _whole(stream, direction, number, payload.encode(), MessageKind.TEXT, sent_at).decode()
     return _whole(stream, direction, number, payload, MessageKind.BINARY, sent_at)
 
 
 def payload(message: str | bytes) -> str | bytes:
-    """Return what a message carries behind its header line."""
+    """Return what a message carries after its header line."""
     return message.partition("\n")[2] if isinstance(message, str) else message.partition(b"\n")[2]
 
 
 def decode(message: str | bytes) -> MessageLabel:
-    """Read a message as it arrived and say what, if anything, is wrong with it."""
+    """Return the label of a message as it arrived, with what is wrong with it, if anything."""
     came_as = MessageKind.TEXT if isinstance(message, str) else MessageKind.BINARY
     raw = message.encode() if isinstance(message, str) else message
     head, newline, filler = raw[:_HEAD_LIMIT].partition(b"\n")
@@ -127,7 +128,7 @@ def _whole(stream: str, direction: str, number: int, body: bytes, kind: MessageK
 
 
 def _filler(size: int, number: int, kind: MessageKind) -> bytes:
-    """Return `size` bytes which differ from message to message."""
+    """Return `size` bytes that differ from message to message."""
     block = _TEXT if kind is MessageKind.TEXT else _BINARY
     mark = "é".encode() if kind is MessageKind.TEXT else b"\xff\xfe"
     if size < len(mark):

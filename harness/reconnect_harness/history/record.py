@@ -1,4 +1,4 @@
-"""One record of a history: what an end saw of a message, or of its link; and how that is written, a JSON object a line.
+"""The records of a history, and how they are written, one JSON object a line.
 
 Times are `time.monotonic()` seconds, which is one clock for all processes of a machine.
 """
@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 from reconnect_harness.history.message import Direction, MessageKind
 
-#: Threads that may be there in the end and were not at first. A Python program's default pool grows with the number of
-#: names that are looked up at a time and keeps its threads; this is its limit (concurrent.futures.ThreadPoolExecutor).
-THREADS = min(32, (os.cpu_count() or 1) + 4)
+#: How many threads more at the end are not a leak. The default pool of a Python program grows with the number of
+#: concurrent name lookups and keeps its threads; this is its limit (concurrent.futures.ThreadPoolExecutor).
+THREADS_KEPT = min(32, (os.cpu_count() or 1) + 4)
 
-#: Bytes of memory that may be there in the end and were not at first: allocators keep what they were once given.
-MEMORY = 64 * 1024**2
+#: How many bytes of memory more at the end are not a leak: allocators keep memory that they once had.
+MEMORY_KEPT = 64 * 1024**2
 
 
 class End(StrEnum):
-    """Where something was seen."""
+    """The end of the conversation that recorded something."""
 
     CLIENT = "client"
     UPSTREAM = "upstream"
@@ -32,8 +32,8 @@ class End(StrEnum):
 class MessageEvent(NamedTuple):
     """One message at one end.
 
-    `event` is `sent` (recorded before it is handed to the socket), `refused` (the socket would not take it: it may or
-    may not arrive) or `received`. `name` is the client or upstream that saw it; `wrong` says how it differs from what
+    `event` is `sent` (recorded before it is given to the socket), `refused` (the socket did not take it: it may or may
+    not arrive) or `received`. `name` is the client or upstream that recorded it; `wrong` says how it differs from what
     was sent.
     """
 
@@ -50,13 +50,13 @@ class MessageEvent(NamedTuple):
 
 
 class LinkEvent(NamedTuple):
-    """One end's link came or went.
+    """The link of one end was made or lost.
 
     `event` is `connected`, `disconnected`, or `unreachable` (the handshake failed); at an upstream also `refused` (it
     answered a handshake with an HTTP error), `rude` (it did what `reason` says on purpose: `peers.misbehaviour`) and
-    `breach` (it saw what the protocol forbids). `asked` tells whether the end that records it wanted it so; `code` is
-    the close code, RFC 6455 section 7.4, or the HTTP status. `name` is the client, or `c01.LABEL` for a link which
-    client c01 made for a purpose of its own (`peers.contenders`); at an upstream it is the stream, or the upstream.
+    `breach` (it saw what the protocol forbids). `asked` is whether the recording end caused it; `code` is the close
+    code, RFC 6455 section 7.4, or the HTTP status. `name` is the client, or `c01.LABEL` for a link that contends for
+    the session of client c01 (`peers.contenders`); at an upstream it is the stream, or the upstream.
     """
 
     t: float
@@ -69,26 +69,26 @@ class LinkEvent(NamedTuple):
 
 
 class FaultRecord(NamedTuple):
-    """What became of one occurrence. Times are those of `time.monotonic`."""
+    """What happened with one occurrence of a fault. Times are those of `time.monotonic`."""
 
     name: str
     target: str
     asked: float
-    """When it was begun, or was to begin."""
+    """When it was begun, or should have begun."""
     took_hold: float | None
     """When the target confirmed it; None if it never did."""
     cleared: float | None
-    """When the target confirmed its end; the same as `took_hold` for a thing of a moment; None if it never
+    """When the target confirmed its end; the same as `took_hold` for a fault that is over at once; None if it never
     did."""
     problem: str | None = None
     """Why it did not take hold, or was not cleared in time."""
 
 
 class Footprint(NamedTuple):
-    """What a system under test holds at the moment `t`; `sessions` is None where it does not say.
+    """The resources of a system under test at the time `t`; `sessions` is None if it does not report them.
 
-    `when` is `before`, `during` or `after` the clients; `files`, `threads`, `children` and `sessions` are counts,
-    `memory` is resident bytes of all its processes together.
+    `when` is `before`, `during` or `after` the traffic; `files`, `threads`, `children` and `sessions` are counts,
+    `memory` is the resident bytes of all its processes together.
     """
 
     t: float
@@ -100,27 +100,27 @@ class Footprint(NamedTuple):
     sessions: int | None = None
 
     def leaks(self, before: Footprint) -> Iterator[tuple[int, str]]:
-        """Yield how much more there is of each thing than `before`, and that in words."""
+        """Yield how much more there is of each resource than `before`, and the same in words."""
         for count, was, allowed, name in (
             (self.files, before.files, 0, "open files and sockets"),
-            (self.threads, before.threads, THREADS, "threads"),
-            (self.children, before.children, 0, "processes beside the first"),
+            (self.threads, before.threads, THREADS_KEPT, "threads"),
+            (self.children, before.children, 0, "processes other than the first"),
         ):
             if count > was + allowed:
-                yield count - was, f"{count} {name}, and {was} before they came"
+                yield count - was, f"{count} {name}, {was} before the clients connected"
         if self.sessions:
-            yield self.sessions, f"{self.sessions} sessions, and there is no client any more"
-        if self.memory > before.memory + MEMORY:
+            yield self.sessions, f"{self.sessions} sessions, and no client is connected any more"
+        if self.memory > before.memory + MEMORY_KEPT:
             megabytes = round((self.memory - before.memory) / 1e6)
             yield (
                 megabytes,
-                f"{self.memory / 1e6:,.0f} MB of memory, and {before.memory / 1e6:,.0f} MB before they came",
+                f"{self.memory / 1e6:,.0f} MB of memory, {before.memory / 1e6:,.0f} MB before the clients connected",
             )
 
 
 def line_of(event: MessageEvent, moment: float) -> str:
-    """Return the line of a message, as seen at `moment`."""
-    # By hand: json.dumps of a dictionary costs four times as much, several times for every message of a run.
+    """Return the line of a message that was recorded at `moment`."""
+    # Not json.dumps of a dictionary: that takes four times as long, several times for every message of a run.
     wrong = f',"wrong":{json.dumps(event.wrong)}' if event.wrong else ""
     return (
         f'{{"t":{moment:.6f},"end":"{event.end}","name":"{event.name}","event":"{event.event}",'
@@ -130,7 +130,7 @@ def line_of(event: MessageEvent, moment: float) -> str:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the records of a file, each as its fields; a last line that a kill has cut is left out.
+    """Read the records of a file, each as its fields; a last line that is cut off by a kill is ignored.
 
     Raises:
         ValueError: any other line is not JSON.
@@ -143,7 +143,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             fields = json.loads(line)
         except ValueError as error:
-            # Only the very last line may have been cut by a kill: it has no newline behind it.
+            # Only the last line may be cut off by a kill: it has no newline.
             if index == len(lines) - 1:
                 return
             raise ValueError(f"{path}, line {index + 1}: it is not JSON: {error}") from None
@@ -151,7 +151,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def message_of(fields: dict[str, Any]) -> MessageEvent:
-    """Return the message of a record that has a `stream`. Raises KeyError or ValueError if it is none."""
+    """Return the message of a record that has a `stream`. Raises KeyError or ValueError if it is malformed."""
     return MessageEvent(
         fields["t"],
         End(fields["end"]),
@@ -167,5 +167,5 @@ def message_of(fields: dict[str, Any]) -> MessageEvent:
 
 
 def link_of(fields: dict[str, Any]) -> LinkEvent:
-    """Return what became of a link, of a record of that. Raises KeyError, TypeError or ValueError if it is none."""
+    """Return the link event of a record. Raises KeyError, TypeError or ValueError if it is malformed."""
     return LinkEvent(**{**fields, "end": End(fields["end"])})

@@ -1,6 +1,6 @@
-"""Who writes a history down: each process of a run, as it sees things, into a file of its own.
+"""Writes a history: each process of a run appends its records to a file of its own.
 
-A record is written at once, so that a process that is killed loses none. `history.history` puts the files together.
+A record is written at once, so that a process that is killed loses none. `history.history` merges the files.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from reconnect_harness.history.record import End, LinkEvent, MessageEvent, line_
 
 
 class EventSink(Protocol):
-    """What an end tells of all that it sees: to a `Recorder`, or where a run has no end to `soak.ledger`."""
+    """What an end reports its messages and links to: a `Recorder`, or in a soak run a `soak.ledger`."""
 
     @property
     def said(self) -> Mapping[str, int]:
-        """For each stream that was sent before this process was there, the number of its last message."""
+        """For each stream that was sent before this process started, the number of its last message."""
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take note of a message that is about to be sent."""
+        """Report a message that is about to be sent."""
 
     def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take note that the socket did not take a message that was told of as sent."""
+        """Report that the socket did not take a message that was reported as sent."""
 
     def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take note of a message that arrived. `direction` is the way it came, whatever it says itself."""
+        """Report a message that arrived. `direction` is the one in which it came, which its label may contradict."""
 
     def arrived(self, name: str) -> int:
-        """Return how many messages, repeats left out, arrived at one client or upstream."""
+        """Return how many distinct messages arrived at one client or upstream."""
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Take note that a link came or went; the arguments are those of `LinkEvent`."""
+        """Report that a link was made or lost; the arguments are those of `LinkEvent`."""
 
 
 class Recorder:
     """Appends the records of one process to its file.
 
-    A file that is there already is that of a process which was ended by a fault, and in whose place this one is: its
-    counts go on.
+    If the file exists, it is that of a process which was ended by a fault and is replaced by this one: its counts are
+    continued.
 
     Args:
-        path: the file; it is made where it does not exist.
+        path: the file; it is made if it does not exist.
         end: which end of the conversation this process is.
 
     Attributes:
@@ -60,12 +60,12 @@ class Recorder:
         self._sent = 0
         self._arrived: dict[tuple[str, str], set[int]] = {}
         self.said: dict[str, int] = {}
-        self._go_on(path)
+        self._continue_counts(path)
 
-    def _go_on(self, path: Path) -> None:
-        """Take up the counts of a process that has written here before."""
+    def _continue_counts(self, path: Path) -> None:
+        """Continue the counts of a process that has written to the file before."""
         written = path.read_bytes()
-        # Its last line may have been cut when it was killed, and would be in the middle of the file soon.
+        # Its last line may be cut off, and would soon be in the middle of the file.
         os.ftruncate(self._file, written.rfind(b"\n") + 1)
         for fields in read_lines(path):
             if "stream" not in fields:
@@ -92,14 +92,14 @@ class Recorder:
         self._message(name, "refused", direction, message)
 
     def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Record a message that arrived. `direction` is the way it came, whatever it says itself."""
+        """Record a message that arrived. `direction` is the one in which it came."""
         self._arrived.setdefault((name, message.stream), set()).add(message.number)
         self._message(name, "received", direction, message)
 
     def counts(self) -> dict[str, int]:
-        """Return how many messages were `sent` and, repeats left out, how many `arrived`.
+        """Return how many messages were `sent`, and how many distinct ones `arrived` at their receivers.
 
-        `distinct` counts what arrived at several receivers once.
+        `distinct` counts a message that arrived at several receivers once.
         """
         streams: dict[str, set[int]] = {}
         for (_, stream), numbers in self._arrived.items():
@@ -111,11 +111,11 @@ class Recorder:
         }
 
     def arrived(self, name: str) -> int:
-        """Return how many messages, repeats left out, arrived at one client or upstream."""
+        """Return how many distinct messages arrived at one client or upstream."""
         return sum(len(numbers) for (receiver, _), numbers in self._arrived.items() if receiver == name)
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Record that a link came or went; the arguments are those of `LinkEvent`."""
+        """Record that a link was made or lost; the arguments are those of `LinkEvent`."""
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
 
     def _message(self, name: str, event: str, direction: Direction, message: MessageLabel) -> None:
@@ -128,7 +128,7 @@ class Recorder:
 
 
 class NullRecorder(Recorder):
-    """A recorder that keeps nothing: in a load run whoever sends the load keeps the account."""
+    """A recorder that keeps nothing: in a load run the generator counts the messages."""
 
     def __init__(self) -> None:
         self.said = {}
@@ -137,21 +137,21 @@ class NullRecorder(Recorder):
         """Do nothing: there is no file."""
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take no note of it."""
+        """Do nothing."""
 
     def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take no note of it."""
+        """Do nothing."""
 
     def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Take no note of it."""
+        """Do nothing."""
 
     def counts(self) -> dict[str, int]:
-        """Return that nothing was seen."""
+        """Return counts of 0."""
         return {"sent": 0, "arrived": 0, "distinct": 0}
 
     def arrived(self, name: str) -> int:
-        """Return that nothing was seen."""
+        """Return 0."""
         return 0
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Take no note of it."""
+        """Do nothing."""

@@ -113,7 +113,7 @@ async def play(spec: dict[str, Any]) -> None:
     gate = {"gate": spec["gate"]} if kind is UpstreamKind.GATE else {}
     load = Workload.from_spec(spec["load"])
     upstream = KINDS[kind](spec["name"], load, recorder, spec["seed"], **gate)
-    tls = Certificates(*map(Path, spec["tls"])).of_server() if spec.get("tls") else None
+    tls = Certificates(*map(Path, spec["tls"])).server_context() if spec.get("tls") else None
     service = Service(upstream, Misbehaviour.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
 
     async def count() -> dict[str, Any]:

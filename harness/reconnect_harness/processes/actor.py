@@ -1,8 +1,8 @@
-"""The inside of an actor: a program of the harness that a test runs in a process of its own.
+"""The inside of an actor: a program of the harness that a run starts in a process of its own.
 
-It is started as `python -m harness.MODULE '{"json": "spec"}'`, says one JSON line when it is ready, answers each
-one-word command on its stdin with one JSON line, and ends when its stdin ends, as it does whatever becomes of the test,
-or when it is told to with SIGTERM.
+It is started as `python -m reconnect_harness.MODULE '{"json": "spec"}'`, writes one JSON line when it is ready, and
+answers each one-word command on its stdin with one JSON line. It ends when its stdin ends, which happens however the
+run ends, or on SIGTERM.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def obey(commands: Mapping[str, Command]) -> None:
 
 
 async def converse(answer: Callable[[str], Awaitable[Mapping[str, Any]]]) -> None:
-    """Answer lines, without their ends, until stdin ends, or SIGTERM comes."""
+    """Answer lines, without their newlines, until stdin ends, or SIGTERM comes."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -45,23 +45,23 @@ async def converse(answer: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Non
 
 
 def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run `work` beside the caller. If it fails, the whole actor does: half an actor would give a wrong history."""
+    """Run `work` in a task. If it fails, the whole actor fails: a part of an actor would record a wrong history."""
     task = asyncio.create_task(work)
-    task.add_done_callback(_look_at)
+    task.add_done_callback(_check_failure)
     return task
 
 
-def _look_at(task: asyncio.Task[None]) -> None:
+def _check_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (failure := task.exception()) is not None:
         context = {"message": "a part of the actor has failed", "exception": failure}
         asyncio.get_running_loop().call_exception_handler(context)
 
 
-def _give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _exit_on_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     loop.default_exception_handler(context)
     logging.shutdown()
     sys.stderr.flush()
-    # From a callback there is no other way out of a running loop; whoever waits for our answer sees the end of stdout.
+    # A callback cannot end a running loop in another way. The run that waits for an answer sees the end of stdout.
     os._exit(1)
 
 
@@ -69,10 +69,10 @@ def run(
     play: Callable[[dict[str, Any]], Awaitable[None]],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Run an actor's coroutine with the spec of the command line, on a loop of asyncio if none is given."""
+    """Run an actor's coroutine with the spec of the command line, on a loop of asyncio if no other is given."""
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(_give_up)
+        asyncio.get_running_loop().set_exception_handler(_exit_on_failure)
         await play(json.loads(sys.argv[1]))
 
     logging.basicConfig()

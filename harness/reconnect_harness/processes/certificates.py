@@ -1,7 +1,7 @@
-"""TLS in a run: certificates of its own, made when it begins and gone when it ends.
+"""TLS in a run: certificates of its own, made when it begins and removed when it ends.
 
-One authority signs one certificate, for `localhost` and 127.0.0.1, which every server of the run serves; everybody who
-connects trusts that authority, and nobody else. They are files in a temporary folder, so no key is left in a run's.
+One authority signs one certificate, for `localhost` and 127.0.0.1, which every server of the run serves; every client
+trusts that authority, and no other. They are files in a temporary folder, so that no key is left in the run's folder.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ class TlsSide(StrEnum):
 
 
 class Certificates(NamedTuple):
-    """PEM files: a server's certificate, its private key, and the authority that is trusted by whoever connects."""
+    """PEM files: a server's certificate, its private key, and the authority that clients trust."""
 
     cert: Path
     key: Path
     ca: Path
 
-    def of_server(self) -> ssl.SSLContext:
-        """Return what a server of the run serves TLS with."""
+    def server_context(self) -> ssl.SSLContext:
+        """Return the TLS context of a server of the run."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.cert, self.key)
         return context
 
-    def of_client(self) -> ssl.SSLContext:
-        """Return what connects to the servers of the run, and to no others."""
+    def client_context(self) -> ssl.SSLContext:
+        """Return the TLS context of a client, which connects to the servers of the run only."""
         return ssl.create_default_context(cafile=self.ca)
 
 
 class Encryption(NamedTuple):
-    """What a system under test is told of TLS: which of its legs speak it, and with which files."""
+    """What a system under test is told about TLS: which of its legs use it, and with which files."""
 
     files: Certificates
     client: bool
@@ -52,7 +52,7 @@ class Encryption(NamedTuple):
 @contextmanager
 def certificates() -> Iterator[Certificates]:
     """Make the certificates of a run, for as long as the context lasts."""
-    # Imported here: few scenarios speak TLS, and it is not quick to import.
+    # Imported here: few scenarios use TLS, and the import is slow.
     import trustme
 
     with tempfile.TemporaryDirectory(prefix="reconnect-harness-") as folder:

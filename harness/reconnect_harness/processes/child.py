@@ -1,7 +1,8 @@
-"""The processes of a run, seen from the test: started in a session of their own, stopped on every path.
+"""The processes of a run, seen from the run: started in a session of their own, stopped on every path.
 
-A `Child` is any command. An `Actor` is a program of the harness (`peers.upstreams`, `peers.clients`) with which the
-test talks in JSON lines; `processes.actor` is its other side. The `Warden` ends what is left when the test itself dies.
+A `Child` is any command. An `Actor` is a program of the harness (`peers.upstreams`, `peers.clients`) with which the run
+talks in JSON lines; `processes.actor` is its other side. The `Warden` kills the processes that are left if the run
+itself is killed.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ class ProcessFailed(Exception):
 
 
 class Warden:
-    """Kills the process groups that it was told of when this process is gone, however it went. A context manager.
+    """Kills the process groups that it watches when this process has ended. A context manager.
 
-    It is a shell at the other end of a pipe: the pipe ends even when this process is killed with SIGKILL. (Links do the
-    same for their Toxiproxy; PR_SET_PDEATHSIG is Linux only, and ends with the thread that started a process.)
+    It is a shell at the other end of a pipe: the pipe ends even when this process is killed with SIGKILL. (The same is
+    done for Toxiproxy, `toxiproxy.process`; PR_SET_PDEATHSIG is Linux only, and fires when the thread that started a
+    process ends.)
     """
 
     def __enter__(self) -> Self:
@@ -52,13 +54,13 @@ class Warden:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Everything has been stopped by now, and its numbers may be somebody else's soon.
+        # Everything has been stopped by now, and the numbers may soon be those of other processes.
         self._tell("none")
         self._pipe.close()
         self._process.wait()
 
     def watch(self, child: Child) -> None:
-        """Have the group of `child` killed when this process dies."""
+        """Kill the group of `child` when this process dies."""
         self._tell(str(child.pid))
 
     def _tell(self, line: str) -> None:
@@ -76,7 +78,7 @@ class Child:
 
     Attributes:
         name: what it is called in messages.
-        log: the file that its output goes to.
+        log: the file of its output.
 
     """
 
@@ -147,14 +149,14 @@ class Child:
         return ProcessFailed(f"{self.name} {what}. Its last lines of output:\n{self.last_lines()}")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and to all that it has started, if any of them is still there."""
+        """Send a signal to the process and to all its descendants in its group, if any of them still runs."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     async def stop(self) -> None:
         """End it: SIGTERM first, SIGKILL after `STOP_SECONDS` or when cancelled. May be called twice."""
         try:
-            # A process that a fault has stopped hears nothing else.
+            # A process that a fault has stopped reacts to no other signal.
             self.send_signal(signal.SIGCONT)
             self.send_signal(signal.SIGTERM)
             await self.wait()
@@ -164,7 +166,7 @@ class Child:
 
     async def wait(self, within: float = STOP_SECONDS) -> int | None:
         """Wait until it has ended; return its exit status, or None if it still runs after `within` seconds."""
-        # Not wait_for, which forgets that it was cancelled when the process ends at the same moment (Python 3.11).
+        # Not wait_for, which loses a cancellation when the process ends at the same time (Python 3.11).
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._process.wait()
@@ -177,7 +179,7 @@ class Actor(Child):
     @classmethod
     async def launch(cls, name: str, module: str, spec: Mapping[str, Any], log: Path, warden: Warden) -> Self:
         """Start `python -P -m MODULE SPEC`, with the mapping `spec` as JSON."""
-        # -P: what lies in the user's folder is no part of the harness, whatever it is called.
+        # -P: modules in the user's folder are not imported, even if they have names of the harness.
         command = [sys.executable, "-P", "-m", module, json.dumps(spec)]
         return await cls.start(name, command, log, warden, piped=True)
 
@@ -188,11 +190,11 @@ class Actor(Child):
             self._process.stdin.write(f"{command}\n".encode())
             await self._process.stdin.drain()
         except OSError:
-            raise self.failure(f"was gone when it was to {command}") from None
+            raise self.failure(f"had ended before the command {command}") from None
         return await self.hear(within)
 
     async def hear(self, within: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """Return the next line that it says, or raise ProcessFailed after `within` seconds."""
+        """Return the next line that it writes, or raise ProcessFailed after `within` seconds."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(within):
@@ -206,7 +208,7 @@ class Actor(Child):
         return answer
 
     async def stop(self) -> None:
-        """End it, in good order where it still listens."""
+        """End it by the end of its stdin, and by SIGKILL if that does not end it in `STOP_SECONDS`."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

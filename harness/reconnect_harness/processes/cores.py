@@ -1,6 +1,7 @@
-"""Cores and processes: who runs where, what CPU time a tree of processes has used, how much memory it holds.
+"""Cores and processes: which cores a process runs on, the CPU time of a tree of processes, and its memory.
 
-Linux has all of it. Elsewhere nothing is pinned, CPU time comes in steps of psutil's clock, and memory is not known.
+Linux has all of these. Elsewhere nothing is pinned, CPU time has the resolution of psutil's clock, and memory is not
+measured.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Cores(NamedTuple):
         return len(self.generator | self.server)
 
     def describe(self) -> str:
-        """Say who runs where."""
+        """Return in words which processes share a core."""
         if not self.contender:
-            return "nothing is pinned: this system cannot"
+            return "nothing is pinned: this system cannot pin processes"
         if self.contender == self.generator:
             return "one core for everything: the contender competes with the generator"
         if self.generator == self.server:
@@ -41,8 +42,8 @@ class Cores(NamedTuple):
         return "the contender, the generator and the server have a core each"
 
 
-def share_out(available: Sequence[int]) -> Cores:
-    """Share the cores out: the last for the contender, the first ones for the load."""
+def assign_cores(available: Sequence[int]) -> Cores:
+    """Assign the cores: the last one to the contender, the first ones to the load."""
     ordered = sorted(available)
     if not ordered:
         return Cores(frozenset(), frozenset(), frozenset())
@@ -52,15 +53,15 @@ def share_out(available: Sequence[int]) -> Cores:
 
 
 def available() -> list[int]:
-    """Return the cores that this process may use, nothing where the system does not tell."""
+    """Return the cores that this process may use, none where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 
 
 @contextlib.contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Run this thread, and what it starts meanwhile, on these cores.
+    """Run this thread, and the processes that it starts in this context, on these cores.
 
-    What a program finds when it starts is how many cores there are for it: it makes as many threads.
+    A program that starts sees only these cores, and makes as many threads.
     """
     if sys.platform != "linux" or not cores:
         yield
@@ -74,7 +75,7 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and all that it has started; nothing if it is gone."""
+    """Return a process and its descendants; an empty list if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
         return [pid, *(child.pid for child in first.children(recursive=True))]
@@ -84,7 +85,7 @@ def tree(pid: int) -> list[int]:
 def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the CPU time, user and system, that these processes have used so far, in seconds.
 
-    Raises ProcessLookupError if one of them is gone.
+    Raises ProcessLookupError if one of them has ended.
     """
     return sum(map(_cpu_seconds, pids))
 
@@ -95,16 +96,16 @@ def _cpu_seconds(pid: int) -> float:
         try:
             return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
         except OSError:
-            raise ProcessLookupError(f"the process {pid} is gone") from None
+            raise ProcessLookupError(f"the process {pid} has ended") from None
     try:
         user, system, *_ = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
-        raise ProcessLookupError(f"the process {pid} is gone") from None
+        raise ProcessLookupError(f"the process {pid} has ended") from None
     return float(user + system)
 
 
 def memory(pids: Sequence[int]) -> int | None:
-    """Return the proportional set size of these processes together in bytes, None where the system does not tell."""
+    """Return the sum of the proportional set sizes of these processes in bytes, None where it is not known."""
     if sys.platform != "linux":
         return None
     return sum(_proportional(pid) for pid in pids)
@@ -112,7 +113,7 @@ def memory(pids: Sequence[int]) -> int | None:
 
 def _proportional(pid: int) -> int:
     # Not memory_full_info(): it reads every mapping, which takes a second where there are many.
-    with open(f"/proc/{pid}/smaps_rollup") as lines:  # noqa: PTH123  # no path of the user's
+    with open(f"/proc/{pid}/smaps_rollup") as lines:  # noqa: PTH123  # not a path that a user gives
         for line in lines:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """The loop and its thread: a context manager. What still runs on it when it is left is cancelled."""
+    """An event loop in a thread: a context manager. What still runs on it at the end is cancelled."""
 
     def __init__(self) -> None:
         self._thread = threading.Thread(target=self._live, name="reconnect-harness", daemon=True)
@@ -36,7 +36,7 @@ class LoopThread:
         self._thread.join()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there, and wait for what it returns or raises. Ctrl-C cancels it, and waits for its end."""
+        """Run a coroutine there, and wait for its result or exception. Ctrl-C cancels it, and waits for its end."""
         ended = threading.Event()
 
         async def noted() -> T:

@@ -1,4 +1,4 @@
-"""The machine that a run was made on: without it numbers mean nothing."""
+"""The machine that a run was made on: numbers have no meaning without it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
-#: Libraries that the generator, the server or this project's proxy are made of.
+#: Libraries that the generator, the server and this project's proxy use.
 _LIBRARIES = ("picows", "uvloop", "websockets")
 
 
 def machine() -> dict[str, str]:
-    """Return what there is to know of this machine, by what it is called."""
+    """Return the properties of this machine, by name."""
     load = ", ".join(f"{minutes:.1f}" for minutes in os.getloadavg())
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",

@@ -1,4 +1,4 @@
-"""Blocking calls that are made to their end, whoever is cancelled meanwhile."""
+"""Blocking calls that are made to their end, even if the task that waits for them is cancelled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ T = TypeVar("T")
 
 
 async def run_shielded(call: Callable[[], T], hurry: Callable[[], None] = lambda: None) -> T:
-    """Make a blocking call in a thread. When cancelled, wait for it all the same, and then be cancelled: nobody
-    may heal a link that is still being harmed, or remove a container that is still being made. `hurry` is called
-    then, to tell a call that waits for something to wait no longer."""
+    """Make a blocking call in a thread, and return its result.
+
+    When cancelled, wait for the call to end before the cancellation is raised: a link must not be healed while a fault
+    still changes it, nor a container be removed while it is being made. `hurry` is called at the cancellation, to make
+    a call that waits for something return soon.
+    """
     made = asyncio.ensure_future(asyncio.to_thread(call))
     cancelled: asyncio.CancelledError | None = None
     while not made.done():

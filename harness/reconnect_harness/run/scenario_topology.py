@@ -17,7 +17,7 @@ from reconnect_harness.containers.engine import Engine, EngineError, EngineUnava
 from reconnect_harness.faults.fault import needs_resets
 from reconnect_harness.processes.certificates import Certificates, Encryption, certificates
 from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, ProcessFailed
-from reconnect_harness.processes.footprint import Watch
+from reconnect_harness.processes.footprint import FootprintWatch
 from reconnect_harness.processes.shielded import run_shielded
 from reconnect_harness.run.builder import TopologyBuilder
 from reconnect_harness.run.restartable import Role
@@ -64,7 +64,7 @@ async def build(spec: TopologySpec) -> AsyncIterator[Topology]:
         files = builder.enter(certificates()) if scenario.tls else None
         parts = _ScenarioParts(spec, builder, files)
         servers = await parts.server_side()
-        trust = files.of_client() if files is not None and scenario.tls_client else None
+        trust = files.client_context() if files is not None and scenario.tls_client else None
         watch = await _warm_up(servers, trust) if scenario.watches else None
         clients = await parts.clients(servers.url)
         yield Topology(clients, servers, parts.clock, watch)
@@ -85,10 +85,10 @@ async def build_server_side(spec: TopologySpec) -> AsyncIterator[ServerSide]:
         yield servers
 
 
-async def _warm_up(servers: ServerSide, trust: ssl.SSLContext | None) -> Watch:
+async def _warm_up(servers: ServerSide, trust: ssl.SSLContext | None) -> FootprintWatch:
     """Connect through the systems under test once, and measure them then. The upstreams do not count it."""
     ours = [(system.process.pid, system.admin) for system in servers.systems.values() if system.process is not None]
-    watch = Watch(ours)
+    watch = FootprintWatch(ours)
     if ours:
 
         async def in_use() -> int:

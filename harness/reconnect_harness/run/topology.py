@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.faults.process_faults import ProcessTarget
-from reconnect_harness.processes.footprint import Watch
+from reconnect_harness.processes.footprint import FootprintWatch
 from reconnect_harness.processes.shielded import run_shielded
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.sut.base import SystemUnderTest
@@ -76,7 +76,7 @@ class Topology:
     clients: Role
     servers: ServerSide
     clock: TrafficClock
-    watch: Watch | None = None
+    watch: FootprintWatch | None = None
 
     @property
     def processes(self) -> dict[str, ProcessTarget]:

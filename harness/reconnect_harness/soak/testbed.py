@@ -14,7 +14,7 @@ from reconnect_harness.faults.fault import needs_resets
 from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.child import Actor
-from reconnect_harness.processes.footprint import Watch
+from reconnect_harness.processes.footprint import FootprintWatch
 from reconnect_harness.run.builder import TopologyBuilder
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.soak.fault_phases import CLIENT, CLIENTS, FAULTS, PROXY, UPSTREAM
@@ -44,7 +44,7 @@ class SoakTestbed:
     upstream: Role
     clients: Actor
     probe: Actor
-    watch: Watch
+    watch: FootprintWatch
     sampler: Sampler
     links: dict[str, ToxiproxyLink]
     processes: dict[str, ProcessTarget]
@@ -81,7 +81,7 @@ async def build(
     url = urlsplit(await builder.system(system, [address], plan.scenario))
     assert system.process is not None
     base = url._replace(path="").geturl()
-    watch = Watch([(system.process.pid, system.admin)])
+    watch = FootprintWatch([(system.process.pid, system.admin)])
 
     async def in_use() -> int:
         found: int = (await server.ask("count"))["connections"]

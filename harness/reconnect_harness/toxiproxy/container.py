@@ -1,7 +1,7 @@
-"""A Toxiproxy server as a container of ours: `--toxiproxy docker`.
+"""A Toxiproxy server as a container: `--toxiproxy docker`.
 
-It is on the host's network, for two reasons: its links lead to programs on the host's loopback and are reached there,
-and there may be any number of them, at ports that nobody knows beforehand.
+It is on the host's network, for two reasons: its links connect to programs on the host's loopback and listen there, and
+there may be any number of links, at ports that are not known when the container is made.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from reconnect_harness.containers.engine import Engine, EngineError, refusals
 
-#: The image where none is named.
+#: The image if no other is named.
 IMAGE = "ghcr.io/shopify/toxiproxy:2.12.0"
 
-#: The variable that names another one.
+#: The environment variable that names another image.
 IMAGE_VARIABLE = "TOXIPROXY_IMAGE"
 
 _OTHER = f"name another one with --toxiproxy docker:IMAGE or {IMAGE_VARIABLE}"
@@ -31,7 +31,7 @@ class ServerContainer:
     """A server in a container of `image`, whose entry point is a toxiproxy-server.
 
     Args:
-        image: its name. It is pulled where it is not on this machine.
+        image: its name. It is pulled if it is not on this machine.
         log: a file to which its output is appended when it is stopped.
     """
 
@@ -47,7 +47,7 @@ class ServerContainer:
 
         Raises:
             EngineUnavailable: there is no engine, or no such image.
-            EngineError: the engine does not want to.
+            EngineError: the engine refuses.
         """
         engine = self._open.enter_context(Engine())
         self._container = engine.create(
@@ -79,7 +79,7 @@ class ServerContainer:
         container, self._container = self._container, None
         try:
             if container is not None and self._log is not None:
-                # A log is no reason to leave a container behind.
+                # If the log cannot be read, the container is removed anyway.
                 with contextlib.suppress(EngineError), refusals(f"for the output of {self._image}"):
                     said: bytes = container.logs()
                     with self._log.open("ab") as file:
@@ -89,6 +89,6 @@ class ServerContainer:
 
 
 def _entrypoint(image: Any) -> list[str] | None:
-    """Return the entry point to give: that of the image is right, but one of our own making may have a command only."""
+    """Return the entry point to set: none where the image has one, else the image's command."""
     config = image.attrs["Config"]
     return None if config.get("Entrypoint") else (config.get("Cmd") or [])[:1] or None

@@ -1,8 +1,8 @@
-"""Where a Toxiproxy server comes from: given, on PATH, in the user's cache, built there with Go, or embedded.
+"""Where a Toxiproxy server comes from: given by the user, on PATH, in the user's cache, built with Go, or embedded.
 
-Each place is one function that answers with a `ToxiproxySource`, or with the reason why it has none; they are
-asked in the order of `_PLACES`. Another place is another function there. Where none of them has a real one there
-is the embedded one, `toxiproxy.embedded`.
+Each place is one function that returns a `ToxiproxySource`, or the reason why it has none; they are
+asked in the order of `_PLACES`. A new place is a new function there. If none of them has a real Toxiproxy, the
+embedded one is used, `toxiproxy.embedded`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BUILD_SECONDS = 600.0
 
 
 class ToxiproxySource(NamedTuple):
-    """A Toxiproxy that can be had: exactly one of `url`, `binary`, `image` and `embedded` is set."""
+    """A Toxiproxy that can be used: exactly one of `url`, `binary`, `image` and `embedded` is set."""
 
     origin: str
     """How it was found, in a few words."""
@@ -39,7 +39,7 @@ class ToxiproxySource(NamedTuple):
     image: str | None = None
     """The name of an image to run in a container."""
     embedded: bool = False
-    """The one that is part of this package."""
+    """The server in this package."""
 
     def server(self, log: Path | None = None) -> ToxiproxyServer:
         """Return the server, not yet started: a context manager. `log` is a file for the output of a
@@ -50,7 +50,7 @@ class ToxiproxySource(NamedTuple):
 
 
 def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None = None) -> ToxiproxySource:
-    """Find a Toxiproxy, in the order of DESIGN.md; build one with Go where that is the only way.
+    """Find a Toxiproxy, in the order of `_PLACES`; build one with Go if no place has one.
 
     Args:
         option: what the user asked for: a URL, the path of a binary, ``docker``, ``docker:IMAGE`` or ``embedded``;
@@ -88,7 +88,7 @@ def _asked_for(wanted: str, by: str, environ: Mapping[str, str]) -> ToxiproxySou
     path = shutil.which(str(Path(wanted).expanduser()), path=environ.get("PATH", ""))
     if path is None:
         raise ToxiproxyUnavailable(
-            f"{by} names {wanted!r}, which is no program that can be run: "
+            f"{by} names {wanted!r}, which is not a program that can be run: "
             "give a URL (http://HOST:PORT), the path of a toxiproxy-server, docker, docker:IMAGE, or embedded"
         )
     return ToxiproxySource(f"from {by}", binary=str(Path(path).absolute()))
@@ -140,7 +140,7 @@ def _build(go: str, binary: Path, environ: Mapping[str, str]) -> str | None:
         try:
             done = subprocess.run(
                 [*command, f"{_MODULE}/cmd/server@v{VERSION}"],
-                # Static, as the released ones are: a binary that needs no libc is of use in any container too.
+                # Static, as the released ones are: a binary that needs no libc also runs in any container.
                 env={**environ, "GOBIN": folder, "CGO_ENABLED": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

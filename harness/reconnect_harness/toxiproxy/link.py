@@ -1,4 +1,4 @@
-"""Links: the sockets between two parts of a topology, led through Toxiproxy so that they can be harmed.
+"""Links: the connections between two parts of a topology, through Toxiproxy, so that faults can be done to them.
 
     client ----> listen [ Toxiproxy: toxic, toxic, … ] ----> upstream        stream "upstream"
     client <---- listen [ Toxiproxy: toxic, toxic, … ] <---- upstream        stream "downstream"
@@ -41,8 +41,8 @@ class ToxiproxyLink:
         upstream: "HOST:PORT" to connect to.
         resets: every close on this link is an RST, as `reset` needs it. Toxiproxy sets SO_LINGER to 0 only
             when a connection begins and a reset_peer toxic is there, so this must be known before; it keeps
-            such a toxic, of toxicity 0. The price is that an orderly close is an RST too, which may overtake
-            what a slow receiver has not got yet.
+            such a toxic, of toxicity 0. The price is that an orderly close is an RST too, and the receiver
+            may lose data that it has not read yet.
 
     Raises:
         ToxiproxyError: from every method, when the server refuses, does not answer, or the change did not
@@ -50,7 +50,7 @@ class ToxiproxyLink:
 
     Attributes:
         listen: "HOST:PORT" to connect to instead of `upstream`. It stays the same through `down` and `up`,
-            and on Linux nobody else is given the port meanwhile.
+            and on Linux no other program is given the port while the link is down.
         is_down: whether the link is down.
     """
 
@@ -83,7 +83,7 @@ class ToxiproxyLink:
         return f"<ToxiproxyLink {self.name} {self.listen} -> {self.upstream}>"
 
     def down(self) -> None:
-        """Close all connections and stop listening: whoever connects now is refused."""
+        """Close all connections and stop listening: new connections are refused."""
         self._enable(False)
 
     def up(self) -> None:
@@ -106,7 +106,7 @@ class ToxiproxyLink:
             self.up()
 
     def add(self, toxic: Toxic) -> None:
-        """Put `toxic` on all connections, those that are open included. It may be there several times."""
+        """Put `toxic` on all connections, including open ones. The same toxic may be added several times."""
         names: list[str] = []
         with contextlib.ExitStack() as undo:
             for stream in ("upstream", "downstream"):
@@ -120,7 +120,7 @@ class ToxiproxyLink:
         self._toxics.append((toxic, names))
 
     def remove(self, toxic: Toxic) -> None:
-        """Take off a toxic that was added: the last one that is equal to `toxic`."""
+        """Remove a toxic that was added: the last one that is equal to `toxic`."""
         for index in reversed(range(len(self._toxics))):
             if self._toxics[index][0] == toxic:
                 break
@@ -134,7 +134,7 @@ class ToxiproxyLink:
 
     def silence(self, stream: ToxicStream = "both") -> None:
         """Carry nothing any more: no data, no FIN, no RST, as when a cable is pulled. New connections are
-        accepted, and silent. The half of it: silence one `stream` only."""
+        accepted and silent. With one `stream` only that direction is silent."""
         with contextlib.ExitStack() as undo:
             for toxic in _silent(stream):
                 self.add(toxic)
@@ -142,16 +142,16 @@ class ToxiproxyLink:
             undo.pop_all()
 
     def end_silence(self, stream: ToxicStream = "both") -> None:
-        """End a silence. The connections that were on the link, having lost bytes, are closed."""
+        """End a silence. The connections that were on the link are closed, because they have lost bytes."""
         for toxic in reversed(list(_silent(stream))):
             self.remove(toxic)
 
     def heal(self) -> None:
-        """Take off all toxics and be up.
+        """Remove all toxics and be up.
 
-        Connections survive it, unless they lost bytes, or one of them is stuck: its receiver does not read.
-        Toxiproxy 2.12 waits for such a connection before it exchanges a toxic, and for good once it has ended.
-        Then the proxy is made anew, at the same port.
+        Connections survive this, unless they lost bytes, or the receiver of one of them does not read. Toxiproxy
+        2.12 waits for such a connection before it changes a toxic, and for ever if the connection has ended.
+        Then the proxy is made again, at the same port.
         """
         try:
             self._remove_all()
@@ -169,7 +169,7 @@ class ToxiproxyLink:
     def _create(self) -> str:
         port = 0
         if sys.platform == "linux" and self._api.host in ("127.0.0.1", "localhost"):
-            # While the link is down its port must not be given to anybody else on this machine.
+            # While the link is down its port must not be given to another program on this machine.
             reserved: socket.socket = self._held.enter_context(reserve_port())
             port = reserved.getsockname()[1]
         listen = self._make(f"127.0.0.1:{port}")
@@ -224,6 +224,6 @@ class ToxiproxyLink:
 
 
 def _silent(stream: ToxicStream) -> Iterator[Toxic]:
-    # `timeout` alone would pass on that one side has closed, so the end is withheld before it gets there.
+    # `timeout` alone would pass on that one side has closed, so `slow_close` holds the end back before it.
     yield Toxic("slow_close", {"delay": _WITHHELD_MS}, stream)
     yield Toxic("timeout", {"timeout": 0}, stream)

@@ -1,11 +1,11 @@
-"""A Toxiproxy server as a process of ours.
+"""A Toxiproxy server as a child process.
 
     this process ==pipe==> /bin/sh +-- toxiproxy-server
                                    +-- watcher: reads the pipe, and at its end stops the server
 
-The shell is there so that the server cannot outlive us: the pipe ends whatever kills this process, SIGKILL
-included. PR_SET_PDEATHSIG was the alternative; it is Linux only, fires when the *thread* that started the
-server ends, and needs Python code between fork and exec of a process that has threads.
+The shell makes sure that the server ends with this process: the pipe ends when this process is killed, even with
+SIGKILL. PR_SET_PDEATHSIG was the alternative; it is Linux only, fires when the *thread* that started the server
+ends, and needs Python code between fork and exec of a process that has threads.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class ServerProcess:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            # The Ctrl-C of a terminal goes to its whole process group; we want to heal the links first.
+            # The Ctrl-C of a terminal goes to its whole process group; the links must be healed first.
             start_new_session=True,
         )
 
     def last_output(self) -> str:
         """Return the last 4 KiB that the server wrote since it was launched."""
         assert self._log is not None
-        # The server writes at the offset that it shares with us, so we must not move it.
+        # The server writes at the offset that it shares with this process, which must not move it.
         descriptor = self._log.fileno()
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, 4096, max(self._log_start, size - 4096)).decode(errors="replace").strip()

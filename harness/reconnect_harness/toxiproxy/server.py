@@ -1,11 +1,10 @@
-"""One Toxiproxy server: its HTTP API, and its life where it is ours.
+"""One Toxiproxy server: its HTTP API, and how it is started and stopped if it is started here.
 
-All requests go through `toxiproxy-python`. That library keeps the server's address on a class, so that all of
-a process talks to one server, and hands back HTTP errors other than 400, 404 and 409 as if they were answers.
-Here each server has an `APIConsumer` class of its own, with a timeout on every request, and any status but
-2xx is an error.
+All requests go through `toxiproxy-python`. That library keeps the server's address on a class, so that a whole
+process talks to one server, and returns HTTP errors other than 400, 404 and 409 as if they were answers. Here each
+server has an `APIConsumer` class of its own, with a timeout on every request, and any status but 2xx is an error.
 
-Where it is ours it is a process (`toxiproxy.process`) or a container (`toxiproxy.container`).
+A server that is started here is a process (`toxiproxy.process`) or a container (`toxiproxy.container`).
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from reconnect_harness.toxiproxy.process import ServerProcess
 
 _API_SECONDS = 10.0
 """How long one request may take. Toxiproxy answers in a millisecond, unless a connection whose receiver does
-not read keeps it from exchanging a toxic."""
+not read keeps it from changing a toxic."""
 
 _START_SECONDS = 20.0
 _START_ATTEMPTS = 5
-_COMPLAINT_SECONDS = 1.0
+_LOG_SECONDS = 1.0
 
 _EMBEDDED = (sys.executable, "-P", "-m", "reconnect_harness.toxiproxy.embedded")
-"""Without -P a folder called harness where the user stands would be taken for ours."""
+"""-P: a folder of that name in the working directory is not imported."""
 
 _NO_PROXIES = {"http": None, "https": None, "all": None}
-"""An HTTP_PROXY of the user's is not the way to a server on loopback."""
+"""The HTTP_PROXY of the environment does not lead to a server on loopback."""
 
 
 class ToxiproxyError(RuntimeError):
@@ -50,7 +49,7 @@ class ToxiproxyError(RuntimeError):
 
 
 class ToxiproxyUnavailable(ToxiproxyError):
-    """No Toxiproxy server can be had, or the one that was asked for cannot be used."""
+    """There is no Toxiproxy server, or the one that was asked for cannot be used."""
 
 
 class ToxiproxyApi:
@@ -74,7 +73,7 @@ class ToxiproxyApi:
         self._consumer: Any = type("ServerConsumer", (APIConsumer,), {"host": bracketed, "port": port})
 
     def get(self, path: str, seconds: float = _API_SECONDS) -> Any:
-        """Return the JSON of `path`, or its text where it is not JSON; wait for it so many seconds."""
+        """Return the JSON of `path`, or its text where it is not JSON; wait at most `seconds`."""
         return self._call("get", path, timeout=seconds)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
@@ -103,15 +102,15 @@ class ToxiproxyApi:
 
 
 def _reason(body: bytes) -> str:
-    """Return the sentence in an error body of Toxiproxy, or the body where it holds none."""
+    """Return the sentence in an error body of Toxiproxy, or the whole body if it has none."""
     text = body.decode(errors="replace").strip()
     with contextlib.suppress(json.JSONDecodeError, TypeError, KeyError):
         return str(json.loads(text)["error"])
     return text or "no reason given"
 
 
-class Started(Protocol):
-    """What a server of our own runs in."""
+class ServerRuntime(Protocol):
+    """What a server that is started here runs in: a process or a container."""
 
     @property
     def name(self) -> str:
@@ -127,7 +126,7 @@ class Started(Protocol):
         """Return how it has ended, None while it runs."""
 
     def stop(self) -> None:
-        """End it, and leave nothing of it. May be called twice."""
+        """End it and remove it. May be called twice."""
 
 
 class ToxiproxyServer:
@@ -137,7 +136,7 @@ class ToxiproxyServer:
         binary: the `toxiproxy-server` to start on a free loopback port; it is stopped on exit, and ends if
             this process dies.
         url: a server that runs already (``http://HOST:PORT``): it is used, and never stopped.
-        embedded: start `toxiproxy.embedded`, this package's own, instead of a binary.
+        embedded: start `toxiproxy.embedded`, the server of this package, instead of a binary.
         image: run this image in a container, on the host's network; it is removed on exit, and if this process dies.
         origin: how it was found, in a few words, for `describe`.
         log: a file to which the output of a started server is appended; a temporary one if not given.
@@ -145,8 +144,8 @@ class ToxiproxyServer:
     Attributes:
         url: where its HTTP API is; set on entry.
         version: what the server says it is; set on entry.
-        run: a token in the names of all proxies made through this object, so that runs that share a server do
-            not meet.
+        run: a token in the names of all proxies made through this object, so that runs that share a server use
+            different names.
     """
 
     def __init__(
@@ -163,11 +162,11 @@ class ToxiproxyServer:
             raise ValueError("ToxiproxyServer takes one of a binary, a url, embedded, and an image")
         self._origin = origin
         self._embedded = embedded
-        self._started: Started | None = None
+        self._runtime: ServerRuntime | None = None
         if image is not None:
-            self._started = ServerContainer(image, log)
+            self._runtime = ServerContainer(image, log)
         elif url is None:
-            self._started = ServerProcess(_EMBEDDED if binary is None else (binary,), log)
+            self._runtime = ServerProcess(_EMBEDDED if binary is None else (binary,), log)
         self._api: ToxiproxyApi | None = None if url is None else ToxiproxyApi(url)
         self._open = contextlib.ExitStack()
         self.run = secrets.token_hex(4)
@@ -187,14 +186,14 @@ class ToxiproxyServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id (and group) of the supervising shell, or None for a server that is no process of ours."""
-        return self._started.pid if isinstance(self._started, ServerProcess) else None
+        """The process id (and group) of the supervising shell, or None for a server without one."""
+        return self._runtime.pid if isinstance(self._runtime, ServerProcess) else None
 
     def describe(self) -> str:
         """Return one line for the header of a run: version, what it is, where it was found."""
         if self._embedded:
             return f"Toxiproxy {self.version} (embedded)"
-        where = self.url if self._started is None else self._started.name
+        where = self.url if self._runtime is None else self._runtime.name
         return f"Toxiproxy {self.version} (real, {where}, {self._origin})"
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -204,10 +203,10 @@ class ToxiproxyServer:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            if self._started is not None:
-                self._start(self._started)
+            if self._runtime is not None:
+                self._start(self._runtime)
             else:
-                self._greet_given()
+                self._check_given()
             undo.pop_all()
         return self
 
@@ -217,20 +216,20 @@ class ToxiproxyServer:
         self.close()
 
     def close(self) -> None:
-        """Remove the proxies that were made here, and stop the server if it is ours. May be called twice."""
+        """Remove the proxies that were made here, and stop the server if it was started here. May be called twice."""
         try:
             self._open.close()
         finally:
-            if self._started is not None:
-                self._started.stop()
+            if self._runtime is not None:
+                self._runtime.stop()
 
-    def _greet_given(self) -> None:
+    def _check_given(self) -> None:
         try:
             self.version = _version(self.api, self.run)
         except ToxiproxyError as failure:
             raise ToxiproxyUnavailable(f"no Toxiproxy server at {self.url} ({self._origin}): {failure}") from failure
 
-    def _start(self, started: Started) -> None:
+    def _start(self, runtime: ServerRuntime) -> None:
         try:
             for _ in range(_START_ATTEMPTS):
                 with reserve_port() as reserved:
@@ -238,42 +237,42 @@ class ToxiproxyServer:
                     if sys.platform != "linux":
                         reserved.close()
                     self._api = ToxiproxyApi(f"http://127.0.0.1:{port}")
-                    started.launch(port)
-                    if self._wait_until_ready(started):
+                    runtime.launch(port)
+                    if self._wait_until_ready(runtime):
                         return
-                started.stop()
+                runtime.stop()
         except (EngineUnavailable, EngineError) as failure:
-            raise ToxiproxyUnavailable(f"{started.name} cannot be started: {failure}") from failure
-        raise ToxiproxyUnavailable(f"{started.name} found no free port in {_START_ATTEMPTS} attempts")
+            raise ToxiproxyUnavailable(f"{runtime.name} cannot be started: {failure}") from failure
+        raise ToxiproxyUnavailable(f"{runtime.name} found no free port in {_START_ATTEMPTS} attempts")
 
-    def _wait_until_ready(self, started: Started) -> bool:
-        """Wait until the server answers; False if it could not have its port."""
+    def _wait_until_ready(self, runtime: ServerRuntime) -> bool:
+        """Wait until the server answers; return False if its port was taken."""
         deadline = time.monotonic() + _START_SECONDS
         answered = None
         while True:
             with contextlib.suppress(ToxiproxyError):
                 self.version = _version(self.api, self.run)
                 answered = answered or time.monotonic()
-            # It does not exit when it cannot have its port: only its log tells. What answers then is somebody
-            # else's, so an answer counts when the log shows our request, or (old servers do not log requests)
-            # when there was time to complain.
-            said = started.last_output()
+            # It does not exit when its port is taken: only its log says so. Then another server answers at the port,
+            # so an answer counts when the log shows our request, or (old servers do not log requests) when the
+            # server has had time to log the error.
+            said = runtime.last_output()
             if "address already in use" in said:
                 return False
-            if answered and (self.run in said or time.monotonic() > answered + _COMPLAINT_SECONDS):
+            if answered and (self.run in said or time.monotonic() > answered + _LOG_SECONDS):
                 return True
-            problem = started.ended()
+            problem = runtime.ended()
             if problem is None:
                 if time.monotonic() <= deadline:
                     time.sleep(0.02)
                     continue
                 problem = f"did not answer at {self.url} within {_START_SECONDS:.0f} s"
-            said = started.last_output() or "(nothing)"
-            raise ToxiproxyUnavailable(f"{started.name} {problem}. It said:\n{said}")
+            said = runtime.last_output() or "(nothing)"
+            raise ToxiproxyUnavailable(f"{runtime.name} {problem}. It said:\n{said}")
 
 
 def _why(failure: BaseException) -> str:
-    """Return the system's reason for a request that failed, which lies deep in it, or all that requests says."""
+    """Return the system's reason for a request that failed, which is nested deep in it, or the text of requests."""
     seen: BaseException | None = failure
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno and seen.strerror:
@@ -291,8 +290,8 @@ def _version(api: ToxiproxyApi, token: str) -> str:
 def reserve_port() -> Iterator[socket.socket]:
     """Hold a free loopback port: a socket that is bound to it and does not listen.
 
-    On Linux another socket with SO_REUSEADDR may bind the port by number and listen on it meanwhile (Go sets
-    the option), while the kernel hands it to nobody who asks for any port. Elsewhere it must be closed first.
+    On Linux another socket with SO_REUSEADDR may bind the port by number and listen on it at the same time (Go sets
+    the option), and the kernel gives it to no program that asks for any port. Elsewhere it must be closed first.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

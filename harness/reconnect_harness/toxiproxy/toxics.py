@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 ToxicStream = Literal["upstream", "downstream", "both"]
-"""The direction of the bytes that a toxic touches: to the upstream, to the client, or one toxic for each."""
+"""The direction of the bytes that a toxic affects: to the upstream, to the client, or one toxic for each."""
 
 STREAMS: tuple[ToxicStream, ...] = ("upstream", "downstream", "both")
 
@@ -40,27 +40,26 @@ TOXICS: Mapping[str, Mapping[str, ToxicAttribute]] = {
 """Every toxic of Toxiproxy 2.12 with its attributes.
 
 - ``latency``: every chunk is late by latency +- jitter.
-- ``bandwidth``: so many KB/s; 0 holds everything back for as long as it is on, and loses nothing.
+- ``bandwidth``: at most `rate` KB/s pass; 0 holds everything back for as long as it is on, and loses nothing.
 - ``slow_close``: the end of a connection is passed on late.
-- ``timeout``: all data is dropped, and the connection closed after so long; 0 never closes it. Taking the
-  toxic off closes the connections that it was on: they have lost bytes.
+- ``timeout``: all data is dropped, and the connection closed after `timeout`; 0 never closes it. Removing the
+  toxic closes the connections that it was on: they have lost bytes.
 - ``reset_peer``: at the next data, and `timeout` later, the connection is closed: with an RST if it was made
-  on a link
-  with `resets`, or while the toxic was on; else with a FIN.
+  on a link with `resets`, or while the toxic was on; else with a FIN.
 - ``slicer``: data is cut into packets of average_size +- size_variation, each `delay` after the one before.
-- ``limit_data``: each connection is closed after so many bytes, counted from when the toxic came on.
+- ``limit_data``: each connection is closed after `bytes`, counted from when the toxic was added.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Toxic:
-    """A harm to the bytes of a link.
+    """What is done to the bytes of a link.
 
     Args:
         type: one of `TOXICS`.
         attributes: by name, in the units of `TOXICS`; those with a default may be left out.
         stream: the direction it is on.
-        toxicity: the share of the connections that it is on, 0 to 1.
+        toxicity: the fraction of the connections that it affects, 0 to 1.
 
     Raises:
         ValueError: one sentence that says what was given, and what is allowed.
@@ -83,7 +82,7 @@ class Toxic:
             if name not in known:
                 raise ValueError(f"{self.type} has no attribute {name!r}; it has {', '.join(known)}")
         whole = {name: _checked(self.type, name, self.attributes.get(name), known[name]) for name in known}
-        # Toxiproxy overruns its stack, or slices outside of its data, if this is not so.
+        # Otherwise Toxiproxy overflows its stack, or slices outside of its data.
         if self.type == "slicer" and whole["size_variation"] >= whole["average_size"]:
             raise ValueError(
                 f"the size_variation of slicer is {whole['size_variation']}; "
@@ -92,7 +91,7 @@ class Toxic:
         object.__setattr__(self, "attributes", whole)
 
     def __str__(self) -> str:
-        """Return the toxic in short, for reports: ``latency(latency=100ms, jitter=0ms) downstream``."""
+        """Return a short description for reports: ``latency(latency=100ms, jitter=0ms) downstream``."""
         units = TOXICS[self.type]
         inside = ", ".join(f"{name}={value}{units[name].unit}" for name, value in self.attributes.items())
         share = "" if self.toxicity == 1 else f" on {self.toxicity:.0%} of connections"

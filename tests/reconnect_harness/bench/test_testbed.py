@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from reconnect_harness.bench.testbed import BenchTestbed
-from reconnect_harness.processes.cores import available, share_out
+from reconnect_harness.processes.cores import assign_cores, available
 
 #: Listens, and has a child that serves, like nginx; but the child is late.
 LATE = """
@@ -29,6 +29,6 @@ async def test_a_contender_is_known_with_all_its_processes(tmp_path: Path) -> No
     program = tmp_path / "late.py"
     program.write_text(LATE)
     late = f"{sys.executable} {program} {{listen}} {{upstream}}"
-    async with BenchTestbed([late], tmp_path / "logs", share_out(available())) as testbed:
+    async with BenchTestbed([late], tmp_path / "logs", assign_cores(available())) as testbed:
         assert testbed.problems == {}
         assert len(testbed.contenders[late].pids) == 2

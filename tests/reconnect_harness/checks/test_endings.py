@@ -12,7 +12,7 @@ from reconnect_harness.checks.endings import expectation
 from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import MEMORY, THREADS, End, Footprint, LinkEvent
+from reconnect_harness.history.record import MEMORY_KEPT, THREADS_KEPT, End, Footprint, LinkEvent
 from tests.reconnect_harness.histories import conversation, fault, history
 
 ALL = range(1, 11)
@@ -177,10 +177,10 @@ def _held(after: Footprint) -> History:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"files": 11}, "11 open files and sockets, and 10 before they came"),
-        ({"threads": 3 + THREADS}, "threads"),
-        ({"children": 1}, "1 processes beside the first"),
-        ({"memory": BEFORE.memory + MEMORY + 1}, "MB of memory"),
+        ({"files": 11}, "11 open files and sockets, 10 before the clients connected"),
+        ({"threads": 3 + THREADS_KEPT}, "threads"),
+        ({"children": 1}, "1 processes other than the first"),
+        ({"memory": BEFORE.memory + MEMORY_KEPT + 1}, "MB of memory"),
         ({"sessions": 1}, "1 sessions"),
     ],
 )
@@ -193,7 +193,10 @@ def test_whatever_there_is_more_of_is_a_leak(more: dict[str, Any], words: str) -
 
 def test_less_than_before_is_no_leak() -> None:
     """Nor is as much, nor a few threads and megabytes more."""
-    for after in (BEFORE, BEFORE._replace(files=5, threads=2 + THREADS, memory=BEFORE.memory + MEMORY, sessions=None)):
+    for after in (
+        BEFORE,
+        BEFORE._replace(files=5, threads=2 + THREADS_KEPT, memory=BEFORE.memory + MEMORY_KEPT, sessions=None),
+    ):
         assert leaks(_held(after)).value == 0
 
 

@@ -1,4 +1,4 @@
-"""The container engine that tests run on, or the reason why they are skipped.
+"""The container engine for tests, or the reason why they are skipped.
 
 Where RECONNECT_HARNESS_ENGINE is `required`, as in CI once it has started one, they fail instead.
 """
@@ -14,7 +14,7 @@ import pytest
 from reconnect_harness.containers.engine import Engine, EngineUnavailable
 from reconnect_harness.toxiproxy.container import image_by
 
-#: What docs/containers.md, and CI, call the images that are made of this repository.
+#: The names of the images that are made of this repository, in docs/containers.md and in CI.
 HARNESS = "localhost/reconnect-harness"
 PROXY = "localhost/reconnect-proxy"
 

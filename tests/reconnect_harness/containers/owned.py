@@ -1,4 +1,4 @@
-"""What a process has on the engine. Other tests may have theirs there at the same time."""
+"""The containers of one process. Other tests may have containers at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The containers of a run: what each fault does to one, and that it is put back or removed."""
+"""The containers of a run: what each call does to one, and that it is restored or removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ECHO = ["reconnect-harness", "upstream"]
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port of loopback that is kept free for whoever is told it."""
+    """A port of loopback that is kept free for the container."""
     with reserve_port() as reserved:
         yield reserved.getsockname()[1]
 
@@ -39,7 +39,7 @@ def by_label(engine: Engine, label: str, port: int | None = None) -> Container:
 
 
 def answers(container: Container) -> bool:
-    """Whether a request at its address is answered within a second: a frozen one still accepts connections."""
+    """Return whether a request at its address is answered within a second: a frozen one still accepts connections."""
     assert container.address is not None
     host, _, port = container.address.rpartition(":")
     try:
@@ -51,15 +51,13 @@ def answers(container: Container) -> bool:
 
 
 def status(container: Container) -> str:
-    """Return what the engine says of it."""
+    """Return its state in the engine."""
     container._state()
     return str(container._handle.status)
 
 
-def test_it_listens_when_it_is_started_and_is_gone_when_it_is_removed(
-    engine: Engine, harness_image: str, port: int
-) -> None:
-    """On the host's network, at the port that it was told."""
+def test_it_listens_when_it_is_started_until_it_is_removed(engine: Engine, harness_image: str, port: int) -> None:
+    """On the host's network, at the port that it is told."""
     container = started(engine, harness_image, port)
     assert container.address == f"127.0.0.1:{port}"
     assert answers(container)
@@ -67,8 +65,8 @@ def test_it_listens_when_it_is_started_and_is_gone_when_it_is_removed(
     assert not answers(container)
 
 
-def test_a_killed_one_is_gone_until_it_is_started(engine: Engine, harness_image: str, port: int) -> None:
-    """It is at the same address when it is back; killing it twice is an error."""
+def test_a_killed_one_does_not_answer_until_it_is_started(engine: Engine, harness_image: str, port: int) -> None:
+    """It is at the same address after the start; killing it twice is an error."""
     container = started(engine, harness_image, port)
     container.kill()
     assert not answers(container)
@@ -78,8 +76,8 @@ def test_a_killed_one_is_gone_until_it_is_started(engine: Engine, harness_image:
     assert answers(container)
 
 
-def test_a_stopped_one_has_ended_in_good_order(engine: Engine, harness_image: str, port: int) -> None:
-    """SIGTERM, and not SIGKILL, ends it."""
+def test_a_stopped_one_ends_by_sigterm(engine: Engine, harness_image: str, port: int) -> None:
+    """Its exit status is 0, and not that of SIGKILL."""
     container = started(engine, harness_image, port)
     container.stop()
     assert container._state()["ExitCode"] == 0
@@ -87,8 +85,8 @@ def test_a_stopped_one_has_ended_in_good_order(engine: Engine, harness_image: st
     assert answers(container)
 
 
-def test_a_paused_one_is_silent_and_goes_on(engine: Engine, harness_image: str, port: int) -> None:
-    """Its kernel accepts, and its processes say nothing, until it is unpaused."""
+def test_a_paused_one_is_silent_until_it_is_unpaused(engine: Engine, harness_image: str, port: int) -> None:
+    """The kernel accepts connections, and its processes send nothing."""
     container = started(engine, harness_image, port)
     container.pause()
     assert not answers(container)
@@ -97,7 +95,7 @@ def test_a_paused_one_is_silent_and_goes_on(engine: Engine, harness_image: str, 
 
 
 def test_a_paused_one_can_be_killed(engine: Engine, harness_image: str, port: int) -> None:
-    """A fault may end what another one holds."""
+    """A fault may end a container that another fault holds."""
     container = started(engine, harness_image, port)
     container.pause()
     container.kill()
@@ -106,8 +104,8 @@ def test_a_paused_one_can_be_killed(engine: Engine, harness_image: str, port: in
     assert answers(container)
 
 
-def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine: Engine, harness_image: str) -> None:
-    """Off its only network nobody reaches it; connected again it is where it was, under its names there."""
+def test_a_disconnected_one_cannot_be_reached_until_it_is_connected_again(engine: Engine, harness_image: str) -> None:
+    """Connected again it has the same address."""
     network = "reconnect-test"
     said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": network}
     container = started(engine, harness_image, 9200, **said)
@@ -122,25 +120,27 @@ def test_a_disconnected_one_is_out_of_reach_and_comes_back_at_its_address(engine
     assert answers(container)
 
 
-def test_a_network_that_it_is_not_on_cannot_be_cut(engine: Engine, harness_image: str, port: int) -> None:
-    """The error names those that there are; the host's network is none that can be left."""
+def test_it_cannot_be_disconnected_from_a_network_that_it_is_not_on(
+    engine: Engine, harness_image: str, port: int
+) -> None:
+    """The error names its networks; it cannot be disconnected from the host's network."""
     container = started(engine, harness_image, port)
-    with pytest.raises(EngineError, match="cannot be taken off the network of the host itself"):
+    with pytest.raises(EngineError, match="cannot be disconnected from the network of the host itself"):
         container.disconnect(None)
     with pytest.raises(EngineError, match="is on no network called lab; there is host"):
         container.disconnect("lab")
-    with pytest.raises(EngineError, match="was taken off 0 networks: name one"):
+    with pytest.raises(EngineError, match="was disconnected from 0 networks: name one"):
         container.connect(None)
 
 
-def test_one_that_ends_at_once_shows_what_it_said(engine: Engine, harness_image: str, port: int) -> None:
+def test_one_that_ends_at_once_shows_its_output(engine: Engine, harness_image: str, port: int) -> None:
     """The error has its status and its last lines."""
     with pytest.raises(ContainerFailed, match=r"container boxed ended with status 2\. .*\n(.*\n)*.*No such option"):
         started(engine, harness_image, port, command=[*ECHO, "--no-such"])
 
 
-def test_one_of_somebody_else_is_found_by_its_label(engine: Engine, harness_image: str, port: int) -> None:
-    """It is used where it is, and neither removed nor, when the run is over, left harmed."""
+def test_one_that_runs_is_found_by_its_label(engine: Engine, harness_image: str, port: int) -> None:
+    """It is used where it is, restored at the end, and not removed."""
     ours = started(engine, harness_image, port)
     theirs = by_label(engine, f"reconnect-harness.run={engine.run}", port)
     assert theirs.address == ours.address
@@ -154,8 +154,10 @@ def test_one_of_somebody_else_is_found_by_its_label(engine: Engine, harness_imag
     assert answers(theirs)
 
 
-def test_one_of_ours_that_was_killed_for_good_stays_dead(engine: Engine, harness_image: str, port: int) -> None:
-    """A fault without an end is not undone, but for a pause, in which nothing could be removed in good order."""
+def test_one_that_was_made_and_killed_is_not_started_by_a_restore(
+    engine: Engine, harness_image: str, port: int
+) -> None:
+    """Of the faults without an end only a pause is undone, because a paused container cannot end by SIGTERM."""
     container = started(engine, harness_image, port)
     container.pause()
     container.restore()
@@ -166,7 +168,7 @@ def test_one_of_ours_that_was_killed_for_good_stays_dead(engine: Engine, harness
 
 
 def test_a_label_must_name_one_container(engine: Engine, harness_image: str) -> None:
-    """None, and several, are errors that say which there are."""
+    """No container, and more than one, are errors that name the containers."""
     label = f"reconnect-harness.run={engine.run}"
     with pytest.raises(EngineError, match=f"container theirs: exactly one .* label {label}; there is none"):
         by_label(engine, label)
@@ -176,22 +178,22 @@ def test_a_label_must_name_one_container(engine: Engine, harness_image: str) -> 
         by_label(engine, label)
 
 
-def test_a_label_of_one_that_does_not_run_is_said(engine: Engine, harness_image: str) -> None:
-    """Whoever has forgotten to start it reads which one it is."""
+def test_a_label_of_one_that_does_not_run_is_an_error(engine: Engine, harness_image: str) -> None:
+    """The error names the container that has the label."""
     engine.create(harness_image, command=["sleep", "1000"], name=f"asleep-{engine.run}")
-    with pytest.raises(EngineError, match=rf"there is none \(asleep-{engine.run} has it, and does not run\)"):
+    with pytest.raises(EngineError, match=rf"there is none \(asleep-{engine.run} has the label, and does not run\)"):
         by_label(engine, f"reconnect-harness.run={engine.run}")
 
 
-def test_one_that_nobody_can_reach_is_no_upstream(engine: Engine, harness_image: str) -> None:
-    """It says which networks it is on."""
+def test_one_that_cannot_be_reached_is_an_error(engine: Engine, harness_image: str) -> None:
+    """The error names its networks."""
     engine.create(harness_image, command=["sleep", "1000"], network_mode="none").start()
     with pytest.raises(EngineError, match="container theirs cannot be reached from this machine: it is on none"):
         by_label(engine, f"reconnect-harness.run={engine.run}", 9200)
 
 
-def test_one_of_somebody_else_gets_its_networks_back(engine: Engine, harness_image: str) -> None:
-    """It is on that which it was on, and on none that it was not on, when it is put back."""
+def test_one_that_was_found_gets_its_networks_back(engine: Engine, harness_image: str) -> None:
+    """A restored container is on the networks of its snapshot, and on no others."""
     network = engine.network("reconnect-test")
     handle = engine.create(harness_image, command=["sleep", "1000"], network=network.name)
     handle.start()
@@ -206,7 +208,7 @@ def test_one_of_somebody_else_gets_its_networks_back(engine: Engine, harness_ima
 
 
 def test_one_that_was_found_frozen_is_frozen_again(engine: Engine, harness_image: str) -> None:
-    """As it was found, whatever happened meanwhile."""
+    """Even after a kill."""
     handle = engine.create(harness_image, command=["sleep", "1000"], network_mode="host")
     handle.start()
     handle.pause()
@@ -216,20 +218,20 @@ def test_one_that_was_found_frozen_is_frozen_again(engine: Engine, harness_image
     assert status(theirs) == "paused"
 
 
-def test_one_that_would_be_gone_for_good_is_not_ended(engine: Engine, harness_image: str) -> None:
-    """With --rm the engine removes what has ended: a kill and a stop are refused, and a pause is not."""
+def test_one_that_the_engine_would_remove_is_not_ended(engine: Engine, harness_image: str) -> None:
+    """With --rm the engine removes a container that has ended: kill and stop are refused, pause is not."""
     engine.create(harness_image, command=["sleep", "1000"], network_mode="host", auto_remove=True).start()
     theirs = by_label(engine, f"reconnect-harness.run={engine.run}")
     for end in (theirs.kill, theirs.stop):
-        with pytest.raises(EngineError, match=r"container theirs was started with --rm: .*nobody can start it again"):
+        with pytest.raises(EngineError, match=r"container theirs was started with --rm: .*it cannot be started again"):
             end()
     theirs.pause()
     theirs.restore()
     assert status(theirs) == "running"
 
 
-def test_one_that_is_off_its_network_can_be_started(engine: Engine, harness_image: str) -> None:
-    """Nobody waits for it to listen where nobody can reach it."""
+def test_one_that_is_disconnected_can_be_started(engine: Engine, harness_image: str) -> None:
+    """`start` does not wait for it to listen at an address that it does not have."""
     said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": "reconnect-test"}
     container = started(engine, harness_image, 9200, **said)
     container.disconnect(None)
@@ -239,21 +241,23 @@ def test_one_that_is_off_its_network_can_be_started(engine: Engine, harness_imag
     assert eventually(lambda: answers(container))
 
 
-def test_one_that_comes_back_elsewhere_is_an_error(engine: Engine, harness_image: str) -> None:
-    """Whoever looks for it would not find it; the error says where it was, and where it is."""
+def test_one_that_is_started_at_another_address_is_an_error(engine: Engine, harness_image: str) -> None:
+    """The error has both addresses."""
     said = {"command": [*ECHO, "--listen", "0.0.0.0:9200"], "network": "reconnect-test"}
     container = started(engine, harness_image, 9200, **said)
     was = container.address
     container.stop()
-    # Its address is given to whoever comes next.
+    # Its address is given to the next container.
     other = engine.create(harness_image, command=["sleep", "1000"], network=engine.network("reconnect-test").name)
     other.start()
-    with pytest.raises(EngineError, match=f"container boxed was at {was}, and is at .* now, where nobody looks for it"):
+    with pytest.raises(
+        EngineError, match=f"container boxed was at {was}, and is at .* now, which the run does not know"
+    ):
         container.start()
 
 
-def test_how_one_has_ended_is_known(engine: Engine, harness_image: str) -> None:
-    """None while it runs, then its status."""
+def test_the_exit_status_is_known(engine: Engine, harness_image: str) -> None:
+    """None while it runs."""
     container = started(engine, harness_image, None, command=["sh", "-c", "sleep 1; exit 3"])
     assert container.ended() is None
     assert eventually(lambda: container.ended() is not None)
@@ -261,26 +265,26 @@ def test_how_one_has_ended_is_known(engine: Engine, harness_image: str) -> None:
 
 
 def test_one_without_a_port_is_started_when_it_runs(engine: Engine, harness_image: str) -> None:
-    """A worker that listens nowhere is not waited for at any address."""
+    """`start` does not wait for it to listen."""
     container = started(engine, harness_image, None, command=["sleep", "1000"])
     assert container.address is None
     assert status(container) == "running"
 
 
-def test_a_network_of_the_run_is_none_of_anothers(engine: Engine) -> None:
-    """Two runs at once of one scenario have a network each, though they call it the same."""
+def test_runs_do_not_share_the_networks_that_they_make(engine: Engine) -> None:
+    """Two runs of one scenario have a network each, with the same name in the scenario."""
     with Engine() as other:
         mine, theirs = engine.network("reconnect-test"), other.network("reconnect-test")
         assert mine.id != theirs.id
         assert engine.network("reconnect-test").id == mine.id
 
 
-def test_whoever_is_in_a_hurry_does_not_wait_for_one_to_listen(engine: Engine, harness_image: str, port: int) -> None:
-    """When a run is over, a container that never comes to listen holds nobody up."""
+def test_hurry_ends_the_wait_for_one_to_listen(engine: Engine, harness_image: str, port: int) -> None:
+    """A run that is cancelled does not wait for a container that never listens."""
     spec = ContainerSpec.model_validate({"image": harness_image, "command": ["sleep", "1000"], "port": port})
     container = Container.from_image(engine, "boxed", spec, port)
     waiting = threading.Timer(0.2, container.hurry)
     waiting.start()
-    with pytest.raises(ContainerFailed, match="container boxed was not waited for any longer"):
+    with pytest.raises(ContainerFailed, match="container boxed did not listen before the run was cancelled"):
         container.start()
     waiting.join()

@@ -1,4 +1,4 @@
-"""The engine: what is made on it is gone at the end, whatever ends the run, and only what is ours."""
+"""The engine: everything that a run makes is removed at its end, however the run ends, and nothing else."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def owner(image: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, f"{RUN_LABEL}={process.stdout.readline().strip()}"
 
 
-def test_nothing_is_left_when_it_is_left(engine: Engine, harness_image: str) -> None:
-    """Containers, running, paused and never started, and networks are removed; and nobody else's."""
+def test_nothing_is_left_when_the_context_ends(engine: Engine, harness_image: str) -> None:
+    """Running, paused and never started containers, and networks, are removed; those of other runs are not."""
     other = engine.create(harness_image, command=SLEEP)
     with Engine() as mine:
         label = f"{RUN_LABEL}={mine.run}"
@@ -77,7 +77,7 @@ def test_nothing_is_left_when_it_is_left(engine: Engine, harness_image: str) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_owner_is_killed(engine: Engine, harness_image: str, number: signal.Signals) -> None:
-    """Whatever ends the process, its keeper removes what it had."""
+    """The keeper removes the containers of a process that was killed."""
     with owner(harness_image) as (process, label):
         assert len(there(engine, label)) == 2
         process.send_signal(number)
@@ -87,7 +87,7 @@ def test_nothing_is_left_when_the_owner_is_killed(engine: Engine, harness_image:
 def test_leftovers_of_a_dead_owner_are_removed_and_those_of_a_living_one_are_not(
     engine: Engine, harness_image: str
 ) -> None:
-    """Where the keeper died as well, the next run finds by the labels what has no owner any more."""
+    """If the keeper died as well, the next run finds by the labels what has no living owner."""
     with owner(harness_image) as (alive, of_alive), owner(harness_image) as (dead, of_dead):
         for process in (dead,):
             keepers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
@@ -103,8 +103,8 @@ def test_leftovers_of_a_dead_owner_are_removed_and_those_of_a_living_one_are_not
     assert there(engine, of_alive) == []
 
 
-def test_two_that_sweep_at_once_do_not_stumble(engine: Engine, harness_image: str) -> None:
-    """What somebody else has removed meanwhile is no error."""
+def test_two_processes_may_remove_the_same_leftovers(engine: Engine, harness_image: str) -> None:
+    """A container that another process has removed is not an error."""
     engine.create(harness_image, command=SLEEP, network_mode="host").start()
     label = f"{RUN_LABEL}={engine.run}"
     client = connect()
@@ -117,8 +117,8 @@ def test_two_that_sweep_at_once_do_not_stumble(engine: Engine, harness_image: st
         client.close()
 
 
-def test_a_network_that_is_there_is_used_and_kept(engine: Engine) -> None:
-    """One of somebody else's is not ours to remove."""
+def test_a_network_that_exists_is_used_and_kept(engine: Engine) -> None:
+    """A run removes only the networks that it has made."""
     name = f"reconnect-test-{engine.run}"
     theirs = engine._client.networks.create(name, internal=True)
     try:
@@ -129,8 +129,8 @@ def test_a_network_that_is_there_is_used_and_kept(engine: Engine) -> None:
         theirs.remove()
 
 
-def test_a_network_of_ours_is_removed_with_somebody_elses_container_on_it(engine: Engine, harness_image: str) -> None:
-    """A fault has put it there, and nobody has taken it off again: the container stays."""
+def test_a_network_is_removed_while_a_found_container_is_on_it(engine: Engine, harness_image: str) -> None:
+    """A fault has connected it. The container stays."""
     with Engine() as mine:
         theirs = engine.create(harness_image, command=SLEEP, network=engine.network("reconnect-test").name)
         theirs.start()
@@ -142,27 +142,29 @@ def test_a_network_of_ours_is_removed_with_somebody_elses_container_on_it(engine
 
 
 @pytest.mark.parametrize("name", ["My Server", "Upper/Case", "../.."])
-def test_what_is_no_name_of_an_image_is_one_sentence(engine: Engine, name: str) -> None:
-    """The engine says what is wrong with it."""
+def test_a_malformed_name_of_an_image_is_one_sentence(engine: Engine, name: str) -> None:
+    """With the engine's reason."""
     with pytest.raises(EngineError, match=f"for the image {re.escape(name)}, and refused: "):
         engine.create(name)
 
 
-def test_an_image_that_cannot_be_had_is_one_sentence(engine: Engine) -> None:
+def test_an_image_that_cannot_be_pulled_is_one_sentence(engine: Engine) -> None:
     """It names the image, says why it cannot be pulled, what to do, and what works without it."""
-    expected = "the image localhost/none:1 is not on this machine and cannot be pulled .*docker load.* All else works"
+    expected = (
+        "the image localhost/none:1 is not on this machine and cannot be pulled .*docker load.* Everything else works"
+    )
     with pytest.raises(EngineUnavailable, match=expected):
         engine.create("localhost/none:1")
 
 
 def test_a_refusal_of_the_engine_is_a_sentence(engine: Engine, harness_image: str) -> None:
-    """It says what was asked, and the engine's reason."""
+    """With what was asked, and the engine's reason."""
     with pytest.raises(EngineError, match=f"to make a container of {harness_image}, and refused: .*name"):
         engine.create(harness_image, name="!")
 
 
-def test_everything_says_whose_it_is(engine: Engine, harness_image: str) -> None:
-    """The labels are on the containers and the networks."""
+def test_everything_carries_the_labels_of_run_and_owner(engine: Engine, harness_image: str) -> None:
+    """Containers and networks."""
     made = engine.create(harness_image, command=SLEEP)
     network = engine.network("reconnect-test")
     network.reload()

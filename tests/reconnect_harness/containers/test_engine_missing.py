@@ -1,4 +1,4 @@
-"""What is said when there is no engine to be used: each cause in its own sentence, and what works without it."""
+"""The errors when there is no engine: one sentence for each cause, and what works without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["folder"]
 
 pytest_plugins = ["pytester"]
 
-WITHOUT = "All else works without it: .*docs/containers.md"
+WITHOUT = "Everything else works without it: .*docs/containers.md"
 
 STORY = """
 name: boxed
@@ -36,7 +36,7 @@ expect: {lost: report, client_disconnects: 0}
 
 @pytest.fixture
 def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the engine is looked for, and is not."""
+    """The path of a socket at which there is no engine."""
     path = tmp_path / "docker.sock"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
     return path
@@ -44,7 +44,7 @@ def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stranger() -> Iterator[None]:
-    """Be another user than root for a while, where this is root."""
+    """Run as another user than root, where this is root."""
     if os.geteuid() != 0:
         yield
         return
@@ -56,7 +56,7 @@ def stranger() -> Iterator[None]:
 
 
 def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the docker SDK it is the SDK that has to be installed."""
+    """Without the docker SDK the error says how to install the SDK."""
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(EngineUnavailable, match=f"package docker is not installed: pip install .*{WITHOUT}"):
         connect()
@@ -70,8 +70,8 @@ def test_no_socket(socket_path: Path) -> None:
         connect()
 
 
-def test_nobody_listens(socket_path: Path) -> None:
-    """A socket at which nobody listens is an engine that is to be started."""
+def test_no_listener(socket_path: Path) -> None:
+    """If no process listens at the socket, the error says to start the engine."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_path))
         with pytest.raises(EngineUnavailable, match=f"no container engine listens at .*: start it .*{WITHOUT}"):
@@ -79,7 +79,7 @@ def test_nobody_listens(socket_path: Path) -> None:
 
 
 def test_not_allowed(socket_path: Path, stranger: None) -> None:
-    """A socket that this user may not connect to is a matter of the group docker."""
+    """If the user may not connect to the socket, the error names the group docker."""
     # By root, so that the rights are those of the socket alone.
     euid = os.geteuid()
     os.seteuid(os.getuid())
@@ -95,15 +95,15 @@ def test_not_allowed(socket_path: Path, stranger: None) -> None:
 
 
 @pytest.mark.parametrize("host", ["nonsense", "ftp://127.0.0.1:1"])
-def test_an_address_that_is_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A DOCKER_HOST that cannot be an engine is named, with the SDK's reason."""
+def test_an_address_that_is_malformed(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the DOCKER_HOST and the SDK's reason."""
     monkeypatch.setenv("DOCKER_HOST", host)
     with pytest.raises(EngineUnavailable, match=f"at {re.escape(host)} cannot be used: .*{WITHOUT}"):
         connect()
 
 
 def test_a_toxiproxy_in_docker_says_so_too(socket_path: Path) -> None:
-    """`--toxiproxy docker` is a Toxiproxy that cannot be had, for the same reason."""
+    """`--toxiproxy docker` fails with the same reason."""
     with (
         pytest.raises(
             ToxiproxyUnavailable, match=f"the image mine:1 in docker cannot be started: .*no socket.*{WITHOUT}"
@@ -114,7 +114,7 @@ def test_a_toxiproxy_in_docker_says_so_too(socket_path: Path) -> None:
 
 
 def test_a_scenario_that_was_asked_for_fails(socket_path: Path, pytester: pytest.Pytester, folder: Path) -> None:
-    """By name or by file it fails with the sentence, and no traceback; other scenarios of the run go on."""
+    """By name or by file it fails with the sentence, and no traceback; other scenarios of the run are run."""
     (folder / "boxed.yaml").write_text(STORY)
     done = pytester.runpytest_subprocess("--scenario=boxed.yaml", "--scenario=mine.yaml")
     assert done.ret == 1
@@ -133,10 +133,10 @@ def test_of_all_scenarios_those_with_containers_are_skipped(socket_path: Path, p
     done.stdout.fnmatch_lines(["SKIPPED * scenario container-* has containers: there is no container engine: *"])
 
 
-def test_a_comparison_of_all_scenarios_leaves_them_out(
+def test_a_comparison_of_all_scenarios_skips_them(
     socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are rows that say why they were not run, and no reason to call the comparison incomplete."""
+    """Their rows say why they were not run, and the comparison is complete."""
     shipped = {"container-paused": shipped_scenarios()["container-paused"]}
     monkeypatch.setattr(find, "shipped_scenarios", lambda: shipped)
     compared = Comparer(["all"], ["direct"], out=tmp_path).run()

@@ -1,4 +1,4 @@
-"""Whole runs with containers: their verdicts, and that nothing is left of them, whatever ends them."""
+"""Whole runs with containers: their verdicts, and that nothing is left of them, however they end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def story(image: str, **changed: Any) -> dict[str, Any]:
 
 
 def run(engine: Engine, folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run the story in `folder`, and return pytest's exit code and what it said; nothing of it is left."""
+    """Run the scenario in `folder`; return pytest's exit code and output. No container may be left."""
     command = pytest_of(folder, *arguments)
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         said, _ = process.communicate()
@@ -46,7 +46,7 @@ def run(engine: Engine, folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def pytest_of(folder: Path, *arguments: str) -> list[str]:
-    """Return the command that runs the story in `folder`."""
+    """Return the command that runs the scenario in `folder`."""
     plain = ["-p", "no:cacheprovider", "-p", "no:timeout", "-o", "asyncio_default_fixture_loop_scope=function"]
     return [sys.executable, "-m", "pytest", *plain, "--scenario", str(folder / "boxed.yaml"), *arguments]
 
@@ -54,7 +54,7 @@ def pytest_of(folder: Path, *arguments: str) -> list[str]:
 def test_a_container_is_paused_and_killed_behind_a_toxiproxy_in_one(
     engine: Engine, harness_image: str, toxiproxy_image: str, tmp_path: Path
 ) -> None:
-    """Everything at once: the verdict, the faults in the results, the container's log, and nothing left."""
+    """The verdict, the faults in the results, the container's log, and no container left."""
     (tmp_path / "boxed.yaml").write_text(json.dumps(story(harness_image)))
     code, said = run(engine, tmp_path, f"--toxiproxy=docker:{toxiproxy_image}")
     assert code == 0, said
@@ -69,7 +69,7 @@ def test_a_container_is_paused_and_killed_behind_a_toxiproxy_in_one(
 def test_nothing_is_left_of_a_run_that_is_ended(
     engine: Engine, harness_image: str, toxiproxy_image: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """In the midst of it, its upstream frozen: no container of it is there when pytest has ended."""
+    """While its upstream is frozen: no container is left when pytest has ended."""
     faults = [FAULTS[2], {"at": 0, "container": "upstream", "do": "pause", "for": "60s"}]
     said = story(harness_image, clients={"kind": "plain", "send": "20/s", "for": "60s"}, faults=faults)
     (tmp_path / "boxed.yaml").write_text(json.dumps(said))
@@ -87,7 +87,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     assert eventually(lambda: states() == []) if number is signal.SIGKILL else states() == [], said_last
 
 
-def test_containers_of_others_are_harmed_and_put_back(engine: Engine, harness_image: str, tmp_path: Path) -> None:
+def test_found_containers_are_restored(engine: Engine, harness_image: str, tmp_path: Path) -> None:
     """A container that a label names is paused while the clients talk to it, and runs when the run is over."""
     command = ["reconnect-harness", "upstream", "--listen", "0.0.0.0:9200"]
     network = engine.network("reconnect-test")
@@ -116,10 +116,10 @@ def test_containers_of_others_are_harmed_and_put_back(engine: Engine, harness_im
     [({"do": "pause", "for": "60s"}, "paused"), ({"do": "kill", "for": "60s"}, "exited")],
     ids=["paused", "killed"],
 )
-def test_a_container_of_others_is_put_back_after_sigkill(
+def test_a_found_container_is_restored_after_sigkill(
     engine: Engine, harness_image: str, tmp_path: Path, fault: dict[str, Any], harmed: str
 ) -> None:
-    """The run cannot do it any more: its keeper does."""
+    """By the keeper, because the run is dead."""
     command = ["reconnect-harness", "upstream", "--listen", "0.0.0.0:9200"]
     theirs = engine.create(harness_image, command=command, network=engine.network("reconnect-test").name)
     theirs.start()
@@ -141,8 +141,8 @@ def test_a_container_of_others_is_put_back_after_sigkill(
     assert eventually(lambda: status() == "running")
 
 
-def test_a_container_that_is_taken_away_is_an_error(engine: Engine, harness_image: str, tmp_path: Path) -> None:
-    """What cannot be put back is said in a sentence."""
+def test_a_container_that_is_removed_is_an_error(engine: Engine, harness_image: str, tmp_path: Path) -> None:
+    """A container that cannot be restored is one sentence."""
     theirs = engine.create(harness_image, command=["sleep", "1000"], network_mode="host")
     theirs.start()
     said = story(
@@ -164,12 +164,12 @@ def test_a_container_that_is_taken_away_is_an_error(engine: Engine, harness_imag
         theirs.remove(force=True)
         said_last, _ = process.communicate()
     assert process.returncode == 1
-    assert "asked to put back the container db, and refused: No such container" in said_last
+    assert "asked to restore the container db, and refused: No such container" in said_last
     assert "Traceback" not in said_last
 
 
 def test_a_container_that_ends_by_itself_proves_nothing(engine: Engine, harness_image: str, tmp_path: Path) -> None:
-    """However little was asked for."""
+    """Even if every expectation is only reported."""
     command = ["timeout", "4", "reconnect-harness", "upstream", "--listen", "127.0.0.1:{port}"]
     said = story(harness_image, upstream={"image": harness_image, "command": command}, faults=[], settle="500ms")
     (tmp_path / "boxed.yaml").write_text(json.dumps(said))
@@ -179,7 +179,7 @@ def test_a_container_that_ends_by_itself_proves_nothing(engine: Engine, harness_
 
 
 def test_a_container_that_does_not_start_is_one_error(engine: Engine, harness_image: str, tmp_path: Path) -> None:
-    """Its status and its last lines, and no traceback."""
+    """With its status and its last lines, and no traceback."""
     said = story(harness_image, upstream={"image": harness_image, "command": "reconnect-harness upstream --nonsense"})
     (tmp_path / "boxed.yaml").write_text(json.dumps({**said, "faults": FAULTS[:2]}))
     code, said_last = run(engine, tmp_path)

@@ -1,4 +1,4 @@
-"""What a scenario may say about containers, and where it is wrong if it is."""
+"""What a scenario may say about containers, and the errors where it is not valid."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SAID: dict[str, Any] = {
 
 
 def boxed(**changed: Any) -> Scenario:
-    """Return a scenario with something else in it."""
+    """Return the scenario with keys changed."""
     return parse_scenario({**SAID, **changed}, "boxed.yaml")
 
 
 def test_an_upstream_of_an_image_echoes() -> None:
-    """An image is enough: it sends back what it gets, and listens where it is told."""
+    """An image is enough: its kind is echo, and it is told a port."""
     chosen = boxed()
     assert chosen.upstream.kind == "echo"
     assert chosen.upstream.chooses_port
@@ -36,7 +36,7 @@ def test_an_upstream_of_an_image_echoes() -> None:
 
 
 def test_the_port_is_told_in_the_command_and_the_variables() -> None:
-    """Wherever {port} stands, and in PORT unless that is given."""
+    """In place of {port}, and in PORT unless that is given."""
     spec = ContainerSpec.model_validate(
         {"image": "mine:1", "command": "serve --to '127.0.0.1 {port}'", "env": {"BIND": ":{port}", "TRIES": 3}}
     )
@@ -47,8 +47,8 @@ def test_the_port_is_told_in_the_command_and_the_variables() -> None:
     }
 
 
-def test_a_container_beside_it_needs_no_port() -> None:
-    """Whoever says nothing of a port is told none, and not waited for at one."""
+def test_another_container_needs_no_port() -> None:
+    """Without `port` and {port} no port is chosen."""
     spec = ContainerSpec.model_validate({"image": "mine:1"})
     assert not spec.chooses_port
     assert spec.settings(None) == {"command": None, "environment": {}}
@@ -65,13 +65,13 @@ def test_a_container_beside_it_needs_no_port() -> None:
         ({"upstream": {"label": "a=b", "port": 1, "command": "x"}}, "upstream: `command` is for a container"),
         ({"upstream": {"kind": "echo", "port": 1}}, "upstream: `port` is for an upstream in a container"),
         ({"upstream": {"image": "mine:1", "network": "lab"}}, "upstream: on the network lab .*: give `port`"),
-        ({"upstream": {"image": "mine:1", "network": "none", "port": 1}}, "upstream: on the network none nobody"),
+        ({"upstream": {"image": "mine:1", "network": "none", "port": 1}}, "upstream: on the network none a container"),
         ({"upstream": {"kind": "echo"}}, "faults.0: no container is called upstream; upstream is a process here"),
         ({"upstream": {"image": "mine:1", "port": 80, "count": 2}}, "upstream: 2 containers .* port 80"),
         ({"upstream": {"image": "mine:1", "port": 0}}, "upstream.port: 0 is not valid"),
         ({"upstream": {"image": "mine:1", "imagge": 0}}, "upstream: there is no key 'imagge'; did you mean image"),
-        ({"upstream": {"image": "mine:1", "command": 5}}, "upstream.command: 5 is no command"),
-        ({"upstream": {"image": "mine:1", "env": ["A=b"]}}, r"upstream.env: \['A=b'\] is no mapping of variables"),
+        ({"upstream": {"image": "mine:1", "command": 5}}, "upstream.command: 5 is not a command"),
+        ({"upstream": {"image": "mine:1", "env": ["A=b"]}}, r"upstream.env: \['A=b'\] is not a mapping of variables"),
         ({"tls": "both"}, "tls: both needs an upstream with a certificate of the run, which a container does not have"),
         ({"expect": {"leaks": 0}}, "expect: leaks needs an upstream of the harness, and this one is a container"),
         ({"expect": {"c2u": {"lost": 0}}}, "expect: c2u needs .*: expect what the clients sent and got back"),
@@ -89,21 +89,21 @@ def test_a_container_beside_it_needs_no_port() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_place(changed: dict[str, Any], sentence: str) -> None:
+def test_an_error_names_its_place(changed: dict[str, Any], sentence: str) -> None:
     """One sentence: the place in the file, what was found, what is allowed."""
     with pytest.raises(ScenarioError, match=f"boxed.yaml: {sentence}"):
         boxed(**changed)
 
 
 def test_faults_of_containers_and_of_processes_share_names() -> None:
-    """What `kill` and `stop` are done to says which of them it is."""
+    """The target says which `kill` or `stop` it is."""
     of_container = fault({"at": 1, "container": "db", "do": "stop"})
     of_process = fault({"at": 1, "process": "upstream", "do": "stop", "for": 1})
     assert (of_container.kind.target_kind.name, of_process.kind.target_kind.name) == ("container", "process")
 
 
 def test_a_network_is_named_where_there_may_be_several() -> None:
-    """The key is for the two faults that have to do with one."""
+    """Only two faults take `network`."""
     cut = fault({"at": 1, "container": "db", "do": "disconnect", "network": "lab", "for": 2})
     assert (cut.network, cut.lasts) == ("lab", 2)
     chosen = boxed(
@@ -117,7 +117,7 @@ def test_a_network_is_named_where_there_may_be_several() -> None:
 
 
 def test_a_scenario_with_containers_is_explained() -> None:
-    """What each is started from, or found by, and on which network a fault is."""
+    """The image or label of each container, and the network of a fault."""
     lines = explain(
         boxed(
             upstream={"image": "mine:1", "command": "serve {port}"},

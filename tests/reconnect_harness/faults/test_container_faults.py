@@ -50,7 +50,7 @@ async def suffer(container: Container, *entries: dict[str, Any]) -> dict[str, Fa
     ids=lambda entry: entry["do"],
 )
 async def test_every_fault_takes_hold_and_ends(container: Container, entry: dict[str, Any]) -> None:
-    """How long it lasts counts from when it took hold, and the container is well afterwards."""
+    """It lasts from when it took hold, and the container answers afterwards."""
     (done,) = (await suffer(container, {"at": 0, **entry})).values()
     assert done.problem is None
     assert done.took_hold is not None
@@ -60,7 +60,7 @@ async def test_every_fault_takes_hold_and_ends(container: Container, entry: dict
 
 
 async def test_faults_without_an_end_are_ended_by_others(container: Container) -> None:
-    """Pause and unpause, disconnect and connect, as entries of their own."""
+    """Pause by unpause, disconnect by connect, as separate entries."""
     for first, second in (("pause", "unpause"), ("disconnect", "connect")):
         doing, records = nemesis(container, {"at": 0, "do": first}, {"at": 0.1, "do": second})
         await doing.run()
@@ -69,11 +69,11 @@ async def test_faults_without_an_end_are_ended_by_others(container: Container) -
 
 
 async def test_pauses_may_overlap(container: Container) -> None:
-    """It goes on when the last of them is over."""
+    """The container continues when the last of them is over."""
     doing, records = nemesis(container, {"at": 0, "do": "pause", "for": 5}, {"at": 0.3, "do": "pause", "for": 0.1})
     running = asyncio.create_task(doing.run())
     assert await asyncio.to_thread(eventually, lambda: bool(records))
-    # The shorter one is over, and the longer one on.
+    # The shorter pause is over, the longer one is not.
     assert status(container) == "paused"
     await running
     assert [record.problem for record in records] == [None, None]
@@ -81,14 +81,14 @@ async def test_pauses_may_overlap(container: Container) -> None:
 
 
 async def test_a_kill_ends_a_pause(container: Container) -> None:
-    """And the end of the pause, which comes later, has nothing to undo."""
+    """The end of the pause, which comes later, has nothing to undo."""
     done = await suffer(container, {"at": 0, "do": "pause", "for": 4}, {"at": 0.5, "do": "kill", "for": 0.1})
     assert [record.problem for record in done.values()] == [None, None]
     assert answers(container)
 
 
-async def test_what_cannot_be_done_is_recorded(container: Container) -> None:
-    """A fault that the engine refuses did not take hold, and says why."""
+async def test_a_fault_that_fails_is_recorded(container: Container) -> None:
+    """A fault that the engine refuses did not take hold, and its record says why."""
     done = await suffer(container, {"at": 0, "do": "unpause"}, {"at": 0, "do": "disconnect", "network": "none-such"})
     assert done["unpause"].took_hold is None
     assert "to unpause the container boxed, and refused: " in (done["unpause"].problem or "")
@@ -96,7 +96,7 @@ async def test_what_cannot_be_done_is_recorded(container: Container) -> None:
 
 
 async def test_all_is_healed_when_the_run_is_cancelled(container: Container) -> None:
-    """A container that is off its network, and frozen, is well again before the cancelled run returns."""
+    """A container that is disconnected and paused is restored before the cancelled run returns."""
     doing, records = nemesis(container, {"at": 0, "do": "disconnect", "for": 60}, {"at": 0.2, "do": "pause", "for": 60})
     running = asyncio.create_task(doing.run())
     assert await asyncio.to_thread(eventually, lambda: status(container) == "paused")

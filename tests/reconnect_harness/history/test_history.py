@@ -1,4 +1,4 @@
-"""The history: what several processes recorded, put together."""
+"""The history: the records of several processes, merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABEL = MessageLabel("c01", "c2u", 1, 100, MessageKind.TEXT)
 
 
 def test_records_of_several_processes_are_one_history_in_order_of_time(tmp_path: Path) -> None:
-    """What was sent in one process comes before what was received in another, whichever file is read first."""
+    """The sending in one process comes before the arrival in another, in either order of the files."""
     client, upstream = (Recorder(tmp_path / end, end) for end in End)
     client.link("c01", "connected", asked=True)
     client.sent("c01", Direction.C2U, LABEL)
@@ -38,8 +38,8 @@ def test_records_of_several_processes_are_one_history_in_order_of_time(tmp_path:
     ]
 
 
-def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
-    """It was being written when its process was killed."""
+def test_a_last_line_that_was_cut_off_is_ignored(tmp_path: Path) -> None:
+    """Its process was killed while it wrote the line."""
     file = tmp_path / "file"
     recorder = Recorder(file, End.CLIENT)
     recorder.sent("c01", Direction.C2U, LABEL)
@@ -50,13 +50,13 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
 
 
 def test_any_other_line_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """A history with a hole in it proves nothing."""
+    """An incomplete history proves nothing."""
     (tmp_path / "file").write_text('{"t":1,\n{"t":2}\n')
     with pytest.raises(ValueError, match="Expecting"):
         History.merge([tmp_path / "file"])
 
 
-def test_streams_have_what_was_sent_and_who_received_it() -> None:
+def test_streams_have_the_sent_and_the_received_messages() -> None:
     """One stream for each name and direction."""
     found = history(*conversation([1, 2]), *conversation([1], direction=Direction.U2C, stream="u1.1"))
     (c2u,), (u2c,) = found.streams[Direction.C2U], found.streams[Direction.U2C]
@@ -65,13 +65,13 @@ def test_streams_have_what_was_sent_and_who_received_it() -> None:
 
 
 def test_several_upstreams_are_one_receiver() -> None:
-    """A session that moves from one server to the next is still one stream."""
+    """A session that moves from one server to another is still one stream."""
     events = [event._replace(name="u2") if event.t > 5 else event for event in conversation(range(1, 11))]
     (stream,) = history(*events).streams[Direction.C2U]
     assert [event.number for event in stream.received["upstream"]] == list(range(1, 11))
 
 
-def test_a_written_history_is_in_order_and_counts_from_the_start(tmp_path: Path) -> None:
+def test_a_written_history_is_in_order_of_time_from_the_start(tmp_path: Path) -> None:
     """Messages, links and faults are in one file, each line JSON."""
     found = history(*conversation([1, 2, 3]), faults=[fault()])
     found.start = 1.0
@@ -84,14 +84,14 @@ def test_a_written_history_is_in_order_and_counts_from_the_start(tmp_path: Path)
     assert (written["took_hold"], written["cleared"]) == (3.0, 4.0)
 
 
-def test_the_faults_of_a_moment_are_those_that_were_on_or_have_just_been() -> None:
-    """What a fault breaks shows from the moment it is asked for until a second behind it."""
+def test_the_faults_at_a_time_are_those_that_are_on_or_just_were() -> None:
+    """From the time a fault is asked for until a second after it is cleared."""
     found = history(faults=[fault(4.0, 5.0), fault(None, None)])
     assert [len(found.faults_on(t)) for t in (3.9, 3.995, 4.5, 5.9, 6.1)] == [0, 1, 1, 1, 0]
 
 
 def test_a_history_that_was_written_can_be_read(tmp_path: Path) -> None:
-    """It is the same one, its times counted from its start."""
+    """It is equal, with its times counted from its start."""
     told = history(
         *conversation([1, 2], sent=3),
         message("received", 9, 4.0, wrong="its checksum does not match"),
@@ -106,15 +106,15 @@ def test_a_history_that_was_written_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
-    """The last one may have been cut short by a kill, others not."""
+    """Only the last one may be cut off by a kill."""
     (tmp_path / "history.jsonl").write_text('{"t":\n{"t"')
     with pytest.raises(ValueError, match=r"history\.jsonl, line 1: it is not JSON"):
         History.read(tmp_path / "history.jsonl")
 
 
 @pytest.mark.parametrize("line", ['{"event":"fault"}', '{"t":1,"stream":"c01","event":"sent"}', "[]", "{}"])
-def test_what_is_no_history_is_not_read(tmp_path: Path, line: str) -> None:
-    """It says which line, and what the matter is."""
+def test_a_line_of_another_form_is_an_error(tmp_path: Path, line: str) -> None:
+    """The error has the line and the problem."""
     (tmp_path / "history.jsonl").write_text(f"{line}\n")
-    with pytest.raises(ValueError, match=r"history\.jsonl, line 1: it is no event of a history"):
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 1: it is not an event of a history"):
         History.read(tmp_path / "history.jsonl")

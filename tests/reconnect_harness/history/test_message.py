@@ -13,8 +13,8 @@ def _message(kind: MessageKind = MessageKind.TEXT, size: int = 500) -> str | byt
 
 @pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("size", [60, 125, 126, 65_535, 65_536, 200_000])
-def test_a_message_says_what_it_is(kind: MessageKind, size: int) -> None:
-    """What is read is what was written, in size and type too."""
+def test_a_message_describes_itself(kind: MessageKind, size: int) -> None:
+    """A label that is read is the one that was written, with size and type."""
     read = decode(_message(kind, size))
     assert read == ("c07", "c2u", 12, size, kind, None, None)
 
@@ -28,14 +28,14 @@ def test_a_message_is_never_smaller_than_its_header(kind: MessageKind) -> None:
 
 
 def test_messages_of_every_small_size_are_whole() -> None:
-    """Filler of no, one or two bytes is no special case."""
+    """Also with filler of no, one or two bytes."""
     for size in range(70):
         for kind in MessageKind:
             assert decode(_message(kind, size)).wrong is None
 
 
-def test_text_needs_utf8_and_binary_is_none() -> None:
-    """A proxy that takes one for the other cannot get it right by luck."""
+def test_text_has_wide_characters_and_binary_is_not_utf8() -> None:
+    """So that a proxy which confuses the two types cannot pass."""
     text, binary = _message(MessageKind.TEXT), _message(MessageKind.BINARY)
     assert isinstance(text, str)
     assert not text.isascii()
@@ -45,15 +45,15 @@ def test_text_needs_utf8_and_binary_is_none() -> None:
 
 
 @pytest.mark.parametrize("kind", MessageKind)
-def test_a_truncated_message_says_how_much_came(kind: MessageKind) -> None:
-    """The header tells the size that was sent."""
+def test_a_truncated_message_is_found(kind: MessageKind) -> None:
+    """The header has the size that was sent."""
     read = decode(_message(kind)[:-100])
     assert (read.stream, read.number) == ("c07", 12)
     assert read.wrong == "truncated: 400 of 500 bytes came"
 
 
-def test_a_message_with_something_behind_it_is_longer_than_sent() -> None:
-    """Two messages glued together are one wrong message."""
+def test_a_message_with_trailing_bytes_is_found() -> None:
+    """Two messages that are joined are one wrong message."""
     whole = _message()
     assert isinstance(whole, str)
     wrong = decode(whole + whole).wrong
@@ -61,7 +61,7 @@ def test_a_message_with_something_behind_it_is_longer_than_sent() -> None:
 
 
 def test_a_changed_byte_breaks_the_checksum() -> None:
-    """In the filler or in the header, one byte is enough."""
+    """In the filler or in the header."""
     whole = _message(MessageKind.BINARY)
     assert isinstance(whole, bytes)
     for at in (0, 5, 9, 60, 499):
@@ -70,29 +70,29 @@ def test_a_changed_byte_breaks_the_checksum() -> None:
 
 
 def test_a_message_of_the_other_type_is_wrong() -> None:
-    """Text that comes as binary, byte for byte the same, is not what was sent."""
+    """Text that arrives as binary, with the same bytes, is not what was sent."""
     text = _message(MessageKind.TEXT)
     assert isinstance(text, str)
     assert decode(text.encode()).wrong == "sent as text, came as binary"
 
 
 @pytest.mark.parametrize("message", ["", b"", "hello", b"\x00\xff", "c07 c2u twelve 00000500 t 00000000\n"])
-def test_what_has_no_header_is_unreadable(message: str | bytes) -> None:
-    """Any bytes can be read without an error."""
+def test_a_message_without_a_header_is_unreadable(message: str | bytes) -> None:
+    """Any bytes can be decoded without an exception."""
     read = decode(message)
     assert read.stream == UNREADABLE
     assert read.wrong is not None
 
 
 def test_a_message_may_say_when_it_was_sent() -> None:
-    """Its size is what was asked for all the same."""
+    """Its size is still the requested one."""
     read = decode(encode("c07", "c2u", 12, 200, MessageKind.TEXT, 1764000000.25))
     assert (read.size, read.wrong, read.sent_at) == (200, None, 1764000000.25)
 
 
 @pytest.mark.parametrize("said", ["", "hello\nworld", "é" * 40, b"", b"\xff\xfe\n"])
-def test_what_somebody_wants_to_say_travels_behind_a_stamp(said: str | bytes) -> None:
-    """It comes back from there as it was, and the stamp says what it is."""
+def test_a_payload_follows_a_stamp(said: str | bytes) -> None:
+    """It is extracted unchanged, and the stamp describes it."""
     message = stamp("c07", "c2u", 3, said, 2.5)
     read = decode(message)
     assert payload(message) == said
@@ -100,7 +100,7 @@ def test_what_somebody_wants_to_say_travels_behind_a_stamp(said: str | bytes) ->
 
 
 def test_a_damaged_stamp_is_found() -> None:
-    """The checksum is over the moment and what was said too."""
+    """The checksum covers the time and the payload too."""
     message = stamp("c07", "c2u", 3, "hello", 2.5)
     assert isinstance(message, str)
     assert decode(message.replace("2.5", "2.6")).wrong == "its checksum does not match"

@@ -1,4 +1,4 @@
-"""Recorders: what a process writes down at once, and where one goes on whose predecessor was killed."""
+"""Recorders: records are written at once, and the recorder of a restarted process continues the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LABEL = MessageLabel("c01", "c2u", 1, 100, MessageKind.TEXT)
 
 
 def test_every_record_is_in_the_file_at_once(tmp_path: Path) -> None:
-    """A process that is killed a moment later has lost nothing."""
+    """A process that is killed then has lost nothing."""
     recorder = Recorder(tmp_path / "file", End.CLIENT)
     recorder.sent("c01", Direction.C2U, LABEL)
     assert len(History.merge([tmp_path / "file"]).messages) == 1
@@ -21,7 +21,7 @@ def test_every_record_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_a_recorder_counts_what_arrived_without_repeats(tmp_path: Path) -> None:
-    """That is how a run knows whether everything has come."""
+    """From these counts a run knows whether everything has arrived."""
     recorder = Recorder(tmp_path / "file", End.CLIENT)
     for number in (1, 2, 2, 3):
         recorder.received("c01", Direction.U2C, LABEL._replace(number=number))
@@ -32,8 +32,8 @@ def test_a_recorder_counts_what_arrived_without_repeats(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_a_recorder_goes_on_where_one_that_was_killed_has_stopped(tmp_path: Path) -> None:
-    """Its counts go on, it knows what was said last in each stream, and a line that was cut is gone."""
+def test_a_recorder_continues_the_file_of_a_killed_process(tmp_path: Path) -> None:
+    """With its counts and the last number of each stream; a line that was cut off is removed."""
     killed = Recorder(tmp_path / "file", End.CLIENT)
     killed.link("c01", "connected", asked=True)
     for number in (1, 2, 3):
@@ -52,8 +52,8 @@ def test_a_recorder_goes_on_where_one_that_was_killed_has_stopped(tmp_path: Path
     assert [event.number for event in History.merge([tmp_path / "file"]).messages] == [1, 2, 3, 1, 1, 2, 4]
 
 
-def test_what_several_got_is_distinct_once(tmp_path: Path) -> None:
-    """Of a message that went to all clients of a session, each arrival counts, and the message is one."""
+def test_a_message_to_several_receivers_is_distinct_once(tmp_path: Path) -> None:
+    """Each arrival of a message at the clients of a shared session counts; the message is one."""
     recorder = Recorder(tmp_path / "file", End.CLIENT)
     for name, numbers in (("c01", (1, 2)), ("c02", (2, 3))):
         for number in numbers:

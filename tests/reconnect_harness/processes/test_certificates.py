@@ -1,4 +1,4 @@
-"""The certificates of a run: good for what it needs, and gone with it; and whole runs over TLS."""
+"""The certificates of a run: they work on loopback, and are removed at its end; and whole runs over TLS."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from reconnect_harness.sut.own_proxy import OwnProxy
 
 
 async def test_they_serve_loopback_and_are_trusted_there() -> None:
-    """By name and by address; afterwards the folder with the key is gone."""
+    """By name and by address; afterwards the folder with the key is removed."""
     with certificates() as files:
-        async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0, ssl=files.of_server()) as server:
+        async with serve(
+            lambda connection: connection.wait_closed(), "127.0.0.1", 0, ssl=files.server_context()
+        ) as server:
             port = server.sockets[0].getsockname()[1]
             for host in ("localhost", "127.0.0.1"):
-                async with connect(f"wss://{host}:{port}", ssl=files.of_client(), proxy=None):
+                async with connect(f"wss://{host}:{port}", ssl=files.client_context(), proxy=None):
                     pass
         folder = files.key.parent
         assert folder.is_dir()
@@ -30,9 +32,9 @@ async def test_they_serve_loopback_and_are_trusted_there() -> None:
 
 
 @pytest.mark.parametrize("side", ["client", "upstream", "both"])
-async def test_a_run_speaks_tls_on_the_side_that_it_should(side: str, tmp_path: Path) -> None:
-    """The proxy says in its log what it serves and what it dials; every message arrives; no key is left behind."""
-    # Without a client a session soon ends, so that what is left afterwards is left behind.
+async def test_a_run_uses_tls_on_the_side_of_its_scenario(side: str, tmp_path: Path) -> None:
+    """The proxy's log has the schemes that it serves and dials; every message arrives; no key is left."""
+    # A short grace: a session without a client ends soon, so that what is left afterwards is a leak.
     first: dict[str, Any] = {"grace": "100ms"}
     changes: dict[str, Any] = {"chain": [first, {"mode": "sender"}]} if side == "both" else {"proxy": first}
     mine = parse_scenario(
@@ -57,7 +59,7 @@ async def test_a_run_speaks_tls_on_the_side_that_it_should(side: str, tmp_path: 
 
 
 def test_a_run_that_is_cancelled_leaves_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends it, the temporary folder goes."""
+    """The temporary folder is removed."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     async def begin() -> None:

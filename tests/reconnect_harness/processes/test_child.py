@@ -1,4 +1,4 @@
-"""The processes of a run: they end when they are told to, and when they are not."""
+"""The processes of a run: they end when they are told to, and when the run is killed."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ time.sleep(600)
 
 @pytest.fixture
 def warden() -> Iterator[Warden]:
-    """A warden that has nobody left when it goes."""
+    """A warden."""
     with Warden() as made:
         yield made
 
 
 async def _stubborn(folder: Path, warden: Warden) -> tuple[Child, psutil.Process]:
-    """Start the stubborn pair."""
+    """Start a process and its child that both ignore SIGTERM."""
     (folder / "stubborn.py").write_text(STUBBORN)
     command = [sys.executable, str(folder / "stubborn.py")]
     parent = await Child.start("the stubborn", command, folder / "log", warden)
@@ -48,7 +48,7 @@ async def _stubborn(folder: Path, warden: Warden) -> tuple[Child, psutil.Process
 async def test_a_process_that_will_not_end_is_killed_with_its_children(
     tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM is a request; what comes behind it is not."""
+    """By SIGKILL after SIGTERM."""
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.1)
     parent, child = await _stubborn(tmp_path, warden)
     await parent.stop()
@@ -58,21 +58,21 @@ async def test_a_process_that_will_not_end_is_killed_with_its_children(
 
 
 async def test_a_process_that_was_stopped_by_a_fault_still_ends(tmp_path: Path, warden: Warden) -> None:
-    """SIGSTOP does not keep it."""
+    """SIGCONT is sent before SIGTERM."""
     sleeper = await Child.start("a sleeper", ["sleep", "600"], tmp_path / "log", warden)
     sleeper.send_signal(signal.SIGSTOP)
     await sleeper.stop()
     assert sleeper.returncode == -signal.SIGTERM
 
 
-async def test_a_program_that_is_not_there_is_named(tmp_path: Path, warden: Warden) -> None:
-    """With what the system says about it."""
+async def test_a_program_that_does_not_exist_is_named(tmp_path: Path, warden: Warden) -> None:
+    """With the system's reason."""
     with pytest.raises(ProcessFailed, match=r"the proxy cannot be started: no-such-program: No such file"):
         await Child.start("the proxy", ["no-such-program"], tmp_path / "log", warden)
 
 
-async def test_an_actor_that_dies_shows_its_last_words(tmp_path: Path, warden: Warden) -> None:
-    """An error in it reaches the one who reads the test's output."""
+async def test_the_error_of_an_actor_that_dies_has_its_last_output(tmp_path: Path, warden: Warden) -> None:
+    """Its traceback is in the error of the run."""
     actor = await Actor.launch(
         "the clients", "reconnect_harness.peers.clients", {"kind": "nobody"}, tmp_path / "log", warden
     )
@@ -81,8 +81,8 @@ async def test_an_actor_that_dies_shows_its_last_words(tmp_path: Path, warden: W
     await actor.stop()
 
 
-async def test_an_actor_that_says_nothing_is_not_awaited_forever(tmp_path: Path, warden: Warden) -> None:
-    """The error says how long it was silent."""
+async def test_an_actor_that_does_not_answer_is_an_error(tmp_path: Path, warden: Warden) -> None:
+    """The error says how long it has not answered."""
     mute = await Actor.start("the mute", ["sleep", "600"], tmp_path / "log", warden, piped=True)
     with pytest.raises(ProcessFailed, match=r"the mute has not answered for 0.05 s"):
         await mute.hear(within=0.05)
@@ -90,8 +90,8 @@ async def test_an_actor_that_says_nothing_is_not_awaited_forever(tmp_path: Path,
     await mute.stop()
 
 
-def test_a_warden_ends_what_its_master_left(tmp_path: Path) -> None:
-    """The master is killed with SIGKILL, and can do nothing itself."""
+def test_a_warden_kills_the_processes_of_a_killed_run(tmp_path: Path) -> None:
+    """The run is killed with SIGKILL, and cannot stop them itself."""
     program = f"""
 import asyncio, os, pathlib, signal
 from reconnect_harness.processes.child import Child, Warden
@@ -108,8 +108,8 @@ asyncio.run(main())
         assert not survivors([psutil.Process(int(done.stdout))])
 
 
-def test_a_warden_that_is_dismissed_ends_nobody() -> None:
-    """After a run that ended well its process numbers may be somebody else's."""
+def test_a_warden_kills_nothing_after_a_run_that_ended() -> None:
+    """The numbers of its processes may be those of other processes by then."""
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
         with Warden() as warden:

@@ -1,4 +1,4 @@
-"""Who runs where, and what processes have used."""
+"""Which cores processes run on, and what CPU time and memory they have used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from reconnect_harness.processes.cores import available, cpu_seconds, memory, pinned, share_out, tree
+from reconnect_harness.processes.cores import assign_cores, available, cpu_seconds, memory, pinned, tree
 
 #: Starts a process, uses some CPU time, and says how much it was in all.
 WORK = """
@@ -28,24 +28,24 @@ sys.stdin.read()
 def test_the_contender_has_a_core_of_its_own_where_there_are_two(
     cores: list[int], contender: int, generator: int, server: int, load: int
 ) -> None:
-    """With three the generator and the server have one each."""
-    shared = share_out(cores)
+    """With three cores the generator and the server have one each."""
+    shared = assign_cores(cores)
     assert shared[:3] == ({contender}, {generator}, {server})
     assert shared.load == load
     assert ("competes" in shared.describe()) == (len(cores) == 1)
 
 
 def test_without_affinity_nothing_is_pinned() -> None:
-    """And that is said."""
-    shared = share_out([])
+    """And the description says so."""
+    shared = assign_cores([])
     with pinned(shared.contender):
         pass
     assert "nothing is pinned" in shared.describe()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no affinity elsewhere")
-def test_what_is_started_meanwhile_stays_pinned() -> None:
-    """This process is as before afterwards."""
+def test_a_process_that_is_started_while_pinned_stays_pinned() -> None:
+    """This process is not pinned afterwards."""
     before = available()
     with pinned(frozenset(before[-1:])):
         assert available() == before[-1:]
@@ -57,7 +57,7 @@ def test_what_is_started_meanwhile_stays_pinned() -> None:
 
 
 def test_the_cpu_time_and_memory_of_a_tree_are_those_of_all_its_processes() -> None:
-    """As the system accounts for them, however short the time is."""
+    """By the system's accounting, even for short times."""
     with subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         used = float(process.stdout.readline())
@@ -71,6 +71,6 @@ def test_the_cpu_time_and_memory_of_a_tree_are_those_of_all_its_processes() -> N
         children = [psutil.Process(pid) for pid in pids]
     psutil.wait_procs(children, timeout=30)
     assert tree(process.pid) == []
-    with pytest.raises(ProcessLookupError, match=f"the process {process.pid} is gone"):
+    with pytest.raises(ProcessLookupError, match=f"the process {process.pid} has ended"):
         cpu_seconds([process.pid])
     assert cpu_seconds([os.getpid()]) > 0

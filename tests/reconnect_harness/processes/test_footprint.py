@@ -1,4 +1,4 @@
-"""What a system under test holds, as `reconnect_harness.processes.footprint` measures it."""
+"""The resources of a system under test, as `processes.footprint` measures them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ sys.stdin.read()
 """
 
 
-def test_the_socket_of_the_question_for_sessions_is_not_counted() -> None:
-    """What the measurement itself makes the process hold is no part of what it measures."""
+def test_the_socket_of_the_request_for_sessions_is_not_counted() -> None:
+    """The measurement does not count the socket that it needs itself."""
     with subprocess.Popen([sys.executable, "-c", ADMIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
