@@ -21,7 +21,7 @@ from .core.budget import MemoryBudget
 from .core.context import Context
 from .core.policy import Mode
 from .core.pool import Pool
-from .core.registry import Admission, LocalCounts, LocalIds, Registry, SessionCounts, SessionIds, SessionLimits
+from .core.registry import LocalCounts, LocalIds, Registry, RegistryState, SessionCounts, SessionIds, SessionLimits
 from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Refusal
@@ -178,11 +178,11 @@ class Proxy:
         nothing.
         """
         contexts = self.registry.contexts
-        self.registry.admission = Admission.RETURNING
+        self.registry.state = RegistryState.DRAINING
         self.http.drain()
         backlog = Backlog(contexts)
         await wait_until(lambda: not self.http.busy and backlog.delivered(contexts), seconds)
-        self.registry.admission = Admission.NONE
+        self.registry.state = RegistryState.SETTLING
         for leg in list(self.legs):
             leg.settle()
         await wait_until(lambda: all(link.settled for context in contexts for link in context.links), SETTLE)
@@ -193,8 +193,8 @@ class Proxy:
         Returns what was not delivered. After a `drain` that is what could not be delivered in its time; without one it
         includes what was still on its way.
         """
-        if self.registry.admission is Admission.ALL:
-            self.registry.admission = Admission.RETURNING
+        if self.registry.state is RegistryState.OPEN:
+            self.registry.state = RegistryState.DRAINING
         if self._server is not None:
             self._server.close()
         await self.http.stop()
@@ -217,7 +217,7 @@ class Proxy:
     @property
     def draining(self) -> bool:
         """Whether no new sessions are opened any more."""
-        return self.registry.admission is not Admission.ALL
+        return self.registry.state is not RegistryState.OPEN
 
     def reload_tls(self) -> None:
         """Read the certificates again. One that cannot be used is not replaced. Events report the outcome.

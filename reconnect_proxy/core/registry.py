@@ -14,7 +14,7 @@ the first; `Context` then lets it take the session over. Further refusals:
 | resumes | 403 | the session was opened with other values of the headers in `bind` (`Binding`) |
 | opens | 409 | it has received messages of a session that does not exist. (`Context.admit` compares other counts) |
 | opens | 503 | a limit is reached: sessions, bytes that they hold, sessions of one address (`SessionLimits`) |
-| any | 503 | the proxy is being stopped (`Admission`) |
+| any | 503 | the proxy is being stopped (`RegistryState`) |
 
 **One rule, three users.** The proxy, each worker of `--workers` and the simulation have a `Registry`. Where they differ
 is behind four protocols: how the session of a client is made (`SessionApplicant`), where ids come from (`SessionIds`),
@@ -38,12 +38,12 @@ from .policy import GateKind, Mode, Policy
 from .wire import Claim, Refusal, limit_reached, new_id, stopping
 
 
-class Admission(Enum):
-    """Which clients are let in: while the proxy runs, drains, and settles."""
+class RegistryState(Enum):
+    """Which clients are let in: all; those that resume a session; none."""
 
-    ALL = auto()
-    RETURNING = auto()
-    NONE = auto()
+    OPEN = auto()
+    DRAINING = auto()
+    SETTLING = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class Registry:
             limits: what `counts` are compared with.
             on_ended: called with each session that has ended.
         """
-        self.admission = Admission.ALL
+        self.state = RegistryState.OPEN
         # What all sessions hold. Above its limit no session is opened; this one has no limit.
         self.budget = MemoryBudget()
         self._policy = policy
@@ -252,7 +252,7 @@ class Registry:
         Raises:
             Refusal: see the tables above.
         """
-        if self.admission is Admission.NONE:
+        if self.state is RegistryState.SETTLING:
             raise stopping()
         session_id = applicant.claim.session_id
         shared = session_id is None and self._policy.mode is Mode.RECEIVER
@@ -269,7 +269,7 @@ class Registry:
 
     def _open(self, applicant: SessionApplicant, shared: bool) -> Context:
         """Make and dial a session, if the limits allow one more."""
-        if self.admission is not Admission.ALL:
+        if self.state is not RegistryState.OPEN:
             raise stopping()
         self._counts.add(applicant.address)
         try:

@@ -18,7 +18,7 @@ from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.link import Link, Resumption
 from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Outbox
-from reconnect_proxy.core.registry import Admission, Binding
+from reconnect_proxy.core.registry import Binding, RegistryState
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.proxy import Proxy
 
@@ -261,7 +261,7 @@ def _stop_at_once() -> None:
     """Deliver nothing when told to stop."""
 
     async def wrong(self: Proxy, seconds: float) -> None:
-        self.registry.admission = Admission.RETURNING
+        self.registry.state = RegistryState.DRAINING
 
     Proxy.drain = wrong  # type: ignore[method-assign]
 

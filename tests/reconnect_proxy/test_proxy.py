@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from reconnect_proxy.config.model import Config
-from reconnect_proxy.core.registry import Admission
+from reconnect_proxy.core.registry import RegistryState
 from reconnect_proxy.events import Dialled, Event, LegLost, Resumed, SessionEnded, SessionOpened
 from reconnect_proxy.proxy import Proxy, Receiver, Sender
 
@@ -275,7 +275,7 @@ async def test_ready_tells_whether_an_upstream_can_be_reached() -> None:
             port = int(served_url.rpartition(":")[2])
             async with serve(Upstream().handle, "127.0.0.1", port):
                 assert await proxy.ready() is None
-        proxy.registry.admission = Admission.RETURNING
+        proxy.registry.state = RegistryState.DRAINING
         assert await proxy.ready() == "the proxy is being stopped"
 
 

@@ -14,11 +14,11 @@ from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, Gate, GateKind
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.registry import (
     NO_LIMITS,
-    Admission,
     Binding,
     LocalCounts,
     LocalIds,
     Registry,
+    RegistryState,
     SessionCounts,
     SessionIds,
     SessionLimits,
@@ -339,20 +339,20 @@ def test_a_hook_may_refuse_each_client() -> None:
 
 
 @pytest.mark.parametrize(
-    ("admission", "new", "returning"),
+    ("state", "new", "returning"),
     [
-        (Admission.ALL, None, None),
-        (Admission.RETURNING, (503, "stopping"), None),
-        (Admission.NONE, (503, "stopping"), (503, "stopping")),
+        (RegistryState.OPEN, None, None),
+        (RegistryState.DRAINING, (503, "stopping"), None),
+        (RegistryState.SETTLING, (503, "stopping"), (503, "stopping")),
     ],
 )
 def test_a_proxy_that_stops_lets_fewer_clients_in(
-    admission: Admission, new: tuple[int, str] | None, returning: tuple[int, str] | None
+    state: RegistryState, new: tuple[int, str] | None, returning: tuple[int, str] | None
 ) -> None:
     """While it drains clients may return to their sessions, while it settles they may not."""
     rig = Rig()
     rig.opened(named(KNOWN))
-    rig.registry.admission = admission
+    rig.registry.state = state
     for claim, refused in ((named(OTHER), new), (named(KNOWN), returning)):
         if refused is None:
             rig.enter(claim)
