@@ -1,9 +1,8 @@
-"""What the proxy can be told: one model, `Config`, which every way of configuring it ends in.
+"""The options of the proxy: one model, `Config`, in which every way of configuring it ends.
 
-A `Config` is complete and consistent or does not exist. Each field carries what the command line shows about it
-(its help text and placeholder), so an option is described here and nowhere else, and what is checked here is how
-options go together. How a value is written is the business of `option_values`, and where it comes from (flags,
-variables, a file) that of `sources`.
+A `Config` is complete and consistent or does not exist. Each field has what the command line shows about it (its help
+text and placeholder), so an option is described only here. What is checked here is how options go together. `values`
+reads single values, and `sources` finds them in flags, variables and a file.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ from .values import (
     File,
     GateSetting,
     HeaderNames,
+    HooksObject,
     Level,
+    ListenAddress,
     LogFormat,
     LogLevel,
     Networks,
     Origins,
     Paths,
+    PositiveBytes,
+    PositiveBytesOrOff,
+    PositiveSeconds,
+    PositiveSecondsOrOff,
     Rate,
     RetryCodes,
     Seconds,
-    SomeAddress,
-    SomeBytes,
-    SomeBytesOrOff,
-    SomeHooks,
-    SomeSeconds,
-    SomeSecondsOrOff,
     Token,
     TokenFile,
     TokenInFile,
@@ -80,125 +79,129 @@ class Config(BaseModel):
 
     """
 
-    # What was given is in our own messages, where it is no secret.
+    # Our own messages show what was given, unless it is a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     upstream: Upstreams = Field(
-        description="The server behind the proxy. Several take new sessions in turn, by their weight (1), and a "
-        "session that loses one moves on to the next.",
+        description="The server behind the proxy. With several, new sessions take them in turn, by weight (1), and a "
+        "session that loses its upstream moves on to the next.",
         json_schema_extra={"metavar": "'ws[s]://HOST[:PORT][/BASE] [weight=N]'"},
     )
-    listen: SomeAddress = _option("127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free one.")
+    listen: ListenAddress = _option("127.0.0.1:9124", "HOST:PORT", "Where clients connect. Port 0 takes any free port.")
     workers: Workers = _option(
         1,
         "N",
-        "Processes that share the port, for as many cores (Linux). A session lives in one of them, and its client is "
-        "handed to that one wherever it connects.",
+        "Processes that share the port, one for each core to be used (Linux). A session lives in one of "
+        "them, and its client is handed on to that one.",
     )
     mode: Annotated[Mode, one_of(Mode)] = _option(
         Mode.DUPLEX,
         "|".join(Mode),
-        "Which legs outlive their sockets: both (duplex), the upstream's (sender), "
-        "or both with one upstream for all clients (receiver).",
+        "Which legs outlive their sockets: both (duplex), the upstream's (sender), or both with one "
+        "upstream for all clients (receiver).",
     )
     grace: float | None = _option(
         None,
         "DURATION",
-        "How long a client that is gone is awaited; in receiver mode for as long as the proxy runs, "
-        "unless given. Of no effect in sender mode, where a session ends with its client.",
+        "How long a session waits for a client that has disconnected. In receiver mode it waits as long "
+        "as the proxy runs, unless this is given. No effect in sender mode, where a session ends with its "
+        "client.",
     )
     grace_on: Annotated[GraceOn, one_of(GraceOn)] = _option(
         DUPLEX.grace_on,
         "|".join(GraceOn),
-        "Which losses of a client start its grace; with abnormal, a clean 1000 ends the session.",
+        "Which disconnects of a client start its grace. With abnormal, a clean 1000 ends the session.",
     )
     retry_for: Seconds = _option(
         DUPLEX.retry_for, "DURATION", "How long a lost upstream is redialled before its session ends."
     )
     retry_on: RetryCodes = _option(
-        "abnormal", "abnormal|any|CODE,CODE", "After which close codes of an upstream it is redialled."
+        "abnormal", "abnormal|any|CODE,CODE", "The close codes of an upstream after which it is redialled."
     )
     gate: GateSetting = _option(
         "open",
         "open|first-message|prefix:TEXT",
-        "What opens an upstream to messages: its handshake, or a message of its own.",
+        "What opens an upstream to messages: its handshake, its first message, or its first message that "
+        "begins with TEXT.",
     )
     uncertain: Annotated[Uncertain, one_of(Uncertain)] = _option(
         DUPLEX.uncertain,
         "|".join(Uncertain),
-        "What becomes of messages that a lost peer may or may not have received, when it cannot say so.",
+        "What happens to messages that a lost peer may have received, if it cannot say so.",
     )
-    connect_timeout: SomeSeconds = _option(
-        DUPLEX.connect_timeout, "DURATION", "How long one dial of an upstream may take, handshake and gate included."
+    connect_timeout: PositiveSeconds = _option(
+        DUPLEX.connect_timeout,
+        "DURATION",
+        "How long one dial of an upstream may take, including its handshake and gate.",
     )
-    ping_interval: SomeSeconds = _option(
+    ping_interval: PositiveSeconds = _option(
         DUPLEX.ping_interval, "DURATION", "How long a link may be idle before it is pinged."
     )
-    ping_timeout: SomeSeconds = _option(
-        DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it is lost."
+    ping_timeout: PositiveSeconds = _option(
+        DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it counts as lost."
     )
-    max_dials: Count = _option(
-        64, "N", "Handshakes in progress with one upstream at a time; further ones wait for their turn."
-    )
+    max_dials: Count = _option(64, "N", "Handshakes at a time with one upstream. Further ones wait for their turn.")
     dial: Annotated[Dial, one_of(Dial)] = _option(
         Dial.FIRST_CLIENT,
         "|".join(Dial),
-        "When receiver mode dials its upstream; start is for receiver mode only.",
+        "When receiver mode dials its upstream. start is for receiver mode only.",
     )
     accept_when_down: YesOrNo = _option(
-        DUPLEX.accept_when_down, "", "Accept clients while no upstream can be reached; otherwise they get a 503."
+        DUPLEX.accept_when_down, "", "Accept clients while no upstream can be reached. Otherwise they get a 503."
     )
-    max_queue: SomeBytes = _option(
-        DUPLEX.max_queue, "SIZE", "Bytes held for one peer before whoever feeds it is no longer read."
+    max_queue: PositiveBytes = _option(
+        DUPLEX.max_queue, "SIZE", "Bytes held for one peer. Above that, the peer that sends them is not read."
     )
-    max_held: SomeBytesOrOff = _option(
+    max_held: PositiveBytesOrOff = _option(
         1024**3,
         "SIZE|off",
-        "Bytes held for all peers together before sessions that hold more than 64KiB for one are held back, and new "
-        "ones get a 503.",
+        "Bytes held for all peers together. Above that, sessions that hold more than 64KiB for one peer "
+        "are paused, and new ones get a 503.",
     )
-    max_message: SomeBytes = _option(
-        16 * 1024**2, "SIZE", "The largest message, inflated; a larger one closes its sender with 1009."
+    max_message: PositiveBytes = _option(
+        16 * 1024**2, "SIZE", "The largest message, after inflating. A larger one closes its sender with 1009."
     )
     compression: Annotated[Compression, one_of(Compression)] = _option(
         Compression.ON,
         "|".join(Compression),
-        "Agree to permessage-deflate with clients that offer it and with their upstream, and pass on compressed "
-        "messages as they are. Of no effect with a gate or an on_message hook, and in the session that receiver "
-        "clients share.",
+        "Agree to permessage-deflate with clients that offer it and with their upstream, and pass "
+        "compressed messages on as they are. No effect with a gate or an on_message hook, and in the "
+        "session that receiver clients share.",
     )
     max_rate: Rate = _option(
-        None, "N/s|off", "Messages a second of one client, and as many at once; a faster one is read more slowly."
+        None, "N/s|off", "Messages a second from one client, and the most at once. A faster client is read more slowly."
     )
-    idle_timeout: SomeSecondsOrOff = _option(
+    idle_timeout: PositiveSecondsOrOff = _option(
         None,
         "DURATION|off",
-        "How long no message may move over a session both legs of which are connected; then it ends with 1000.",
+        "How long a session with both legs connected may have no messages. Then it ends with 1000.",
     )
     max_sessions: CountOrNone = _option(
-        None, "N", "Sessions at a time; further clients get a 503. Without it there is no limit."
+        None, "N", "Sessions at a time. Further clients get a 503. Without this option there is no limit."
     )
     max_sessions_per_address: CountOrNone = _option(
         None,
         "N",
-        "Sessions at a time that one client address has opened (an IPv6 address counts as its /64); further ones get "
-        "a 503. Without it there is no limit.",
+        "Sessions at a time that one client address has opened (IPv6: one /64). Further ones get a 503. "
+        "Without this option there is no limit.",
     )
     trust_forwarded_for: Networks = _option(
         (),
         "CIDR,CIDR",
-        "Peers, such as load balancers, whose X-Forwarded-For says which address a client has.",
+        "Peers, such as load balancers, whose X-Forwarded-For gives a client's address.",
     )
     max_handshakes: Count = _option(
         1000,
         "N",
-        "Connections that may wait to be served. Past it the one that has waited longest for its head is shut, "
-        "or where all wait for an upstream the new one gets a 503.",
+        "Connections that may wait to be served. Above that, the one that has waited longest for its head "
+        "is closed, or if all wait for an upstream, the new one gets a 503.",
     )
-    max_head: SomeBytes = _option(
-        16 * 1024, "SIZE", "The largest head of a request, its empty line included; a larger one gets a 431."
+    max_head: PositiveBytes = _option(
+        16 * 1024, "SIZE", "The largest head of a request, with its empty line. A larger one gets a 431."
     )
-    head_timeout: SomeSeconds = _option(5.0, "DURATION", "How long a request's head may take; then it gets a 408.")
+    head_timeout: PositiveSeconds = _option(
+        5.0, "DURATION", "How long the head of a request may take. After that the client gets a 408."
+    )
     bind: HeaderNames = _option(
         (),
         "HEADER,HEADER",
@@ -207,45 +210,45 @@ class Config(BaseModel):
     tls_cert: File = _option(
         None,
         "FILE",
-        "Serve TLS with this certificate (PEM, its chain behind it). SIGHUP reads it anew.",
+        "Serve TLS with this certificate (PEM, its chain behind it). SIGHUP reads it again.",
     )
     tls_key: File = _option(None, "FILE", "The private key of --tls-cert (PEM, without a passphrase).")
     upstream_ca: File = _option(
-        None, "FILE", "Certificates (PEM) to trust at wss:// upstreams, in place of those the system trusts."
+        None, "FILE", "Certificates (PEM) to trust for wss:// upstreams, in place of those of the system."
     )
     upstream_cert: File = _option(
-        None, "FILE", "The proxy's own certificate (PEM), for wss:// upstreams that want to see one."
+        None, "FILE", "The proxy's own certificate (PEM), for wss:// upstreams that ask for one."
     )
-    upstream_key: File = _option(
-        None, "FILE", "The private key of --upstream-cert, where that file does not hold it as well."
-    )
+    upstream_key: File = _option(None, "FILE", "The private key of --upstream-cert, if that file does not contain it.")
     allow_origin: Origins = _option(
         (),
         "ORIGIN,ORIGIN",
-        "Origins whose pages may open WebSockets: https://app.example.com, https://*.example.com, null, *. "
-        "Without it any may; clients that send no Origin always may.",
+        "Origins whose pages may open WebSockets: https://app.example.com, https://*.example.com, null, "
+        "*. Without this option all may. Clients that send no Origin always may.",
     )
     allow_path: Paths = _option(
-        (), "PATH,PATH", "Paths that may be asked for: /chat, or /chat/* for all that begin so. Without it any may."
+        (),
+        "PATH,PATH",
+        "Paths that may be requested: /chat, or /chat/* for all that begin with /chat/. Without this option all may.",
     )
     keep_host: YesOrNo = _option(
-        False, "", "Send the client's Host header on to the upstream, instead of the upstream's own HOST:PORT."
+        False, "", "Send the client's Host header to the upstream, in place of the upstream's own HOST:PORT."
     )
-    http_timeout: SomeSeconds = _option(
+    http_timeout: PositiveSeconds = _option(
         60.0,
         "DURATION",
-        "How long a plain HTTP request may wait for one side: for the answer to begin, for more of its body, "
-        "for a peer to read on.",
+        "How long a plain HTTP request may wait for one side: for the answer to begin, for more of its "
+        "body, for a peer to read on.",
     )
-    http_idle: SomeSeconds = _option(
+    http_idle: PositiveSeconds = _option(
         60.0, "DURATION", "How long a plain HTTP connection is kept open for another request."
     )
-    max_http: Count = _option(1000, "N", "Plain HTTP connections at a time; a request on a further one gets a 503.")
+    max_http: Count = _option(1000, "N", "Plain HTTP connections at a time. A request on a further one gets a 503.")
     drain: Seconds = _option(
-        5.0, "DURATION", "How long a stop waits for what is still owed to peers; closing takes up to 2 s more."
+        5.0, "DURATION", "How long a stop waits for what is owed to peers. Closing takes up to 2 s more."
     )
     admin: AddressOrOff = _option(None, "HOST:PORT|off", "Where /healthz, /readyz, /metrics and /sessions are served.")
-    hooks: SomeHooks = _option(
+    hooks: HooksObject = _option(
         None,
         "MODULE:OBJECT",
         "Python hooks, docs/embedding.md: a subclass of reconnect_proxy.Hooks, or an instance of one.",
@@ -253,14 +256,15 @@ class Config(BaseModel):
     admin_token: Token = _option(
         None,
         "TOKEN",
-        "What a request to the admin listener must bear, but for /healthz and /readyz. Whoever may list this machine's "
-        "processes sees what is on a command line: better give it in a file, or in the environment.",
+        "The token that requests to the admin listener must have, except those for /healthz and /readyz. "
+        "Every user who can list this machine's processes can read a command line, so better give it in a "
+        "file, or in the environment.",
     )
     admin_token_file: TokenInFile = _option(None, "FILE", "A file with that token on its one line.")
     log_format: Annotated[LogFormat, one_of(LogFormat)] = _option(
         LogFormat.TEXT, "|".join(LogFormat), "How log lines on stderr are written."
     )
-    log_level: Level = _option(LogLevel.INFO, "|".join(LogLevel), "The least important log lines that are written.")
+    log_level: Level = _option(LogLevel.INFO, "|".join(LogLevel), "The lowest level of the log lines that are written.")
 
     def __init__(self, **options: Any) -> None:
         """Check `options` and fill in the rest."""
@@ -273,7 +277,7 @@ class Config(BaseModel):
 
     @property
     def bearer(self) -> str | None:
-        """The token of the admin listener, wherever it was given; None: it wants none."""
+        """The token of the admin listener, given as text or in a file; None: it asks for no token."""
         token = self.admin_token if self.admin_token_file is None else self.admin_token_file.token
         return None if token is None else token.get_secret_value()
 
@@ -287,7 +291,7 @@ class Config(BaseModel):
     @field_validator("grace", mode="before")
     @classmethod
     def _grace_of_mode(cls, given: object, info: ValidationInfo) -> float | None:
-        """Fill in the grace of the mode where none is given, or where a client cannot come back anyway."""
+        """Fill in the grace of the mode if none is given, or if clients cannot come back in that mode."""
         policy = POLICIES[info.data.get("mode", Mode.DUPLEX)]
         if given is None or not policy.resumable:
             return policy.grace
@@ -306,7 +310,7 @@ class Config(BaseModel):
     @field_validator("tls_key")
     @classmethod
     def _listener_pair(cls, key: str | None, info: ValidationInfo) -> str | None:
-        """Try the listener's certificate and key: only a pair that works is a configuration."""
+        """Load the listener's certificate and key: a pair that cannot be used is an error."""
         if "tls_cert" in info.data:
             cert = info.data["tls_cert"]
             if (cert is None) is not (key is None):
@@ -319,18 +323,18 @@ class Config(BaseModel):
     @field_validator("upstream_ca", "upstream_cert", "upstream_key")
     @classmethod
     def _of_wss_upstreams(cls, file: str | None, info: ValidationInfo) -> str | None:
-        """Refuse what would be of no effect, lest somebody believe that an upstream is reached by TLS."""
+        """Refuse files that would have no effect: the user may believe that an upstream is reached by TLS."""
         upstreams = info.data.get("upstream", ())
         if file is not None and upstreams and not any_wss(upstreams):
-            raise ValueError("it is for wss:// upstreams, and there is none: write wss:// or leave it out")
+            raise ValueError("it is for wss:// upstreams, but there are none: write wss:// or leave it out")
         return file
 
     @field_validator("upstream_key")
     @classmethod
     def _upstream_identity(cls, key: str | None, info: ValidationInfo) -> str | None:
-        """Try the files for upstreams together, now that the last of them is known."""
+        """Load the files for upstreams together, after the last of them is known."""
         if key is not None and info.data.get("upstream_cert", key) is None:
-            raise ValueError("it is given without --upstream-cert, whose key it is to be")
+            raise ValueError("it is the key of --upstream-cert, which is not given: give both, or neither")
         if {"upstream_ca", "upstream_cert"} <= info.data.keys() and any_wss(info.data.get("upstream", ())):
             upstream_context(info.data["upstream_ca"], info.data["upstream_cert"], key)
         return key

@@ -1,7 +1,7 @@
 """Where a `Config` comes from: flags > `RECONNECT_PROXY_*` variables > a TOML file > defaults.
 
-Each option is kept with its *origin*, the name under which the user gave it (`--grace`,
-`RECONNECT_PROXY_GRACE`, `proxy.toml: grace`), so that an error can name what has to be changed, wherever that is.
+Each option is kept with its *origin*, the name under which the user gave it (`--grace`, `RECONNECT_PROXY_GRACE`,
+`proxy.toml: grace`), so that an error names what the user must change.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def variable_of(option: str) -> str:
 def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | None = None) -> Config:
     """Return the configuration made of `flags` (option names to values), `environ` and the TOML `file`.
 
-    Without `file` the variable `RECONNECT_PROXY_CONFIG` may name one. A variable that is set to nothing counts as
-    not set.
+    Without `file` the variable `RECONNECT_PROXY_CONFIG` may name one. A variable with an empty value counts as not
+    set.
 
     Raises:
         ConfigError: an unknown key, a bad value, no upstream, or a file that cannot be read.
@@ -93,7 +93,7 @@ def check(given: Mapping[str, Given]) -> Config:
 
 
 def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
-    """Return the first complaint of `error`: one line that can be acted on is worth more than a list."""
+    """Return the first problem in `error` as one line."""
     first = error.errors(include_url=False)[0]
     option = str(first["loc"][0])
     if first["type"] == "missing":
@@ -103,9 +103,9 @@ def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
         )
     reason = first.get("ctx", {}).get("error", first["msg"])
     if isinstance(reason, BadCertificate):
-        # They are tried together, when the last of them is known.
+        # The files are loaded together, after the last of them is known.
         option = next((name for name in _FILES if name in given and given[name].value == reason.path), option)
-    # What is missing beside another option was not given anywhere.
+    # An option that is missing beside another one was not given.
     origin = given[option].origin if option in given else flag_of(option)
     return f"{origin}: {reason}"
 
@@ -146,7 +146,7 @@ def _from_file(file: str, origin: str) -> dict[str, Given]:
 
 
 def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
-    """Return the part of `document` that is for the proxy: its table, or all of it where it has none."""
+    """Return the part of `document` that is for the proxy: its table, or all of it if there is no such table."""
     names = [name for name in (TABLE, TABLE.replace("-", "_")) if name in document]
     if not names:
         return document
@@ -154,7 +154,7 @@ def _own_table(document: dict[str, object], file: str) -> dict[str, object]:
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: {names[0]}: must be a table: write [{TABLE}] and the options below it")
     for key, value in document.items():
-        # Tables of other programs are their own affair; a lone option outside of ours would be ignored silently.
+        # Tables of other programs are allowed. An option outside of our table would be ignored silently.
         if key != names[0] and (len(names) > 1 or not isinstance(value, dict)):
             raise ConfigError(f"{file}: {key}: is outside of the table [{names[0]}]: move it there")
     return table

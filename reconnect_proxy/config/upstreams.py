@@ -1,7 +1,7 @@
-"""How upstreams are written: `ws://HOST:PORT/base`, with ` weight=3` behind it where one is to have a larger share.
+"""How upstreams are written: `ws://HOST:PORT/base`, followed by ` weight=3` if one gets a larger share.
 
-A TOML file may have a table in its place, `{url = "ws://HOST:PORT", weight = 3}`. What is checked is kept as text, so a
-configuration says what was given; `server_of` takes it apart.
+A TOML file may have a table instead, `{url = "ws://HOST:PORT", weight = 3}`. A checked upstream is kept as text, so
+that a configuration shows what was given; `server_of` splits it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def server_of(text: str) -> UpstreamAddress:
 
 
 def any_wss(upstreams: Iterable[str]) -> bool:
-    """Tell whether one of the checked `upstreams` is reached by TLS."""
+    """Tell whether TLS is used for one of the checked `upstreams`."""
     return any(url.startswith("wss:") for url in upstreams)
 
 

@@ -1,8 +1,8 @@
-"""How the values of options are written, and what is wrong with those that are not: one type for each kind of value.
+"""How the values of options are written: one type for each kind of value.
 
-Each takes what is given, as text of a flag, a variable or a file, or as a value of a program, and returns the value or
-raises a ValueError that says what was given and what would be right. Which option takes which is for `Config` to say.
-Durations and sizes are read by `units`, what upstreams may be by `upstream_list`.
+Each type takes text from a flag, a variable or a file, or a value from a program. It returns the value, or raises a
+ValueError that says what was given and what would be right. `Config` says which option has which type. `units` reads
+durations and sizes, and `upstreams` reads upstreams.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ..net.allow import check_origin_pattern, check_path_pattern
 from ..units import parse_duration, parse_size
 
 Choice = TypeVar("Choice", bound=StrEnum)
+T = TypeVar("T")
 
-#: Processes that share a port. Each may have to talk to each.
+#: The most processes that can share a port. Each may have a connection to each other one.
 MOST_WORKERS = 64
 
 #: RFC 9110 section 5.1: a field name is a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-#: RFC 6750 section 2.1: a bearer token. Shorter ones are guessed too soon.
+#: RFC 6750 section 2.1: a bearer token. Shorter ones are too easy to guess.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
 
 
@@ -44,7 +45,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least important lines that are written."""
+    """The lowest level of the lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -76,7 +77,7 @@ class TokenFile:
 
 
 def items(given: object) -> list[object]:
-    """Return what was given as a list: one item may be given without the list."""
+    """Return what was given as a list. A single item may be given without a list."""
     return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]
 
 
@@ -104,7 +105,7 @@ def _address_or_off(given: object) -> object:
 
 
 def _token(given: object) -> object:
-    """Check a token of RFC 6750 section 2.1. What is wrong with it is said without showing it."""
+    """Check a token (RFC 6750 section 2.1). The error does not show it."""
     if given is None:
         return None
     text = given.get_secret_value() if isinstance(given, SecretStr) else given
@@ -130,7 +131,7 @@ def _token_file(given: object) -> object:
 
 
 def one_of(kind: type[Choice]) -> BeforeValidator:
-    """Return what reads one of the words of `kind`."""
+    """Return the validator of a value that must be one of the words of `kind`."""
 
     def choose(given: object) -> Choice:
         for choice in kind:
@@ -213,47 +214,36 @@ def _gate(given: object) -> object:
     raise ValueError(f"{given!r} is not a gate: write open, first-message or prefix:TEXT")
 
 
-def _header_names(given: object) -> object:
-    names: list[str] = []
-    for item in items(given):
-        for name in item.split(",") if isinstance(item, str) else [""]:
-            if not _HEADER_NAME.fullmatch(name.strip()):
-                raise ValueError(f"{item!r} is not a header's name: write names such as authorization,cookie")
-            names.append(name.strip().lower())
-    return tuple(dict.fromkeys(names))
-
-
 def _hooks(given: object) -> Hooks | None:
     if given is None:
         return None
     return load_hooks(given) if isinstance(given, str) else check_hooks(given)
 
 
-def _listed(given: object, check: Callable[[str], str]) -> tuple[str, ...]:
-    """Return the items of a list, or of a text with commas between them, each checked."""
-    parts = [part for item in items(given) for part in (item.split(",") if isinstance(item, str) else [item])]
-    return tuple(dict.fromkeys(check(str(part).strip()) for part in parts))
+def _listed(read: Callable[[object], T]) -> BeforeValidator:
+    """Return the validator of a list, or of a text with commas between the items; `read` returns the value of one."""
+
+    def read_all(given: object) -> tuple[T, ...]:
+        parts: list[object] = []
+        for item in items(given):
+            parts += [part.strip() for part in item.split(",")] if isinstance(item, str) else [item]
+        return tuple(dict.fromkeys(read(part) for part in parts))
+
+    return BeforeValidator(read_all)
 
 
-def _allowed_origins(given: object) -> object:
-    return _listed(given, check_origin_pattern)
+def _header_name(given: object) -> str:
+    if not (isinstance(given, str) and _HEADER_NAME.fullmatch(given)):
+        raise ValueError(f"{given!r} is not a header's name: write names such as authorization,cookie")
+    return given.lower()
 
 
-def _allowed_paths(given: object) -> object:
-    return _listed(given, check_path_pattern)
-
-
-def _networks(given: object) -> object:
-    networks: list[IPv4Network | IPv6Network] = []
-    for item in items(given):
-        for text in item.split(",") if isinstance(item, str) else [item]:
-            try:
-                networks.append(ip_network(str(text).strip()))
-            except ValueError:
-                raise ValueError(
-                    f"{text!r} is not a network: write addresses or networks such as 10.0.0.0/8,fd00::/8"
-                ) from None
-    return tuple(dict.fromkeys(networks))
+def _network(given: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(str(given))
+    except ValueError:
+        hint = "write addresses or networks such as 10.0.0.0/8,fd00::/8"
+        raise ValueError(f"{given!r} is not a network: {hint}") from None
 
 
 def _rate(given: object) -> object:
@@ -266,14 +256,14 @@ def _rate(given: object) -> object:
         raise ValueError(f"{given!r} is not a rate: write a whole number of messages a second, such as 100/s") from None
 
 
-#: Seconds; seconds that are not none at all; the same, or None for `off`.
+#: Seconds; more than 0 seconds; the same, or None for `off`.
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
-SomeSeconds = Annotated[float, BeforeValidator(_above_zero(parse_duration))]
-SomeSecondsOrOff = Annotated[float | None, _or_off(_above_zero(parse_duration))]
+PositiveSeconds = Annotated[float, BeforeValidator(_above_zero(parse_duration))]
+PositiveSecondsOrOff = Annotated[float | None, _or_off(_above_zero(parse_duration))]
 #: Bytes, at least one; the same, or None for `off`.
-SomeBytes = Annotated[int, BeforeValidator(_above_zero(parse_size))]
-SomeBytesOrOff = Annotated[int | None, _or_off(_above_zero(parse_size))]
-#: How many there may be, 1 or more; the same, or None: as many as come.
+PositiveBytes = Annotated[int, BeforeValidator(_above_zero(parse_size))]
+PositiveBytesOrOff = Annotated[int | None, _or_off(_above_zero(parse_size))]
+#: A limit, 1 or more; the same, or None: no limit.
 Count = Annotated[int, BeforeValidator(_count)]
 CountOrNone = Annotated[int | None, BeforeValidator(_count)]
 #: Messages a second, or None for `off`.
@@ -283,18 +273,18 @@ YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 #: The path of a file, which is not opened yet.
 File = Annotated[str | None, BeforeValidator(_file)]
 #: Where a listener is bound; the same, or None for `off`.
-SomeAddress = Annotated[Address, BeforeValidator(_address)]
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(_address_or_off)]
 RetryCodes = Annotated[RetryOn, BeforeValidator(_retry_on)]
 GateSetting = Annotated[Gate, BeforeValidator(_gate)]
-#: Lists, in a text with commas in between.
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
-HeaderNames = Annotated[tuple[str, ...], BeforeValidator(_header_names)]
-Origins = Annotated[tuple[str, ...], BeforeValidator(_allowed_origins)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_allowed_paths)]
+#: Lists, or texts with commas between the items.
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], _listed(_network)]
+HeaderNames = Annotated[tuple[str, ...], _listed(_header_name)]
+Origins = Annotated[tuple[str, ...], _listed(lambda given: check_origin_pattern(str(given)))]
+Paths = Annotated[tuple[str, ...], _listed(lambda given: check_path_pattern(str(given)))]
 #: A token itself, or the file that it is in.
 Token = Annotated[SecretStr | None, BeforeValidator(_token)]
 TokenInFile = Annotated[TokenFile | None, BeforeValidator(_token_file)]
-SomeHooks = Annotated[InstanceOf[Hooks] | None, BeforeValidator(_hooks)]
-#: In capitals as well, as programs that use `logging` write them.
+HooksObject = Annotated[InstanceOf[Hooks] | None, BeforeValidator(_hooks)]
+#: Also in capitals, as programs that use `logging` write them.
 Level = Annotated[LogLevel, one_of(LogLevel), BeforeValidator(_log_level)]

@@ -1,4 +1,4 @@
-"""Hooks: what a program that embeds the proxy may say in the life of its sessions.
+"""Hooks: how a program that embeds the proxy takes part in the life of its sessions.
 
     class Guard(Hooks):
         def on_session(self, session):
@@ -7,14 +7,14 @@
 
     async with Proxy(upstream="ws://127.0.0.1:8080", hooks=Guard()) as proxy: ...
 
-A program overrides the methods that it needs; those that it does not override cost nothing, `on_message` above all.
+A program overrides the methods that it needs. Methods that it does not override cost nothing, above all `on_message`.
 
 **Hooks are plain functions, called on the event loop.** Messages pass from the read of one socket to the write of the
-other without a task or a queue that could wait, which is how their order is kept; so a hook must return at once. What
-takes time belongs into a task of the program's own, which then calls `Session.close` or `Session.send_to_client`.
+other without a task or a queue that could wait, which keeps their order. So a hook must return at once. Longer work
+belongs in a task of the program's own, which then calls `Session.close` or `Session.send_to_client`.
 
 **A hook that fails harms only what it was called for**, see each hook. Its error is logged and counted
-(`reconnect_proxy_hook_errors_total`), and returning what a hook may not return is an error too.
+(`reconnect_proxy_hook_errors_total`). An invalid return value is an error too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRequest", "Direction", "Hooks", "LegName", "Message", "Refuse", "Session", "load_hooks"]
 
-#: What the proxy itself says of the answer to a client that is refused.
+#: Headers that the proxy itself writes in the answer to a refused client.
 _OF_THE_ANSWER = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
 
 _LOG = logging.getLogger("reconnect_proxy")
@@ -54,14 +54,14 @@ class Refuse(Exception):
         """Refuse a client.
 
         Args:
-            status: the HTTP status, 400 to 599: 401 or 403 for one that may not.
-            detail: what the JSON body of the answer says about it; the client reads it.
-            headers: further headers of the answer, such as the `WWW-Authenticate` that goes with a 401.
+            status: the HTTP status, 400 to 599, such as 401 or 403.
+            detail: a text for the client, in the JSON body of the answer.
+            headers: further headers of the answer, such as the `WWW-Authenticate` of a 401.
 
         Raises:
-            TypeError: the detail is no `str`.
-            ValueError: the status is no HTTP error, or a header cannot be set: it would end its line, or say where the
-                answer ends or what it is.
+            TypeError: the detail is not a `str`.
+            ValueError: the status is not an HTTP error, or a header cannot be set: it has a line end, or it is one of
+                the headers that frame the answer.
         """
         super().__init__(detail)
         if status not in [each.value for each in HTTPStatus] or not 400 <= status <= 599:
@@ -70,20 +70,20 @@ class Refuse(Exception):
             raise TypeError(f"the detail is a {type(detail).__name__}; give a str, which the client reads")
         for name, value in (headers or {}).items():
             if not is_field(name, value) or name.lower() in _OF_THE_ANSWER:
-                raise ValueError(f"{name!r} is no header that can be set, or {value!r} is no value that one can have")
+                raise ValueError(f"{name!r} is not a header that can be set, or {value!r} is not a value for it")
         self.status = HTTPStatus(status)
         self.detail = detail
         self.headers = dict(headers or {})
 
 
 class ClientRequest(NamedTuple):
-    """A client's handshake, to be read only."""
+    """A client's handshake. It is read-only."""
 
-    #: The client's IP address. Behind another proxy it is that one's: see `headers["X-Forwarded-For"]`.
+    #: The client's IP address. Behind another proxy it is the address of that proxy: see `headers["X-Forwarded-For"]`.
     client: str
     #: Path and query, without the query parameters of the reconnect protocol.
     path: str
-    #: By name in any case. `headers.getall(name)` has all values of one that came several times (`multidict`).
+    #: By name in any case. `headers.getall(name)` returns all values of a header that came several times (`multidict`).
     headers: Mapping[str, str]
 
 
@@ -106,17 +106,17 @@ class Message(NamedTuple):
 class Session:
     """A session as hooks see it. The same object is passed to each hook of one session.
 
-    `request` is the client's request that opened it, `attributes` a dictionary of the program's own. Its methods are
-    for the event loop's thread; from another one use `loop.call_soon_threadsafe(session.close)`.
+    `request` is the client's request that opened it, `attributes` a dictionary for the program. Call its methods in the
+    thread of the event loop; from another thread use `loop.call_soon_threadsafe(session.close)`.
     """
 
     __slots__ = ("_asked_to_close", "_context", "_id", "_over", "attributes", "request", "upstream_headers")
 
     def __init__(self, session_id: str | None, request: ClientRequest) -> None:
-        """Make the view of a session that `begin` will name; the proxy does this."""
+        """Make the view of a session, which `begin` will name. The proxy calls this."""
         self.request = request
         self.attributes: dict[str, Any] = {}
-        #: Headers for the upstream's handshake, each in place of what the client sent by that name. Read when
+        #: Headers for the upstream's handshake, each in place of the client's header of that name. They are read when
         #: `on_session` has returned.
         self.upstream_headers: CIMultiDict[str] = CIMultiDict()
         self._id = session_id
@@ -125,41 +125,41 @@ class Session:
         self._over = False
 
     def __repr__(self) -> str:
-        """Return the session's id, cut short, since an id is a secret."""
+        """Return the beginning of the session's id, because an id is a secret."""
         return f"<Session {short_id(self.id)} of {self.request.client}>"
 
     @property
     def id(self) -> str:
-        """The session's id, whole: a secret. Empty until the upstream has brought it with `gate = first-message`."""
+        """The whole id of the session, a secret. Empty until the upstream has sent it with `gate = first-message`."""
         return (self._context.session_id if self._context is not None else self._id) or ""
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called, or the session is over. Messages that still come are dropped."""
+        """Whether `close` was called or the session is over. Further messages are dropped."""
         return self._asked_to_close or self._over
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """End the session as soon as the hook has returned, with a close code and reason for both legs.
 
-        What is still owed to a peer and has not been written to its socket is not delivered any more; `on_close` says
-        how much was not confirmed.
+        Messages that are owed to a peer and not written to its socket yet are not delivered; `on_close` says how many
+        were not confirmed.
 
         Args:
-            code: one that may be sent, RFC 6455 section 7.4: 1000, 1008 (policy), 3000 to 4999 (your own) …
+            code: a code that may be sent (RFC 6455 section 7.4): 1000, 1008 (policy), 3000 to 4999 (your own) …
             reason: at most 123 bytes.
 
         Raises:
             ValueError: the code or the reason cannot be sent.
-            RuntimeError: called by `on_session`, where there is nothing to close yet.
+            RuntimeError: called by `on_session`, when there is no session yet.
         """
         check_close_code(code)
         if len(reason.encode()) > REASON_LIMIT:
             raise ValueError(f"the reason has {len(reason.encode())} bytes, but a close frame takes {REASON_LIMIT}")
         if self._context is None:
-            raise RuntimeError("the session is not there yet: raise Refuse to turn its client away")
+            raise RuntimeError("there is no session yet: raise Refuse to refuse its client")
         if not self.closing:
             self._asked_to_close = True
-            # Where its clients still wait for the first dial they are refused, as by `Refuse`.
+            # Clients that still wait for the first dial are refused, as by `Refuse`.
             asyncio.get_running_loop().call_soon(self._context.close, code, reason, "refused")
 
     def send_to_client(self, data: str | bytes) -> None:
@@ -169,22 +169,22 @@ class Session:
     def send_to_upstream(self, data: str | bytes) -> None:
         """Send a message of your own to the upstream, text for `str`, binary for `bytes`.
 
-        It joins the stream as soon as the hook has returned, behind what is there, and from then on is kept, resent and
-        counted like any other. Nobody is held back for it: who sends without end fills the memory. `on_message` does
-        not see it.
+        It joins the stream when the hook has returned, behind the messages that are there, and is kept, resent and
+        counted like all others. There is no backpressure: a program that sends without a limit fills the memory.
+        `on_message` does not see it.
 
         Raises:
-            TypeError: `data` is neither.
+            TypeError: `data` is neither `str` nor `bytes`.
             RuntimeError: the session is over.
         """
         self._send(LegName.UPSTREAM, data)
 
     def begin(self, context: Context) -> None:
-        """Take the session that this is the view of; the proxy calls this."""
+        """Take the session that this is the view of. The proxy calls this."""
         self._context = context
 
     def end(self) -> None:
-        """Take note that the session is over; the proxy calls this."""
+        """Mark the session as over. The proxy calls this."""
         self._over = True
 
     def _send(self, leg: LegName, data: str | bytes) -> None:
@@ -195,48 +195,48 @@ class Session:
 
     def _add(self, leg: LegName, message: tuple[int, bytes]) -> None:
         if self._context is None or not self._context.add(leg, message):
-            # It ended between the call and now; the caller cannot be told.
+            # The session has ended since the call, and the caller cannot be told.
             _LOG.warning(
                 "a hook's own message came too late", extra={"fields": {"session": short_id(self.id), "leg": leg}}
             )
 
 
 class Hooks:
-    """Base class of hooks: override what you need. No hook may be a coroutine, since nothing waits for it."""
+    """Base class of hooks: override what you need. No hook may be a coroutine, because nothing waits for it."""
 
     def on_session(self, session: Session) -> None:
-        """Take note of a session that a client's request is about to open; its upstream is not dialled yet.
+        """Called before a client's request opens a session. Its upstream is not dialled yet.
 
-        Raise `Refuse` to turn the client away, fill in `session.attributes` or `session.upstream_headers`. If it fails,
-        the client is refused with a 500. A request for a session that is there already goes to `on_join`.
+        Raise `Refuse` to refuse the client, or fill in `session.attributes` or `session.upstream_headers`. If this hook
+        fails, the client is refused with a 500. A request for an existing session goes to `on_join`.
         """
 
     def on_join(self, session: Session, request: ClientRequest) -> None:
-        """Take note of a request that is about to come back to a session, or in receiver mode to share one.
+        """Called before a client's request resumes a session, or in receiver mode shares one.
 
-        Raise `Refuse` to turn the client away; the session goes on. If it fails, the client is refused with a 500.
+        Raise `Refuse` to refuse the client; the session goes on. If this hook fails, the client is refused with a 500.
         """
 
     def on_message(self, session: Session, message: Message) -> Message | str | bytes | None:
-        """Return what takes the place of a message that was received: `message` itself, a `str` (text), a `bytes`
-        (binary) of at most `max_message` bytes, or None to drop it.
+        """Return what replaces a message that was received: `message` itself, a `str` (text), a `bytes` (binary) of at
+        most `max_message` bytes, or None to drop it.
 
-        Each message is seen once, in the order of its stream, whatever is resent later. If it fails, the message is
-        dropped: a filter that does not work must not let through what it is there to stop.
+        Each message is seen once, in the order of its stream, even if it is sent again later. If this hook fails, the
+        message is dropped: a filter that does not work must not let through what it should stop.
         """
         return message
 
     def on_reconnect(self, session: Session, leg: LegName, away: float, resent: int) -> None:
-        """Take note that a leg ("client", "upstream") has a link again, after `away` seconds.
+        """Called when a leg ("client", "upstream") has a link again, after `away` seconds.
 
-        `resent` messages are sent to it once more. If it fails, nothing else happens.
+        `resent` messages are sent to it again. If this hook fails, nothing else happens.
         """
 
     def on_close(self, session: Session, code: int, reason: str, undelivered_c2u: int, undelivered_u2c: int) -> None:
-        """Take note that a session is over, however it ended: called once, the last hook of the session.
+        """Called once when a session is over, for every kind of end. It is the last hook of the session.
 
-        The last two are messages that were accepted and not confirmed by the peer at the other end. If it fails,
-        nothing else happens.
+        The last two arguments count the messages that were accepted and not confirmed by the peer at the other end. If
+        this hook fails, nothing else happens.
         """
 
 
@@ -245,7 +245,7 @@ NAMES = tuple(name for name in vars(Hooks) if name.startswith("on_"))
 
 
 def overridden(hooks: Hooks) -> frozenset[str]:
-    """Return the names of the hooks that are not those of `Hooks`."""
+    """Return the names of the hooks that a program has overridden."""
     return frozenset(name for name in NAMES if getattr(getattr(hooks, name), "__func__", None) is not vars(Hooks)[name])
 
 
@@ -253,7 +253,7 @@ def check_hooks(hooks: object) -> Hooks:
     """Return `hooks` if they can be used; a class is instantiated.
 
     Raises:
-        ValueError: it is no `Hooks`, overrides a hook that does not exist, or with a coroutine.
+        ValueError: it is not a `Hooks`, or has a hook that does not exist or is a coroutine.
     """
     if isinstance(hooks, type) and issubclass(hooks, Hooks):
         try:
@@ -284,7 +284,7 @@ def load_hooks(reference: str) -> Hooks:
     """Import hooks: "package.module:object", the object being a `Hooks` or a subclass of it.
 
     Raises:
-        ValueError: it cannot be imported, or is not what hooks must be; the message is one sentence.
+        ValueError: it cannot be imported or used as hooks. The message is one sentence.
     """
     module_name, _, name = reference.partition(":")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", reference):
@@ -302,11 +302,11 @@ def encode(data: object) -> tuple[int, bytes]:
     """Return the message that `data` stands for: text for `str`, binary for `bytes`.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither `str` nor `bytes`.
         ValueError: the text cannot be UTF-8 (a lone surrogate).
     """
     if isinstance(data, str):
         return Opcode.TEXT, data.encode()
     if isinstance(data, bytes):
         return Opcode.BINARY, data
-    raise TypeError(f"{type(data).__name__} is no message: give a str for text or bytes for binary")
+    raise TypeError(f"{type(data).__name__} is not a message: give a str for text or bytes for binary")

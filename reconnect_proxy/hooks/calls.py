@@ -1,8 +1,8 @@
-"""Calls the hooks of the embedding program, and keeps what they do wrong to what they were called for.
+"""Calls the hooks of the embedding program, and limits the effect of their errors to what they were called for.
 
-`hooks` is what that program sees; here is what becomes of its answers. No exception of a hook gets past this file: it
-is reported as `HookFailed` each time, and logged with its traceback, one of each hook in `LOG_EVERY` seconds, so that
-a filter that fails at every message of every session does not fill the disk.
+`api` is what that program sees; here its answers take effect. No exception of a hook leaves this file. Each one is
+reported as `HookFailed`, and one of each hook in `LOG_EVERY` seconds is logged with its traceback, so that a filter that
+fails at every message of every session does not fill the disk.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _LOG = logging.getLogger("reconnect_proxy")
 
 
 class HookCalls:
-    """The hooks of one proxy. Without any, it makes no views of sessions, and nothing is called."""
+    """The hooks of one proxy. Without hooks it makes no views of sessions, and nothing is called."""
 
     def __init__(self, hooks: Hooks | None, observe: Observe, max_message: int) -> None:
         """Prepare to call `hooks`.
 
         Args:
             hooks: those of the embedding program, if it has any.
-            observe: hears of each failure.
-            max_message: bytes that a message may have, a replacement too.
+            observe: is told of each failure.
+            max_message: the largest message and the largest replacement, in bytes.
         """
         self._hooks = hooks or Hooks()
         self._overridden = overridden(self._hooks)
@@ -47,7 +47,7 @@ class HookCalls:
         self._max_message = max_message
         # Each session as hooks see it.
         self._sessions: dict[Context, Session] = {}
-        # For each hook, when its traceback was logged last, and how many failures were not logged since.
+        # For each hook, when its traceback was last logged, and the number of failures since then.
         self._logged: dict[str, tuple[float, int]] = {}
 
     @property
@@ -58,7 +58,7 @@ class HookCalls:
     # Clients.
 
     def opening(self, session: Session) -> None:
-        """Ask whether a session may be opened. Raises Refusal if not."""
+        """Ask whether a session may be opened. Raises Refusal."""
         self._admit("on_session", session)
         try:
             _check_upstream_headers(session)
@@ -86,7 +86,7 @@ class HookCalls:
 
     def _fail(self, hook: str, session: Session, error: Exception) -> None:
         self._failed(hook, session, error)
-        # Nothing of the error: the client is a stranger.
+        # The client is not told the error, which may have secrets in it.
         detail = "the proxy could not decide whether to let you in"
         raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "hook-failed", detail) from None
 
@@ -98,7 +98,7 @@ class HookCalls:
         return "on_message" in self._overridden
 
     def filter_of(self, session: Session) -> Filter | None:
-        """Return what the messages of a session pass through; None if nothing would look at them."""
+        """Return the filter of a session's messages, or None without an `on_message` hook."""
         return partial(self._filter, session) if self.filtering else None
 
     def _filter(self, session: Session, direction: Direction, message: CoreMessage) -> CoreMessage | None:
@@ -124,7 +124,7 @@ class HookCalls:
     # The rest of a session's life.
 
     def observer_of(self, session: Session) -> Observe:
-        """Return what hears of the events of a session."""
+        """Return what is told of the events of a session."""
         if "on_reconnect" not in self._overridden:
             return self._observe
 
@@ -156,7 +156,7 @@ class HookCalls:
     def _call(self, hook: str, session: Session, *arguments: object) -> None:
         returned = getattr(self._hooks, hook)(session, *arguments)
         if returned is not None:
-            # Whoever returns False to refuse a client must not see it let in.
+            # A hook that returns False to refuse a client must not let it in.
             raise TypeError(f"{hook} returned {type(returned).__name__}, and must return nothing")
 
     def _failed(self, hook: str, session: Session, error: Exception) -> None:
@@ -174,7 +174,9 @@ class HookCalls:
 def _check_upstream_headers(session: Session) -> None:
     for name, value in session.upstream_headers.items():
         if not is_field(name, value) or not end_to_end(CIMultiDict({name: value})):
-            raise ValueError(f"{name!r} is no header that can be set for the upstream, or {value!r} no value for it")
+            raise ValueError(
+                f"{name!r} is not a header that can be set for the upstream, or {value!r} is not a value for it"
+            )
 
 
 def as_seen(request: SessionRequest) -> ClientRequest:

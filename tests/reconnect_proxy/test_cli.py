@@ -197,7 +197,7 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
     assert text.count("[default: ") == len(Config.model_fields) - 1
     for line in (
         "[required]",
-        "Where clients connect. Port 0 takes any free one. [default: 127.0.0.1:9124]",
+        "Where clients connect. Port 0 takes any free port. [default: 127.0.0.1:9124]",
         "[default: 15s]",
         "[default: 16MiB]",
         "/sessions are served. [default: off]",

@@ -421,7 +421,7 @@ async def test_what_cannot_be_sent_is_told_to_the_hook() -> None:
         session.close(1000, "é" * 62)
     with pytest.raises(RuntimeError, match="raise Refuse"):
         session.close()
-    with pytest.raises(TypeError, match="bytearray is no message"):
+    with pytest.raises(TypeError, match="bytearray is not a message"):
         session.send_to_client(bytearray(b"x"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="this message is binary"):
         _ = Message(direction="c2u", data=b"", is_text=False).text  # type: ignore[arg-type]
