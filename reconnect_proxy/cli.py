@@ -1,12 +1,12 @@
-"""`reconnect-proxy serve`: the proxy as a program, from its options to its exit code. `ready` asks one that runs.
+"""`reconnect-proxy serve`: the proxy as a program, from its options to its exit code. `ready` asks a running proxy.
 
 | exit code | when |
 | --- | --- |
-| 0 | told to stop (SIGTERM, SIGINT), and stopped; `ready`: it is ready |
-| 1 | it cannot listen, for instance because the port is in use; `ready`: it is not |
+| 0 | stopped by SIGTERM or SIGINT; `ready`: the proxy is ready |
+| 1 | it cannot listen, for instance because the port is in use; `ready`: the proxy is not ready |
 | 2 | an option, a variable or the file is wrong |
 
-Whatever goes wrong is said in one line on stderr.
+Every error is one line on stderr.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 
 from .admin.probe import why_not_ready
 from .admin.routes import Admin
+from .admin.view import ProxyView
 from .config import sources
 from .config.model import Config
 from .config.sources import ConfigError, flag_of
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: click.ClickException) -> str:
-    """Return what click says, and where no command was given, or one that is none, which ones there are."""
+    """Return the message of click. If the command is missing or unknown, name the commands."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None or not isinstance(context.command, click.Group):
         return error.format_message()
@@ -86,7 +87,7 @@ def commands() -> None:
 
 
 def _flag(option: str, field: FieldInfo) -> click.Option:
-    """Return the flag of one field of `Config`. The value stays text: `Config` is what checks it."""
+    """Return the flag of one field of `Config`. The value stays text; `Config` checks it."""
     extra = field.json_schema_extra
     metavar = str(extra["metavar"]) if isinstance(extra, dict) else ""
     default = "required" if field.is_required() else f"default: {_default_text(option, field, metavar)}"
@@ -94,12 +95,12 @@ def _flag(option: str, field: FieldInfo) -> click.Option:
     flag = flag_of(option)
     if field.annotation is bool:
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}"], default=None, help=text)
-    # Those that are lists may be given several times.
+    # Lists may be given several times.
     return click.Option([flag], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text)
 
 
 def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
-    # That of grace depends on the mode; its help tells about the others.
+    # The default of grace depends on the mode; its help text names the other defaults.
     value: Any = DUPLEX.grace if option == "grace" else field.default
     if value is None or value == ():
         return "off" if metavar.endswith("|off") else "none"
@@ -122,7 +123,7 @@ def configure(config: str | None, **flags: object) -> Config:
 
 
 def _gather(config: str | None, **flags: object) -> dict[str, sources.Given]:
-    """Return what was given of each option, from wherever."""
+    """Return what was given of each option, by a flag, a variable or the file."""
     return sources.gather(
         {option: value for option, value in flags.items() if value not in (None, ())}, os.environ, config
     )
@@ -130,7 +131,7 @@ def _gather(config: str | None, **flags: object) -> dict[str, sources.Given]:
 
 def _run(**flags: Any) -> int:
     with _ready_for_signals():
-        # Hooks may lie in the working directory; what is installed goes before it.
+        # Hooks may be in the working directory. Installed modules are found first.
         sys.path.append("")
         given = _gather(**flags)
         settings = sources.check(given)
@@ -142,7 +143,7 @@ def _run(**flags: Any) -> int:
         tune_gc()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if settings.workers > 1:
-                # Here: one process has no use for it.
+                # One process does not need this module.
                 from .workers.supervisor import supervise
 
                 return runner.run(supervise(settings, {option: each.value for option, each in given.items()}))
@@ -151,9 +152,9 @@ def _run(**flags: Any) -> int:
 
 @contextmanager
 def _ready_for_signals() -> Iterator[None]:
-    """Exit with 0 at a stop signal for as long as there is nothing to stop: `serve` takes its own care of them.
+    """Exit with 0 at a stop signal until `serve` handles the signals itself.
 
-    SIGHUP does nothing: what it would have read anew is not read yet. By default it would end the process.
+    SIGHUP does nothing, because no certificates are loaded yet. By default it would end the process.
     """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -182,24 +183,24 @@ serve_command = click.Command(
             help='A TOML file of these options: `retry-for = "30s"`, at the top or in [reconnect-proxy].',
         ),
     ],
-    short_help="Run the proxy until it is told to stop.",
-    help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time; a second one ends it at once. "
-    "SIGHUP reads the certificates anew. "
-    "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config; a flag "
-    "outranks a variable, and a variable the file.",
+    short_help="Run the proxy until a stop signal.",
+    help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time. A second one ends it at once. "
+    "SIGHUP reads the certificates again. "
+    "Every option may also be given as a variable (RECONNECT_PROXY_RETRY_FOR=30s) or in the file of --config. A flag "
+    "overrides a variable, and a variable overrides the file.",
 )
 commands.add_command(serve_command)
 
 
 @commands.command()
-@click.option("--admin", metavar="HOST:PORT", help="Its admin listener.  [default: RECONNECT_PROXY_ADMIN]")
-@click.option("--config", metavar="FILE", help="The TOML file that it was started with.")
+@click.option("--admin", metavar="HOST:PORT", help="The admin listener of the proxy.  [default: RECONNECT_PROXY_ADMIN]")
+@click.option("--config", metavar="FILE", help="The TOML file with which the proxy was started.")
 def ready(admin: str | None, config: str | None) -> int:
-    """Ask a running proxy for /readyz: exit with 0 if it is ready, with 1 and the reason if not.
+    """Ask a running proxy for /readyz. Exit with 0 if it is ready, with 1 and the reason if not.
 
-    Its admin listener is found as `serve` finds it: by the flag, the variable or the file.
+    Its admin listener is given as for `serve`: by the flag, the variable or the file.
     """
-    # The upstream may have been given to `serve` only, and is nothing to us.
+    # The upstream may have been given to `serve` only, and is not used here.
     settings = configure(config, admin=admin, upstream=["ws://127.0.0.1:1"])
     if settings.admin is None:
         raise ConfigError("no admin listener to ask: give --admin HOST:PORT, or RECONNECT_PROXY_ADMIN")
@@ -211,7 +212,7 @@ async def serve(config: Config) -> int:
     """Run a proxy with `config` in the running loop until a stop signal arrives; return the exit code.
 
     Raises:
-        CannotListen: the proxy's or the admin listener's address cannot be had.
+        CannotListen: the address of the proxy or of the admin listener cannot be bound.
 
     """
     with Signals() as signals, Observers() as observe:
@@ -221,7 +222,8 @@ async def serve(config: Config) -> int:
             with listening_on(config.listen, "--listen"):
                 await stack.enter_async_context(proxy)
             observe.watch(proxy)
-            admin = Admin(config.admin, proxy, observe.metrics, observe, config.bearer) if config.admin else None
+            view = ProxyView(proxy)
+            admin = Admin(config.admin, view, observe.metrics, observe, config.bearer) if config.admin else None
             if admin and config.admin:
                 with listening_on(config.admin, "--admin"):
                     await stack.enter_async_context(admin)
@@ -229,13 +231,13 @@ async def serve(config: Config) -> int:
             await signals.stop()
             say_stopping(config, len(proxy.contexts))
             await first_of(proxy.drain(config.drain), signals.stop())
-            # Before the admin listener goes: it says to the end that this proxy is not ready.
+            # Before the admin listener ends: until then it answers that this proxy is not ready.
             say_stopped(await proxy.stop())
     return 0
 
 
 def _reload(proxy: Proxy) -> None:
-    """Read anew what SIGHUP stands for. A proxy without TLS says so, and is not ended by it."""
+    """Read the certificates again. A proxy without TLS logs that there are none."""
     if proxy.tls.listener is None and proxy.tls.upstream is None:
         say_nothing_to_reload()
     proxy.reload_tls()

@@ -1,4 +1,4 @@
-"""What an operator may see of a session (never the id that resumes it), and how much of each limit is used."""
+"""What an operator can see of a session (never the id that resumes it), and how much of each limit is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SessionInfo", "Usage", "info_of"]
 
 
 class Usage(NamedTuple):
-    """What is `used` of `limit` (its name), of which there may be `most`; None: as many as come."""
+    """How much of `limit` (its name) is `used`, and how much there may be at `most`; None: there is no limit."""
 
     limit: str
     used: int
@@ -24,28 +24,28 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session as an operator may see it: ages in seconds, sizes in bytes, the id cut short."""
+    """A session as an operator can see it: ages in seconds, sizes in bytes, the beginning of the id."""
 
     id_short: str
     mode: str
-    # opening (its first dial is not decided), open, ending (what is still owed is being delivered).
+    # opening (its first dial is not decided), open, or ending (messages that are owed are being delivered).
     state: str
     age: float
-    # The sockets of clients: none or one, but in a shared session. What follows is about the longest attached one.
+    # Connected clients: one at most, except in a shared session. The next fields are about the one attached first.
     clients: int
     client_connected: bool
     client_address: str | None
     client_link_age: float | None
-    # For how long there has been no client.
+    # Seconds without a client.
     client_away: float | None
-    # It states its count, and gets each message exactly once.
+    # It says how many messages it has received, so it gets each exactly once.
     client_aware: bool
-    # It answers no Ping, and is served at most once.
+    # It answers no Ping, so it gets each message at most once.
     client_mute: bool
     # It is not read, because `c2u` is full.
     client_paused: bool
     upstream_connected: bool
-    # The upstream that is connected, or is dialled next.
+    # The URL of the upstream that is connected, or dialled next.
     upstream: str
     upstream_link_age: float | None
     upstream_aware: bool
@@ -56,12 +56,12 @@ class SessionInfo:
     c2u_bytes: int
     # Sent again on a new link.
     c2u_resent: int
-    # Came when there was nobody left to deliver to, or were left when the session ended.
+    # Received without a peer left to deliver to, or not confirmed when the session ended.
     c2u_undelivered: int
-    # Not confirmed yet, and what that costs.
+    # Not confirmed yet, and the memory for them.
     c2u_queued: int
     c2u_bytes_held: int
-    # Above its limit: whoever feeds this queue is not read.
+    # Above its limit: the peer that fills this queue is not read.
     c2u_full: bool
     u2c_messages: int
     u2c_bytes: int
@@ -73,7 +73,7 @@ class SessionInfo:
 
 
 def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
-    """Return what may be seen of `context`, a session of a proxy in `mode`, when its clock shows `now`."""
+    """Return what an operator can see of `context`, a session of a proxy in `mode`, at `now` by its clock."""
     client = context.incoming[0] if context.incoming else None
     upstream = context.upstream.link
     if upstream is not None and not upstream.open:

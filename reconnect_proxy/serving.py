@@ -1,4 +1,4 @@
-"""What a program that serves has around its proxy, be that one process or several: signals, first and last lines."""
+"""What a program has around its proxy, with one process or several: signals, and its first and last log lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .draining import Stopped
 from .observe.logs import logger
 
 __all__ = [
-    "HEEDED",
+    "HANDLED_SIGNALS",
     "STOP_SIGNALS",
     "CannotListen",
     "CannotServe",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class CannotServe(Exception):
-    """The program cannot come to serve. The message is one line for the user."""
+    """The program cannot serve. The message is one line for the user."""
 
 
 class CannotListen(CannotServe):
@@ -46,18 +46,18 @@ class CannotListen(CannotServe):
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: All that such a program heeds. With several processes only the first one does.
-HEEDED = (*STOP_SIGNALS, signal.SIGHUP)
+#: All signals that such a program handles. With several processes only the first one does.
+HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 
 @contextmanager
 def listening_on(address: Address, flag: str) -> Iterator[None]:
-    """Turn what goes wrong in the block, which listens on `address`, into CannotListen. `flag` names another."""
+    """Turn an OSError in the block, which listens on `address`, into CannotListen. `flag` is the option for it."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        # `socket.create_server` makes another error of it.
+        # `socket.create_server` raises another error in its place.
         if isinstance(error, socket.gaierror) or isinstance(error.__context__, socket.gaierror):
             reason = "the host is unknown"
         elif error.errno == errno.EADDRINUSE:
@@ -66,16 +66,16 @@ def listening_on(address: Address, flag: str) -> Iterator[None]:
 
 
 class Signals:
-    """The signals of a program, heard in the running loop for as long as the `with` block runs."""
+    """The signals of a program, handled in the running loop while the `with` block runs."""
 
     def __init__(self) -> None:
-        #: What SIGHUP does, once there is something that it could.
-        self.on_hangup: Callable[[], None] = _nothing
+        #: What SIGHUP does. Until there are certificates to reload it does nothing.
+        self.on_hangup: Callable[[], None] = lambda: None
         self._stops: asyncio.Queue[None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Self:
-        """Begin to listen."""
+        """Begin to handle signals."""
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._stops.put_nowait, None)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
@@ -84,24 +84,24 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let them do what they do by default."""
-        for number in HEEDED:
+        """Restore what the signals do by default."""
+        for number in HANDLED_SIGNALS:
             self._loop.remove_signal_handler(number)
 
     async def stop(self) -> None:
-        """Wait for the next one that says stop: the first ends the program in good order, the second at once."""
+        """Wait for the next stop signal. The first ends the program in good order, the second at once."""
         await self._stops.get()
 
 
 def say_ready(url: str, config: Config, admin: str | None) -> None:
-    """Write the line that says that clients can connect to `url`, and where the admin listener is."""
+    """Write that clients can connect to `url`, and where the admin listener is."""
     click.echo(f"listening on {url} -> {', '.join(config.upstream)} (mode {config.mode})", err=True)
     if admin is not None:
         logger.info("admin listening", extra={"fields": {"url": admin}})
 
 
 def say_stopping(config: Config, sessions: int) -> None:
-    """Write that a stop has begun with so many sessions."""
+    """Write that a stop has begun, with the number of sessions."""
     logger.info("stopping", extra={"fields": {"drain": config.drain, "sessions": sessions}})
 
 
@@ -112,7 +112,7 @@ def say_stopped(stopped: Stopped) -> None:
 
 
 def say_nothing_to_reload() -> None:
-    """Write that SIGHUP came to a proxy without certificates."""
+    """Write that SIGHUP came, and there are no certificates to reload."""
     logger.info("nothing to reload", extra={"fields": {"reason": "no certificates are configured"}})
 
 
@@ -130,14 +130,10 @@ async def first_of(*waits: Coroutine[None, None, None]) -> None:
 
 
 def tune_gc() -> None:
-    """Have the collector of cyclic garbage look at new objects by the ten thousand, and at what was imported never.
+    """Have the garbage collector check new objects every ten thousand, and never those of imported modules.
 
-    A session is some sixty objects that stay. By default they are looked at a dozen times while a few thousand sessions
-    are opened, which is a fifth of what that takes, and everything imported with them.
+    A session is some sixty objects that stay. By default the collector checks them, and all imported objects, a dozen
+    times while a few thousand sessions are opened, which takes a fifth of the time.
     """
     gc.freeze()
     gc.set_threshold(10_000)
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -1,6 +1,6 @@
-"""Durations and sizes as people write them: `400ms`, `15s`, `2m`, `1h`; `16MiB`, `64KiB`, `1MB`.
+"""Durations and sizes as text: `400ms`, `15s`, `2m`, `1h`; `16MiB`, `64KiB`, `1MB`.
 
-The one place where they are read and written. Options, configuration files and scenario files all come here.
+Options, configuration files and scenario files are read and written with these functions.
 """
 
 from __future__ import annotations

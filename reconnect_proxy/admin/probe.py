@@ -1,24 +1,21 @@
-"""`reconnect-proxy ready`: asks a running proxy whether it is ready, for the health check of a container image.
-
-An image without curl has nothing else to ask with.
-"""
+"""`reconnect-proxy ready`: asks a running proxy whether it is ready, for the health check of an image without curl."""
 
 from __future__ import annotations
 
 import http.client
 import json
 
-from ..config.model import Address
+from ..config.values import Address
 
-#: How long the proxy may take to answer, in seconds. It may try its upstreams before it does.
+#: Seconds that the proxy may take to answer. It may try its upstreams first.
 ANSWER_SECONDS = 4.0
 
-#: Where a listener on all addresses is reached from the same machine.
+#: Addresses of this machine at which a listener on all addresses can be reached.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def why_not_ready(admin: Address) -> str | None:
-    """Return why the proxy whose admin listener is at `admin` is not ready, None if it is."""
+    """Return why the proxy with its admin listener at `admin` is not ready, or None if it is."""
     connection = http.client.HTTPConnection(_LOOPBACK.get(admin.host, admin.host), admin.port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/readyz")

@@ -1,9 +1,9 @@
-"""A small HTTP/1.1 server for the few who operate a proxy; what it answers is the business of `admin`.
+"""A small HTTP/1.1 server for the admin listener; `routes` decides what it answers.
 
-It runs in the loop that carries the messages, so whatever a peer could stretch is bounded: heads and bodies in size, a
-request and its answer in time, connections in number. A connection stays open for the next request (Prometheus asks
-every few seconds). When all places are taken, the one that has waited longest for a request makes way: connections that
-ask nothing cannot shut out a health probe.
+It runs in the event loop that carries the messages, so everything that a peer can influence has a limit: the size of
+heads and bodies, the time of a request and its answer, the number of connections. A connection stays open for the next
+request (Prometheus asks every few seconds). When there are too many, the one that has waited longest for a request is
+closed, so idle connections cannot shut out a health probe.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Self
 
 import h11
 
-from ..config.model import Address
+from ..config.values import Address
 
-__all__ = ["AdminServer", "Request", "Response"]
+__all__ = ["AdminRequest", "AdminResponse", "AdminServer"]
 
-#: Bytes of a request's head at the most, and of its body, which nothing here reads.
+#: The largest head of a request, and the largest body, which is not used. In bytes.
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
-#: Seconds for a request to arrive from its first byte on, and for the first one of a connection.
+#: Seconds for a request to arrive, from its first byte on, or for the first one from the beginning of its connection.
 PATIENCE = 5.0
 #: Seconds for an answer to leave.
 SENDING = 15.0
@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked: `target` is path and query as they came, `headers` have lower-case names, `peer` is an address."""
+class AdminRequest:
+    """A request. `target` is path and query as they came, `headers` have lower-case names, `peer` is an IP address."""
 
     method: str
     target: str
@@ -49,8 +49,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """An answer. `headers` are those beside type and length."""
+class AdminResponse:
+    """An answer. `headers` are those except type and length."""
 
     status: HTTPStatus
     body: bytes
@@ -59,9 +59,9 @@ class Response:
 
 
 #: Answers a request. It must not raise.
-Answer = Callable[[Request], Awaitable[Response]]
-#: Answers what is no request that can be read: with this status, for the reason in these words.
-Refuse = Callable[[HTTPStatus, str], Response]
+Answer = Callable[[AdminRequest], Awaitable[AdminResponse]]
+#: Answers a request that cannot be read: with this status, and this reason in words.
+Refuse = Callable[[HTTPStatus, str], AdminResponse]
 
 
 class AdminServer:
@@ -74,7 +74,7 @@ class AdminServer:
 
     def __init__(self, address: Address, answer: Answer, refuse: Refuse) -> None:
         self.address = address
-        # Whether only this machine can reach it; known once it listens.
+        # Whether only this machine can reach it; known when it listens.
         self.loopback = False
         self._answer = answer
         self._refuse = refuse
@@ -144,7 +144,7 @@ class AdminServer:
             self._waiting.pop(task, None)
 
     def _make_room(self) -> bool:
-        """Drop the connection that has waited longest for a request; tell whether there was one."""
+        """Drop the connection that has waited longest for a request. Returns False if there is none."""
         longest = next(iter(self._waiting), None)
         if longest is None:
             return False
@@ -154,7 +154,7 @@ class AdminServer:
 
 
 class _Unreadable(Exception):
-    """What came is no request that can be answered, but with `status`."""
+    """A request that cannot be read. It is answered with `status`."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -169,16 +169,16 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._first = True
-        # The request under way wants no body in its answer.
+        # The answer to the request under way has no body.
         self._head_only = False
-        # So that whatever was written has left when `drain` returns.
+        # So that everything that was written has left when `drain` returns.
         writer.transport.set_write_buffer_limits(high=0)
 
-    async def read(self) -> Request | None:
-        """Return the next request, or None if the peer leaves or has nothing more to ask.
+    async def read(self) -> AdminRequest | None:
+        """Return the next request, or None if the peer leaves or asks nothing more.
 
         Raises:
-            _Unreadable: it does not arrive in time, or is not HTTP, or too much of it.
+            _Unreadable: it does not arrive in time, is too large, or is not HTTP.
 
         """
         if not self._first:
@@ -206,7 +206,7 @@ class _Connection:
             raise _Unreadable(HTTPStatus(error.error_status_hint), detail) from None
         headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
         peer = self._writer.get_extra_info("peername")
-        return Request(head.method.decode(), head.target.decode(), headers, peer[0] if peer else "")
+        return AdminRequest(head.method.decode(), head.target.decode(), headers, peer[0] if peer else "")
 
     async def _next_one_begins(self) -> bool:
         try:
@@ -222,7 +222,7 @@ class _Connection:
             self._http.receive_data(await self._reader.read(MAX_HEAD))
         return event
 
-    async def write(self, answer: Response) -> bool:
+    async def write(self, answer: AdminResponse) -> bool:
         """Send `answer`, and return whether the connection can carry another request.
 
         Raises:
@@ -237,7 +237,7 @@ class _Connection:
             *answer.headers,
         ]
         if http.their_state is not h11.DONE:
-            # There is no telling where the next request would begin.
+            # The beginning of the next request cannot be found.
             headers.append(("Connection", "close"))
         head = http.send(h11.Response(status_code=answer.status, headers=headers, reason=answer.status.phrase))
         body = http.send(h11.Data(data=b"" if self._head_only else answer.body))

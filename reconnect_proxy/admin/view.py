@@ -1,6 +1,6 @@
-"""What the admin listener shows and ends: the sessions of one proxy, or of all workers of one.
+"""What the admin listener shows and ends: the sessions of one process, or of all workers together.
 
-`OneProxy` is the proxy of this process; `workers.worker_group.WorkerGroup` asks the proxies of several.
+`ProxyView` is the view of the proxy in this process; `workers.worker_group.WorkerGroup` asks several processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..events import short_id
 from ..introspection import SessionInfo, info_of
 from ..proxy import Proxy
 
-__all__ = ["SESSION_FIELDS", "STATES", "Ended", "OneProxy", "Page", "Subject", "Unanswered"]
+__all__ = ["SESSION_FIELDS", "STATES", "Ended", "Page", "ProxyView", "SessionsView", "Unanswered"]
 
 #: Sessions that are described in one turn of the loop: about a millisecond.
 SESSIONS_A_TURN = 50
@@ -33,34 +33,34 @@ class Page(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What came of ending a session: how many were `found` under the name given, and the only one's id, cut short."""
+    """The result of ending a session: how many were `found` by that name, and if just one, the beginning of its id."""
 
     found: int
     id_short: str = ""
 
 
 class Unanswered(Exception):
-    """What is asked cannot be told just now. The message says why."""
+    """There is no answer now. The message says why."""
 
 
-class Subject(Protocol):
-    """What an operator looks at."""
+class SessionsView(Protocol):
+    """What an operator can see and end."""
 
     async def ready(self) -> str | None:
         """Return None if new sessions would be served, or the reason why not."""
 
     async def page(self, state: str | None, offset: int, limit: int) -> Page:
-        """Return up to `limit` sessions in `state` (any), behind the first `offset`. Raises Unanswered."""
+        """Return up to `limit` sessions in `state` (None: any), after the first `offset`. Raises Unanswered."""
 
     async def end(self, name: str, operator: str) -> Ended:
-        """End the session that somebody at the address `operator` calls `name`, if there is just one.
+        """End the session that is called `name`, if there is exactly one, for an operator at the address `operator`.
 
         Raises Unanswered.
         """
 
 
-class OneProxy:
-    """The proxy of this process."""
+class ProxyView:
+    """The view of the proxy in this process."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -70,7 +70,7 @@ class OneProxy:
         return await self._proxy.ready()
 
     async def page(self, state: str | None, offset: int, limit: int) -> Page:
-        """Return up to `limit` sessions in `state` (any), behind the first `offset`."""
+        """Return up to `limit` sessions in `state` (None: any), after the first `offset`."""
         chosen = self.chosen(state)
         total = len(chosen)
         page = islice(chosen, offset, offset + limit)
@@ -81,18 +81,18 @@ class OneProxy:
         return Page(total, shown)
 
     def chosen(self, state: str | None) -> list[Context]:
-        """Return the sessions in `state`, or in any, the oldest first."""
+        """Return the sessions in `state` (None: any), the oldest first."""
         if state is None:
             return list(self._proxy.contexts)
         return [context for context in self._proxy.contexts if context.state is STATES[state]]
 
     def _describe(self, context: Context) -> dict[str, Any]:
-        # Not `dataclasses.asdict`, which copies deeply and takes three times as long.
+        # `dataclasses.asdict` copies deeply and takes three times as long.
         info = info_of(context, self._proxy.config.mode, asyncio.get_running_loop().time())
         return {name: getattr(info, name) for name in SESSION_FIELDS}
 
     async def end(self, name: str, operator: str) -> Ended:
-        """End the session that somebody at the address `operator` calls `name`, if there is just one."""
+        """End the session that is called `name`, if there is exactly one, for an operator at the address `operator`."""
         found = self._proxy.find(name)
         if len(found) != 1:
             return Ended(len(found))

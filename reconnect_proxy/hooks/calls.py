@@ -1,8 +1,8 @@
 """Calls the hooks of the embedding program, and limits the effect of their errors to what they were called for.
 
 `api` is what that program sees; here its answers take effect. No exception of a hook leaves this file. Each one is
-reported as `HookFailed`, and one of each hook in `LOG_EVERY` seconds is logged with its traceback, so that a filter that
-fails at every message of every session does not fill the disk.
+reported as `HookFailed`, and one of each hook in `LOG_EVERY` seconds is logged with its traceback: a filter that fails
+at every message of every session does not fill the disk.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from typing import Any
 
 import uvloop
 
-from ..admin.view import OneProxy
+from ..admin.view import ProxyView
 from ..config.model import Config
 from ..draining import Stopped
 from ..observe.logs import start_logging
 from ..observe.observers import Observers
 from ..proxy import GOODBYE
-from ..serving import HEEDED, first_of, tune_gc
+from ..serving import HANDLED_SIGNALS, first_of, tune_gc
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed, receive_now
 from .merged_metrics import families_of
@@ -45,11 +45,11 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Run a worker, and return the exit code."""
-    for number in HEEDED:
+    for number in HANDLED_SIGNALS:
         # The supervisor has started it with SIG_IGN, which programs that hooks start would inherit; a handler is not.
         signal.signal(number, _ignore_signal)
     # The supervisor has blocked them until now.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
@@ -135,7 +135,7 @@ class _Supervised:
     def __init__(self, worker: WorkerProxy, observers: Observers) -> None:
         self._worker = worker
         self._proxy = worker.proxy
-        self._view = OneProxy(worker.proxy)
+        self._view = ProxyView(worker.proxy)
         self._observers = observers
         # Drain, then stop; stop at once.
         self._drain = asyncio.Event()

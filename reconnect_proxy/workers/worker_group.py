@@ -40,7 +40,7 @@ Encoded = TypeVar("Encoded")
 
 
 class WorkerGroup:
-    """The workers of one program: the `Subject` of the admin listener, and its metrics."""
+    """The workers of one program: the `SessionsView` of the admin listener, and its metrics."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class WorkerGroup:
         """Wait until all processes have ended, for so many seconds at the most."""
         await asyncio.wait(self._tasks[: len(self._workers)], timeout=seconds)
 
-    # What an operator asks (admin.view.Subject).
+    # What an operator asks (admin.view.SessionsView).
 
     @property
     def sessions(self) -> int:

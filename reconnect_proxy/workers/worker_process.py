@@ -16,7 +16,7 @@ from typing import Any
 from ..config.model import Address
 from ..draining import Stopped
 from ..events import Observe, WorkerLost, WorkerReturned
-from ..serving import HEEDED
+from ..serving import HANDLED_SIGNALS
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .listeners import listen_again
@@ -174,8 +174,8 @@ class WorkerProcess:
         command = [sys.executable, "-P", *flags, "-m", f"{__package__}.worker", str(its.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # Signals that are ignored at its start stay ignored, so at no moment would they end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in HEEDED}
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in HANDLED_SIGNALS}
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[its.fileno(), *self._descriptors()], env=environment
@@ -187,7 +187,7 @@ class WorkerProcess:
             its.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         return process, ours
 
     def _descriptors(self) -> list[int]:

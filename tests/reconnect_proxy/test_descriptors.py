@@ -64,7 +64,7 @@ def test_the_limit_is_raised_as_far_as_is_needed_and_allowed(
     system = System(monkeypatch, privileged)
     if most is not None:
         (tmp_path / "nr_open").write_text(f"{most}\n")
-    monkeypatch.setattr(descriptors, "MOST", tmp_path / "nr_open")
+    monkeypatch.setattr(descriptors, "LARGEST", tmp_path / "nr_open")
     with caplog.at_level(logging.WARNING, "reconnect_proxy"):
         take_descriptors(config(**options))
     assert system.limits == (limit, limit)

@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from reconnect_proxy.admin.routes import Admin
 from reconnect_proxy.admin.server import AdminServer
+from reconnect_proxy.admin.view import ProxyView
 from reconnect_proxy.config.model import Address, Config
 from reconnect_proxy.events import Event
 from reconnect_proxy.observe.metrics import Metrics
@@ -47,7 +48,7 @@ async def admin_of(proxy: Proxy, seen: list[Event], token: str | None = None) ->
     """The admin listener of `proxy`, with metrics that watch it."""
     metrics = Metrics(CollectorRegistry())
     metrics.watch(proxy.config.mode, lambda: proxy.contexts)
-    async with Admin(ANY_PORT, proxy, metrics, seen.append, token) as running:
+    async with Admin(ANY_PORT, ProxyView(proxy), metrics, seen.append, token) as running:
         yield running
 
 

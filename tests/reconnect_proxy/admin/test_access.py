@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconnect_proxy.admin.routes import Admin, is_local_name
+from reconnect_proxy.admin.view import ProxyView
 from reconnect_proxy.config.model import Address
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.events import AdminRefused, Event
@@ -139,7 +140,7 @@ async def test_listening_beyond_this_machine_without_a_token_is_warned_about(
     log = io.StringIO()
     handler = start_logging(LogFormat.TEXT, LogLevel.INFO, log)
     try:
-        async with Admin(Address(host, 0), proxy, Metrics(CollectorRegistry()), [].append, token) as admin:
+        async with Admin(Address(host, 0), ProxyView(proxy), Metrics(CollectorRegistry()), [].append, token) as admin:
             line = f"WARNING admin unprotected url={admin.url} remedy=--admin-token-file\n"
     finally:
         logging.getLogger().removeHandler(handler)

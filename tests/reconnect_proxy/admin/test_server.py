@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from reconnect_proxy.admin import server as admin_http
 from reconnect_proxy.admin.routes import Admin
-from reconnect_proxy.admin.server import AdminServer, Request, Response
+from reconnect_proxy.admin.server import AdminRequest, AdminResponse, AdminServer
+from reconnect_proxy.admin.view import ProxyView
 from reconnect_proxy.observe.metrics import Metrics
 from reconnect_proxy.proxy import Proxy
 
@@ -69,7 +70,9 @@ async def test_a_connection_without_a_request_is_simply_closed(admin: Admin) -> 
 async def test_stopping_drops_a_request_under_way(proxy: Proxy) -> None:
     """The listener ends with its block, whoever is still connected."""
     async with AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(Admin(ANY_PORT, proxy, Metrics(CollectorRegistry()), [].append))
+        admin = await stack.enter_async_context(
+            Admin(ANY_PORT, ProxyView(proxy), Metrics(CollectorRegistry()), [].append)
+        )
         reader, writer = await asyncio.open_connection(*admin.address)
         writer.write(b"GET /healthz HT")
         await ask(admin, "/healthz")
@@ -84,7 +87,7 @@ async def test_stopping_drops_a_request_under_way(proxy: Proxy) -> None:
 async def test_an_address_in_use_is_an_oserror(admin: Admin, proxy: Proxy) -> None:
     """Whoever starts it learns so at once."""
     with pytest.raises(OSError, match="in use"):
-        async with Admin(admin.address, proxy, Metrics(CollectorRegistry()), [].append):
+        async with Admin(admin.address, ProxyView(proxy), Metrics(CollectorRegistry()), [].append):
             pytest.fail("it cannot have started")
 
 
@@ -144,9 +147,9 @@ async def test_a_full_house_makes_room_for_whoever_asks(admin: Admin) -> None:
         assert (await reader.read()).endswith(b'{"status": "ok"}\n')
 
 
-def nothing(status: HTTPStatus, detail: str) -> Response:
+def nothing(status: HTTPStatus, detail: str) -> AdminResponse:
     """An answer to what cannot be read."""
-    return Response(status, detail.encode())
+    return AdminResponse(status, detail.encode())
 
 
 async def test_a_house_full_of_questions_turns_further_ones_away() -> None:
@@ -154,11 +157,11 @@ async def test_a_house_full_of_questions_turns_further_ones_away() -> None:
     release = asyncio.Event()
     waiting = 0
 
-    async def wait(request: Request) -> Response:
+    async def wait(request: AdminRequest) -> AdminResponse:
         nonlocal waiting
         waiting += 1
         await release.wait()
-        return Response(HTTPStatus.OK, b"late")
+        return AdminResponse(HTTPStatus.OK, b"late")
 
     request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
     async with AdminServer(ANY_PORT, wait, nothing) as server, asyncio.TaskGroup() as tasks:
@@ -177,9 +180,9 @@ async def test_a_peer_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(admin_http, "SENDING", 0.1)
     answered = asyncio.Event()
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: AdminRequest) -> AdminResponse:
         answered.set()
-        return Response(HTTPStatus.OK, bytes(32 * 1024 * 1024))
+        return AdminResponse(HTTPStatus.OK, bytes(32 * 1024 * 1024))
 
     async with AdminServer(ANY_PORT, answer, nothing) as server:
         # asyncio's reader would read; a plain socket does not.

@@ -186,7 +186,7 @@ def test_flags_outrank_variables_outrank_the_file_outrank_defaults(tmp_path: Pat
 
 
 def test_the_environment_of_the_process_and_a_file_by_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`serve` reads its own environment, and finds its file there too; `--config` outranks that one."""
+    """`serve` reads its own environment, and finds its file there too; `--config` overrides that file."""
     (tmp_path / "other.toml").write_text('upstream = "ws://other:1"\n')
     monkeypatch.setenv("RECONNECT_PROXY_CONFIG", written(tmp_path, 'upstream = "ws://f:1"\ngrace = 1\n'))
     monkeypatch.setenv("RECONNECT_PROXY_RETRY_FOR", "30s")
