@@ -1,7 +1,7 @@
 """The `expect` of a scenario: bounds on checkers, for both directions or for one.
 
 expect: {lost: 0, recovery_p99: 2s}                  # both directions
-expect: {c2u: {lost: 0, reordered: 0}, u2c: report}  # one is only reported
+expect: {c2u: {lost: 0, reordered: 0}, u2c: report}  # u2c is reported only
 expect: {client_close: 1014, leaks: 0}               # how links end (`checks.endings`)
 """
 
@@ -16,19 +16,19 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.values import mapping, one_of, seconds, whole_number
 from reconnect_proxy.units import parse_size
 
-#: What is said of a checker, or of a direction, that is to assert nothing.
+#: The value of a checker, or of a direction, that asserts nothing.
 REPORT = "report"
 
 _KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *ENDINGS, *Direction]
 
-#: What may not happen even where a scenario does not say so.
+#: Checkers that must find nothing, unless the scenario says otherwise.
 _ALWAYS = ("corrupted", "breaches")
 
 
 def expectations(given: object) -> list[Expectation]:
-    """Return the expectations of what a scenario says; ValueError says what is wrong with it.
+    """Return the expectations of a scenario; ValueError says what is wrong with them.
 
-    Messages may not be corrupted, nor the protocol be broken, unless it says that they may.
+    Messages must not be corrupted, nor the protocol be violated, unless the scenario allows it.
     """
     bounds: dict[tuple[str, Direction | None], float | None]
     bounds = {**{("corrupted", direction): 0.0 for direction in Direction}, ("breaches", None): 0.0}
@@ -41,7 +41,7 @@ def expectations(given: object) -> list[Expectation]:
             endings.append(expectation(key, bound))
         elif key in STREAM_CHECKERS:
             bounds |= {(key, direction): _bound(key, bound) for direction in Direction}
-    # After the others: what is said of one direction is the last word.
+    # After the others: a bound for one direction takes precedence.
     for direction in Direction:
         for key, bound in _one_direction(said.get(direction, {}), direction).items():
             bounds[key, direction] = bound
@@ -53,7 +53,7 @@ def expectations(given: object) -> list[Expectation]:
 def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
     if given == REPORT:
         return {check: None for check in STREAM_CHECKERS if check != "corrupted"}
-    said = mapping(given, f"such as {{lost: 0}}, nor {REPORT}, as {direction} has to be")
+    said = mapping(given, f"such as {{lost: 0}}, nor {REPORT}, as {direction} must be")
     return {one_of(f"checker of {direction}", key, STREAM_CHECKERS): _bound(key, bound) for key, bound in said.items()}
 
 

@@ -1,4 +1,4 @@
-"""A scenario, explained in lines: who talks to whom, what is done to them, and what has to hold."""
+"""A scenario in lines of text: its clients, proxies and upstream, its faults, and its expectations."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from reconnect_proxy.units import format_duration, format_size
 
 
 def explain(chosen: Scenario) -> list[str]:
-    """Return the lines that explain a scenario: who talks to whom, what is done to them, and what has to hold."""
-    talkers, upstream = chosen.clients, chosen.upstream
+    """Return the lines that explain a scenario: its parts, its faults, and its expectations."""
+    clients, upstream = chosen.clients, chosen.upstream
     count = f"{upstream.count} " if upstream.count > 1 else ""
     pushes = f"{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) to each client"
-    does = "in a container, sends back what it gets" if upstream.is_container else pushes
+    does = "in a container, sends back what it receives" if upstream.is_container else pushes
     lines = [
         chosen.name,
         chosen.summary.strip(),
         "",
-        f"clients    {talkers.count} {talkers.kind}, each sends {talkers.send:g}/s of {_sizes(talkers.size)} "
-        f"({talkers.type}) for {format_duration(talkers.lasts)}{_more(talkers, _TALKERS)}",
+        f"clients    {clients.count} {clients.kind}, each sends {clients.send:g}/s of {_sizes(clients.size)} "
+        f"({clients.type}) for {format_duration(clients.lasts)}{_more(clients, _CLIENTS)}",
         *(f"proxy      {_options(options)}" for options in chosen.proxies),
         f"upstream   {count}{does}{_more(upstream, _UPSTREAM)}",
     ]
@@ -38,28 +38,28 @@ def explain(chosen: Scenario) -> list[str]:
     return lines
 
 
-#: What the line of the clients, and that of the upstream, says in words of its own.
-_TALKERS = ("kind", "count", "send", "size", "type", "lasts")
+#: Keys that the line of the clients, and that of the upstream, already has.
+_CLIENTS = ("kind", "count", "send", "size", "type", "lasts")
 _UPSTREAM = ("kind", "count", "push", "size", "type")
 
-#: Keys whose values are messages a second; other numbers with a fraction are seconds.
+#: Keys whose values are messages a second; other values of type float are seconds.
 _RATES = ("takes",)
 
 
-def _more(section: Section, told: tuple[str, ...]) -> str:
-    """Return what else a section of the scenario says, beside the keys that have been told of."""
-    return "".join(f"; {part}" for part in _parts(section, told))
+def _more(section: Section, shown: tuple[str, ...]) -> str:
+    """Return the keys of a section that are not `shown` already."""
+    return "".join(f"; {part}" for part in _parts(section, shown))
 
 
-def _parts(section: Section, told: tuple[str, ...] = ()) -> list[str]:
+def _parts(section: Section, shown: tuple[str, ...] = ()) -> list[str]:
     return [
-        f"{field.alias or name} {_told(name, getattr(section, name))}"
+        f"{field.alias or name} {_value(name, getattr(section, name))}"
         for name, field in type(section).model_fields.items()
-        if name in section.model_fields_set and name not in told
+        if name in section.model_fields_set and name not in shown
     ]
 
 
-def _told(name: str, value: object) -> str:
+def _value(name: str, value: object) -> str:
     if isinstance(value, Section):
         return f"({', '.join(_parts(value))})"
     if isinstance(value, float):

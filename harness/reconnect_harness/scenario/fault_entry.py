@@ -1,4 +1,4 @@
-"""An entry of a scenario's `faults`, and the `Fault` that it stands for.
+"""An entry of a scenario's `faults`, and the `Fault` that it means.
 
     {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
@@ -38,7 +38,7 @@ TARGETS: Mapping[str, tuple[str, ...] | None] = {
 
 _NUMBERED = re.compile(r"(upstream|middle|proxy)-[1-9]")
 
-#: How the values of the keys of every fault are read.
+#: How the values of the keys of every fault are parsed.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "at": lambda given: value_or_range(seconds, given),
     "for": lambda given: value_or_range(seconds, given),
@@ -48,7 +48,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "toxicity": fraction,
 }
 
-#: How the attributes of toxics are read, by their unit.
+#: How parameters are parsed, by their unit.
 _UNITS: Mapping[str, Callable[[Any], int]] = {
     "ms": milliseconds,
     "us": microseconds,

@@ -1,4 +1,4 @@
-"""A scenario as pictures for a terminal: who is linked to whom, and when what is done to them.
+"""A scenario as text pictures for a terminal: its topology, and when each fault happens.
 
 traffic          ================================================
 upstream down    ......####...####...#####........................
@@ -15,26 +15,26 @@ from reconnect_harness.faults.fault import Occurrence, timeline
 from reconnect_harness.scenario.model import Scenario
 from reconnect_proxy.units import format_duration
 
-#: How many characters the longest thing of a chart is wide.
+#: How many characters a chart is wide, without its labels.
 WIDTH = 60
 
 _SCALES = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
 
 def seconds(chosen: Scenario) -> float:
-    """Return how long the traffic and the faults of a scenario take, without what settles afterwards."""
+    """Return how long the traffic and the faults of a scenario take, in seconds, without `settle`."""
     ends = [occurrence.at + (occurrence.lasts or 0.0) for occurrence in timeline(chosen.faults, random.Random(1))]
     return max([chosen.clients.lasts, *ends])
 
 
 def topology(chosen: Scenario) -> str:
-    """Return the boxes and links of a scenario in a line; links that are harmed are in brackets."""
+    """Return the boxes and links of a scenario in a line; links with faults are in brackets."""
     parts = ["clients"]
     between = [*chosen.link_names[: len(chosen.proxies)], "upstream"]
     boxes = [*chosen.proxy_names, " + ".join(chosen.upstream_names)]
-    harmed = {name.partition("-")[0] if name.startswith("upstream-") else name for name in chosen.links}
+    faulty = {name.partition("-")[0] if name.startswith("upstream-") else name for name in chosen.links}
     for link, box in zip(between, boxes, strict=True):
-        parts += [f"--[{link} link]--" if link in harmed else "------", box]
+        parts += [f"--[{link} link]--" if link in faulty else "------", box]
     return " ".join(parts)
 
 
@@ -82,5 +82,5 @@ def _ticks(whole: float) -> Iterator[float]:
 
 
 def _column(moment: float, whole: float) -> int:
-    # A grain more, so that what falls on a column is not put before it.
+    # A little more, so that a time on the border of a column is not rounded into the column before.
     return int(moment / whole * WIDTH + 1e-6)

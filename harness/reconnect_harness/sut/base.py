@@ -1,7 +1,7 @@
-"""Systems under test: what stands between the clients and the upstream of a run. `sut.choose` makes one of an option.
+"""Systems under test: what is between the clients and the upstream of a run. `sut.choose` makes one of an option.
 
-For a scenario with `tls` a command needs `{tls_cert}` and `{tls_key}` (what to serve clients with), `{upstream_ca}`
-(what to trust at the upstream, which is then wss://), or all three. They become the paths of PEM files.
+For a scenario with `tls` a command needs `{tls_cert}` and `{tls_key}` (to serve clients), `{upstream_ca}` (to trust the
+upstream, which is then wss://), or all three. They become the paths of PEM files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import random
 import shlex
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -23,21 +24,22 @@ from reconnect_harness.scenario.model import Scenario, ScenarioError
 #: How long a system under test may take until it listens, in seconds.
 START_SECONDS = 30.0
 
-#: This project's proxy, by name.
+#: The name of this project's proxy.
 OWN = "reconnect-proxy"
 
-#: No system under test at all.
+#: The name for no system under test.
 DIRECT = "direct"
 
 _POLL_SECONDS = 0.01
 _START_ATTEMPTS = 3
-#: The lowest port that a system under test is started on, and where Linux says which ones it gives to anybody.
-_FIRST_FREE = 10_000
-_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_PLACES = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
-#: Where a command takes what it needs for TLS towards its clients, and its upstreams.
-_CLIENT_TLS = ("{tls_cert}", "{tls_key}")
-_UPSTREAM_TLS = ("{upstream_ca}",)
+#: The lowest port that a system under test is started on.
+_LOWEST_PORT = 10_000
+#: The file in which Linux gives the range of ephemeral ports.
+_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: The fields of a command: addresses, and files for TLS towards clients and upstreams.
+_ADDRESS_FIELDS = ("{listen}", "{listen_port}", "{upstream}", "{upstream_port}")
+_CLIENT_TLS_FIELDS = ("{tls_cert}", "{tls_key}")
+_UPSTREAM_TLS_FIELDS = ("{upstream_ca}",)
 
 
 class NotInstalled(ScenarioError):
@@ -49,7 +51,7 @@ class SystemUnderTest(Protocol):
 
     @property
     def process(self) -> Child | None:
-        """Its process where it is ours and runs."""
+        """Its process, if the run has started one."""
 
     @property
     def admin(self) -> str | None:
@@ -73,27 +75,27 @@ class SystemUnderTest(Protocol):
         warden: Warden,
         tls: Encryption | None = None,
     ) -> str:
-        """Start it in front of `upstreams` (HOST:PORT each) and return the URL that clients are to use.
+        """Start it in front of `upstreams` (HOST:PORT each) and return the URL for clients.
 
-        `tls` says which of its legs speak TLS, if any. Raises ProcessFailed if it does not come to listen.
+        `tls` says which of its legs use TLS, if any. Raises ProcessFailed if it does not listen in time.
         """
 
     async def stop(self) -> None:
-        """Stop it, if it is ours."""
+        """Stop it, if the run has started it."""
 
 
-def without_tls(system: SystemUnderTest, scenario: Scenario) -> None:
-    """Raise ScenarioError for a scenario that speaks TLS, on behalf of a system that cannot be told to."""
+def refuse_tls(system: SystemUnderTest, scenario: Scenario) -> None:
+    """Raise ScenarioError if a scenario uses TLS, for a system that cannot be configured for it."""
     if scenario.tls is not None:
         raise ScenarioError(
             f"scenario {scenario.name} needs a system under test that speaks TLS (`tls: {scenario.tls}`): {OWN}, or "
             "a command with {tls_cert} and {tls_key} for the client side, {upstream_ca} for the upstream side; "
-            f"and not {system.describe()}"
+            f"not {system.describe()}"
         )
 
 
-class _Unproxied:
-    """A system under test without a process of ours."""
+class _UnstartedSystem:
+    """A system under test that the run does not start."""
 
     process: Child | None = None
     admin: str | None = None
@@ -103,19 +105,19 @@ class _Unproxied:
         """Do nothing: there is nothing to stop."""
 
 
-class Direct(_Unproxied):
-    """No proxy at all."""
+class Direct(_UnstartedSystem):
+    """No proxy: the clients talk to the upstream."""
 
     def describe(self) -> str:
-        """Say that there is none."""
+        """Return that there is none."""
         return "none: clients talk to the upstream directly"
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios in which one end speaks TLS and the other does not."""
+        """Refuse scenarios in which only one end uses TLS."""
         if scenario.tls not in (None, TlsSide.BOTH):
             raise ScenarioError(
-                f"scenario {scenario.name} speaks TLS with the {scenario.tls} side only, so something has to be "
-                "between the two: it cannot be run with direct"
+                f"scenario {scenario.name} uses TLS on the {scenario.tls} side only, so it needs a system between the "
+                "two sides: it cannot be run with direct"
             )
 
     async def start(
@@ -126,12 +128,12 @@ class Direct(_Unproxied):
         warden: Warden,
         tls: Encryption | None = None,
     ) -> str:
-        """Return the URL of the upstream itself, of several the first."""
+        """Return the URL of the upstream, the first one if there are several."""
         return f"{scheme(tls is not None)}://{upstreams[0]}/"
 
 
-class GivenUrl(_Unproxied):
-    """A service that runs already. What the clients send it has to send back."""
+class GivenUrl(_UnstartedSystem):
+    """A service that runs already. It must send back what the clients send."""
 
     echoes = True
 
@@ -146,10 +148,10 @@ class GivenUrl(_Unproxied):
         return self.url
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios that need an upstream of ours behind the service, or certificates of ours at it."""
-        without_tls(self, scenario)
-        within = {"client", "clients", *scenario.containers}
-        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - within:
+        """Refuse scenarios that need an upstream or certificates of the harness behind the service."""
+        refuse_tls(self, scenario)
+        allowed = {"client", "clients", *scenario.containers}
+        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - allowed:
             raise ScenarioError(
                 f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
                 "the upstream must be of kind echo, and faults be done to clients, their link and `containers` only"
@@ -172,8 +174,8 @@ class GivenUrl(_Unproxied):
         return self.url
 
 
-class Started:
-    """A system under test that is a process of ours; what they have in common."""
+class StartedSystem:
+    """A system under test that the run starts as a process."""
 
     admin: str | None = None
     echoes = False
@@ -187,26 +189,26 @@ class Started:
             await self.process.stop()
 
 
-class Listening(Started):
-    """A system under test that is told where to listen: a port that is free, or was a moment ago."""
+class ListeningSystem(StartedSystem, ABC):
+    """A system under test that is told where to listen: at a port that was free when it was chosen."""
 
-    #: Which legs speak TLS in the run that it is started for, if any.
+    #: Which legs use TLS in the run that it is started for, if any.
     tls: Encryption | None = None
 
+    @abstractmethod
     def describe(self) -> str:
         """Return what it is, for the header of a run."""
-        raise NotImplementedError
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios that speak TLS, if not overridden."""
-        without_tls(self, scenario)
+        """Refuse scenarios that use TLS, if not overridden."""
+        refuse_tls(self, scenario)
 
     async def prepare(self, folder: Path, warden: Warden) -> None:
-        """Do what has to be done once before a command is started; nothing, if not overridden."""
+        """Do what is needed once before the command is started; nothing, if not overridden."""
 
+    @abstractmethod
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
-        """Return the command that listens and connects there (HOST:PORT each); `folder` is for what it has to read."""
-        raise NotImplementedError
+        """Return the command that listens and connects there (HOST:PORT each); `folder` is for its configuration."""
 
     async def start(
         self,
@@ -227,7 +229,7 @@ class Listening(Started):
             try:
                 await self._until_it_listens(self.process, listen)
             except ProcessFailed:
-                # Somebody else may have been given the port since it was found to be free.
+                # Another program may have taken the port since it was found to be free.
                 taken = "in use" in self.process.last_lines().lower()
                 await self.process.stop()
                 if attempt == _START_ATTEMPTS or not taken:
@@ -246,10 +248,10 @@ class Listening(Started):
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
                 return
-            await wait_a_moment(process, deadline)
+            await poll_until(process, deadline)
 
 
-class Command(Listening):
+class Command(ListeningSystem):
     """Any proxy that a command starts."""
 
     def __init__(self, template: str) -> None:
@@ -271,23 +273,26 @@ class Command(Listening):
         return self._template
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios that speak TLS where the command has no place for what that takes."""
-        needed = (*(_CLIENT_TLS if scenario.tls_client else ()), *(_UPSTREAM_TLS if scenario.tls_upstream else ()))
-        if any(place not in self._template for place in needed):
-            without_tls(self, scenario)
+        """Refuse scenarios that use TLS if the command has no fields for the files."""
+        needed = (
+            *(_CLIENT_TLS_FIELDS if scenario.tls_client else ()),
+            *(_UPSTREAM_TLS_FIELDS if scenario.tls_upstream else ()),
+        )
+        if any(name not in self._template for name in needed):
+            refuse_tls(self, scenario)
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
-        """Fill in the places of the command."""
-        places = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
-        values = dict(zip(_PLACES, places, strict=True))
+        """Fill in the fields of the command."""
+        addresses = (listen, listen.rpartition(":")[2], upstream, upstream.rpartition(":")[2])
+        values = dict(zip(_ADDRESS_FIELDS, addresses, strict=True))
         if self.tls is not None:
             files = map(str, self.tls.files)
-            values |= dict(zip((*_CLIENT_TLS, *_UPSTREAM_TLS), files, strict=True))
+            values |= dict(zip((*_CLIENT_TLS_FIELDS, *_UPSTREAM_TLS_FIELDS), files, strict=True))
         return [_filled(part, values) for part in self._parts]
 
 
-async def wait_a_moment(process: Child, deadline: float) -> None:
-    """Wait a moment for a process to be ready; raise ProcessFailed if it has ended, or the time is over."""
+async def poll_until(process: Child, deadline: float) -> None:
+    """Wait for one interval of polling; raise ProcessFailed if the process has ended, or the deadline has passed."""
     if process.returncode is not None:
         raise process.failure(f"did not start: it ended with status {process.returncode}")
     if asyncio.get_running_loop().time() > deadline:
@@ -301,32 +306,33 @@ def scheme(tls: bool) -> str:
 
 
 def _filled(part: str, values: Mapping[str, str]) -> str:
-    # Not str.format: a command may have braces of its own.
-    for place, value in values.items():
-        part = part.replace(place, value)
+    # Not str.format: a command may have other braces.
+    for name, value in values.items():
+        part = part.replace(name, value)
     return part
 
 
 def _free_port() -> int:
-    """Return a port that nobody has, out of those that the system does not give to whoever asks for just any.
+    """Return a free port below the ephemeral ports.
 
-    One of the others may be somebody's a moment later, if only as the near end of a connection. And a connection to it
-    while nobody listens there may come to be one to itself (RFC 9293 section 3.5), which looks as if somebody did.
+    An ephemeral port could be taken by another program a moment later, even by the near end of a connection. And a
+    connection to an ephemeral port at which no program listens may become a connection to itself (RFC 9293 section
+    3.5), which looks as if the system under test listened.
     """
-    first_given = _first_given()
-    ports = range(_FIRST_FREE, first_given) if first_given > _FIRST_FREE else range(1)
+    first_ephemeral = _first_ephemeral_port()
+    ports = range(_LOWEST_PORT, first_ephemeral) if first_ephemeral > _LOWEST_PORT else range(1)
     for port in random.sample(ports, len(ports)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             free: int = probe.getsockname()[1]
             return free
-    raise ProcessFailed(f"no port from {_FIRST_FREE} to {first_given - 1} is free on 127.0.0.1")
+    raise ProcessFailed(f"no port from {_LOWEST_PORT} to {first_ephemeral - 1} is free on 127.0.0.1")
 
 
-def _first_given() -> int:
-    """Return the lowest port that the system gives to whoever asks for just any."""
+def _first_ephemeral_port() -> int:
+    """Return the lowest port that the system gives to programs that ask for any port."""
     try:
-        return int(_GIVEN.read_text(encoding="ascii").split()[0])
+        return int(_EPHEMERAL_RANGE.read_text(encoding="ascii").split()[0])
     except FileNotFoundError:
-        # Another system than Linux: what RFC 6335 section 6 sets aside for that.
+        # Not Linux: the start of the range in RFC 6335 section 6.
         return 49152

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Mapping
 
 from reconnect_harness.scenario.model import ScenarioError
-from reconnect_harness.sut.base import DIRECT, OWN, Command, Direct, GivenUrl, Listening, SystemUnderTest
+from reconnect_harness.sut.base import DIRECT, OWN, Command, Direct, GivenUrl, ListeningSystem, SystemUnderTest
 from reconnect_harness.sut.own_proxy import OwnProxy
 from reconnect_harness.sut.presets.fastify import Fastify
 from reconnect_harness.sut.presets.haproxy import Haproxy
@@ -26,7 +26,7 @@ from reconnect_harness.sut.presets.websockets import Websockets
 from reconnect_proxy.suggestions import did_you_mean
 
 #: The presets by the name that `--sut` takes. A new one is a module in `sut.presets`, and an entry here.
-PRESETS: Mapping[str, type[Listening]] = {
+PRESETS: Mapping[str, type[ListeningSystem]] = {
     "nginx": Nginx,
     "haproxy": Haproxy,
     "fastify": Fastify,

@@ -14,26 +14,26 @@ from typing import Any
 from reconnect_harness.processes.certificates import Encryption
 from reconnect_harness.processes.child import Child, Warden
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import START_SECONDS, Started, scheme, wait_a_moment
+from reconnect_harness.sut.base import START_SECONDS, StartedSystem, poll_until, scheme
 
 
-class OwnProxy(Started):
-    """`reconnect-proxy serve`, on a port of its own choice, which it tells when it is ready."""
+class OwnProxy(StartedSystem):
+    """`reconnect-proxy serve`, on a port that it chooses and prints when it is ready."""
 
     _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
     _ADMIN = re.compile(r"admin listening url=(http://\S+)")
 
     def __init__(self, options: Sequence[str] = ()) -> None:
-        """Prepare a proxy that is given these flags behind those of a scenario."""
+        """Prepare a proxy that gets these flags after those of a scenario."""
         super().__init__()
         self._options = options
 
     def describe(self) -> str:
-        """Say that it is this project's proxy, and with which flags whatever the scenario says."""
+        """Return its command, with the flags that every scenario gets."""
         return shlex.join(["reconnect-proxy", "serve", *self._options])
 
     def check(self, scenario: Scenario) -> None:
-        """Take any scenario."""
+        """Accept every scenario."""
 
     async def start(
         self,
@@ -70,12 +70,12 @@ class OwnProxy(Started):
         self.process = await Child.start("the proxy", command, log, warden, environ=environ)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while not (found := self._READY.search(log.read_text(errors="replace"))):
-            await wait_a_moment(self.process, deadline)
+            await poll_until(self.process, deadline)
         return f"{found[1]}/"
 
     @property
-    def admin(self) -> str | None:  # type: ignore[override]  # it is not known before the proxy has said it
-        """The URL of its admin listener, once it has said it."""
+    def admin(self) -> str | None:  # type: ignore[override]  # the proxy chooses it
+        """The URL of its admin listener, when it has logged it."""
         if self.process is None:
             return None
         found = self._ADMIN.search(self.process.log.read_text(errors="replace"))

@@ -72,10 +72,15 @@ def find_toxiproxy(option: str | None = None, environ: Mapping[str, str] | None 
     return ToxiproxySource(f"no real one: {'; '.join(reasons)}", embedded=True)
 
 
-def cached_binary(environ: Mapping[str, str]) -> Path:
-    """Return where in the user's cache the built server lies (XDG_CACHE_HOME, else ~/.cache)."""
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return the harness's folder in the user's cache (XDG_CACHE_HOME, else ~/.cache)."""
     home = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".cache")
-    return Path(home) / "reconnect-harness" / f"toxiproxy-server-{VERSION}"
+    return Path(home) / "reconnect-harness"
+
+
+def cached_binary(environ: Mapping[str, str]) -> Path:
+    """Return the path of the built server in the user's cache."""
+    return cache_folder(environ) / f"toxiproxy-server-{VERSION}"
 
 
 def _asked_for(wanted: str, by: str, environ: Mapping[str, str]) -> ToxiproxySource:

@@ -141,4 +141,4 @@ def test_a_comparison_of_all_scenarios_skips_them(
     monkeypatch.setattr(find, "shipped_scenarios", lambda: shipped)
     compared = Comparer(["all"], ["direct"], out=tmp_path).run()
     assert compared.complete
-    assert "no container engine" in compared.markdown("compare")
+    assert "no container engine" in compared.to_markdown("compare")

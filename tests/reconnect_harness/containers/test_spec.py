@@ -125,6 +125,6 @@ def test_a_scenario_with_containers_is_explained() -> None:
             faults=[{"at": 1, "container": "db", "do": "disconnect", "network": "lab", "for": 2}],
         )
     )
-    assert "upstream   in a container, sends back what it gets; image mine:1; command serve {port}" in lines
+    assert "upstream   in a container, sends back what it receives; image mine:1; command serve {port}" in lines
     assert "container  db; label role=db" in lines
     assert "fault      disconnect db at 1s, for 2s, network lab" in lines

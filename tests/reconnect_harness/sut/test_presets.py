@@ -1,4 +1,4 @@
-"""Presets: each starts the real thing, relays, is stopped whole, and says what is missing where it is not installed."""
+"""Presets: each starts the real program, relays, is stopped with all its processes, and says what is not installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from reconnect_harness.processes.child import ProcessFailed, Warden
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import Listening, NotInstalled
+from reconnect_harness.sut.base import ListeningSystem, NotInstalled
 from reconnect_harness.sut.choose import PRESETS
 from reconnect_harness.sut.presets import installed
 from reconnect_harness.sut.presets.fastify import cached_modules
@@ -38,7 +38,7 @@ def warden() -> Iterator[Warden]:
 
 @pytest.fixture
 def mine() -> Scenario:
-    """A scenario; presets have no use for what it says."""
+    """A scenario; presets do not use its options."""
     return parse_scenario(
         {
             "name": "mine",
@@ -53,12 +53,12 @@ def mine() -> Scenario:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
-    """The address of a server that says the path and the id of a client, and then sends back what it gets."""
+    """The address of a server that sends the path and the id of a client, and then echoes."""
 
     async def handle(connection: ServerConnection) -> None:
         assert connection.request is not None
         await connection.send(f"{connection.request.path} {connection.request.headers.get('X-Connection-Id')}")
-        # A client that is cut off is the end of the conversation.
+        # The client has closed or lost the connection.
         with contextlib.suppress(ConnectionClosed):
             async for message in connection:
                 await connection.send(message)
@@ -67,7 +67,7 @@ async def upstream() -> AsyncIterator[str]:
         yield f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
 
-def _preset(name: str, mine: Scenario) -> Listening:
+def _preset(name: str, mine: Scenario) -> ListeningSystem:
     preset = PRESETS[name]()
     try:
         preset.check(mine)
@@ -82,7 +82,7 @@ def _preset(name: str, mine: Scenario) -> Listening:
 async def test_a_preset_relays_both_types_of_message(
     tmp_path: Path, warden: Warden, mine: Scenario, upstream: str, name: str
 ) -> None:
-    """With the path and the id of the session, by which an upstream knows a client that comes back."""
+    """With the path and the id of the session, by which an upstream recognizes a client that reconnects."""
     preset = _preset(name, mine)
     try:
         url = await preset.start([upstream], mine, tmp_path, warden)
@@ -104,7 +104,7 @@ async def test_a_preset_relays_both_types_of_message(
 async def test_a_stopped_preset_leaves_no_process(
     tmp_path: Path, warden: Warden, mine: Scenario, upstream: str, name: str
 ) -> None:
-    """Its workers are in its group, and go with it."""
+    """Its workers are in its process group, and end with it."""
     preset = _preset(name, mine)
     try:
         await preset.start([upstream], mine, tmp_path, warden)
@@ -116,10 +116,10 @@ async def test_a_stopped_preset_leaves_no_process(
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-async def test_a_preset_that_is_killed_takes_its_workers_along(
+async def test_the_workers_of_a_killed_preset_end(
     tmp_path: Path, warden: Warden, mine: Scenario, upstream: str, name: str
 ) -> None:
-    """As the faults of a scenario do it."""
+    """As the fault `kill` does it."""
     preset = _preset(name, mine)
     try:
         await preset.start([upstream], mine, tmp_path, warden)
@@ -147,7 +147,7 @@ async def test_a_preset_that_does_not_start_shows_its_last_lines(
     module: str,
     complaint: str,
 ) -> None:
-    """Among them what it has against its configuration."""
+    """With the program's error about its configuration."""
     preset = _preset(name, mine)
     monkeypatch.setattr(f"{module}.config", lambda listen, upstream: "nonsense on;\n")
     try:
@@ -168,7 +168,7 @@ async def test_a_preset_that_does_not_start_shows_its_last_lines(
 def test_a_preset_that_is_not_installed_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, mine: Scenario, name: str, advice: str
 ) -> None:
-    """Before anything is started, and its description says it too."""
+    """Before anything is started; its description says so too."""
     monkeypatch.setattr(installed, "find", lambda program: None)
     preset = PRESETS[name]()
     with pytest.raises(NotInstalled, match=advice):
@@ -176,7 +176,7 @@ def test_a_preset_that_is_not_installed_says_what_to_install(
     assert "not installed" in preset.describe()
 
 
-def test_fastify_needs_npm_only_where_it_has_not_been_installed(
+def test_fastify_needs_npm_only_until_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mine: Scenario
 ) -> None:
     """Once the plugin is in the cache, Node is enough."""
@@ -207,7 +207,7 @@ async def test_an_installation_that_fails_leaves_nothing_behind(
 async def test_an_installation_that_is_cancelled_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, warden: Warden
 ) -> None:
-    """Neither npm nor half of what it installs."""
+    """Neither npm nor a part of the installation."""
     npm = tmp_path / "npm"
     npm.write_text(
         f"#!/bin/sh\necho $$ > {tmp_path}/pid.part && mv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 600\n"
@@ -236,14 +236,14 @@ async def test_an_installation_that_is_cancelled_leaves_nothing_behind(
         (Haproxy, "haproxy.cfg", ["bind 127.0.0.1:8", "server u1 127.0.0.1:9", "timeout tunnel 1h"]),
     ],
 )
-def test_the_configuration_lies_in_the_folder_of_the_run(
+def test_the_configuration_is_in_the_folder_of_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    preset: Callable[[], Listening],
+    preset: Callable[[], ListeningSystem],
     file: str,
     lines: list[str],
 ) -> None:
-    """Whole, with the addresses filled in, for a reader who doubts that it was fair."""
+    """Complete, with the addresses, so that a reader can check that it is fair."""
     monkeypatch.setattr(installed, "find", lambda program: f"/bin/{program}")
     command = preset().command("127.0.0.1:8", "127.0.0.1:9", tmp_path)
     assert str(tmp_path / file) in command
@@ -254,9 +254,7 @@ def test_the_configuration_lies_in_the_folder_of_the_run(
     assert "{{" not in text
 
 
-def test_the_server_of_fastify_is_shown_in_the_folder_of_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_of_fastify_is_in_the_folder_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the settings of its reconnection."""
     monkeypatch.setattr(installed, "find", lambda program: f"/bin/{program}")
     command = PRESETS["fastify"]().command("127.0.0.1:8", "127.0.0.1:9", tmp_path)
@@ -264,8 +262,8 @@ def test_the_server_of_fastify_is_shown_in_the_folder_of_the_run(
     assert "reconnectOnClose: true" in (tmp_path / "fastify.js").read_text()
 
 
-def test_a_version_is_what_the_program_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or that it says none."""
+def test_a_version_is_what_the_program_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the reason why it is not known."""
     shell = shutil.which("sh")
     monkeypatch.setattr(installed, "find", lambda program: shell)
     assert installed.version("sh", "-c", "echo nginx version: nginx/1.22.1 >&2") == "1.22.1"

@@ -46,8 +46,8 @@ def _scenario(**changes: Any) -> Scenario:
     return parse_scenario({**given, **changes}, "test")
 
 
-def test_the_option_decides_what_is_tested() -> None:
-    """Nothing, a word, a URL, or a command with places to fill in."""
+def test_the_option_chooses_the_system() -> None:
+    """No option, a word, a URL, or a command with fields."""
     assert isinstance(system_under_test(None), OwnProxy)
     assert isinstance(system_under_test("direct"), Direct)
     assert isinstance(system_under_test("ws://127.0.0.1:9/path"), GivenUrl)
@@ -64,14 +64,14 @@ def test_the_option_decides_what_is_tested() -> None:
         ("ws://", "is not of the form ws://HOST:PORT/path"),
     ],
 )
-def test_an_option_that_is_none_of_these_is_refused(option: str, complaint: str) -> None:
-    """Before anything is started, and with what would be right."""
+def test_an_unknown_option_is_refused(option: str, complaint: str) -> None:
+    """Before anything is started; the error says what is allowed."""
     with pytest.raises(ScenarioError, match=complaint):
         system_under_test(option)
 
 
-async def test_a_command_is_filled_in_and_awaited_until_it_listens(tmp_path: Path, warden: Warden) -> None:
-    """Braces of its own stay as they are; nothing goes through a shell."""
+async def test_a_command_is_filled_in_and_waited_for(tmp_path: Path, warden: Warden) -> None:
+    """Other braces are not changed; no shell is used."""
     (tmp_path / "listener.py").write_text(LISTENER)
     template = (
         f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} -u={{upstream}} {{upstream_port}} {{x}} '$HOME;'"
@@ -88,14 +88,14 @@ async def test_a_command_is_filled_in_and_awaited_until_it_listens(tmp_path: Pat
     assert system.process.returncode is not None
 
 
-async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
+async def test_a_command_whose_port_was_taken_gets_another(
     tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A free port can be somebody else's a moment later; the command is then started again."""
+    """Another program may take a port that was free; the command is then started again."""
     (tmp_path / "listener.py").write_text(LISTENER)
     system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} {{upstream}}")
     find_free_port = sut._free_port
-    # Bound and not listening: nobody else can have the port, and nobody answers there.
+    # Bound and not listening: no other program can take the port, and none answers there.
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         first = iter([taken.getsockname()[1]])
@@ -109,12 +109,12 @@ async def test_a_command_whose_port_was_taken_meanwhile_gets_another(
 
 
 @pytest.mark.parametrize("given", ["32768 60999", "10001 60999", "1024 65535", None])
-def test_a_free_port_is_not_one_that_anybody_may_be_given(
+def test_a_free_port_is_not_an_ephemeral_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
-    """As long as the system leaves any; where it says nothing, by what is usual."""
+    """If the system leaves any others; where the system does not say, by RFC 6335."""
     file = tmp_path / "ip_local_port_range"
-    monkeypatch.setattr(sut, "_GIVEN", file)
+    monkeypatch.setattr(sut, "_EPHEMERAL_RANGE", file)
     if given is not None:
         file.write_text(given.replace(" ", "\t") + "\n")
     first_given = int(given.split()[0]) if given else 49152
@@ -123,22 +123,22 @@ def test_a_free_port_is_not_one_that_anybody_may_be_given(
     assert all(port >= 10_000 for port in ports)
 
 
-def test_a_port_that_somebody_has_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If there is no other one, that is said."""
-    monkeypatch.setattr(sut, "_GIVEN", tmp_path / "ip_local_port_range")
+def test_a_port_that_is_taken_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no port is free, that is an error."""
+    monkeypatch.setattr(sut, "_EPHEMERAL_RANGE", tmp_path / "ip_local_port_range")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        monkeypatch.setattr(sut, "_FIRST_FREE", port)
+        monkeypatch.setattr(sut, "_LOWEST_PORT", port)
         (tmp_path / "ip_local_port_range").write_text(f"{port + 1}\t{port + 1}\n")
         with pytest.raises(ProcessFailed, match=rf"no port from {port} to {port} is free on 127\.0\.0\.1"):
             sut._free_port()
 
 
-async def test_a_command_that_never_listens_is_given_up(
+async def test_a_command_that_never_listens_is_an_error(
     tmp_path: Path, warden: Warden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what it has said so far."""
+    """With its output so far."""
     monkeypatch.setattr(sut, "START_SECONDS", 0.5)
     program = "import time; print('thinking', flush=True); time.sleep(600)"
     system = system_under_test(f'{sys.executable} -c "{program}" {{listen}} {{upstream}}')
@@ -149,8 +149,8 @@ async def test_a_command_that_never_listens_is_given_up(
         await system.stop()
 
 
-async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, warden: Warden) -> None:
-    """It chooses its port itself and says so; the log shows the options that it runs with."""
+async def test_the_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, warden: Warden) -> None:
+    """It chooses and prints its port; the log has its options."""
     system = system_under_test(None)
     try:
         url = await system.start(
@@ -180,18 +180,18 @@ async def test_our_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, wa
         ("proxy {listen} {upstream} {tls_cert} {tls_key} {upstream_ca}", "both", True),
     ],
 )
-def test_a_system_that_cannot_be_told_to_speak_tls_is_refused(option: str | None, side: str, taken: bool) -> None:
-    """A scenario over TLS is run with what can be given certificates, and a sentence says what is missing."""
+def test_a_system_that_cannot_use_tls_is_refused(option: str | None, side: str, taken: bool) -> None:
+    """A scenario with TLS needs a system that takes certificates; the error says what is missing."""
     system, chosen = system_under_test(option), _scenario(tls=side)
     if taken:
         system.check(chosen)
     else:
-        with pytest.raises(ScenarioError, match=r"scenario mine (needs a system under test that )?speaks TLS"):
+        with pytest.raises(ScenarioError, match=r"scenario mine (needs a system under test that speaks|uses) TLS"):
             system.check(chosen)
 
 
 async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -> None:
-    """Where it has places for them; and clients are sent to wss:// only if it serves them so."""
+    """In its fields for them; clients use wss:// only if the client side has TLS."""
     (tmp_path / "listener.py").write_text(LISTENER)
     places = "{listen_port} {upstream} {tls_cert} {tls_key} {upstream_ca}"
     system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {places}")
@@ -208,7 +208,7 @@ async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -
 
 
 def test_options_become_flags() -> None:
-    """Underscores are dashes, yes and no are two flags, a list is separated by commas."""
+    """Underscores are dashes, true and false are two flags, a list is separated by commas."""
     options = {"retry_for": "30s", "accept_when_down": False, "bind": ["cookie", "authorization"], "max_queue": 1024}
     assert flags(options) == [
         "--retry-for",

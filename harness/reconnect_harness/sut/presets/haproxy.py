@@ -1,8 +1,8 @@
 """HAProxy in front of the upstream, in HTTP mode, where an upgraded connection becomes a tunnel.
 
 As its manual advises for long-lived connections: `timeout tunnel` far above the length of a run, and
-`timeout client-fin` beside it. Everything else is its default, among it that there may be as many connections as its
-descriptors allow, and that a refused connection is tried again after a second, three times.
+`timeout client-fin` as well. Everything else is its default, for instance that the number of connections is limited by
+its descriptors only, and that a refused connection is tried again after a second, three times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import Listening
+from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
 
 _CONFIG = """\
@@ -40,20 +40,20 @@ def config(listen: str, upstream: str) -> str:
     return _CONFIG.format(listen=listen, upstream=upstream)
 
 
-class Haproxy(Listening):
-    """HAProxy, in the foreground, with a configuration of its own in the run's folder."""
+class Haproxy(ListeningSystem):
+    """HAProxy, in the foreground, with its configuration in the run's folder."""
 
     def describe(self) -> str:
         """Return its name and version."""
         return f"HAProxy {installed.version('haproxy', '-v')}"
 
     def check(self, scenario: Scenario) -> None:
-        """Raise NotInstalled where there is no HAProxy."""
+        """Raise NotInstalled if there is no HAProxy."""
         super().check(scenario)
         self._program()
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
-        """Write `haproxy.cfg` into the folder, and return the command that serves it."""
+        """Write `haproxy.cfg` into the folder, and return the command that uses it."""
         path = folder.absolute() / "haproxy.cfg"
         path.write_text(config(listen, upstream), encoding="utf-8")
         # -db: in the foreground, and one process.

@@ -1,4 +1,4 @@
-"""Programs that a preset needs: where they are, which version they are, and what to say where they are not."""
+"""Programs that presets need: where they are, their version, and the error if one is not installed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 from reconnect_harness.sut.base import NotInstalled
 
-#: How long a program may take to say its version, in seconds.
-_SAY_SECONDS = 10.0
+#: How long a program may take to print its version, in seconds.
+_VERSION_SECONDS = 10.0
 
-#: Where distributions put servers, and the PATH of an ordinary user often does not look.
-_SERVERS = "/usr/local/sbin:/usr/sbin:/sbin"
+#: Folders in which distributions install servers, and which are often not in the PATH of a user.
+_SERVER_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find(program: str) -> str | None:
-    """Return the path of a program, or None where it is not installed."""
-    return shutil.which(program) or shutil.which(program, path=_SERVERS)
+    """Return the path of a program, or None if it is not installed."""
+    return shutil.which(program) or shutil.which(program, path=_SERVER_PATH)
 
 
 def require(program: str, preset: str, advice: str) -> str:
     """Return the path of a program.
 
-    Raises NotInstalled where there is none; `advice` says how to install it.
+    Raises NotInstalled if there is none; `advice` says how to install it.
     """
     path = find(program)
     if path is None:
@@ -33,19 +33,19 @@ def require(program: str, preset: str, advice: str) -> str:
 
 
 def version(program: str, *arguments: str) -> str:
-    """Return what a program calls its version (`1.22.1`), or why there is none to tell."""
+    """Return the version of a program (`1.22.1`), or why it is not known."""
     path = find(program)
-    return "not installed" if path is None else _said([path, *arguments])
+    return "not installed" if path is None else _printed_version([path, *arguments])
 
 
-def _said(command: Sequence[str]) -> str:
+def _printed_version(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=_SAY_SECONDS,
+            timeout=_VERSION_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as failure:

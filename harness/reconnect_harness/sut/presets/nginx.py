@@ -1,6 +1,6 @@
 """nginx in front of the upstream, as its "WebSocket proxying" page advises: HTTP/1.1 and the Upgrade headers passed on.
 
-Timeouts are far above the length of a run. An upgraded connection is a tunnel, which buffers no more than one read.
+Timeouts are much longer than a run. An upgraded connection is a tunnel, which buffers no more than one read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import Listening
+from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
 
 _CONFIG = """\
@@ -56,29 +56,29 @@ http {{
 def config(listen: str, upstream: str) -> str:
     """Return an `nginx.conf` that proxies `listen` to `upstream` (HOST:PORT each); its paths are relative.
 
-    There is a worker for each core that it may use (`auto` counts those that it may not use as well).
+    There is a worker for each core that it may use (`auto` also counts cores that it may not use).
     """
     workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else "auto"
     return _CONFIG.format(listen=listen, upstream=upstream, workers=workers)
 
 
-class Nginx(Listening):
-    """nginx, in the foreground, with a configuration and a prefix of its own in the run's folder."""
+class Nginx(ListeningSystem):
+    """nginx, in the foreground, with its configuration and prefix in the run's folder."""
 
     def describe(self) -> str:
         """Return its name and version."""
         return f"nginx {installed.version('nginx', '-v')}"
 
     def check(self, scenario: Scenario) -> None:
-        """Raise NotInstalled where there is no nginx."""
+        """Raise NotInstalled if there is no nginx."""
         super().check(scenario)
         self._program()
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
-        """Write `nginx.conf` into the folder, and return the command that serves it."""
+        """Write `nginx.conf` into the folder, and return the command that uses it."""
         path = folder.absolute() / "nginx.conf"
         path.write_text(config(listen, upstream), encoding="utf-8")
-        # -e: until it has read the configuration it would write to the log of the system's own nginx.
+        # -e: before it has read the configuration it would write to the log of the installed nginx.
         return [self._program(), "-e", "stderr", "-p", f"{path.parent}/", "-c", str(path)]
 
     def _program(self) -> str:

@@ -1,8 +1,8 @@
-"""The ordinary relay: what one writes in an hour on the library `websockets`, and no more.
+"""The ordinary relay: a minimal proxy on the library `websockets`.
 
     python -m reconnect_harness.sut.presets.relay LISTEN UPSTREAM        HOST:PORT each
 
-It keeps nothing. When one side is lost, it closes the other.
+It keeps no messages. When one side is lost, it closes the other.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-#: Request headers that the library makes itself, or that are about one hop only.
+#: Request headers that the library makes itself, or that apply to one hop only.
 _NOT_PASSED_ON = ("host", "upgrade", "connection", "content-length", "transfer-encoding")
 
-#: The same, by how they begin. The relay answers its client by itself, so what the client claims of the reconnect
-#: protocol is not for the upstream, whose answer to it would not come back.
+#: Prefixes of more such headers. The relay answers its client itself, so headers of the reconnect protocol must not
+#: reach the upstream, whose answer the client would not get.
 _PREFIXES = ("sec-websocket-", "x-reconnect-")
 
 
@@ -28,10 +28,10 @@ async def _pump(source: Connection, sink: Connection) -> None:
         async for message in source:
             await sink.send(message)
     except ConnectionClosed:
-        # The other side learns of it by being closed.
+        # The other side is closed below.
         pass
     finally:
-        # 1006 and the like say how a connection ended, and may not be sent (RFC 6455 section 7.4.1).
+        # Codes such as 1006 say how a connection ended, and must not be sent (RFC 6455 section 7.4.1).
         await sink.close(1000 if source.close_code == 1000 else 1011)
 
 

@@ -1,4 +1,4 @@
-"""An ordinary relay on the library `websockets` (`sut.presets.relay`): what a proxy is worth that keeps nothing."""
+"""An ordinary relay on the library `websockets` (`sut.presets.relay`), to compare with a proxy that keeps nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from reconnect_harness.sut.base import Listening
+from reconnect_harness.sut.base import ListeningSystem
 
 
-class Websockets(Listening):
+class Websockets(ListeningSystem):
     """The relay, as a process."""
 
     def describe(self) -> str:
-        """Return what it is made of."""
+        """Return its name and the version of the library."""
         return f"a plain relay on websockets {version('websockets')}"
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
-"""`@fastify/http-proxy` with `wsReconnect` in front of the upstream: the other proxy that redials a lost upstream.
+"""`@fastify/http-proxy` with `wsReconnect` in front of the upstream: another proxy that redials a lost upstream.
 
-`server.js`, beside this file, is the server. What it needs is installed once, with npm and at the versions of
+`server.js`, in this folder, is the server. Its packages are installed once, with npm and in the versions of
 `package-lock.json`, into the user's cache.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from reconnect_harness.processes.child import Child, Warden
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import Listening
+from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
-from reconnect_harness.toxiproxy.find import cached_binary
+from reconnect_harness.toxiproxy.find import cache_folder
 
 #: How long npm may take, in seconds.
 INSTALL_SECONDS = 300.0
@@ -29,9 +29,9 @@ _PLUGIN = "@fastify/http-proxy"
 
 
 def cached_modules() -> Path:
-    """Return the folder in the user's cache that holds `node_modules`, or will; another lock is another folder."""
+    """Return the folder in the user's cache for `node_modules`; each lock file has a folder of its own."""
     lock = hashlib.sha256((_HERE / "package-lock.json").read_bytes()).hexdigest()
-    return cached_binary(os.environ).parent / f"fastify-{pinned()}-{lock[:8]}"
+    return cache_folder(os.environ) / f"fastify-{pinned()}-{lock[:8]}"
 
 
 def pinned() -> str:
@@ -40,22 +40,22 @@ def pinned() -> str:
     return str(manifest["dependencies"][_PLUGIN])
 
 
-class Fastify(Listening):
-    """A Fastify server that does nothing but proxy, in a process of its own."""
+class Fastify(ListeningSystem):
+    """A Fastify server that is only a proxy, in a process of its own."""
 
     def describe(self) -> str:
         """Return its name, its version, and that of Node."""
         return f"{_PLUGIN} {pinned()} (wsReconnect), Node {installed.version('node', '--version')}"
 
     def check(self, scenario: Scenario) -> None:
-        """Raise NotInstalled where there is no Node, or nothing to install the plugin with."""
+        """Raise NotInstalled if there is no Node, or no npm to install the plugin with."""
         super().check(scenario)
         self._node()
         if not cached_modules().is_dir():
             self._npm()
 
     async def prepare(self, folder: Path, warden: Warden) -> None:
-        """Install the plugin, whole or not at all, where that has not been done."""
+        """Install the plugin if that has not been done, completely or not at all."""
         modules = cached_modules()
         if modules.is_dir():
             return
@@ -73,13 +73,13 @@ class Fastify(Listening):
             finally:
                 await npm.stop()
             if status is None:
-                raise npm.failure(f"has not installed {_PLUGIN} in {INSTALL_SECONDS:g} s")
+                raise npm.failure(f"did not install {_PLUGIN} within {INSTALL_SECONDS:g} s")
             if status != 0:
                 raise npm.failure(f"could not install {_PLUGIN}: it ended with status {status}")
             _move(place, modules)
 
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
-        """Copy the server into the folder, for a reader to see, and return the command that runs it."""
+        """Copy the server into the folder, so that a reader can see it, and return the command that runs it."""
         script = folder.absolute() / "fastify.js"
         shutil.copy(_HERE / "server.js", script)
         return [self._node(), str(script), listen, upstream, str(cached_modules())]
@@ -95,6 +95,6 @@ def _move(place: Path, modules: Path) -> None:
     try:
         place.rename(modules)
     except OSError:
-        # Another run was faster; what it has installed is the same.
+        # Another run has installed the same at the same time.
         if not modules.is_dir():
             raise
