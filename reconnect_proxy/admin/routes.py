@@ -77,7 +77,7 @@ class Admin:
     """Serves the admin paths on `address` while its `async with` block runs.
 
     Raises:
-        OSError: on entering, when the address cannot be had.
+        OSError: on entering, if the address cannot be bound.
 
     """
 

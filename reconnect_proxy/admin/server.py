@@ -68,7 +68,7 @@ class AdminServer:
     """Listens on `address` while its `async with` block runs.
 
     Raises:
-        OSError: on entering, when the address cannot be had.
+        OSError: on entering, if the address cannot be bound.
 
     """
 

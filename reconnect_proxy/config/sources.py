@@ -105,7 +105,7 @@ def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
     if isinstance(reason, BadCertificate):
         # The files are loaded together, after the last of them is known.
         option = next((name for name in _FILES if name in given and given[name].value == reason.path), option)
-    # An option that is missing beside another one was not given.
+    # An option that another one needs was not given.
     origin = given[option].origin if option in given else flag_of(option)
     return f"{origin}: {reason}"
 

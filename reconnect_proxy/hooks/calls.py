@@ -81,7 +81,7 @@ class HookCalls:
             self._call(hook, session, *arguments)
         except Refuse as refuse:
             raise Refusal(refuse.status, "refused", refuse.detail, headers=tuple(refuse.headers.items())) from None
-        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms this client only
+        except Exception as error:  # noqa: BLE001 - an error of a hook harms this client only
             self._fail(hook, session, error)
 
     def _fail(self, hook: str, session: Session, error: Exception) -> None:
@@ -111,7 +111,7 @@ class HookCalls:
             if returned is shown:
                 return message
             return None if returned is None else self._replacement(returned)
-        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms this message only
+        except Exception as error:  # noqa: BLE001 - an error of a hook harms this message only
             self._failed("on_message", session, error)
             return None
 
@@ -148,7 +148,7 @@ class HookCalls:
     def _notify(self, hook: str, session: Session, *arguments: object) -> None:
         try:
             self._call(hook, session, *arguments)
-        except Exception as error:  # noqa: BLE001 - whatever a hook does wrong harms nothing else
+        except Exception as error:  # noqa: BLE001 - an error of a hook harms nothing else
             self._failed(hook, session, error)
 
     # Calls and failures.

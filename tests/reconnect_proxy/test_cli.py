@@ -29,8 +29,8 @@ GUARD = "tests.reconnect_proxy.guard"
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """The URL of an upstream that refuses every connection: the port is bound, and nobody listens."""
+def refusing_url() -> Iterator[str]:
+    """The URL of an upstream that refuses every connection: the port is bound, and there is no listener."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"ws://127.0.0.1:{bound.getsockname()[1]}"
@@ -189,7 +189,7 @@ def test_a_bad_key_of_the_file_is_one_line_and_exit_2(tmp_path: Path, capsys: py
 
 
 def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever reads --help needs no other list."""
+    """A reader of --help needs no other list."""
     assert main(["serve", "--help"]) == 0
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for option in Config.model_fields:
@@ -217,10 +217,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_ready_line_and_a_clean_stop(nobody: str, number: signal.Signals) -> None:
+async def test_the_ready_line_and_a_clean_stop(refusing_url: str, number: signal.Signals) -> None:
     """The first line of stderr says where it listens and towards what; SIGTERM and SIGINT end it with 0, silently."""
-    async with serving("--upstream", nobody, "--upstream", "ws://h:1/base", "--mode", "receiver") as proxy:
-        ready = rf"listening on ws://127\.0\.0\.1:\d+ -> {re.escape(nobody)}, ws://h:1/base \(mode receiver\)"
+    async with serving("--upstream", refusing_url, "--upstream", "ws://h:1/base", "--mode", "receiver") as proxy:
+        ready = rf"listening on ws://127\.0\.0\.1:\d+ -> {re.escape(refusing_url)}, ws://h:1/base \(mode receiver\)"
         assert re.fullmatch(ready, proxy.ready)
         proxy.process.send_signal(number)
         code, rest = await proxy.ends()
@@ -231,10 +231,10 @@ async def test_the_ready_line_and_a_clean_stop(nobody: str, number: signal.Signa
     ]
 
 
-async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(nobody: str) -> None:
+async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(refusing_url: str) -> None:
     """Messages keep the proxy in its drain, alive but not ready; a second signal ends it at once, clients with 1012."""
     options = ("--drain", "1h", "--retry-for", "1h", "--connect-timeout", "100ms", "--admin", "127.0.0.1:0")
-    async with serving("--upstream", nobody, *options) as proxy:
+    async with serving("--upstream", refusing_url, *options) as proxy:
         admin = (await proxy.line_with("admin listening")).partition("url=")[2]
         async with connect(proxy.url) as client:
             await client.send("owed to an upstream that never comes")
@@ -255,10 +255,10 @@ async def test_a_stop_waits_for_what_is_owed_and_a_second_one_does_not(nobody: s
     assert "WARNING stopped sessions=1 undelivered_c2u=1 undelivered_u2c=0" in rest
 
 
-async def test_events_are_logged_as_json_and_counted(nobody: str) -> None:
+async def test_events_are_logged_as_json_and_counted(refusing_url: str) -> None:
     """What happens to a session is on stderr, one object a line, and in the metrics."""
     options = ("--log-format", "json", "--admin", "127.0.0.1:0", "--retry-for", "0", "--connect-timeout", "1s")
-    async with serving("--upstream", nobody, *options) as proxy:
+    async with serving("--upstream", refusing_url, *options) as proxy:
         admin = json.loads(await proxy.line_with("admin listening"))["url"]
         async with connect(proxy.url, additional_headers={"X-Connection-Id": "abcdef0123456789abcdef"}) as client:
             with pytest.raises(ConnectionClosedError):
@@ -274,40 +274,42 @@ async def test_events_are_logged_as_json_and_counted(nobody: str) -> None:
 
 
 async def test_a_sighup_while_it_starts_does_not_end_it(
-    nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusing_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it would have read anew is not read yet. systemd takes an end by SIGHUP for wanted, and lets it lie."""
+    """What it would read again is not read yet. systemd does not restart a program that SIGHUP has ended."""
     lines = "import os, signal", "import reconnect_proxy", "os.kill(os.getpid(), signal.SIGHUP)"
     (tmp_path / "hasty.py").write_text("\n".join((*lines, "class Nothing(reconnect_proxy.Hooks): ...", "")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
-    async with serving("--upstream", nobody, "--hooks", "hasty:Nothing") as proxy:
+    async with serving("--upstream", refusing_url, "--hooks", "hasty:Nothing") as proxy:
         proxy.process.terminate()
         code, _ = await proxy.ends()
     assert code == 0
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--admin"])
-async def test_a_port_in_use_is_one_line_and_exit_1(nobody: str, flag: str) -> None:
+async def test_a_port_in_use_is_one_line_and_exit_1(refusing_url: str, flag: str) -> None:
     """The line says which address it was, and nothing claims to listen."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, stdout, stderr = await run("serve", "--upstream", nobody, "--listen", "127.0.0.1:0", flag, address)
+        code, stdout, stderr = await run("serve", "--upstream", refusing_url, "--listen", "127.0.0.1:0", flag, address)
     assert (code, stdout) == (1, "")
     assert stderr == f"reconnect-proxy: cannot listen on {address}: the port is in use; choose another with {flag}\n"
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--admin"])
-async def test_a_host_that_nobody_knows_is_one_line_and_exit_1(nobody: str, flag: str) -> None:
+async def test_an_unknown_host_is_one_line_and_exit_1(refusing_url: str, flag: str) -> None:
     """Names under .invalid never resolve (RFC 6761 section 6.4)."""
-    code, stdout, stderr = await run("serve", "--upstream", nobody, "--listen", "127.0.0.1:0", flag, "host.invalid:1")
+    code, stdout, stderr = await run(
+        "serve", "--upstream", refusing_url, "--listen", "127.0.0.1:0", flag, "host.invalid:1"
+    )
     assert (code, stdout) == (1, "")
     line = f"cannot listen on host.invalid:1: the host is unknown; choose another with {flag}"
     assert stderr == f"reconnect-proxy: {line}\n"
 
 
-async def test_a_host_that_is_not_ours_is_one_line_and_exit_1(nobody: str) -> None:
-    """An address of another machine cannot be listened on (192.0.2.0/24 is nobody's, RFC 5737)."""
-    code, _, stderr = await run("serve", "--upstream", nobody, "--listen", "192.0.2.1:9124")
+async def test_a_host_that_is_not_ours_is_one_line_and_exit_1(refusing_url: str) -> None:
+    """An address of another machine cannot be listened on (192.0.2.0/24 is reserved, RFC 5737)."""
+    code, _, stderr = await run("serve", "--upstream", refusing_url, "--listen", "192.0.2.1:9124")
     (line,) = stderr.splitlines()
     assert code == 1
     assert line.startswith("reconnect-proxy: cannot listen on 192.0.2.1:9124: ")

@@ -1,4 +1,4 @@
-"""docs/operations.md names every option, metric, refusal and log line that there is, and none that there is not."""
+"""docs/operations.md names exactly the options, metrics, refusals and log lines of the program."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(*header: str) -> list[tuple[str, ...]]:
     """Return the rows of the one table of the page with this header, cell by cell; `\\|` is a bar within a cell."""
     lines = PAGE.splitlines()
     starts = [number for number, line in enumerate(lines) if cells(line) == header]
-    assert len(starts) == 1, f"there is to be one table with the columns {', '.join(header)}"
+    assert len(starts) == 1, f"there must be one table with the columns {', '.join(header)}"
     found = []
     for line in lines[starts[0] + 2 :]:
         if not line.startswith("|"):

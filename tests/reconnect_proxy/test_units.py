@@ -66,7 +66,7 @@ def test_a_size_is_a_number_with_or_without_a_unit(text: str | float, size: int)
 
 @pytest.mark.parametrize("text", ["", "MiB", "16M", "-1", "1e3", "0.3B", "lots", True, -1, 1.5, math.nan, math.inf])
 def test_what_is_no_size_is_refused_with_what_would_be_right(text: str | float) -> None:
-    """The error quotes what was given; half a byte is no size either."""
+    """The error quotes what was given; half a byte is not a size."""
     with pytest.raises(ValueError, match="is not a size: ") as caught:
         parse_size(text)
     assert repr(text) in str(caught.value)

@@ -50,7 +50,7 @@ async def guarded(proxy: Proxy, seen: list[Event]) -> AsyncIterator[Admin]:
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_probes_need_no_token(guarded: Admin, path: str) -> None:
-    """Whoever runs the proxy for an orchestrator need not share the token with it."""
+    """An orchestrator can check the health of the proxy without the token."""
     assert (await ask(guarded, path))[0] == 200
 
 
@@ -93,7 +93,7 @@ async def test_no_web_page_ends_a_session(admin: Admin, seen: list[Event], origi
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/sessions"])
-async def test_a_name_that_somebody_pointed_here_is_not_answered(admin: Admin, seen: list[Event], path: str) -> None:
+async def test_a_name_that_resolves_to_this_machine_is_not_answered(admin: Admin, seen: list[Event], path: str) -> None:
     """DNS rebinding: a page asks its own name, which now means this machine."""
     assert (await ask(admin, path, host="evil.example:9125"))[0] == 421
     assert seen == [AdminRefused(421, path, "127.0.0.1")]
@@ -136,7 +136,7 @@ def test_which_names_cannot_have_been_pointed_here(host: str, local: bool) -> No
 async def test_listening_beyond_this_machine_without_a_token_is_warned_about(
     proxy: Proxy, host: str, token: str | None, warns: bool
 ) -> None:
-    """It is allowed, for there may be a wall around; but nobody shall do it unaware."""
+    """It is allowed, because a firewall may protect it, but the log warns."""
     log = io.StringIO()
     handler = start_logging(LogFormat.TEXT, LogLevel.INFO, log)
     try:

@@ -12,7 +12,7 @@ from tests.reconnect_proxy.admin.admin_rig import TOKEN, admin_of, echo, proxy_i
 
 
 async def ready(*arguments: str) -> int:
-    """Run the command line beside this loop, and return its exit code."""
+    """Run the command line in another thread than this loop, and return its exit code."""
     return await asyncio.to_thread(main, ["ready", *arguments])
 
 
@@ -36,7 +36,7 @@ async def test_it_is_found_by_the_variable_and_the_file(monkeypatch: pytest.Monk
 
 
 async def test_one_on_all_addresses_is_asked_on_loopback() -> None:
-    """Nobody can connect to 0.0.0.0 everywhere."""
+    """Some systems cannot connect to 0.0.0.0."""
     async with proxy_in_front_of(echo) as proxy, admin_of(proxy, []) as admin:
         assert await ready("--admin", f"0.0.0.0:{admin.address[1]}") == 0
 
@@ -49,7 +49,9 @@ async def test_one_that_is_being_stopped_says_so(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.startswith("reconnect-proxy: not ready: ")
 
 
-async def test_nobody_there(capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
+async def test_without_a_listener_the_reason_is_one_line(
+    capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
     """Exit 1, and the address that does not answer."""
     assert await ready("--admin", f"127.0.0.1:{unused_tcp_port}") == 1
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The admin listener over real HTTP, beside a real proxy: what it answers."""
+"""What the admin listener of a real proxy answers over real HTTP."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_serving_proxy_is_healthy_and_ready(admin: Admin) -> None:
 
 
 async def test_a_draining_proxy_is_healthy_but_not_ready(admin: Admin, proxy: Proxy) -> None:
-    """A load balancer stops sending clients, and nobody restarts the process meanwhile."""
+    """A load balancer stops sending clients, and the orchestrator does not restart the process."""
     await proxy.drain(0)
     reason = "the proxy is being stopped"
     assert await ask_json(admin, "/readyz") == (503, {"status": "not ready", "reason": reason})
@@ -90,7 +90,7 @@ async def test_metrics_add_up_the_living_sessions(admin: Admin, proxy: Proxy) ->
 
 
 async def test_metrics_count_what_a_client_that_is_away_is_owed() -> None:
-    """While a client is gone its messages are queued, and both their number and their bytes are to be seen."""
+    """While a client is away its messages are queued, and their number and their bytes are shown."""
     client_is_gone = asyncio.Event()
 
     async def push(connection: ServerConnection) -> None:
@@ -143,7 +143,7 @@ async def test_head_is_get_without_the_body(admin: Admin) -> None:
 
 
 async def test_a_proxy_whose_upstream_is_gone_is_healthy_but_not_ready() -> None:
-    """A new session would find nobody, and the answer says so."""
+    """A new session would find no upstream, and the answer says so."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(serve(echo, "127.0.0.1", 0))
         port = next(iter(upstream.sockets)).getsockname()[1]
@@ -197,7 +197,7 @@ async def test_metrics_are_compressed_for_those_who_accept_that(admin: Admin) ->
 async def test_sessions_come_in_pages_the_oldest_first(
     admin: Admin, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`total` tells how many there are, whatever a page shows of them."""
+    """`total` is the number of all sessions, on every page."""
     monkeypatch.setattr(overview, "SESSIONS_A_TURN", 2)
     async with AsyncExitStack() as stack:
         for number in range(5):
@@ -257,7 +257,7 @@ async def test_a_session_shows_its_account_and_who_is_there(admin: Admin, proxy:
 async def test_a_session_is_ended_by_its_id_whole_or_as_it_is_shown(
     admin: Admin, proxy: Proxy, seen: list[Event], name: str
 ) -> None:
-    """Both legs are told why, and that coming back is of no use; log and metrics hear of it."""
+    """Both legs get the reason and a code after which clients do not come back; log and metrics have the event."""
     async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}) as client:
         path = "/sessions/" + name.replace("…", "%E2%80%A6")
         answer = {"ended": "abcdef…", "code": 1008, "reason": "ended by operator"}
@@ -304,7 +304,7 @@ async def test_an_id_that_several_sessions_are_shown_as_is_a_409(admin: Admin, p
 
 
 async def test_no_session_is_ended_by_a_part_of_its_id(admin: Admin, proxy: Proxy) -> None:
-    """Neither a longer start of it nor a shorter one will do, and the answer does not repeat what may be a secret."""
+    """A longer or a shorter beginning of the id is not accepted, and the answer does not repeat it."""
     async with connect(proxy.url, additional_headers={"X-Connection-Id": ID}):
         for part in (ID[:-1], ID[:7], ID[:5], "%20", "abcdef%2F"):
             status, body = await ask_json(admin, f"/sessions/{part}", "DELETE")

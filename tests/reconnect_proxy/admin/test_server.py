@@ -68,7 +68,7 @@ async def test_a_connection_without_a_request_is_simply_closed(admin: Admin) -> 
 
 
 async def test_stopping_drops_a_request_under_way(proxy: Proxy) -> None:
-    """The listener ends with its block, whoever is still connected."""
+    """The listener ends with its block, even while peers are connected."""
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(
             Admin(ANY_PORT, ProxyView(proxy), Metrics(CollectorRegistry()), [].append)
@@ -85,7 +85,7 @@ async def test_stopping_drops_a_request_under_way(proxy: Proxy) -> None:
 
 
 async def test_an_address_in_use_is_an_oserror(admin: Admin, proxy: Proxy) -> None:
-    """Whoever starts it learns so at once."""
+    """The error is raised on entering the block."""
     with pytest.raises(OSError, match="in use"):
         async with Admin(admin.address, ProxyView(proxy), Metrics(CollectorRegistry()), [].append):
             pytest.fail("it cannot have started")
@@ -131,7 +131,7 @@ async def test_a_connection_that_asks_nothing_more_is_closed_in_time(
     await writer.wait_closed()
 
 
-async def test_a_full_house_makes_room_for_whoever_asks(admin: Admin) -> None:
+async def test_an_idle_connection_is_closed_for_a_request_on_a_new_one(admin: Admin) -> None:
     """Connections that ask nothing, however many, do not keep a health probe out; the oldest of them go."""
     async with AsyncExitStack() as stack:
         idle = []
@@ -153,7 +153,7 @@ def nothing(status: HTTPStatus, detail: str) -> AdminResponse:
 
 
 async def test_a_house_full_of_questions_turns_further_ones_away() -> None:
-    """While each place is taken by a request under way, there is no answer to another; afterwards there is."""
+    """While all connections have requests under way, a new connection gets no answer; afterwards it does."""
     release = asyncio.Event()
     waiting = 0
 
@@ -193,7 +193,7 @@ async def test_a_peer_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPa
 
 
 async def test_what_a_peer_sends_is_never_a_fault_of_the_program(admin: Admin) -> None:
-    """Whatever its bytes, a connection ends with an answer or without, and the next request is served."""
+    """For all bytes, the connection ends with an answer or without one, and the next request is served."""
     for seed in range(200):
         random = Random(seed)
         parts = [b"GET ", b"/sessions", b"%", b"?limit=", b" HTTP/1.1", b"\r\n", b"Host: ", b"127.0.0.1", b"\r\n\r\n"]

@@ -38,7 +38,7 @@ def test_a_token_is_read_from_a_file(tmp_path: Path, text: str) -> None:
 
 
 def test_a_token_from_two_places_is_an_error(tmp_path: Path) -> None:
-    """Nobody could tell which one counts."""
+    """It would not be clear which of them counts."""
     (tmp_path / "token").write_text(TOKEN)
     flags = {"upstream": UPSTREAM, "admin_token": TOKEN, "admin_token_file": str(tmp_path / "token")}
     with pytest.raises(ConfigError, match=r"^--admin-token-file: there is an admin-token as well"):
@@ -47,7 +47,7 @@ def test_a_token_from_two_places_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["", "short", "two words of it", "ünicode-token", "a" * 600, "=leading-sign"])
 def test_a_bad_token_is_refused_without_showing_it(tmp_path: Path, bad: str) -> None:
-    """The sentence says what would be right; whoever reads the log of a failed start learns nothing."""
+    """The sentence says what would be right, and does not show the token in the log of a failed start."""
     (tmp_path / "token").write_text(bad)
     with pytest.raises(ConfigError) as flag:
         load({"upstream": UPSTREAM, "admin_token": bad}, {})

@@ -200,7 +200,7 @@ def test_a_variable_set_to_nothing_is_not_set() -> None:
 
 
 def test_the_variables_kubernetes_makes_for_a_service_are_left_alone() -> None:
-    """A service called reconnect-proxy gives every pod variables with our prefix; they are no mistakes of the user."""
+    """A service called reconnect-proxy gives every pod variables with our prefix. They are not errors of the user."""
     service = {
         "RECONNECT_PROXY_SERVICE_HOST": "10.0.0.1",
         "RECONNECT_PROXY_SERVICE_PORT": "9124",

@@ -27,7 +27,7 @@ EMBEDDING = Path(__file__).parents[3] / "docs" / "embedding.md"
 
 
 class Upstream:
-    """Echoes, but for messages that begin with `!`, and keeps what it was asked and told."""
+    """Echoes all messages except those that begin with `!`, and keeps requests and messages."""
 
     def __init__(self) -> None:
         self.connections: list[ServerConnection] = []
@@ -71,7 +71,7 @@ async def behind(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition which nobody announces; bounded by the test's timeout."""
+    """Wait for a condition without an event; bounded by the test's timeout."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
@@ -165,7 +165,7 @@ async def test_the_life_of_a_session() -> None:
 
 
 async def test_a_program_closes_a_session_that_has_not_opened_yet() -> None:
-    """Its client is refused as by `Refuse`; the proxy is not stopping, whatever else answers 503."""
+    """Its client is refused as by `Refuse`, and not with the 503 of a proxy that stops."""
 
     class Impatient(Hooks):
         def on_session(self, session: Session) -> None:
@@ -177,7 +177,7 @@ async def test_a_program_closes_a_session_that_has_not_opened_yet() -> None:
 
 
 async def test_a_session_that_came_to_nothing_is_closed_too() -> None:
-    """Whoever keeps something for a session in `on_session` can let go of it in `on_close`."""
+    """A program that keeps something for a session in `on_session` can drop it in `on_close`."""
     diary = Diary()
     async with Proxy(upstream="ws://127.0.0.1:1", listen=ANY_PORT, hooks=diary, accept_when_down=False) as proxy:
         assert (await refused(proxy.url))[0] == 503
@@ -185,7 +185,7 @@ async def test_a_session_that_came_to_nothing_is_closed_too() -> None:
 
 
 async def test_an_id_that_the_upstream_brings_is_empty_until_then() -> None:
-    """With `gate = first-message` there is no id yet when the session is opened."""
+    """With `gate = first-message` a session has no id yet when it is opened."""
     ids: list[str] = []
 
     class Ids(Hooks):
@@ -251,7 +251,7 @@ async def test_a_client_that_may_not_come_back_is_refused_and_the_session_goes_o
 
 
 async def test_headers_for_the_upstream_replace_those_of_the_client() -> None:
-    """A client cannot pretend to be somebody by a header that the hook sets; a redial carries them too."""
+    """A client cannot send a header that the hook sets; a redial has these headers too."""
 
     class User(Hooks):
         def on_session(self, session: Session) -> None:
@@ -297,7 +297,7 @@ async def test_a_header_that_cannot_be_set_fails_the_hook(name: str, value: Any)
     ("detail", "headers"),
     [
         (ValueError("no"), {}),
-        ("", {"Location": "/a\r\n\r\nan answer of somebody else's"}),
+        ("", {"Location": "/a\r\n\r\nanother answer"}),
         ("", {"X A": "b"}),
         ("", {"X-A": 42}),
         ("", {"X-A": "\udcff"}),
@@ -305,7 +305,7 @@ async def test_a_header_that_cannot_be_set_fails_the_hook(name: str, value: Any)
     ],
 )
 async def test_a_refusal_that_cannot_be_sent_fails_the_hook(detail: Any, headers: dict[str, Any]) -> None:
-    """What a hook takes from a request into its answer splits no answer, and whoever is refused gets one."""
+    """What a hook copies from a request into its answer cannot split the answer, and the client gets one answer."""
 
     class Wrong(Hooks):
         def on_session(self, session: Session) -> None:
@@ -363,7 +363,7 @@ async def test_messages_of_the_programs_own_join_the_streams() -> None:
         def on_message(self, session: Session, message: Message) -> Message | None:
             if message.data == b"who":
                 session.send_to_client("I am")
-                session.send_to_upstream(b"!somebody asked")
+                session.send_to_upstream(b"!a question")
                 return None
             assert not message.data.startswith((b"I", b"!"))
             return message
@@ -378,7 +378,7 @@ async def test_messages_of_the_programs_own_join_the_streams() -> None:
         async with connect(proxy.url, additional_headers=headers) as client:
             assert client.response is not None
             assert client.response.headers["X-Reconnect-Received"] == "3"
-    assert upstream.heard == [b"!somebody asked", "a", "the last"]
+    assert upstream.heard == [b"!a question", "a", "the last"]
 
 
 async def test_a_hook_closes_its_session() -> None:
@@ -407,7 +407,7 @@ async def test_a_hook_closes_its_session() -> None:
     assert [line[:3] for line in hooks.lines][-1] == ("close", 4008, "that was bad")
     (session,) = hooks.sessions
     with pytest.raises(RuntimeError, match="the session is over"):
-        session.send_to_client("anybody?")
+        session.send_to_client("a question")
     session.close(4010)
 
 
@@ -477,7 +477,7 @@ async def test_clients_that_share_a_session_join_it() -> None:
 
 
 async def test_a_session_that_no_client_has_opened_asks_only_those_who_join() -> None:
-    """With `dial = start` there is no request for `on_session` to judge."""
+    """With `dial = start` the session opens without a request."""
     diary = Diary()
     async with behind(diary, Receiver, dial="start") as (proxy, _), connect(proxy.url):
         assert diary.lines == [("join", "/", "/")]
@@ -502,7 +502,7 @@ class Failing(Hooks):
 
 
 def boom() -> object:
-    """Raise what nobody expects."""
+    """Raise an unexpected error."""
     raise KeyError("boom")
 
 
@@ -511,7 +511,7 @@ def boom() -> object:
 async def test_a_failure_harms_what_it_was_called_for_and_no_other_session(
     hook: str, fault: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is an event each time, with a traceback in the log; whatever a hook may not return is a failure too."""
+    """Each failure is an event, with a traceback in the log; an invalid return value is a failure too."""
     events: list[Event] = []
     hooks = Failing(hook, fault)
     async with behind(hooks, observe=events.append) as (proxy, upstream), connect(f"{proxy.url}/other") as other:
@@ -581,13 +581,13 @@ async def test_a_replacement_above_the_limit_is_a_failure() -> None:
 
 class Waiting(Hooks):
     async def on_message(self, session: Session, message: Message) -> Message:  # type: ignore[override]
-        """Be a coroutine, which nobody waits for."""
+        """Be a coroutine, which is not awaited."""
         return message
 
 
 class Misspelt(Hooks):
     def on_mesage(self, session: Session, message: Message) -> Message:
-        """Be called by nobody."""
+        """Be a method that is not a hook."""
         return message
 
 
@@ -625,7 +625,7 @@ async def test_the_example_in_the_docs_does_what_it_says(capsys: pytest.CaptureF
     assert block is not None
     alice = {"Authorization": "Bearer 7f3k", "X-User": "root"}
     async with echoing() as upstream:
-        # As it stands there, but for the ports.
+        # As on the page, with other ports.
         text = block[1].replace("127.0.0.1:9124", ANY_PORT).replace("ws://127.0.0.1:8080", upstream.url)
         names: dict[str, Any] = {}
         exec(compile(text, str(EMBEDDING), "exec"), names)

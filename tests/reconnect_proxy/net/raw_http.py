@@ -73,7 +73,7 @@ class Conversation:
             return await self.reader.read()
 
     async def left(self) -> None:
-        """Wait until the peer has ended the connection, in whatever way."""
+        """Wait until the peer has ended the connection, with or without an error."""
         with contextlib.suppress(ConnectionError):
             await self.ended()
 

@@ -198,7 +198,7 @@ def test_an_abort_drops_what_the_socket_does_not_take(loop: Callable[[], asyncio
 
 @both_loops
 def test_a_connection_that_is_lost_meanwhile_takes_no_more(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Whatever the legs still write to it, large or small, before they have heard of that and after."""
+    """For everything that the legs still write, large or small, before and after they are told."""
 
     async def work() -> None:
         async with connected() as (writer, peer):

@@ -64,7 +64,7 @@ def deflated(plain: bytes, level: int = 6, wbits: int = 15) -> bytes:
     ],
 )
 def test_the_first_offer_that_can_be_kept_is_accepted(offers: list[str]) -> None:
-    """No context is kept in either direction, whatever the client asks beside that."""
+    """No context is kept in either direction, with all other parameters of an offer."""
     assert accept(header(*offers)) == OFFER
 
 
@@ -92,7 +92,7 @@ def test_the_largest_window_is_accepted_by_being_repeated() -> None:
     ],
 )
 def test_an_offer_that_cannot_be_kept_is_declined(offer: str) -> None:
-    """A smaller window, a value that is none, a parameter twice or unknown, another extension."""
+    """A smaller window, an invalid value, a parameter twice or unknown, another extension."""
     assert accept(header(offer)) is None
 
 
@@ -142,7 +142,7 @@ windows = st.none() | st.integers(9, 15)
 def test_websockets_as_a_client_takes_our_answers(
     server_alone: bool, client_alone: bool, server_window: int | None, client_window: int | None
 ) -> None:
-    """Whatever it offers, what is answered is a proper answer to that; only a small window is declined."""
+    """The answer to every offer is valid; only a small window is declined."""
     factory = ClientPerMessageDeflateFactory(server_alone, client_alone, server_window, client_window)
     offer = build_extension([(factory.name, list(factory.get_request_params()))])
     answer = accept(header(offer))
@@ -224,7 +224,7 @@ def test_a_message_that_was_cut_off_is_corrupt(plain: bytes, data: st.DataObject
 
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_inflated_or_refused(payload: bytes) -> None:
-    """Whatever comes, nothing but the two errors does."""
+    """For all bytes only the two errors are raised."""
     with contextlib.suppress(Corrupt, TooBig):
         assert len(inflate(payload, 100_000)) <= 100_000
 
@@ -273,7 +273,7 @@ def test_a_text_message_is_utf_8_when_it_is_opened() -> None:
     assert open_message(COMPRESSED | Opcode.BINARY, deflated(b"\xff"), 10) == (Opcode.BINARY, b"\xff")
 
 
-# Through the proxy, with an implementation of somebody else at both ends.
+# Through the proxy, with another implementation at both ends.
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -306,7 +306,7 @@ messages = st.lists(st.text(max_size=200) | plain_data, max_size=6)
 @pytest.mark.parametrize("client", [None, "deflate"])
 @pytest.mark.parametrize("upstream", [None, "deflate"])
 def test_any_conversation_is_the_same_with_and_without_it(client: str | None, upstream: str | None, pair: bool) -> None:
-    """Whoever compresses, at one end, at both or at none: each message comes back as it was sent."""
+    """With compression at one end, at both or at neither, each message comes back as it was sent."""
 
     async def converse(cases: asyncio.Queue[Sequence[str | bytes] | None], answers: asyncio.Queue[object]) -> None:
         async with stack(upstream, pair) as url, connect(url, compression=client, proxy=None) as connection:

@@ -1,4 +1,4 @@
-"""What a peer sends without end does not make the proxy grow, and harms nobody but itself."""
+"""A peer that sends without end does not make the proxy grow, and harms only itself."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_ping_flood_from_a_client_that_never_reads_is_bounded() -> None:
                 await loop.sock_sendall(client, burst)
                 await bystander.send(str(n))
                 assert await bystander.recv() == str(n)
-            # 8 MB were owed. The write buffer is no memory of Python's: it is asked for by itself.
+            # 8 MB were owed. The write buffer is not memory of Python, so it is checked by itself.
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -123,7 +123,7 @@ async def test_a_message_of_a_hundred_thousand_fragments_costs_no_more_than_its_
         assert received[-100_001:] == b"ab" * 50_000 + b"!"
 
 
-async def test_pongs_that_nobody_asked_for_change_nothing() -> None:
+async def test_unsolicited_pongs_change_nothing() -> None:
     """Neither what is confirmed nor what is held, however many come."""
     async with proxied() as proxy, raw_client(proxy) as client, connect(proxy.url) as bystander:
         loop = asyncio.get_running_loop()

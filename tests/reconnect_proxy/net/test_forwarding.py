@@ -41,7 +41,7 @@ def test_forwarded_headers_are_appended_to() -> None:
 
 
 def test_forwarded_headers_cannot_be_spoofed_with_an_underscore() -> None:
-    """CGI and WSGI take X_Forwarded_For for X-Forwarded-For; a client's own does not pass beside ours."""
+    """CGI and WSGI take X_Forwarded_For for X-Forwarded-For; a client's own does not pass."""
     head = parse_request(b"GET / HTTP/1.0\r\nX_Forwarded_For: 6.6.6.6\r\nx-forwarded_host: evil")
     assert forwarded(head, "127.0.0.1", "https") == [("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "https")]
 

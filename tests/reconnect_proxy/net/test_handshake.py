@@ -37,7 +37,7 @@ def test_headers_and_query_say_the_same() -> None:
 
 
 def test_the_reconnect_id_alone_means_resume_or_fail() -> None:
-    """With the connection id beside it, a new session will do."""
+    """With the connection id too, a new session is accepted."""
     assert claim_of("/", ("X-Reconnect-Id", ID))[1].resume_or_fail
     assert not claim_of("/", ("X-Reconnect-Id", ID), ("X-Connection-Id", ID))[1].resume_or_fail
 

@@ -134,7 +134,7 @@ def test_what_is_plain_http_is_parsed_too(first: bytes, host: bytes, method: str
     ],
 )
 def test_what_does_not_ask_for_a_websocket_is_plain_http(old: bytes, new: bytes) -> None:
-    """Another upgrade, one that Connection does not name, or one in HTTP/1.0 is none."""
+    """Another upgrade, one that Connection does not name, or one in HTTP/1.0 does not count."""
     assert parse_request(HANDSHAKE).asks_for_websocket
     assert not parse_request(replaced(old, new)).asks_for_websocket
 
@@ -176,8 +176,8 @@ def test_a_head_is_gathered_from_reads_of_any_size(size: int) -> None:
         (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * HEAD_LIMIT + b"\r\n", 431),
     ],
 )
-def test_what_can_be_no_head_any_more_is_refused_at_once(beginning: bytes, status: int) -> None:
-    """Nobody waits for the end of what is no head: HTTP/0.9, HTTP/2, TLS, bare line ends, too much of it."""
+def test_what_cannot_become_a_head_is_refused_at_once(beginning: bytes, status: int) -> None:
+    """The proxy does not wait for the end of HTTP/0.9, HTTP/2, TLS, bare line ends, or too much of a head."""
     for size in (1, len(beginning)):
         reader = HeadReader(check_line=parse_request_line)
         with pytest.raises(MalformedHead) as refused:

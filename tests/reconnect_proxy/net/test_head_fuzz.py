@@ -1,7 +1,7 @@
 """Fuzz target for HTTP heads: real ones, mutated, and bytes of any kind.
 
-Whatever comes in, `parse_request` refuses it cleanly, or understands it as everybody does: what is sent on in its
-place, made anew from what was parsed, says the same to h11 and to us, and its body has one end. For longer runs:
+For all bytes, `parse_request` refuses them cleanly or reads them as other programs do: what is sent on, written from
+what was parsed, means the same to h11 and to us, and its body has one end. For longer runs:
 `FUZZ_EXAMPLES=1000000 pytest tests/reconnect_proxy/net/test_head_fuzz.py`.
 """
 
@@ -119,7 +119,7 @@ def serialised(head: RequestHead, fields: list[tuple[str, str]]) -> bytes:
 @FUZZ
 @given(st.one_of(mutated(), st.binary(max_size=300)))
 def test_a_head_is_refused_or_means_the_same_to_everybody(raw: bytes) -> None:
-    """To h11, to us, and once more to us when it was parsed and written anew."""
+    """To h11, to us, and again to us after it was parsed and written."""
     head = understood(raw)
     if head is None:
         return

@@ -1,4 +1,4 @@
-"""What is no WebSocket goes to the upstream as it is, and its answers come back: byte by byte at both ends."""
+"""Plain HTTP goes to the upstream as it is, and its answers come back: checked byte by byte at both ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Rig:
         return client, await client.body()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition on the proxy's own state, which nobody announces; bounded by the test's timeout."""
+        """Wait for a condition on the proxy's own state, without an event; bounded by the test's timeout."""
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -164,7 +164,7 @@ async def test_bodies_pass_both_ways_with_their_trailers(chunked: bool) -> None:
     ],
 )
 async def test_an_answer_without_a_body_has_none(method: str, answer: bytes, length: str | None) -> None:
-    """Behind HEAD, 204 and 304 comes the next answer, whatever length they state."""
+    """Behind HEAD, 204 and 304 comes the next answer, for every length that they state."""
 
     async def reply(request: Conversation) -> None:
         await request.send(answer if request.first.startswith(f"{method} /first") else HELLO)
@@ -543,7 +543,7 @@ async def test_an_answer_that_breaks_off_is_cut(version: str, answer: bytes) -> 
 
 
 async def test_the_upstream_is_left_when_the_client_leaves() -> None:
-    """Nobody produces events for a page that is closed, also where none happens to be due."""
+    """The upstream's request ends when a page is closed, also between two events."""
     left = asyncio.Event()
 
     async def answer(request: Conversation) -> None:

@@ -41,7 +41,7 @@ def test_large_frames_for_a_slow_reader_stay_whole(loop: type[asyncio.AbstractEv
             address = urlsplit(proxy.url)
             await asyncio.get_running_loop().sock_connect(slow, (address.hostname, address.port))
             async with connect(proxy.url, sock=slow, max_queue=1) as client:
-                while proxy.sessions()[0].u2c_queued < 100:  # noqa: ASYNC110 - nobody announces it
+                while proxy.sessions()[0].u2c_queued < 100:  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0.01)
                 return [await client.recv() for _ in messages]
 

@@ -26,7 +26,7 @@ class Outcome:
 
 @asynccontextmanager
 async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterator[str]:
-    """Serve one raw answer to whoever sends a request head; yields the URL."""
+    """Serve one raw answer to each request head; yields the URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -86,7 +86,7 @@ async def test_an_answer_that_is_no_handshake_may_pass_with_time(answer: bytes) 
     assert failure.detail
 
 
-async def test_nobody_listening_is_a_failed_dial() -> None:
+async def test_a_refused_connection_is_a_failed_dial() -> None:
     """The reason names what the system said."""
     async with server(lambda writer: None) as url:
         pass

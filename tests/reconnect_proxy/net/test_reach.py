@@ -17,16 +17,16 @@ def listener() -> Iterator[str]:
         yield f"ws://127.0.0.1:{server.getsockname()[1]}"
 
 
-def nobody() -> str:
-    """Return the URL of a port on which nobody listens."""
+def unused_url() -> str:
+    """Return the URL of a port without a listener."""
     with listener() as url:
         return url
 
 
 async def test_one_that_accepts_is_enough() -> None:
-    """Whatever becomes of the others."""
+    """The outcome of the others does not matter."""
     with listener() as url:
-        assert await reach([nobody(), url], 5.0) is None
+        assert await reach([unused_url(), url], 5.0) is None
 
 
 async def test_the_connection_is_dropped_at_once() -> None:
@@ -47,8 +47,8 @@ async def test_the_connection_is_dropped_at_once() -> None:
 
 
 async def test_the_reason_names_each_that_does_not() -> None:
-    """So that whoever reads it knows where to look."""
-    one, two = nobody(), nobody()
+    """The reader learns where to look."""
+    one, two = unused_url(), unused_url()
     reason = await reach([one, two, "ws://host..name:1"], 5.0)
     assert reason is not None
     assert reason.startswith("no upstream can be reached: ")
@@ -57,7 +57,7 @@ async def test_the_reason_names_each_that_does_not() -> None:
 
 
 async def test_one_that_does_not_answer_is_given_up_in_time() -> None:
-    """A host that swallows packets must not hold up whoever asks."""
+    """A host that swallows packets must not delay the answer."""
     with listener() as url:
         host, port = url.removeprefix("ws://").split(":")
         with full(host, int(port)):

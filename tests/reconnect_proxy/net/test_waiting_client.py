@@ -117,7 +117,7 @@ def test_what_it_sends_meanwhile_arrives(loop: Loop) -> None:
 
 @LOOPS
 def test_one_that_leaves_is_not_dialled_for_any_longer(loop: Loop) -> None:
-    """Its reset is noticed during the dial: where nobody is awaited, the session and its dial are given up."""
+    """Its reset is noticed during the dial. Without a grace the session and its dial are given up."""
 
     async def main() -> None:
         async with waiting(HANDSHAKE, mode="sender") as (upstream, proxy, _, writer):

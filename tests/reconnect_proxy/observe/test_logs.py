@@ -148,7 +148,7 @@ def test_refusals_without_end_are_a_few_lines_and_a_sum(log: Log) -> None:
 
 
 def test_takeovers_and_limits_are_summed_up_as_well(log: Log) -> None:
-    """Whoever knows one id can bring them about as fast as it can connect."""
+    """A client that knows one id can cause them at any rate."""
     stream, clock = log(), FakeClock()
     write = EventLog(clock)
     for _ in range(FEW_LINES + 5):
@@ -212,7 +212,7 @@ def test_lines_below_the_level_are_not_written(log: Log) -> None:
 
 @pytest.mark.parametrize("name", ["asyncio", "picows"])
 def test_warnings_of_the_libraries_come_the_same_way(log: Log, name: str) -> None:
-    """They name their logger; what they say below a warning is left out, whatever our own level is."""
+    """They name their logger. Their lines below a warning are left out at every level of ours."""
     stream = log(level=LogLevel.DEBUG)
     logging.getLogger(name).info("chatter")
     logging.getLogger(name).warning("something\nodd")
@@ -247,7 +247,7 @@ def test_an_exception_keeps_its_traceback(log: Log, style: LogFormat) -> None:
 
 @pytest.mark.parametrize("style", list(LogFormat))
 def test_an_id_that_a_peer_repeats_is_cut_short_too(log: Log, style: LogFormat) -> None:
-    """An upstream may name the session in its close reason; the log is no place for a secret."""
+    """An upstream may name the session in its close reason; the log must not have the secret."""
     stream = log(style)
     write_line(LegLost(ID, LegName.UPSTREAM, 4001, f"{ID} is over, {ID}!", 0))
     assert ID not in stream.getvalue()

@@ -12,7 +12,7 @@ from reconnect_proxy.observe.loop_lag import lag_of_loop
 
 
 async def test_a_stall_is_seen_by_the_sample_that_was_due_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds the loop for 100 ms shows up with what is left of them when the timer was due."""
+    """If the loop is blocked for 100 ms, the sample is what was left of them when the timer was due."""
     monkeypatch.setattr(loop_lag, "INTERVAL", 0.01)
     seen: asyncio.Queue[float] = asyncio.Queue()
     with lag_of_loop(seen.put_nowait):

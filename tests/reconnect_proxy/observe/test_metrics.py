@@ -83,7 +83,7 @@ def test_peers_cannot_make_series_without_end() -> None:
 
 
 def living(count: int) -> list[Context]:
-    """Return open sessions that nobody has connected, each with three messages of ten bytes for its upstream."""
+    """Return open sessions without links, each with three messages of ten bytes for its upstream."""
     sessions = [Stage().context for _ in range(count)]
     for context in sessions:
         context.state = SessionState.OPEN
@@ -147,7 +147,7 @@ async def test_a_session_that_ends_in_the_middle_of_a_scrape_counts_once() -> No
     assert total in await metrics.scrape(generate_latest)
 
 
-# What Prometheus, and whoever writes rules, expects of names.
+# The names that Prometheus, and authors of rules, expect.
 
 
 def exposed(metrics: Metrics) -> list[Metric]:
