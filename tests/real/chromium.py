@@ -12,17 +12,15 @@ FLAGS = (
 )
 
 
+#: For every proxy on the way: Chromium tells a client to connect to the Host that it was asked for.
+KEEP_HOST = {"keep_host": True}
+
+
 async def start_chromium(testbed: Testbed) -> Server:
-    """Start a browser with a profile of its own; `devtools` says where it is controlled."""
+    """Start a browser with a profile of its own. It says at /json/version where it is controlled."""
     chromium = command_path("chromium")
     assert chromium is not None
     port = testbed.port()
     profile = testbed.folder / "profile"
     command = [chromium, *FLAGS, f"--remote-debugging-port={port}", f"--user-data-dir={profile}", "about:blank"]
     return await testbed.serve("chromium", command, port)
-
-
-async def devtools(browser: Server) -> str:
-    """Return the path of the browser's own target, which is another one after a restart."""
-    found = await browser.said(r"(?s).*DevTools listening on ws://[^/]+(/devtools/browser/\S+)")
-    return found[1]

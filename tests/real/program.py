@@ -124,7 +124,12 @@ class Program(Child):
             self._news.notify_all()
 
     def _state(self, what: str) -> str:
-        streams = sorted({str(line["got"]) for line in self.lines if "got" in line})
-        heard = {stream: len(self.numbers(stream)) for stream in streams}
+        streams = {str(line["got"]): set(self.numbers(line["got"])) for line in self.lines if "got" in line}
+        heard = {stream: len(numbers) for stream, numbers in streams.items()}
+        gaps = {stream: sorted(set(range(1, max(numbers))) - numbers)[:9] for stream, numbers in streams.items()}
         last = "\n".join(f"    {line}" for line in self.lines[-5:])
-        return str(self.failure(f"was waited for until {what}. It had received {heard}; its last reports:\n{last}\n"))
+        return str(
+            self.failure(
+                f"was waited for until {what}. It had received {heard}, without {gaps}; its last reports:\n{last}\n"
+            )
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .install import python
-from .network import cut_while_it_works
+from .network import cut_and_come_back, cut_while_it_works, told
 from .testbed import Server, Testbed
 
 pytestmark = pytest.mark.needs("Jupyter")
@@ -34,3 +34,24 @@ async def test_pair(testbed: Testbed) -> None:
     for stream in ("calls", "answers", "ticks"):
         assert client.numbers(stream) == everything, stream
     assert (client.count("lost"), client.count("error")) == (0, 0)
+
+
+async def test_one_proxy(testbed: Testbed) -> None:
+    """A cut between proxy and server disconnects the kernel's channels at once, and they are opened again."""
+    server = await start_jupyter(testbed)
+    route = await testbed.single(server.netloc, preset="stateful")
+    client = await testbed.run("jupyter_client.js", url=route.url(), direct=server.url(scheme="http"), owed=[])
+    await cut_and_come_back(route.link, client, "answers")
+    await client.finish()
+    calls = client.numbers("calls")
+    assert calls == sorted(set(calls))
+
+
+async def test_restart(testbed: Testbed) -> None:
+    """When the server is killed, and its kernels with it, the client is told."""
+    server = await start_jupyter(testbed)
+    route = await testbed.pair(server.netloc, preset="stateful")
+    client = await testbed.run("jupyter_client.js", url=route.url(), direct=server.url(scheme="http"), owed=[])
+    await client.further("answers")
+    await server.restart()
+    await told(client)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .install import command_path
-from .network import cut_while_it_works
+from .network import cut_and_come_back, cut_while_it_works, told_and_back
 from .testbed import Server, Testbed
 
 CLIENTS = [
@@ -44,3 +44,38 @@ async def test_pair(testbed: Testbed, script: str) -> None:
     for stream in ("calls0", "calls", "answers0", "answers", "ticks"):
         assert client.numbers(stream) == everything, stream
     assert (client.count("lost"), client.count("error")) == (0, 0)
+
+
+async def test_one_proxy(testbed: Testbed, script: str) -> None:
+    """A cut between proxy and broker disconnects the client at once; it connects again and repeats what is of QoS 1."""
+    server = await start_mosquitto(testbed)
+    route = await testbed.single(server.netloc, preset="stateful")
+    client = await testbed.run(script, url=route.url("/mqtt"), direct=server.url("/mqtt"), owed=["calls"])
+    await cut_and_come_back(route.link, client, "answers")
+    await client.finish()
+    # What was not acknowledged, and what was published meanwhile, the client sends after what is new.
+    assert set(client.numbers("calls")) == set(range(1, client.called() + 1))
+    assert len(client.numbers("calls0")) == len(set(client.numbers("calls0")))
+
+
+async def test_one_proxy_that_logs_in_again(testbed: Testbed, script: str) -> None:
+    """The client is not disconnected: the proxy connects and subscribes again. All publications get there, in order."""
+    server = await start_mosquitto(testbed)
+    route = await testbed.single(server.netloc, gate="replay:2/2")
+    client = await testbed.run(script, url=route.url("/mqtt"), direct=server.url("/mqtt"), owed=["calls0", "calls"])
+    await cut_while_it_works(route.link, client, "answers")
+    await client.finish()
+    for stream in ("calls0", "calls"):
+        assert list(dict.fromkeys(client.numbers(stream))) == list(range(1, client.called() + 1)), stream
+    assert (client.count("lost"), client.count("error")) == (0, 0)
+
+
+async def test_restart(testbed: Testbed, script: str) -> None:
+    """When the broker is killed the client is told, and connects to the next one by itself."""
+    server = await start_mosquitto(testbed)
+    route = await testbed.pair(server.netloc, preset="stateful")
+    client = await testbed.run(script, url=route.url("/mqtt"), direct=server.url("/mqtt"), owed=[])
+    await client.further("answers")
+    await server.restart()
+    await told_and_back(client, "answers")
+    await client.finish()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .chromium import devtools, start_chromium
-from .network import cut_while_it_works
+from .chromium import KEEP_HOST, start_chromium
+from .network import Fault, cut_and_come_back, cut_while_it_works, told_and_back
 from .testbed import Testbed
 
 pytestmark = pytest.mark.needs("puppeteer-core")
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.needs("puppeteer-core")
 async def test_pair(testbed: Testbed) -> None:
     """Every call is made once and in order, every console message is told once and in order."""
     browser = await start_chromium(testbed)
-    route = await testbed.pair(browser.netloc)
-    client = await testbed.run("puppeteer_client.js", url=route.url(await devtools(browser)))
+    route = await testbed.pair(browser.netloc, sender=KEEP_HOST, **KEEP_HOST)
+    client = await testbed.run("puppeteer_client.js", url=route.url("", "http"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
     everything = list(range(1, client.called() + 1))
@@ -23,3 +23,28 @@ async def test_pair(testbed: Testbed) -> None:
     assert client.numbers("calls") == everything
     assert client.numbers("ticks") == list(range(1, client.sent("ticks") + 1))
     assert client.count("error") == 0
+
+
+async def test_one_proxy(testbed: Testbed) -> None:
+    """A cut between proxy and browser disconnects the client at once; it can connect again. No call is made twice."""
+    browser = await start_chromium(testbed)
+    route = await testbed.single(browser.netloc, preset="cdp")
+    client = await testbed.run("puppeteer_client.js", url=route.url("", "http"))
+    await cut_and_come_back(route.link, client, "answers")
+    await client.finish()
+    calls = client.numbers("calls")
+    # Those of the last connection.
+    assert calls == list(range(calls[0], client.called() + 1))
+    # By way of the proxy, although the browser has given its own address.
+    assert route.link.accepted > len(Fault)
+
+
+async def test_restart(testbed: Testbed) -> None:
+    """When the browser is started anew the client is told, and connects to the new one by the same URL."""
+    browser = await start_chromium(testbed)
+    route = await testbed.pair(browser.netloc, preset="cdp", sender=KEEP_HOST)
+    client = await testbed.run("puppeteer_client.js", url=route.url("", "http"))
+    await client.further("answers")
+    await browser.restart()
+    await told_and_back(client, "answers")
+    await client.finish()

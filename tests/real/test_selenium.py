@@ -6,8 +6,9 @@ import pytest
 
 from .chromium import FLAGS
 from .install import command_path
-from .network import cut_while_it_works
-from .testbed import Server, Testbed
+from .network import cut_and_come_back, cut_while_it_works, told_and_back
+from .program import Program
+from .testbed import Route, Server, Testbed
 
 pytestmark = pytest.mark.needs("Selenium")
 
@@ -20,17 +21,17 @@ async def start_chromedriver(testbed: Testbed) -> Server:
     return await testbed.serve("chromedriver", [driver, f"--port={port}", "--allowed-origins=*"], port)
 
 
+async def start_client(testbed: Testbed, server: Server, route: Route) -> Program:
+    """Start a client whose WebSocket goes by `route`."""
+    flags = {"direct": server.url("", "http"), "chromium": command_path("chromium"), "flags": FLAGS}
+    return await testbed.run("selenium_client.py", netloc=route.netloc, **flags)
+
+
 async def test_pair(testbed: Testbed) -> None:
     """Every call is made once and in order, and every console message is told once."""
     server = await start_chromedriver(testbed)
     route = await testbed.pair(server.netloc)
-    client = await testbed.run(
-        "selenium_client.py",
-        netloc=route.netloc,
-        direct=server.url("", "http"),
-        chromium=command_path("chromium"),
-        flags=FLAGS,
-    )
+    client = await start_client(testbed, server, route)
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
     everything = list(range(1, client.called() + 1))
@@ -39,3 +40,26 @@ async def test_pair(testbed: Testbed) -> None:
     # Selenium takes a thread for each event.
     assert sorted(client.numbers("ticks")) == list(range(1, client.sent("ticks") + 1))
     assert client.count("lost") == 0
+
+
+async def test_one_proxy(testbed: Testbed) -> None:
+    """A cut between proxy and driver fails the call that waits; a new session can be begun. No call is made twice."""
+    server = await start_chromedriver(testbed)
+    route = await testbed.single(server.netloc, preset="cdp")
+    client = await start_client(testbed, server, route)
+    await cut_and_come_back(route.link, client, "answers")
+    await client.finish()
+    calls = client.numbers("calls")
+    # Those of the last session.
+    assert calls == list(range(calls[0], client.called() + 1))
+
+
+async def test_restart(testbed: Testbed) -> None:
+    """When the driver is started anew the client is told, and begins a session with the new one."""
+    server = await start_chromedriver(testbed)
+    route = await testbed.pair(server.netloc, preset="cdp")
+    client = await start_client(testbed, server, route)
+    await client.further("answers")
+    await server.restart()
+    await told_and_back(client, "answers")
+    await client.finish()

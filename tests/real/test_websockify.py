@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from .install import python
-from .network import cut_while_it_works
+from .network import cut_and_come_back, cut_while_it_works, told_and_back
 from .testbed import Server, Testbed
 
 pytestmark = pytest.mark.needs("websockify")
@@ -79,3 +79,29 @@ async def test_pair(testbed: Testbed) -> None:
     assert client.numbers("answers") == everything
     assert client.numbers("ticks") == list(range(1, client.sent("ticks") + 1))
     assert (target.connections, client.count("lost")) == (1, 0)
+
+
+async def test_one_proxy(testbed: Testbed) -> None:
+    """A cut between proxy and websockify disconnects the client at once, and it connects again: no byte comes twice."""
+    target = Target()
+    async with await asyncio.start_server(target.serve, "127.0.0.1", 0) as listener:
+        server = await start_websockify(testbed, listener.sockets[0].getsockname()[1])
+        route = await testbed.single(server.netloc, preset="stateful")
+        client = await testbed.run("websockify_client.js", url=route.url("/websockify"), owed=[])
+        await cut_and_come_back(route.link, client, "answers")
+        await client.finish()
+    assert target.calls == sorted(set(target.calls))
+
+
+async def test_restart(testbed: Testbed) -> None:
+    """When websockify is killed the client is told, and connects to the next one."""
+    target = Target()
+    async with await asyncio.start_server(target.serve, "127.0.0.1", 0) as listener:
+        server = await start_websockify(testbed, listener.sockets[0].getsockname()[1])
+        route = await testbed.pair(server.netloc, preset="stateful")
+        client = await testbed.run("websockify_client.js", url=route.url("/websockify"), owed=[])
+        await client.further("answers")
+        await server.restart()
+        await told_and_back(client, "answers")
+        await client.finish()
+    assert target.calls == sorted(set(target.calls))

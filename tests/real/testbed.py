@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -155,14 +155,17 @@ class Testbed:
         self._undo.push_async_callback(program.stop)
         return await program.ready()
 
-    async def pair(self, server: str, **receiver: str) -> Route:
-        """Start a sender and a receiver in front of a server (HOST:PORT), with a link between them that can be cut."""
+    async def pair(self, server: str, *, sender: Mapping[str, Any] | None = None, **receiver: Any) -> Route:
+        """Start a sender and a receiver in front of a server (HOST:PORT), with a link between them that can be cut.
+
+        The options are added to `SENDER` and `RECEIVER`.
+        """
         behind, behind_log = await self._proxy(server, {**RECEIVER, **receiver})
         link = await self._link(behind)
-        before, before_log = await self._proxy(f"127.0.0.1:{link.port}", SENDER)
+        before, before_log = await self._proxy(f"127.0.0.1:{link.port}", {**SENDER, **(sender or {})})
         return Route(before, link, [before_log, behind_log])
 
-    async def single(self, server: str, **options: str) -> Route:
+    async def single(self, server: str, **options: Any) -> Route:
         """Start one proxy in front of a server (HOST:PORT), with a link between the two that can be cut."""
         link = await self._link(server)
         netloc, log = await self._proxy(f"127.0.0.1:{link.port}", options)
@@ -171,7 +174,7 @@ class Testbed:
     async def _link(self, target: str) -> Relay:
         return await self._undo.enter_async_context(Relay(int(target.rpartition(":")[2])))
 
-    async def _proxy(self, upstream: str, options: dict[str, str]) -> tuple[str, Path]:
+    async def _proxy(self, upstream: str, options: Mapping[str, Any]) -> tuple[str, Path]:
         """Start a proxy; return its HOST:PORT, and its log."""
         coming.require(options)
         self._count += 1

@@ -6,6 +6,7 @@ says so and begins another session, as a user's program would.
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import urlsplit
 
 from reporting import SPEC, STOP, got, lost, report, sent
@@ -19,12 +20,11 @@ _START = "() => { window.seen = []; window.ticks = 0; window.timer = setInterval
 _CALL = "n => { seen.push(n); return n; }"
 _END = "() => { clearInterval(timer); return [seen, ticks]; }"
 
-ticks: list[int] = []
+called: list[int] = [0]
 
 
 def heard(entry: ConsoleLogEntry) -> None:
     """Report a console message. Selenium takes a thread for each, so their order is not kept by it."""
-    ticks.append(int(entry.text))
     got("ticks", int(entry.text))
 
 
@@ -35,7 +35,7 @@ def begin() -> tuple[Remote, str]:
     options.enable_bidi = True
     for flag in SPEC["flags"]:
         options.add_argument(flag)
-    config = ClientConfig(SPEC["direct"], websocket_timeout=20, websocket_interval=0.005)
+    config = ClientConfig(SPEC["direct"], websocket_timeout=5, websocket_interval=0.005)
     driver = Remote(command_executor=SPEC["direct"], options=options, client_config=config)
     parts = urlsplit(driver.caps["webSocketUrl"])
     driver.caps["webSocketUrl"] = parts._replace(netloc=SPEC["netloc"]).geturl()
@@ -46,10 +46,11 @@ def begin() -> tuple[Remote, str]:
 
 
 def work(driver: Remote, page: str, n: int) -> int:
-    """Call until told to stop; return the number of the last call that was answered."""
+    """Call until told to stop; return the number of the last call."""
     while not STOP.is_set():
-        got("answers", driver.script.execute(_CALL, n + 1, context_id=page)["value"])
         n += 1
+        called.append(n)
+        got("answers", driver.script.execute(_CALL, n, context_id=page)["value"])
     return n
 
 
@@ -62,8 +63,11 @@ while True:
         break
     except (WebDriverException, WebSocketException, OSError, AttributeError) as error:
         lost(repr(error)[:200])
+        with contextlib.suppress(WebDriverException, WebSocketException, OSError, AttributeError):
+            driver.quit()
+        # What was called and not answered may or may not have been done: it is not called again.
+        n = called[-1]
         driver, page = begin()
-        n = 0
         report(back=True)
 seen, count = driver.script.execute(_END, context_id=page)["value"]
 report(called=n)
