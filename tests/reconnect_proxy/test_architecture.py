@@ -13,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
+import reconnect_harness
 import reconnect_proxy
 
 PROXY = Path(reconnect_proxy.__file__).parent
+HARNESS = Path(reconnect_harness.__file__).parent
 PAGE = (PROXY.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-#: The packages, and the header of the table of its rooms.
-PACKAGES = {"reconnect_proxy": (PROXY, ("room", "what it is", "may import"))}
+#: The packages, and the headers of the tables of their rooms.
+PACKAGES = {
+    "reconnect_proxy": (PROXY, ("room", "what it is", "may import")),
+    "reconnect_harness": (HARNESS, ("room", "what it is", "may import", "of the proxy")),
+}
 
 #: Rooms above one another, at most.
 FLOORS = 12
