@@ -35,7 +35,7 @@ def take_descriptors(config: Config) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if config.max_sessions is None or hard == resource.RLIM_INFINITY:
         return
-    wanted = needed_for(config)
+    wanted = needed_for(config, config.max_sessions)
     if hard < wanted:
         hard = _raised(hard, wanted)
     # Each worker has this limit, and they share the sessions.
@@ -46,10 +46,9 @@ def take_descriptors(config: Config) -> None:
         logger.warning("too few descriptors", extra={"fields": fields})
 
 
-def needed_for(config: Config) -> int:
-    """Return the descriptors that one process needs for all of --max-sessions while the other limits are reached."""
-    assert config.max_sessions is not None, "without a limit there is no end of them"
-    return with_spare(EACH * config.max_sessions + config.max_handshakes + EACH * config.max_http + OTHERS)
+def needed_for(config: Config, sessions: int) -> int:
+    """Return the descriptors that one process needs for so many sessions while the other limits are reached."""
+    return with_spare(EACH * sessions + config.max_handshakes + EACH * config.max_http + OTHERS)
 
 
 def sessions_within(limit: int) -> int:

@@ -38,12 +38,12 @@ class System:
 @pytest.mark.parametrize(
     ("privileged", "most", "options", "limit", "enough"),
     [
-        (True, "1048576", {"max_sessions": 10_000}, needed_for(config(max_sessions=10_000)), True),
+        (True, "1048576", {"max_sessions": 10_000}, needed_for(config(), 10_000), True),
         (True, "1048576", {"max_sessions": 1_000_000}, 1_048_576, False),
         (True, "1048576", {"max_sessions": 500, "max_handshakes": 100, "max_http": 100}, 4096, True),
         (True, "1048576", {}, 4096, True),
         (True, "2000", {"max_sessions": 10_000}, 4096, False),
-        (True, None, {"max_sessions": 10_000}, needed_for(config(max_sessions=10_000)), True),
+        (True, None, {"max_sessions": 10_000}, needed_for(config(), 10_000), True),
         (False, "1048576", {"max_sessions": 1800}, 4096, True),
         (False, "1048576", {"max_sessions": 3600}, 4096, False),
         (False, "1048576", {"max_sessions": 3600, "workers": 2}, 4096, True),
@@ -79,7 +79,7 @@ def test_what_is_kept_back_is_added(count: int) -> None:
 
 def test_all_sessions_fit_into_what_is_needed_for_them() -> None:
     """With room for what else the proxy may have open at a time; and a tight limit has some all the same."""
-    needed = needed_for(config(max_sessions=10_000))
+    needed = needed_for(config(), 10_000)
     assert needed > 2 * 10_000 + 1000 + 2 * 1000
     assert sessions_within(needed) >= 10_000
     assert sessions_within(20_000) == 9350
