@@ -26,7 +26,7 @@ import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from multidict import CIMultiDict
 
@@ -35,9 +35,6 @@ from ..core.filtered import Direction
 from ..core.outbox import Opcode
 from ..events import LegName, short_id
 from ..net.forwarding import is_field
-
-if TYPE_CHECKING:
-    from ..core.context import Context
 
 __all__ = ["ClientRequest", "Direction", "Hooks", "LegName", "Message", "Refuse", "Session", "load_hooks"]
 
@@ -103,6 +100,20 @@ class Message(NamedTuple):
         return self.data.decode()
 
 
+class RunningSession(Protocol):
+    """What the methods of a `Session` are passed on to: a `core.context.Context`."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session; None until its upstream has sent it."""
+
+    def close(self, code: int, reason: str, error: str) -> None:
+        """End the session. Clients that wait for its first dial are refused with the short name `error`."""
+
+    def add(self, towards: LegName, message: tuple[int, bytes]) -> bool:
+        """Send a message of the program to a leg. Returns False if it is too late."""
+
+
 class Session:
     """A session as hooks see it. The same object is passed to each hook of one session.
 
@@ -120,7 +131,7 @@ class Session:
         #: `on_session` has returned.
         self.upstream_headers: CIMultiDict[str] = CIMultiDict()
         self._id = session_id
-        self._context: Context | None = None
+        self._context: RunningSession | None = None
         self._asked_to_close = False
         self._over = False
 
@@ -179,7 +190,7 @@ class Session:
         """
         self._send(LegName.UPSTREAM, data)
 
-    def begin(self, context: Context) -> None:
+    def begin(self, context: RunningSession) -> None:
         """Take the session that this is the view of. The proxy calls this."""
         self._context = context
 
