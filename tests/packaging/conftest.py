@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,12 +22,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Environment]:
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the files of the wheel."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Environment]:
     """Make environments, each once: `environment("reconnect-proxy[harness]", "pytest-retry")`."""
 
     @cache
     def make(*requirements: str) -> Environment:
-        return Environment(tmp_path_factory.mktemp("environment"), wheel, requirements)
+        return Environment(tmp_path_factory.mktemp("environment"), unpacked, requirements)
 
     return make
 

@@ -228,7 +228,6 @@ PLUGINS = {
     "pytest-rerunfailures": ["--reruns", "1"],
     "pytest-retry": ["--retries", "1"],
     "pytest-timeout": ["--timeout", "60"],
-    "pytest-xdist": ["-n", "1"],
 }
 #: Those that run an item again when it has failed.
 RERUN = {"pytest-rerunfailures", "pytest-retry"}
