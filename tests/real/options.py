@@ -18,14 +18,26 @@ COMING = {
 }
 
 
+def if_built(**options: Any) -> dict[str, Any]:
+    """Return those of the options that are built."""
+    return {name: value for name, value in options.items() if _missing(name, value) is None}
+
+
 def require(options: Mapping[str, Any]) -> None:
     """Skip the test if it gives the proxy an option that is not built yet."""
     for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        for option, sign in COMING.items():
-            wanted_flag, _, wanted_value = option.partition(" ")
-            if flag == wanted_flag and str(value).startswith(wanted_value.partition(":")[0]) and sign not in _help():
-                pytest.skip(f"the proxy has no {option} yet")
+        if (option := _missing(name, value)) is not None:
+            pytest.skip(f"the proxy has no {option} yet")
+
+
+def _missing(name: str, value: Any) -> str | None:
+    """Return which entry of `COMING` an option is, if it is not built yet."""
+    flag = f"--{name.replace('_', '-')}"
+    for option, sign in COMING.items():
+        wanted_flag, _, wanted_value = option.partition(" ")
+        if flag == wanted_flag and str(value).startswith(wanted_value.partition(":")[0]) and sign not in _help():
+            return option
+    return None
 
 
 @functools.cache

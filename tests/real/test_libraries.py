@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .network import cut_while_it_works
+from .options import if_built
 from .program import Program
 from .testbed import Testbed
 
@@ -45,7 +46,7 @@ async def test_pair(testbed: Testbed, script: str) -> None:
 async def test_one_proxy(testbed: Testbed, script: str) -> None:
     """The client is not disconnected; each call gets there at least once, in order."""
     server = await serve(testbed, port := testbed.port())
-    route = await testbed.single(f"127.0.0.1:{port}")
+    route = await testbed.single(f"127.0.0.1:{port}", **if_built(preset="stateless"))
     client = await testbed.run(script, url=route.url("/calls"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
@@ -57,7 +58,7 @@ async def test_one_proxy(testbed: Testbed, script: str) -> None:
 async def test_restart(testbed: Testbed, script: str) -> None:
     """The client is not disconnected when the server is killed, and its calls wait for the next one."""
     first = await serve(testbed, port := testbed.port())
-    route = await testbed.single(f"127.0.0.1:{port}")
+    route = await testbed.single(f"127.0.0.1:{port}", **if_built(preset="stateless"))
     client = await testbed.run(script, url=route.url("/calls"))
     await client.further("answers")
     await first.kill()

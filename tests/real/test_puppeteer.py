@@ -6,6 +6,7 @@ import pytest
 
 from .chromium import KEEP_HOST, start_chromium
 from .network import Fault, cut_and_come_back, cut_while_it_works, told_and_back
+from .options import if_built
 from .testbed import Testbed
 
 pytestmark = pytest.mark.needs("puppeteer-core")
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.needs("puppeteer-core")
 async def test_pair(testbed: Testbed) -> None:
     """Every call is made once and in order, every console message is told once and in order."""
     browser = await start_chromium(testbed)
-    route = await testbed.pair(browser.netloc, sender=KEEP_HOST, **KEEP_HOST)
+    route = await testbed.pair(browser.netloc, sender=KEEP_HOST, **KEEP_HOST, **if_built(preset="cdp"))
     client = await testbed.run("puppeteer_client.js", url=route.url("", "http"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

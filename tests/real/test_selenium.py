@@ -7,6 +7,7 @@ import pytest
 from .chromium import FLAGS
 from .install import command_path
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
+from .options import if_built
 from .program import Program
 from .testbed import Route, Server, Testbed
 
@@ -30,7 +31,7 @@ async def start_client(testbed: Testbed, server: Server, route: Route) -> Progra
 async def test_pair(testbed: Testbed) -> None:
     """Every call is made once and in order, and every console message is told once."""
     server = await start_chromedriver(testbed)
-    route = await testbed.pair(server.netloc)
+    route = await testbed.pair(server.netloc, **if_built(preset="cdp"))
     client = await start_client(testbed, server, route)
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
