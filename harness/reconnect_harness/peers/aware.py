@@ -1,12 +1,13 @@
 """An upstream that knows the reconnect protocol: the aware side of PROTOCOL.md sections 3 and 4, written from its text.
 
-It shares no code with the proxy, so that the two test each other.
+It shares no code with the proxy, so that each tests the other.
 
     session:  outbox  [ confirmed+1 … cursor | cursor+1 … pushed ]        received: 1 … n
                         on the link, no Pong   not sent yet
     link:     one connection at a time; a resume ends the old one and waits until it is drained
 
-A count is stated only when the old link is drained: what websockets has buffered, it has answered Pings behind.
+A count is stated only when the old link is drained, because websockets may have answered Pings behind buffered
+messages.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PING_AFTER_BYTES = 256 * 1024
 PING_AFTER_SECONDS = 0.1
 PINGS_IN_FLIGHT = 4
 
-#: Unconfirmed messages at which a session stops making more.
+#: How many unconfirmed messages a session may have before it stops making more.
 FULL = 20_000
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
@@ -53,15 +54,15 @@ class HandshakeRefused(Exception):
 
 
 class UpstreamSession:
-    """One session: what it owes its peer, and how much it has received."""
+    """One session: the messages that its peer has not confirmed, and how many it has received itself."""
 
     def __init__(self, speaker: Speaker, load: Workload, upstream: AwareUpstream) -> None:
-        # What it can be resumed by, once it has been claimed.
+        # The id by which it can be resumed, set when a connection has claimed it.
         self.key = ""
         self.speaker = speaker
         self.received = 0
         self.ended = False
-        # The connection that has the session; another one that finds its claim gone leaves.
+        # The connection that has claimed the session last; any other one must end.
         self.claimed_by: ServerConnection | None = None
         self._load = load
         self._upstream = upstream
@@ -80,7 +81,7 @@ class UpstreamSession:
     async def claim(self, connection: ServerConnection, count: int) -> None:
         """Give the session to a new connection whose peer has received `count` messages.
 
-        Raises HandshakeRefused if the count cannot be, or another connection claims the session meanwhile.
+        Raises HandshakeRefused if the count is impossible, or another connection claims the session in the meantime.
         """
         self.claimed_by = connection
         if self._link is not None:
@@ -95,13 +96,13 @@ class UpstreamSession:
             raise HandshakeRefused(HTTPStatus.CONFLICT, "count", detail)
         self._confirm(count)
         self._cursor = count
-        # Its handshake may still fail, and then it never serves.
+        # Its handshake may still fail, and then `serve` is not called.
         self._await_resume()
 
     async def serve(self, connection: UpstreamConnection) -> None:
         """Carry the session on a connection that has claimed it, until the connection ends."""
         if self.claimed_by is not connection:
-            # Without a Close frame, which would say that the session has ended: its peer may be the one to come back.
+            # Without a Close frame, which would say that the session has ended: the peer may still resume it.
             connection.transport.abort()
             return
         self._link = connection
@@ -111,7 +112,7 @@ class UpstreamSession:
             self._pushing = background(self._push())
         sending = background(self._send(connection))
         try:
-            # recv() hands out what was buffered before it says that the connection is closed.
+            # recv() returns buffered messages before it raises ConnectionClosed.
             while True:
                 await connection.hearing.wait()
                 message = await connection.recv()
@@ -128,31 +129,31 @@ class UpstreamSession:
             self._drained.set()
 
     def _await_resume(self) -> None:
-        """End the session in time, unless it has a link by then."""
+        """End the session after `keep` seconds, unless it has a link by then."""
 
         def abandon() -> None:
             if self._link is None:
                 self.end()
 
-        self._hold_on()
+        self._cancel_abandoning()
         if self._upstream.keep is not None and not self.ended:
             self._abandoning = asyncio.get_running_loop().call_later(self._upstream.keep, abandon)
 
-    def _hold_on(self) -> None:
+    def _cancel_abandoning(self) -> None:
         if self._abandoning is not None:
             self._abandoning.cancel()
             self._abandoning = None
 
     def end(self) -> None:
-        """End the session: nothing is pushed any more, and it cannot be resumed."""
+        """End the session: no more messages are pushed, and it cannot be resumed."""
         self.ended = True
-        self._hold_on()
+        self._cancel_abandoning()
         self._upstream.forget(self)
         if self._pushing is not None:
             self._pushing.cancel()
 
     def owe(self, message: str | bytes) -> None:
-        """Send the peer a message, now or when it is there, and keep it until it is confirmed."""
+        """Send the peer a message, now or on its next link, and keep it until it is confirmed."""
         self._pushed += 1
         self._owed[self._pushed] = message
         self._more.set()
@@ -168,7 +169,7 @@ class UpstreamSession:
             self.owe(message)
 
     async def _send(self, connection: ServerConnection) -> None:
-        """Send what is owed, and a Ping with the number of the last message behind each burst."""
+        """Send the unconfirmed messages, and after each burst a Ping with the number of the last one."""
         pinged, messages, size = self._cursor, 0, 0
         try:
             while True:
@@ -190,11 +191,11 @@ class UpstreamSession:
                         pinged = self._cursor
                         messages, size = 0, 0
         except ConnectionClosed:
-            # The reading side sees the same, and ends the link.
+            # The receiving task gets the same exception, and ends the link.
             pass
 
     async def _ping(self, connection: ServerConnection) -> bool:
-        """Send a Ping for all that was sent, unless too many are in flight."""
+        """Send a Ping for everything that was sent, unless too many Pings are in flight."""
         number = self._cursor
         if len(self._pings) >= PINGS_IN_FLIGHT or number in self._pings:
             return False
@@ -202,7 +203,7 @@ class UpstreamSession:
         answered = asyncio.ensure_future(await connection.ping(number.to_bytes(8, "big")))
 
         def confirm(answer: asyncio.Future[float]) -> None:
-            # A link that has died answers nothing any more, whatever is still to be handled of it.
+            # Pongs of a link that has been replaced do not count.
             if answer.cancelled() or answer.exception() is not None or self._link is not connection:
                 return
             self._pings = [ping for ping in self._pings if ping > number]
@@ -218,11 +219,11 @@ class UpstreamSession:
 
 
 class AwareUpstream:
-    """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them exactly once.
+    """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them with exactly-once delivery.
 
-    A peer that does not say `X-Reconnect-Received` is not aware: it gets a session that ends with its connection.
-    The arguments are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None
-    for as long as the upstream is there.
+    A peer that does not send `X-Reconnect-Received` is not aware: its session ends with its connection. The arguments
+    are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None for as long as
+    the upstream runs.
     """
 
     def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str, *, keep: float | None = None) -> None:
@@ -234,14 +235,15 @@ class AwareUpstream:
         self._seed = seed
         self._all: set[UpstreamSession] = set()
         self._begun = 0
-        # Those that may be resumed, by id.
+        # The sessions that may be resumed, by id.
         self._sessions: dict[str, UpstreamSession] = {}
-        # Which session a connection has claimed in its handshake, and the id to tell its peer.
+        # The session that a connection has claimed in its handshake, the id for its peer, and whether the peer is
+        # aware.
         self._claims: weakref.WeakKeyDictionary[ServerConnection, tuple[UpstreamSession, str, bool]]
         self._claims = weakref.WeakKeyDictionary()
 
     async def quiet(self) -> None:
-        """Push nothing from now on; what is owed is still sent."""
+        """Push no more messages; unconfirmed ones are still sent."""
         self.is_quiet = True
 
     async def close(self) -> None:
@@ -250,7 +252,7 @@ class AwareUpstream:
             session.end()
 
     def forget(self, session: UpstreamSession) -> None:
-        """Keep nothing of a session that has ended."""
+        """Remove a session that has ended."""
         self._all.discard(session)
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
@@ -265,7 +267,7 @@ class AwareUpstream:
             await self._claim(connection, request)
         except HandshakeRefused as refusal:
             response = connection.respond(refusal.status, refusal.body)
-            # Setting a header of websockets' adds another one.
+            # Assigning a header of websockets adds a second one.
             del response.headers["Content-Type"]
             response.headers["Content-Type"] = "application/json"
             return response
@@ -276,13 +278,13 @@ class AwareUpstream:
         connection_id = _id(request, "X-Connection-Id")
         received = request.headers.get("X-Reconnect-Received")
         if received is not None and not _COUNT.fullmatch(received):
-            raise HandshakeRefused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is no number")
+            raise HandshakeRefused(HTTPStatus.BAD_REQUEST, "count", "X-Reconnect-Received is not a number")
         named = reconnect_id or connection_id
         key = named or secrets.token_urlsafe(16)
         session = self._sessions.get(key)
         if session is None or session.ended:
             if reconnect_id is not None and connection_id is None:
-                raise HandshakeRefused(HTTPStatus.GONE, "gone", "no session of this id lives here")
+                raise HandshakeRefused(HTTPStatus.GONE, "gone", "there is no session of this id")
             session = self._begin(named)
             session.key = key
             if received is not None:
@@ -291,7 +293,7 @@ class AwareUpstream:
         self._claims[connection] = session, key, received is not None
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
-        """Say the session's id, and to an aware peer how many of its messages have arrived."""
+        """Add the session's id, and for an aware peer the number of its messages that have arrived."""
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return
         session, key, aware = self._claims[connection]
@@ -311,8 +313,8 @@ class AwareUpstream:
         self.recorder.link(stream, "disconnected", asked=asked, code=code, reason=reason)
 
     def _begin(self, named: str | None) -> UpstreamSession:
-        """Begin a session, under an id if its peer has named one."""
-        # Streams of before this process took over are over.
+        """Begin a session, under an id if the peer has named one."""
+        # The streams of a process that this one replaces have ended.
         stream = f"{self.name}.{len(self.recorder.said) + self._begun + 1}"
         return self._opened(Speaker(self._load, stream, Direction.U2C, self._seed))
 
@@ -324,18 +326,18 @@ class AwareUpstream:
 
 
 class AwareEchoUpstream(AwareUpstream):
-    """An aware server that sends back what it gets, and may push between: what a load run talks to.
+    """An aware server that sends back what it receives, and may push as well: the upstream of a load run.
 
-    An ordinary peer that comes back under its id gets a new session, in which the pushed stream goes on with the number
-    where the last one stopped: what was lost between shows as a gap. Unless sessions are kept for a while only: then
-    nothing is known of one that has ended, and what is pushed begins anew.
+    An ordinary peer that reconnects under its id gets a new session, in which the numbers of the pushed stream
+    continue: lost messages show as a gap. If sessions are kept for a limited time, an ended one is forgotten, and the
+    stream of the next one starts at 1.
     """
 
     def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str, *, keep: float | None = None) -> None:
         super().__init__(name, load, recorder, seed, keep=keep)
         # The latest session of each id.
         self._latest: dict[str, UpstreamSession] = {}
-        # A name of its own for each process that serves: after a restart numbers begin again.
+        # Unique for each process that serves: after a restart numbers start at 1 again.
         self._life = secrets.token_hex(3)
 
     def took(self, session: UpstreamSession, message: str | bytes) -> None:
@@ -343,7 +345,7 @@ class AwareEchoUpstream(AwareUpstream):
         session.owe(message)
 
     def forget(self, session: UpstreamSession) -> None:
-        """Keep nothing of a session that has ended, unless its stream may go on in another one."""
+        """Remove a session that has ended, unless its stream may be continued in another one."""
         super().forget(session)
         if self.keep is not None and self._latest.get(session.key) is session:
             del self._latest[session.key]

@@ -1,6 +1,6 @@
-"""One client of a run: a stream of its own, sent and received over websockets or `reconnect_proxy.connect`.
+"""One client of a run: sends and receives a stream of its own over websockets or `reconnect_proxy.connect`.
 
-The kinds of them are told in `peers.clients`; those that make claims on sessions are in `peers.contenders`.
+`peers.kinds` lists the kinds of clients; those whose sessions are contended for are in `peers.contenders`.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from reconnect_harness.history.message import Direction, decode
 from reconnect_harness.history.recorder import EventSink
-from reconnect_harness.peers.late_pong import PromisingClient
+from reconnect_harness.peers.late_pong import LatePongClient
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
 
 #: How long a handshake may take, in seconds.
 OPEN_SECONDS = 10.0
 
-#: The longest wait before a reconnecting client tries again, in seconds.
+#: The longest wait of a reconnecting client before it tries again, in seconds.
 RETRY_SECONDS = 1.0
 
-#: Frames that an ordinary client lets wait; the default of websockets, 16, is for slow ones.
+#: How many frames an ordinary client buffers; the default of websockets, 16, is for slow clients.
 FRAMES = 256
 
-#: What a slow client lets wait: frames, or bytes where it is aware, and in the system. Little, so that it is soon felt.
+#: What a slow client buffers: frames, or bytes if it is aware, and bytes in the kernel. Little, so that it soon blocks.
 SLOW_FRAMES = 4
 SLOW_BYTES = 64 * 1024
 
-#: How a handshake fails.
+#: The exceptions of a failed handshake.
 FAILED_HANDSHAKE = (OSError, InvalidHandshake, TimeoutError, ConnectionClosed)
 
 
 class Sending(Protocol):
-    """What sends messages."""
+    """An object that sends messages."""
 
     async def send(self, message: str | bytes) -> None:
         """Send one message."""
 
 
 class Socket(Sending, Protocol):
-    """What clients need of a connection: the methods that those of websockets and of reconnect_proxy share."""
+    """What clients need of a connection: the methods that connections of websockets and reconnect_proxy share."""
 
     async def recv(self) -> str | bytes:
         """Receive one message."""
@@ -57,18 +57,18 @@ class Socket(Sending, Protocol):
 
 
 class PlainClient:
-    """An ordinary client, which does not come back.
+    """An ordinary client, which does not reconnect.
 
     Args:
-        name: its name, and that of its stream.
+        name: its name, and the name of its stream.
         url: where to connect.
         load: what it sends.
-        recorder: where it records what it sees.
+        recorder: where it records messages and links.
         seed: makes the same messages again.
-        ping: seconds of silence after which it pings, and then gives the link up; None leaves that to the library.
+        ping: seconds of silence after which it pings, and then gives up the link; None for the default of the library.
         takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
         compress: whether it offers permessage-deflate.
-        tls: what it connects with where the URL is wss://.
+        tls: the TLS context for a URL that is wss://.
 
     """
 
@@ -89,21 +89,21 @@ class PlainClient:
         self.url = url
         self.recorder = recorder
         self.speaker = Speaker(load, name, Direction.C2U, seed)
-        # Where this process has taken over from one that was killed, the stream goes on.
+        # If this process replaces one that was killed, the stream is continued.
         self.speaker.number = recorder.said.get(name, 0)
         self.random = random.Random(f"{seed} {name} waits")
-        # As hard to guess as one of the proxy's, and the same again for the same seed.
+        # As hard to guess as an id of the proxy, and the same for the same seed.
         self.session_id = f"{name}-{self.random.getrandbits(128):032x}"
-        # Set when the first handshake has come to an end, one way or the other.
+        # Set when the first handshake has succeeded or failed.
         self.tried = asyncio.Event()
-        # Says whether messages may be sent: between the start of the traffic and its end.
+        # Set between the start and the end of the traffic: messages may be sent.
         self.may_talk = asyncio.Event()
-        # Set when the client is to close and not to come back.
+        # Set when the client must close and not reconnect.
         self.leaving = asyncio.Event()
-        # Whether it is closing its connection, and may come back.
+        # Whether it is closing its connection, and may reconnect.
         self.is_going = False
         self._load = load
-        # What every connection needs. The environment may name a proxy, which is not the way to loopback.
+        # Options of every connection. A proxy that the environment names does not lead to loopback.
         self.basics: dict[str, Any] = {"proxy": None, "compression": "deflate" if compress else None}
         if tls is not None:
             self.basics["ssl"] = tls
@@ -120,7 +120,7 @@ class PlainClient:
         if not self._takes:
             return await connect(self.url, max_queue=FRAMES, **self._options())
         socket = await connect(self.url, max_queue=SLOW_FRAMES, **self._options())
-        # Else the system holds megabytes for a slow reader, before anybody feels that it is slow.
+        # Otherwise the kernel buffers megabytes for a slow reader before the sender blocks.
         socket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, SLOW_BYTES)
         return socket
 
@@ -131,12 +131,12 @@ class PlainClient:
         return options
 
     async def _open(self, opening: asyncio.Semaphore) -> Socket | None:
-        """Connect once; record how it went."""
+        """Connect once, and record the result."""
         try:
             async with opening:
                 socket = await self._dial()
         except FAILED_HANDSHAKE as failure:
-            self.recorder.link(self.name, "unreachable", asked=False, **told(failure))
+            self.recorder.link(self.name, "unreachable", asked=False, **handshake_failure(failure))
             return None
         else:
             self.recorder.link(self.name, "connected", asked=True)
@@ -170,7 +170,7 @@ class PlainClient:
 
     async def _send(self, socket: Sending) -> None:
         await self.may_talk.wait()
-        # So that clients which start together do not speak in step.
+        # So that clients which start together do not send at the same times.
         await asyncio.sleep(self.random.random() / max(1.0, self._load.rate))
         async for _ in self._load.moments():
             if not self.may_talk.is_set():
@@ -180,17 +180,17 @@ class PlainClient:
             try:
                 await socket.send(message)
             except ConnectionClosed:
-                # The receiving side sees the same, and ends the connection.
+                # The receiving task gets the same exception, and ends the connection.
                 self.recorder.refused(self.name, Direction.C2U, label)
                 return
             except asyncio.CancelledError:
-                # The connection has ended while it waited to be sent.
+                # The connection has ended while the message waited to be sent.
                 self.recorder.refused(self.name, Direction.C2U, label)
                 raise
 
 
 class ReconnectingClient(PlainClient):
-    """An ordinary client that comes back under its connection id. What it sent is sent; it repeats nothing."""
+    """An ordinary client that reconnects under its connection id, and resends nothing."""
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
         """Hold the conversation over as many connections as it takes."""
@@ -205,14 +205,15 @@ class ReconnectingClient(PlainClient):
 
     def _options(self) -> dict[str, Any]:
         named = {"X-Connection-Id": self.session_id}
-        # Whoever comes back is owed what it has not confirmed, even after it was killed.
-        return {**super()._options(), "additional_headers": named, "create_connection": PromisingClient}
+        # After it was killed, too, the proxy resends what this client has not confirmed; so it must not confirm too
+        # early.
+        return {**super()._options(), "additional_headers": named, "create_connection": LatePongClient}
 
 
 class VisitingClient(PlainClient):
-    """An ordinary client that comes for a while, leaves with 1000, and comes again.
+    """An ordinary client that connects for a while, leaves with 1000, and connects again.
 
-    `visits` has for how many seconds it stays, and is away, and how long after the start it first comes.
+    `visits` has the seconds for which it stays and is away, and the seconds until its first visit.
     """
 
     def __init__(self, *arguments: Any, visits: Mapping[str, float], **options: Any) -> None:
@@ -220,8 +221,8 @@ class VisitingClient(PlainClient):
         self._visits = visits
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
-        """Come, and go, and come again, until it is over."""
-        # Nobody need wait for its first visit.
+        """Connect and leave repeatedly, until the client must leave."""
+        # The start of the run does not wait for its first visit.
         self.tried.set()
         await self.may_talk.wait()
         wait = self._visits["first"]
@@ -238,17 +239,17 @@ class VisitingClient(PlainClient):
         await socket.close(1000, "gone for now")
 
     async def _leaving_within(self, seconds: float) -> bool:
-        """Wait; return early, and True, when the client is to leave for good."""
+        """Wait; return early, and True, when the client must close and not reconnect."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.leaving.wait(), seconds)
         return self.leaving.is_set()
 
 
 class AwareClient(PlainClient):
-    """A client that knows the protocol. A lost link is not its user's business; a lost session is."""
+    """A client that knows the protocol. Its user does not see a lost link, only a lost session."""
 
     async def _dial(self) -> Socket:
-        # Imported here: clients that know nothing of the protocol must not need it.
+        # Imported here: clients that do not know the protocol must not need it.
         from reconnect_proxy import connect as connect_session
 
         options = {**self._options(), **({"max_queue": SLOW_BYTES} if self._takes else {})}
@@ -256,8 +257,8 @@ class AwareClient(PlainClient):
         return socket
 
 
-def told(failure: BaseException) -> dict[str, Any]:
-    """Return the code and reason with which a failed handshake is recorded: an HTTP status and body, if any."""
+def handshake_failure(failure: BaseException) -> dict[str, Any]:
+    """Return the code and reason that are recorded for a failed handshake: an HTTP status and body, if any."""
     if isinstance(failure, InvalidStatus):
         body = (failure.response.body or b"").decode(errors="replace").strip()
         return {"code": failure.response.status_code, "reason": f"{failure}: {body}"[:300]}

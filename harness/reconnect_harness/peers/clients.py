@@ -1,7 +1,7 @@
-"""The clients of a run: one process of them, each a stream of its own, `c01`, `c02` …
+"""The clients of a run, all in one process. Each sends a stream of its own: `c01`, `c02` …
 
-`peers.kinds` says what each kind does. A kind is a class with `talk`, which ends when the client's conversation does; a
-new one is a name in `peers.kinds` and its class in `KINDS`.
+`peers.kinds` says what each kind does. A kind is a class with `talk`, which returns when the client's conversation has
+ended; a new one is a name in `peers.kinds` and its class in `KINDS`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reconnect_harness.peers.kinds import ABSENT_CLIENTS, ClientKind
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import obey, run, say
 
-#: How many handshakes are under way at a time.
+#: How many handshakes are open at a time.
 OPENING = 64
 
 #: The class of each kind of client.
@@ -44,7 +44,7 @@ KINDS: Mapping[ClientKind, type[PlainClient]] = {
 
 
 def _visits(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return the visits of one of the clients: all come equally often, and one after the other."""
+    """Return the visits of one client: all visit equally often, one after the other."""
     if (visits := spec.get("visits")) is None:
         return {}
     return {"visits": {**visits, "first": (index - 1) * (visits["stay"] + visits["away"]) / spec["count"]}}
@@ -54,8 +54,8 @@ async def play(spec: dict[str, Any]) -> None:
     """Run the clients until stdin ends.
 
     `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
-    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or
-    the path of what is trusted at a wss:// URL), history (a path), seed.
+    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or the
+    path of the authority to trust at a wss:// URL), history (a path), seed.
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     kind = ClientKind(spec["kind"])
@@ -88,10 +88,10 @@ async def play(spec: dict[str, Any]) -> None:
         sending = True
         for client in clients:
             client.may_talk.set()
-        asyncio.get_running_loop().call_later(spec["lasts"], hush)
+        asyncio.get_running_loop().call_later(spec["lasts"], stop_sending)
         return {}
 
-    def hush() -> None:
+    def stop_sending() -> None:
         nonlocal sending
         sending = False
         for client in clients:

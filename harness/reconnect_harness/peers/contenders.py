@@ -1,15 +1,16 @@
-"""Clients that make claims on sessions: on their own again, on other people's, on ones that are none.
+"""Clients whose sessions are contended for: by themselves on another link, or by other clients.
 
 | kind | what it does |
 | --- | --- |
-| half-open | falls silent on its link, and comes back under its id on another one while the first still looks open |
+| half-open | reads nothing more from its link, and resumes under its id on a second one while the first still looks
+open |
 | vanishing | closes with 4321 and stays away, then asks for its session again |
-| wrong-ids | talks, while somebody else comes with ids that are unknown or no ids at all |
-| robbed | talks with credentials, while a thief comes with its id and others |
-| stale-counts | talks, while somebody else comes with its id and counts that cannot be |
+| wrong-ids | talks, while a contender connects with unknown ids and malformed ones |
+| robbed | talks with credentials, while a contender connects with its id and other credentials |
+| stale-counts | talks, while a contender connects with its id and impossible counts |
 
-Links of a client which are made for such a claim are in the history as `c01.LABEL`; what happens to them the client has
-asked for. The labels are the keys of `CLAIMS`, `old` for a half-open link, `late` for a return from too long away.
+Links of contenders are in the history as `c01.LABEL`, and are recorded as wanted by the client. The labels are those of
+`ContestedClient.attempts`, `old` for the first link of a half-open client, `late` for a vanishing client that returns.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from reconnect_harness.history.message import Direction, decode
-from reconnect_harness.peers.client import FAILED_HANDSHAKE, AwareClient, PlainClient, told
+from reconnect_harness.peers.client import FAILED_HANDSHAKE, AwareClient, PlainClient, handshake_failure
 from reconnect_harness.processes.actor import background
 
-#: How a vanishing client closes.
+#: The close code of a vanishing client.
 VANISHED = 4321
 
-#: Seconds between two claims that somebody makes on a client's session.
-CLAIM_SECONDS = 0.3
+#: Seconds between two attempts of a contender on a client's session.
+ATTEMPT_SECONDS = 0.3
 
-#: How long buffered messages may take to be handed out, in seconds; it takes no time but that of the event loop.
+#: How long it may take to receive the buffered messages, in seconds; it takes only time of the event loop.
 DRAIN_SECONDS = 0.1
 
-#: How long the other side is given to close a link that it should have closed already, in seconds.
+#: How long the other side may take to close a link that it should have closed already, in seconds.
 OLD_SECONDS = 10.0
 
-#: Of so many messages that a client has received some are confirmed: a Ping comes after 64 at the latest, and it has
-#: answered the one before last (PROTOCOL.md section 4).
+#: When a client has received so many messages, some of them are confirmed: a Ping comes after 64 at the latest, and the
+#: client has answered the last but one (PROTOCOL.md section 4).
 CONFIRMED = 150
 
-#: A count of messages that nobody has ever sent.
+#: A count of messages that is more than any client or upstream has sent.
 MANY = 1_000_000_000
 
-_UNKNOWN = "an-id-that-nobody-has-"
+_UNKNOWN = "an-id-that-is-unknown-"
 
 
 class _AbsentClient(PlainClient):
-    """A client that is absent for a while: `absence` says how long `after` the talk began, and how long it `lasts`."""
+    """A client that is absent once: `absence` has when, counted from the start of the traffic, and for how long."""
 
     def __init__(self, *arguments: Any, absence: Mapping[str, float], **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -57,7 +58,7 @@ class _AbsentClient(PlainClient):
         self._away = absence["lasts"]
 
 
-class _Keeping:
+class _KeepingSocket:
     """Sends on a socket, and keeps what was sent."""
 
     def __init__(self, socket: ClientConnection, kept: list[str | bytes]) -> None:
@@ -71,9 +72,9 @@ class _Keeping:
 
 
 class HalfOpenClient(_AbsentClient):
-    """A client that takes its session over from its own link: that is still open, but the client hears nothing on it.
+    """A client that takes its session over from its own link, which is still open but which the client does not read.
 
-    It counts and resends as PROTOCOL.md section 4 has it, on websockets alone: what has to come through does so once.
+    It counts and resends as PROTOCOL.md section 4 says, on websockets alone, so that each message must arrive once.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -82,7 +83,7 @@ class HalfOpenClient(_AbsentClient):
         self._sent: list[str | bytes] = []
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
-        """Talk on one link, then on another."""
+        """Use one link, then another."""
         try:
             async with opening:
                 old = await self._link({"X-Connection-Id": self.session_id})
@@ -90,32 +91,32 @@ class HalfOpenClient(_AbsentClient):
             self.tried.set()
         if old is None:
             return
-        silence = background(self._fall_silent())
-        await self._converse(old, until=silence)
-        if not silence.done():
-            silence.cancel()
+        absent = background(self._until_absent())
+        await self._converse(old, until=absent)
+        if not absent.done():
+            absent.cancel()
             return
-        # What the library has taken it may have answered a Ping behind, so that has to be counted.
+        # The library may have answered a Ping behind messages that it has buffered, so these must be counted.
         old.transport.pause_reading()
         await self._drain(old)
         new = await self._link({"X-Reconnect-Id": self.session_id})
         if new is not None:
-            forgetting = background(self._forget(old))
+            ending = background(self._await_end(old))
             await self._converse(new, until=background(_never()))
-            await asyncio.wait([forgetting])
+            await asyncio.wait([ending])
 
-    async def _fall_silent(self) -> None:
+    async def _until_absent(self) -> None:
         await self.may_talk.wait()
         await asyncio.sleep(self._after)
 
-    async def _link(self, claim: dict[str, str]) -> ClientConnection | None:
-        headers = {**claim, "X-Reconnect-Received": str(self._received)}
+    async def _link(self, named: dict[str, str]) -> ClientConnection | None:
+        headers = {**named, "X-Reconnect-Received": str(self._received)}
         options = {**self._options(), "ping_interval": None}
         try:
-            # No limit to what is buffered: the library would read on by itself where it had stopped at one.
+            # Without a limit of the buffer: at a limit the library would pause, and then resume reading by itself.
             socket = await connect(self.url, additional_headers=headers, max_queue=None, **options)
         except FAILED_HANDSHAKE as failure:
-            self.recorder.link(self.name, "unreachable", asked=False, **told(failure))
+            self.recorder.link(self.name, "unreachable", asked=False, **handshake_failure(failure))
             return None
         self.recorder.link(self.name, "connected", asked=True)
         assert socket.response is not None
@@ -126,7 +127,7 @@ class HalfOpenClient(_AbsentClient):
 
     async def _converse(self, socket: ClientConnection, until: asyncio.Task[None]) -> None:
         """Send and receive until the link ends, or `until` is done."""
-        works = [background(self._send(_Keeping(socket, self._sent))), background(self._leave(socket))]
+        works = [background(self._send(_KeepingSocket(socket, self._sent))), background(self._leave(socket))]
         receiving = asyncio.create_task(self._receive(socket))
         await asyncio.wait([receiving, until], return_when=asyncio.FIRST_COMPLETED)
         ended = receiving.done()
@@ -153,8 +154,8 @@ class HalfOpenClient(_AbsentClient):
             while True:
                 self._take(await asyncio.wait_for(socket.recv(), DRAIN_SECONDS))
 
-    async def _forget(self, socket: ClientConnection) -> None:
-        """Wait for the end of the silent link, whatever else still comes on it, and record how it ended."""
+    async def _await_end(self, socket: ClientConnection) -> None:
+        """Wait for the end of the old link, ignore the messages on it, and record how it ended."""
         socket.transport.resume_reading()
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             async with asyncio.timeout(OLD_SECONDS):
@@ -168,7 +169,7 @@ class HalfOpenClient(_AbsentClient):
 
 
 class VanishingClient(_AbsentClient):
-    """A client that closes in the middle of its talk, and asks for its session again when that should be over."""
+    """A client that closes during the traffic, and asks for its session again when that should have ended."""
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "additional_headers": {"X-Connection-Id": self.session_id}}
@@ -181,17 +182,17 @@ class VanishingClient(_AbsentClient):
         await socket.close(VANISHED, "vanished")
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
-        """Talk, vanish, come back."""
+        """Send and receive, close, and return."""
         await super().talk(opening)
         if self.leaving.is_set():
             await asyncio.sleep(self._away)
-            await claim(self, "late", {"X-Reconnect-Id": self.session_id})
+            await attempt(self, "late", {"X-Reconnect-Id": self.session_id})
 
 
-class ClaimedClient(AwareClient):
-    """A client that talks on, while somebody else makes claims: handshakes with the headers of `claims`, by label."""
+class ContestedClient(AwareClient):
+    """A client that sends and receives, while a contender makes handshakes with the headers of `attempts`, by label."""
 
-    #: What it says of itself in every handshake.
+    #: Headers of every handshake of the client itself.
     credentials: ClassVar[dict[str, str]] = {}
 
     def _options(self) -> dict[str, Any]:
@@ -199,68 +200,68 @@ class ClaimedClient(AwareClient):
         return {**super()._options(), **headers}
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
-        """Talk, and be claimed."""
-        claiming = background(self._be_claimed())
+        """Send and receive, while a contender attempts to take the session."""
+        contending = background(self._contend())
         try:
             await super().talk(opening)
         finally:
-            claiming.cancel()
-            await asyncio.wait([claiming])
+            contending.cancel()
+            await asyncio.wait([contending])
 
-    async def _be_claimed(self) -> None:
+    async def _contend(self) -> None:
         await self.may_talk.wait()
         while self.may_talk.is_set():
-            await asyncio.sleep(CLAIM_SECONDS)
-            for label, headers in self.claims():
-                await claim(self, label, headers)
+            await asyncio.sleep(ATTEMPT_SECONDS)
+            for label, headers in self.attempts():
+                await attempt(self, label, headers)
 
-    def claims(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the claims to make, a label and headers each."""
+    def attempts(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the label and the headers of each attempt."""
         raise NotImplementedError
 
 
-class WrongIdsClient(ClaimedClient):
-    """Somebody comes with ids that name no session: unknown ones, and what is no id at all."""
+class WrongIdsClient(ContestedClient):
+    """A contender connects with ids that name no session: unknown ones, and malformed ones."""
 
-    def claims(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the claims to make."""
+    def attempts(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the attempts."""
         yield "unknown", {"X-Reconnect-Id": f"{_UNKNOWN}{self.random.getrandbits(64):x}"}
         for wrong in ("too-short", "x" * 129, "a slash/and spaces in it"):
             yield "malformed", {"X-Reconnect-Id": wrong}
             yield "malformed", {"X-Connection-Id": wrong}
 
 
-class RobbedClient(ClaimedClient):
-    """A thief has got hold of the id, but not of the credentials."""
+class RobbedClient(ContestedClient):
+    """A contender has the id, but not the credentials."""
 
     credentials: ClassVar[dict[str, str]] = {"Authorization": "Bearer of-the-owner"}
 
-    def claims(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the claims to make."""
+    def attempts(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the attempts."""
         yield "thief", {"X-Reconnect-Id": self.session_id, "Authorization": "Bearer of-a-thief"}
         yield "thief", {"X-Connection-Id": self.session_id}
 
 
-class StaleCountsClient(ClaimedClient):
-    """Somebody has the id, and another idea of what was received."""
+class StaleCountsClient(ContestedClient):
+    """A contender has the id, and states impossible counts."""
 
-    def claims(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the claims to make, once so much has been received that some of it is confirmed for certain."""
+    def attempts(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the attempts, when so many messages have been received that some of them must be confirmed."""
         if self.recorder.arrived(self.name) >= CONFIRMED:
             yield "future", {"X-Reconnect-Id": self.session_id, "X-Reconnect-Received": str(MANY)}
             yield "past", {"X-Reconnect-Id": self.session_id, "X-Reconnect-Received": "0"}
 
 
-async def claim(client: PlainClient, label: str, headers: dict[str, str]) -> None:
-    """Make one handshake with these headers beside those of a client, and record what comes of it."""
+async def attempt(client: PlainClient, label: str, headers: dict[str, str]) -> None:
+    """Make one handshake with these headers and the options of a client, and record the result."""
     options: dict[str, Any] = {**client.basics, "open_timeout": OLD_SECONDS}
     name = f"{client.name}.{label}"
     try:
         socket = await connect(client.url, additional_headers=headers, **options)
     except InvalidStatus as refusal:
-        client.recorder.link(name, "unreachable", asked=True, **told(refusal))
+        client.recorder.link(name, "unreachable", asked=True, **handshake_failure(refusal))
     except FAILED_HANDSHAKE as failure:
-        client.recorder.link(name, "unreachable", asked=True, **told(failure))
+        client.recorder.link(name, "unreachable", asked=True, **handshake_failure(failure))
     else:
         client.recorder.link(name, "connected", asked=True)
         await socket.close()

@@ -1,8 +1,8 @@
-"""`reconnect-harness upstream`: a WebSocket server that sends back what it gets, as a program of its own.
+"""`reconnect-harness upstream`: a WebSocket server that sends back what it receives, as a program of its own.
 
-It is what a scenario starts in a container: an ordinary one. Behind the proxy in compose.yaml it is `--aware`, so that
-nothing need be lost when its link is cut, nor come twice. Unlike the mock upstreams of a run (`peers.upstreams`) it
-records nothing, so it may run for as long as one likes.
+The shipped scenarios start it in a container as an ordinary server. Behind the proxy in compose.yaml it is `--aware`,
+so that no message is lost or repeated when its link is cut. Unlike the mock upstreams of a run (`peers.upstreams`) it
+records nothing, so it may run without end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reconnect_harness.peers.aware import AwareEchoUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Workload
 
-#: How long an aware server keeps a session that has no link, in seconds: no proxy tries for as long, unless told to.
+#: How long an aware server keeps a session that has no link, in seconds: longer than a proxy tries by default.
 KEEP_SECONDS = 300.0
 
 _PORT = os.environ.get("PORT", "9200")
@@ -45,7 +45,7 @@ _PORT = os.environ.get("PORT", "9200")
     help="Speak the reconnect protocol: keep sessions, count, and resume them. Without it, it is an ordinary server.",
 )
 def upstream(listen: str, *, aware: bool) -> None:
-    """Serve WebSocket connections, and send back what comes on them, until SIGTERM or Ctrl-C."""
+    """Serve WebSocket connections, and send back what they receive, until SIGTERM or Ctrl-C."""
     host, _, port = listen.rpartition(":")
     if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise click.BadParameter(f"{listen!r} is not of the form HOST:PORT", param_hint="--listen")
@@ -58,21 +58,21 @@ def upstream(listen: str, *, aware: bool) -> None:
 
 
 async def _serve(host: str, port: int, *, aware: bool) -> None:
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stopping.set)
     handler, options = _aware() if aware else (_echo, {})
     async with serve(handler, host, port, compression=None, max_size=None, **options) as server:
         bound = server.sockets[0].getsockname()[1]
-        click.echo(f"sending back what comes to ws://{host}:{bound}/", err=True)
-        await told.wait()
-        # As a planned restart does: RFC 6455 section 7.4 and the registry of close codes, 1012.
+        click.echo(f"echoing messages at ws://{host}:{bound}/", err=True)
+        await stopping.wait()
+        # As in a planned restart: RFC 6455 section 7.4 and the registry of close codes, 1012.
         server.close(code=1012, reason="service restart")
 
 
 def _aware() -> tuple[Callable[[ServerConnection], Awaitable[None]], dict[str, Any]]:
-    """Return what serves a connection, and what else the server is told."""
+    """Return the handler of a connection, and further options of the server."""
     echo = AwareEchoUpstream("upstream", Workload(), NullRecorder(), "", keep=KEEP_SECONDS)
 
     async def meet(connection: ServerConnection) -> None:

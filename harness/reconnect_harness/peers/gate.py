@@ -1,4 +1,4 @@
-"""An upstream that announces a state with which it can be reconnected, as PROTOCOL.md section 5 has it.
+"""An upstream that announces a state with which it can be reconnected: PROTOCOL.md section 5.
 
     first-message:  proxy -- handshake ---------------> upstream     prefix:TEXT:  the handshake opens the gate;
                     proxy -- stored state (redial) ---> upstream                   messages that start with TEXT
@@ -6,9 +6,9 @@
                     proxy <-- RECONNECT:state --------- upstream                   newest is stored
                     proxy <=> data                      upstream
 
-It watches what it is owed: the stored state first on a redial, under the id that it gave; nothing while the gate is
-closed. What it sees of the contrary is a `breach` in the history. A control message that reaches a client shows by
-itself: it is none that anybody sent.
+It checks what the proxy sends: the stored state first on a redial, under the id of the session; nothing while the gate
+is closed. A violation is a `breach` in the history. A control message that reaches a client needs no check: it counts
+as a message that was never sent.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from reconnect_harness.peers.ordinary import RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
 
-#: How long the gate stays closed, in seconds: so long may nothing come.
+#: How long the gate stays closed, in seconds: no message may arrive during that time.
 CLOSED_SECONDS = 0.2
 
-#: How long a redialled upstream waits for its stored state, in seconds. It is sent at once, and the proxy must not have
-#: given the gate up by then (connect_timeout, 5 s).
+#: How long a redialled upstream waits for its stored state, in seconds. The proxy sends it at once, and waits for the
+#: gate to open for connect_timeout, 5 s.
 STATE_SECONDS = 2.0
 
 #: Seconds between two control messages of a connection, with a prefix.
@@ -38,12 +38,12 @@ CONTROL_SECONDS = 0.2
 
 
 class GateUpstream(RecordUpstream):
-    """An ordinary server, but for the control messages.
+    """An ordinary server that also sends control messages.
 
     Args:
-        name: what it is called in the history.
+        name: its name in the history.
         load: what it pushes to each client.
-        recorder: where it records what it sees.
+        recorder: where it records messages and links.
         seed: makes the same messages again.
         gate: `first-message`, or `prefix:TEXT`, as the proxy is told.
 
@@ -53,7 +53,7 @@ class GateUpstream(RecordUpstream):
         super().__init__(name, load, recorder, seed)
         self._gate = gate
         self._random = random.Random(f"{seed} {name} states")
-        # By session: what was announced, in order; and how much of it the proxy had for certain.
+        # By session: the announced states, in order; and how many of them the proxy has confirmed.
         self._announced: dict[str, list[str]] = {}
         self._held: dict[str, int] = {}
         # The session of each connection that is being served.
@@ -71,9 +71,9 @@ class GateUpstream(RecordUpstream):
         headers = connection.request.headers
         session = headers.get("X-Reconnect-Id") or headers.get("X-Connection-Id")
         if "X-Reconnect" in headers and session not in self._announced:
-            self._breach("a session was dialled again under an id that it never had")
+            self._breach("a session was redialled under an id that it never had")
         if session is None:
-            # The proxy is to take it from the first message.
+            # The proxy takes it from the first message.
             session = f"gate-{self._random.getrandbits(96):024x}"
         self._announced.setdefault(session, [])
         self._held.setdefault(session, 0)
@@ -84,7 +84,7 @@ class GateUpstream(RecordUpstream):
         session = self._of[connection]
         assert connection.request is not None
         if "X-Reconnect" in connection.request.headers:
-            await self._hear_state(connection, session)
+            await self._expect_state(connection, session)
         if self._gate == GATE_FIRST_MESSAGE:
             try:
                 await asyncio.wait_for(connection.recv(), CLOSED_SECONDS)
@@ -94,23 +94,23 @@ class GateUpstream(RecordUpstream):
                 self._breach("a message came before the gate was open")
             await self._announce(connection, session)
 
-    async def _hear_state(self, connection: UpstreamConnection, session: str) -> None:
+    async def _expect_state(self, connection: UpstreamConnection, session: str) -> None:
         announced, held = self._announced[session], self._held[session]
         if not held:
-            # It may have been lost on its way.
+            # The state may have been lost on its way.
             return
         try:
             heard = await asyncio.wait_for(connection.recv(), STATE_SECONDS)
         except TimeoutError:
-            self._breach("a session was dialled again, and its stored state did not come")
+            self._breach("a session was redialled, and its stored state did not come")
             return
         if heard not in announced[held - 1 :]:
-            self._breach(f"a session was dialled again with {heard[:40]!r}, and its state was {announced[held - 1]!r}")
+            self._breach(f"a session was redialled with {heard[:40]!r}, and its state was {announced[held - 1]!r}")
 
     async def _announce(self, connection: UpstreamConnection, session: str) -> None:
-        """Send a new state, and return when the proxy has it for certain: when it has answered a Ping behind it."""
+        """Send a new state, and return when the proxy has confirmed it, by the Pong to a Ping behind it."""
         announced = self._announced[session]
-        # The first one is the id where the proxy has none yet, and the ids of later ones are of no importance.
+        # The first state has the session's id, which the proxy may not have yet. Later states need another suffix.
         suffix = f".{len(announced)}" if announced else ""
         head = f"{self._gate.removeprefix(GATE_PREFIX)} " if self._gate != GATE_FIRST_MESSAGE else "RECONNECT:"
         announced.append(f"{head}{session}{suffix}")
@@ -129,7 +129,7 @@ class GateUpstream(RecordUpstream):
                 await self._announce(connection, self._of[connection])
                 await asyncio.sleep(CONTROL_SECONDS)
         except ConnectionClosed:
-            # The reading side sees the same, and ends the connection.
+            # The receiving task gets the same exception, and ends the connection.
             pass
 
     def _breach(self, what: str) -> None:

@@ -25,7 +25,7 @@ class ClientKind(StrEnum):
     """`reconnect_proxy.connect`: counts, resumes, and resends what was not received."""
 
     HALF_OPEN = "half-open"
-    """Reads nothing more from its link, and resumes under its id on a second link while the first still looks open."""
+    """Reads nothing more from its link, and resumes under its id on a second one while the first still looks open."""
 
     VANISHING = "vanishing"
     """Closes with 4321 and stays away, then asks for its session again."""

@@ -1,16 +1,16 @@
-"""Rude upstreams: any kind of upstream can be told to misbehave as well, with `rude` in a scenario.
+"""Upstreams that misbehave: any kind of upstream can do so as well, with `rude` in a scenario.
 
 | key | what it does |
 | --- | --- |
 | `reject: [401, 503]` | answers the first handshakes of each session with these statuses, one after the other |
-| `reject_again: [404]` | the same with the handshakes of a session that was connected before (`X-Reconnect`) |
+| `reject_again: [404]` | the same for the handshakes of a session that was connected before (`X-Reconnect`) |
 | `close: [1000, 1012]` | closes the first connection of each session, with the next of these codes each time |
-| `deaf: 1s` | reads nothing from each connection for that long |
+| `deaf: 1s` | reads nothing from each connection for that time |
 | `mute: true` | answers no Ping |
-| `after: 1s` | when it closes or is deaf: so long after the traffic has begun |
+| `after: 1s` | when it closes or is deaf, counted from the start of the traffic |
 
-A session is what the ids in the handshake say; without an id every connection is one of its own. Each deed is in the
-history, as an event `rude` whose reason begins with the key.
+A session is identified by the ids in the handshake; without an id each connection has its own. Each misbehaviour is in
+the history, as an event `rude` whose reason starts with the key.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Misbehaviour:
 
 
 class Misbehaver:
-    """Does to the handshakes and connections of one upstream what its misbehaviour say.
+    """Does the misbehaviour of one upstream to its handshakes and connections.
 
     Args:
         misbehaviour: what to do.
-        name: what the upstream is called in the history.
-        recorder: where each deed is recorded.
+        name: the name of the upstream in the history.
+        recorder: where each misbehaviour is recorded.
         begun: set when the traffic begins.
 
     """
@@ -66,12 +66,12 @@ class Misbehaver:
         self._recorder = recorder
         self._begun = begun
         self._dials: Counter[tuple[str, bool]] = Counter()
-        # The sessions whose first connection has been met, in order.
+        # The sessions that have had their first connection, in order.
         self._met: list[str] = []
         self._connections = 0
 
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Say whether a handshake goes on: None, or the response that rejects it."""
+        """Return None to accept a handshake, or the response that rejects it."""
         session, again = _session(request), "X-Reconnect" in request.headers
         statuses = self._misbehaviour.reject_again if again else self._misbehaviour.reject
         number = self._dials[session, again]
@@ -79,45 +79,45 @@ class Misbehaver:
         if number >= len(statuses):
             return None
         status = HTTPStatus(statuses[number])
-        self._did(f"{'reject_again' if again else 'reject'}: {status}")
+        self._record(f"{'reject_again' if again else 'reject'}: {status}")
         return connection.respond(status, json.dumps({"error": "rude", "detail": f"rejected with {status}"}) + "\n")
 
     def meet(self, connection: UpstreamConnection) -> None:
-        """Begin to be rude to a connection that has been made."""
+        """Start the misbehaviour to a new connection."""
         assert connection.request is not None
         self._connections += 1
         if self._misbehaviour.mute:
             connection.mute()
-            self._did("mute")
+            self._record("mute")
         if self._misbehaviour.deaf:
-            background(self._be_deaf(connection))
+            background(self._stop_reading(connection))
         session = _session(connection.request) or f"connection {self._connections}"
         if session not in self._met:
             self._met.append(session)
             if self._misbehaviour.close:
                 background(self._close(connection, len(self._met)))
 
-    async def _be_deaf(self, connection: UpstreamConnection) -> None:
-        await self._time_has_come()
-        self._did(f"deaf: for {self._misbehaviour.deaf:g} s")
+    async def _stop_reading(self, connection: UpstreamConnection) -> None:
+        await self._until_it_is_time()
+        self._record(f"deaf: for {self._misbehaviour.deaf:g} s")
         await connection.deafen(self._misbehaviour.deaf)
 
     async def _close(self, connection: UpstreamConnection, number: int) -> None:
-        await self._time_has_come()
+        await self._until_it_is_time()
         codes = self._misbehaviour.close
         code = codes[(number - 1) % len(codes)]
-        self._did(f"close: {code}")
-        # A reason for each: so that it shows which close it was that reached a client.
+        self._record(f"close: {code}")
+        # A reason for each, to tell which close reached a client.
         await connection.leave(code, f"rude close {number} of {self._name}")
 
-    async def _time_has_come(self) -> None:
+    async def _until_it_is_time(self) -> None:
         await self._begun.wait()
         await asyncio.sleep(self._misbehaviour.after)
 
-    def _did(self, what: str) -> None:
+    def _record(self, what: str) -> None:
         self._recorder.link(self._name, "rude", asked=True, reason=what)
 
 
 def _session(request: Request) -> str:
-    """Return the id of the session that a handshake belongs to, "" where it names none."""
+    """Return the id of the session of a handshake, or "" if it names none."""
     return request.headers.get("X-Reconnect-Id") or request.headers.get("X-Connection-Id") or ""

@@ -1,7 +1,7 @@
-"""Upstreams that know nothing of the reconnect protocol: ordinary servers, which take, push or echo.
+"""Upstreams that do not know the reconnect protocol: ordinary servers, which receive, push or echo.
 
-What one pushes is one stream for each session id that the handshake names, or else for each connection: a redial goes
-on with the number where the last link stopped, and repeats nothing.
+What one pushes is one stream for each session id in a handshake, or for each connection without one: after a redial the
+numbers continue, and nothing is repeated.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from reconnect_harness.processes.actor import background
 
 
 class RecordUpstream:
-    """An ordinary server that takes what comes, and pushes if its workload has a rate.
+    """An ordinary server that receives messages, and pushes if its workload has a rate.
 
     Args:
-        name: what it is called in the history.
+        name: its name in the history.
         load: what it pushes to each client.
-        recorder: where it records what it sees.
+        recorder: where it records messages and links.
         seed: makes the same messages again.
 
     """
@@ -43,14 +43,14 @@ class RecordUpstream:
         self._connections = 0
 
     async def quiet(self) -> None:
-        """Push nothing from now on."""
+        """Push no more messages."""
         self._quiet.set()
 
     async def close(self) -> None:
-        """Leave no task behind."""
+        """Do nothing: its tasks end with the connections."""
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Say whether to accept a handshake: None, or the response that refuses it."""
+        """Return None to accept a handshake, or the response that refuses it."""
         return None
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
@@ -75,17 +75,17 @@ class RecordUpstream:
             self.recorder.link(speaker.stream, "disconnected", asked=asked, code=code, reason=reason)
 
     async def _begin(self, connection: UpstreamConnection) -> None:
-        """Do what comes before the first message of either side; nothing, if not overridden."""
+        """Do what precedes the first message of either side; nothing, if not overridden."""
 
     def _works(self, connection: UpstreamConnection, speaker: Speaker) -> list[Coroutine[Any, Any, None]]:
-        """Return what is done beside taking messages for as long as the connection lasts."""
+        """Return what runs while the connection lasts, in addition to receiving messages."""
         return [self._push(connection, speaker)]
 
     async def _take(self, connection: UpstreamConnection, message: str | bytes) -> None:
         self.recorder.received(self.name, Direction.C2U, decode(message))
 
     def _session(self, connection: UpstreamConnection) -> str:
-        """Return what names the session of a connection; without an id in its handshake it is one of its own."""
+        """Return the key of a connection's session; without an id in the handshake each connection has its own."""
         assert connection.request is not None
         headers = connection.request.headers
         self._connections += 1
@@ -93,16 +93,16 @@ class RecordUpstream:
 
     def _speaker(self, session: str) -> Speaker:
         if session not in self._speakers:
-            # Streams of before this process took over are over.
+            # The streams of a process that this one replaces have ended.
             stream = f"{self.name}.{len(self.recorder.said) + len(self._speakers) + 1}"
             self._speakers[session] = Speaker(self._load, stream, Direction.U2C, self._seed)
         return self._speakers[session]
 
     async def _push(self, connection: UpstreamConnection, speaker: Speaker) -> None:
         with contextlib.suppress(ConnectionClosed):
-            await self._say(connection, speaker)
+            await self._send_stream(connection, speaker)
 
-    async def _say(self, connection: UpstreamConnection, speaker: Speaker) -> None:
+    async def _send_stream(self, connection: UpstreamConnection, speaker: Speaker) -> None:
         async for _ in self._load.moments():
             if self._quiet.is_set():
                 return
@@ -111,13 +111,13 @@ class RecordUpstream:
             try:
                 await connection.send(message)
             except (ConnectionClosed, asyncio.CancelledError):
-                # A closing connection takes nothing more, and says so only when it is closed.
+                # A closing connection accepts no messages, and raises only when it is closed.
                 self.recorder.refused(self.name, Direction.U2C, label)
                 raise
 
 
 class EchoUpstream(RecordUpstream):
-    """An ordinary server that sends back what it gets, as it came."""
+    """An ordinary server that sends back what it receives, unchanged."""
 
     async def _take(self, connection: UpstreamConnection, message: str | bytes) -> None:
         label = decode(message)

@@ -42,11 +42,11 @@ KINDS: Mapping[UpstreamKind, Callable[..., RecordUpstream | AwareUpstream]] = {
 
 
 class Service:
-    """An upstream on its port: passes handshakes and connections on to it, past its rudeness.
+    """An upstream on its port: passes handshakes and connections on to it, after its misbehaviour.
 
-    Until `begun` is set, and with it the traffic begins, it may be `warming`: then connections are nothing to the
-    upstream or the history, and what comes on them is sent back. They are made to see what the system under test holds
-    once it has been used.
+    Until the traffic starts (`begun`) it may be `warming`: then connections do not reach the upstream or the history,
+    and messages on them are sent back. Such connections are made to measure the resources of a system under test that
+    has been used once.
     """
 
     def __init__(self, upstream: RecordUpstream | AwareUpstream, misbehaviour: Misbehaviour, *, warming: bool) -> None:
@@ -58,11 +58,11 @@ class Service:
 
     @property
     def warm(self) -> int:
-        """How many of the connections of the warming up there still are."""
+        """How many connections of the warming up are still open."""
         return len(self._warm)
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Say whether to accept a handshake, and record it if not."""
+        """Return None to accept a handshake, or the response that refuses it, which is recorded."""
         if self.warming:
             self._warm.add(connection)
             return None
@@ -89,12 +89,12 @@ class Service:
             self._warm.discard(connection)
             return
         self._misbehaver.meet(connection)
-        # websockets would log an error in a handler, and go on.
+        # websockets would only log an exception of its handler; a task of the actor ends the actor.
         await asyncio.wait([background(self.upstream.serve(connection))])
 
 
-async def goodbye(server: Server) -> None:
-    """End in a planned way: take no new connections, and close those that there are with 1012."""
+async def close_for_restart(server: Server) -> None:
+    """Accept no more connections, and close the open ones with 1012, as in a planned restart."""
     server.close(close_connections=False)
     connections = [found for found in server.connections if isinstance(found, UpstreamConnection)]
     await asyncio.gather(*(connection.leave(1012, "service restart") for connection in connections))
@@ -147,23 +147,23 @@ async def play(spec: dict[str, Any]) -> None:
                 process_request=service.admit,
                 process_response=service.greet,
                 create_connection=UpstreamConnection,
-                # Off unless a scenario is about it: cuts are to come where they say, and links to be as narrow.
+                # Off by default: compressed, cuts and bandwidths of a scenario would not mean what they say.
                 compression="deflate" if spec.get("compress") else None,
                 max_size=None,
-                # An ordinary server's handler is as fast as it can; the default of 16 frames is for slow ones.
+                # The handler of an ordinary server keeps up; the default of 16 frames is for slow handlers.
                 max_queue=256,
             )
         )
-        running.push_async_callback(goodbye, server)
+        running.push_async_callback(close_for_restart, server)
 
     try:
         async with AsyncExitStack() as running:
-            # Told to be TCP: asyncio sets TCP_NODELAY on what it accepts only where the protocol is named.
+            # The protocol is named: only then asyncio sets TCP_NODELAY on accepted connections.
             port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                # Whoever has started this process keeps the port, so that it is ours again after a restart.
+                # The run that has started this process also binds the port, so that it is kept for a restart.
                 port.setsockopt(socket.SOL_SOCKET, option, 1)
-            # Bound it is ours; connections are refused until it listens.
+            # It is bound now; connections are refused until it listens.
             port.bind(("127.0.0.1", spec.get("port", 0)))
             listening = background(listen())
             running.callback(listening.cancel)

@@ -1,4 +1,4 @@
-"""The workload: what is said, and how fast. The same for clients and for upstreams that push."""
+"""The workload: which messages are sent, and how fast. The same for clients and for upstreams that push."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _KINDS = tuple(MessageKind)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Messages of one speaker.
+    """The messages of one stream.
 
-    `rate` is messages a second, 0 for none; `smallest` and `largest` bound their size in bytes, and sizes are spread
-    evenly over its orders of magnitude; `kind` is text, binary, or mixed for either at random. With `timed` each says
-    when it was sent.
+    `rate` is messages a second, 0 for none; `smallest` and `largest` bound their size in bytes, and the sizes are
+    spread evenly over the orders of magnitude; `kind` is text, binary, or mixed for either at random. With `timed` each
+    message says when it was sent.
     """
 
     rate: float = 0.0
@@ -37,7 +37,7 @@ class Workload:
     timed: bool = False
 
     def to_spec(self) -> dict[str, Any]:
-        """Return it as JSON-able fields."""
+        """Return its fields, which can be written as JSON."""
         return asdict(self)
 
     @classmethod
@@ -46,7 +46,7 @@ class Workload:
         return cls(**fields)
 
     async def moments(self) -> AsyncIterator[None]:
-        """Yield whenever a message is due. One that comes late does not delay those after it."""
+        """Yield when a message is due. A late message does not delay the ones after it."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         said = 0
@@ -57,7 +57,7 @@ class Workload:
 
 
 class Speaker:
-    """One stream of a workload: makes its messages, numbered from 1, the same ones for the same seed."""
+    """Makes the messages of one stream, numbered from 1; the same ones for the same seed."""
 
     def __init__(self, workload: Workload, stream: str, direction: Direction, seed: str) -> None:
         self.stream = stream
@@ -67,7 +67,7 @@ class Speaker:
         self._random = random.Random(f"{seed} {stream}")
 
     def next(self) -> tuple[MessageLabel, str | bytes]:
-        """Make the next message: what it says about itself, and the whole of it."""
+        """Return the next message: its label, and the complete message."""
         self.number += 1
         load = self._workload
         span = math.log(max(1, load.largest) / max(1, load.smallest))

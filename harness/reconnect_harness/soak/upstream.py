@@ -25,7 +25,7 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.aware import AwareUpstream, UpstreamSession
 from reconnect_harness.peers.ordinary import RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
-from reconnect_harness.peers.upstreams import goodbye
+from reconnect_harness.peers.upstreams import close_for_restart
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.soak.ledger import Ledger, MarkTable
@@ -172,7 +172,7 @@ async def play(spec: dict[str, Any]) -> None:
                     max_queue=256,
                 )
             )
-            running.push_async_callback(goodbye, server)
+            running.push_async_callback(close_for_restart, server)
             say({"ready": spec["port"]})
             await obey({"quiet": quiet, "count": count})
     finally:

@@ -62,7 +62,7 @@ def test_a_container_is_paused_and_killed_behind_a_toxiproxy_in_one(
     assert "boxed[1]: valid" in said
     results = json.loads((tmp_path / "scenario-runs/boxed-1/results.json").read_text())
     assert [fault["name"] for fault in results["faults"]] == ["pause", "kill", "down"]
-    assert (tmp_path / "scenario-runs/boxed-1/upstream.log").read_text().count("sending back what comes") == 2
+    assert (tmp_path / "scenario-runs/boxed-1/upstream.log").read_text().count("echoing messages at") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

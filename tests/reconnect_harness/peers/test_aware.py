@@ -1,4 +1,4 @@
-"""The aware upstream, held against PROTOCOL.md by a plain websockets client that says the headers itself."""
+"""The aware upstream, compared with PROTOCOL.md by a plain websockets client that sends the headers itself."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FIRST = {"X-Connection-Id": ID, "X-Reconnect-Received": "0"}
 
 
 class Watching(ClientConnection):
-    """A client that keeps the payloads of the Pings that it gets."""
+    """A client that keeps the payloads of the Pings that it receives."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.pings: list[int] = []
 
     def process_event(self, event: Event) -> None:
-        """Keep Pings, and do what is always done."""
+        """Keep Pings, and process the event."""
         if isinstance(event, Frame) and event.opcode is Opcode.PING:
             assert len(event.data) == 8
             self.pings.append(int.from_bytes(event.data, "big"))
@@ -118,26 +118,26 @@ async def _read(connection: ClientConnection, count: int) -> list[int]:
 
 
 async def _lose(connection: ClientConnection) -> None:
-    """Cut the connection off, without a close frame."""
+    """Abort the connection, without a close frame."""
     connection.transport.abort()
     await connection.wait_closed()
 
 
-async def test_a_new_session_is_told_its_id_and_that_nothing_was_received(silent: Server) -> None:
+async def test_a_new_session_gets_its_id_and_the_count_0(silent: Server) -> None:
     """Section 3: the 101 has the id and, for an aware peer, the count."""
     async with await silent.dial(FIRST) as connection:
         assert _header(connection, "X-Connection-Id") == ID
         assert _header(connection, "X-Reconnect-Received") == "0"
 
 
-async def test_a_session_without_an_id_is_given_one(silent: Server) -> None:
-    """Made by the server, and a legal one."""
+async def test_a_session_without_an_id_gets_one(silent: Server) -> None:
+    """The server makes a legal id."""
     async with await silent.dial({"X-Reconnect-Received": "0"}) as connection:
         assert len(_header(connection, "X-Connection-Id") or "") >= 16
 
 
-async def test_a_resume_goes_on_behind_the_stated_count(pushing: Server) -> None:
-    """What the peer has is not sent again, what it has not is, in order, whatever was sent on the dead link."""
+async def test_a_resume_continues_after_the_stated_count(pushing: Server) -> None:
+    """Messages that the peer has are not resent; all others are, in order, even if the dead link had sent them."""
     connection = await pushing.dial(FIRST)
     assert await _read(connection, 20) == list(range(1, 21))
     await _lose(connection)
@@ -145,8 +145,8 @@ async def test_a_resume_goes_on_behind_the_stated_count(pushing: Server) -> None
         assert await _read(connection, 100) == list(range(14, 114))
 
 
-async def test_what_is_pushed_while_there_is_no_link_waits(pushing: Server) -> None:
-    """The session outlives its link: it goes on making messages, and delivers them on the next."""
+async def test_messages_that_are_pushed_without_a_link_wait(pushing: Server) -> None:
+    """The session outlives its link: it makes messages without one, and delivers them on the next."""
     connection = await pushing.dial(FIRST)
     await _read(connection, 1)
     await _lose(connection)
@@ -166,7 +166,7 @@ async def test_a_count_ping_follows_a_burst(pushing: Server) -> None:
 
 
 async def test_a_count_ping_follows_the_last_message(pushing: Server) -> None:
-    """Section 4: when nothing more comes, what is unconfirmed is asked for."""
+    """Section 4: when no more messages follow, a Ping asks for the confirmation."""
     async with await pushing.dial(FIRST) as connection:
         await _read(connection, 5)
         await pushing.upstream.quiet()
@@ -184,12 +184,12 @@ async def test_a_count_ping_follows_the_last_message(pushing: Server) -> None:
 
 
 async def test_a_count_below_what_was_confirmed_is_refused(pushing: Server) -> None:
-    """Having answered a Ping, a peer cannot say that it has received less: 409."""
+    """A peer that has answered a Ping cannot state a lower count: 409."""
     connection = await pushing.dial(FIRST)
     await _read(connection, 2 * PING_AFTER_MESSAGES)
     assert connection.pings
     confirmed = connection.pings[0]
-    # The Pong for the first Ping is on its way; a Ping of ours that is answered shows that it has arrived.
+    # The Pong for the first Ping is on its way; the answer to a Ping of this side shows that it has arrived.
     await (await connection.ping())
     await asyncio.sleep(0)
     await _lose(connection)
@@ -198,7 +198,7 @@ async def test_a_count_below_what_was_confirmed_is_refused(pushing: Server) -> N
 
 
 async def test_a_count_above_what_was_sent_is_refused(pushing: Server) -> None:
-    """Nobody can have received what was never sent: 409."""
+    """A peer cannot have received what was never sent: 409."""
     connection = await pushing.dial(FIRST)
     await _lose(connection)
     assert await pushing.refusal({"X-Reconnect-Id": ID, "X-Reconnect-Received": "1000000"}) == 409
@@ -214,13 +214,13 @@ async def test_a_count_above_what_was_sent_is_refused(pushing: Server) -> None:
         ({"X-Connection-Id": ID, "X-Reconnect-Received": "many"}, 400),
     ],
 )
-async def test_what_is_malformed_or_unknown_is_refused(silent: Server, headers: dict[str, str], status: int) -> None:
+async def test_malformed_and_unknown_ids_are_refused(silent: Server, headers: dict[str, str], status: int) -> None:
     """Section 3: the statuses of refusals."""
     assert await silent.refusal(headers) == status
 
 
-async def test_what_was_received_is_counted_even_if_the_link_dies_at_once(silent: Server) -> None:
-    """Section 4: having sent a Pong, it counts every message before it: it drains first, and then states its count."""
+async def test_received_messages_are_counted_even_if_the_link_dies_at_once(silent: Server) -> None:
+    """Section 4: it counts every message before its Pong: it reads its buffer first, and then states its count."""
     received = 0
     connection = await silent.dial(FIRST)
     for _ in range(20):
@@ -236,7 +236,7 @@ async def test_what_was_received_is_counted_even_if_the_link_dies_at_once(silent
 
 
 async def test_a_resume_takes_a_session_over_from_a_link_that_looks_open(silent: Server) -> None:
-    """Nothing that the old link has said is forgotten, and it is closed."""
+    """All messages of the old link are counted, and it is closed."""
     old = await silent.dial(FIRST)
     await old.send("one")
     await (await old.ping())
@@ -246,8 +246,8 @@ async def test_a_resume_takes_a_session_over_from_a_link_that_looks_open(silent:
             await old.recv()
 
 
-async def test_a_first_dial_that_comes_again_finds_its_session(silent: Server) -> None:
-    """Section 3: an id that is known resumes, whichever of the names carried it. The first 101 may have been lost."""
+async def test_a_repeated_first_dial_finds_its_session(silent: Server) -> None:
+    """Section 3: a known id resumes its session, with either header. The first 101 may have been lost."""
     connection = await silent.dial(FIRST)
     await connection.send("one")
     await (await connection.ping())
@@ -257,8 +257,8 @@ async def test_a_first_dial_that_comes_again_finds_its_session(silent: Server) -
 
 
 @pytest.mark.parametrize(("code", "lives"), [(1000, False), (3000, False), (1001, True), (1012, True)])
-async def test_a_session_ends_with_a_close_that_is_final(silent: Server, code: int, lives: bool) -> None:
-    """After a retryable close it can be resumed, after another it is gone: 410."""
+async def test_a_session_ends_with_a_final_close_code(silent: Server, code: int, lives: bool) -> None:
+    """After a retryable code it can be resumed, after any other it cannot: 410."""
     connection = await silent.dial(FIRST)
     await connection.close(code)
     if lives:
@@ -284,7 +284,7 @@ async def test_random_cuts_lose_and_repeat_nothing(pushing: Server) -> None:
     for cut in range(30):
         connection = await pushing.dial(headers)
         seen += await _read(connection, 1 + cut * 7 % 40)
-        # What has arrived and not been taken yet has been counted by the Pongs: it is ours.
+        # Pongs have confirmed the messages that are still in the buffer, so they are taken too.
         connection.transport.abort()
         try:
             while True:
@@ -296,8 +296,8 @@ async def test_random_cuts_lose_and_repeat_nothing(pushing: Server) -> None:
     assert len(seen) > 500
 
 
-async def test_a_session_is_kept_for_as_long_as_it_is_told(tmp_path: Path) -> None:
-    """Without a link for longer than that it is forgotten, and its id with it."""
+async def test_a_session_is_kept_for_a_given_time(tmp_path: Path) -> None:
+    """Without a link for longer than that it is forgotten."""
     async with _serving(tmp_path, 0, keep=0.05) as server:
         upstream = server.upstream
         await _lose(await server.dial(FIRST))

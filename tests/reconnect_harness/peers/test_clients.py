@@ -1,4 +1,4 @@
-"""The clients, in a process of their own, against a websockets server that does to them what the test wants."""
+"""The clients, in a process of their own, against a websockets server that a test controls."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.reconnect_harness.waiting import until
 
 
 class Server:
-    """A server that keeps what it gets, and cuts a connection off after so many messages if it is told to."""
+    """A server that keeps what it receives, and aborts a connection after so many messages if it is told to."""
 
     def __init__(self) -> None:
         self.url = ""
         self.cut_after: int | None = None
-        # How many messages it sends when it has got the first one.
+        # How many messages it sends when it has received the first one.
         self.burst = 0
-        # Whether it reads nothing, and so answers no Ping.
+        # Whether it reads nothing, and therefore answers no Ping.
         self.deaf = False
         self.ids: list[str | None] = []
-        # What extensions each connection offered.
+        # The extensions that each connection offered.
         self.offers: list[str | None] = []
         self.numbers: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -96,7 +96,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def _until_silent(actor: Actor) -> int:
-    """Have the clients talk until their time is over; return how much they sent."""
+    """Let the clients send until their time is over; return how many messages they sent."""
     await actor.ask("go")
 
     async def silent() -> bool:
@@ -106,8 +106,8 @@ async def _until_silent(actor: Actor) -> int:
     return int((await actor.ask("count"))["sent"])
 
 
-async def test_clients_send_streams_of_their_own_and_say_goodbye(start: Start, server: Server, tmp_path: Path) -> None:
-    """Numbers from 1 without a gap, in order; a close that they wanted is recorded as such."""
+async def test_clients_send_streams_of_their_own_and_close(start: Start, server: Server, tmp_path: Path) -> None:
+    """Numbers from 1 without a gap, in order; the close is recorded as asked for."""
     actor = await start("plain", server.url)
     sent = await _until_silent(actor)
     await actor.ask("close")
@@ -121,16 +121,16 @@ async def test_clients_send_streams_of_their_own_and_say_goodbye(start: Start, s
 
 @pytest.mark.parametrize("kind", ["plain", "reconnecting"])
 @pytest.mark.parametrize("compress", [False, True])
-async def test_clients_offer_compression_where_they_are_told(
+async def test_clients_offer_compression_if_they_are_told(
     start: Start, server: Server, kind: str, compress: bool
 ) -> None:
-    """Not by themselves, as `websockets` would: a link's faults are measured in bytes."""
+    """Not by default, as `websockets` does: faults of links are measured in bytes."""
     await start(kind, server.url, compress=compress)
     assert ["permessage-deflate" in (offer or "") for offer in server.offers] == [compress] * 3
 
 
-async def test_a_plain_client_does_not_come_back(start: Start, server: Server, tmp_path: Path) -> None:
-    """It records that it was disconnected, and that is the end of it."""
+async def test_a_plain_client_does_not_reconnect(start: Start, server: Server, tmp_path: Path) -> None:
+    """It records that it was disconnected, and ends."""
     server.cut_after = 5
     actor = await start("plain", server.url)
     await _until_silent(actor)
@@ -142,8 +142,8 @@ async def test_a_plain_client_does_not_come_back(start: Start, server: Server, t
     assert [(event.asked, event.code) for event in ends] == [(False, 1006)] * 3
 
 
-async def test_a_reconnecting_client_comes_back_under_its_id(start: Start, server: Server) -> None:
-    """It goes on with its numbers, and repeats none."""
+async def test_a_reconnecting_client_reconnects_under_its_id(start: Start, server: Server) -> None:
+    """Its numbers continue, and none is repeated."""
     server.cut_after = 20
     actor = await start("reconnecting", server.url)
     await _until_silent(actor)
@@ -156,8 +156,8 @@ async def test_a_reconnecting_client_comes_back_under_its_id(start: Start, serve
         assert len(numbers) > 20
 
 
-async def test_a_client_that_was_killed_goes_on_under_its_id(start: Start, server: Server) -> None:
-    """The next process has the same ids, and its numbers go on behind what was said before."""
+async def test_a_client_that_was_killed_continues_under_its_id(start: Start, server: Server) -> None:
+    """The next process has the same ids, and its numbers continue."""
     killed = await start("reconnecting", server.url)
     said = await _until_silent(killed)
     killed.send_signal(signal.SIGKILL)
@@ -171,8 +171,10 @@ async def test_a_client_that_was_killed_goes_on_under_its_id(start: Start, serve
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def test_visitors_come_one_after_the_other_and_come_again(start: Start, server: Server, tmp_path: Path) -> None:
-    """Each says goodbye with 1000, names no session, and what it has said by then has arrived."""
+async def test_visiting_clients_connect_one_after_the_other_and_again(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    """Each closes with 1000, names no session, and the messages that it has sent have arrived."""
     actor = await start("visiting", server.url, lasts=1.0, visits={"stay": 0.1, "away": 0.2})
     await _until_silent(actor)
     await actor.ask("close")
@@ -186,14 +188,14 @@ async def test_visitors_come_one_after_the_other_and_come_again(start: Start, se
         assert kinds == ["connected", "disconnected"] * (len(kinds) // 2)
         assert len(kinds) >= 4
     assert all(event.asked and event.code == 1000 for event in events if event.event == "disconnected")
-    # A connection that is being closed refuses a message or two.
+    # A connection that is being closed may refuse a message or two.
     owed = {stream.name: [event.number for event in stream.owed] for stream in found.streams[Direction.C2U]}
     assert owed == server.numbers
     assert all(len(numbers) > 20 for numbers in owed.values())
 
 
-async def test_a_server_that_is_not_there_is_recorded(start: Start, tmp_path: Path) -> None:
-    """A handshake that fails is no silence."""
+async def test_a_server_that_cannot_be_reached_is_recorded(start: Start, tmp_path: Path) -> None:
+    """As a failed handshake."""
     actor = await start("plain", "ws://127.0.0.1:1/")
     await actor.ask("close")
     await actor.stop()
@@ -201,8 +203,8 @@ async def test_a_server_that_is_not_there_is_recorded(start: Start, tmp_path: Pa
     assert [(event.event, event.asked) for event in events] == [("unreachable", False)] * 3
 
 
-async def test_clients_end_when_nobody_listens_to_them(start: Start, server: Server) -> None:
-    """The end of stdin is the end of the process, in the middle of its talk."""
+async def test_clients_end_when_their_stdin_ends(start: Start, server: Server) -> None:
+    """Also during the traffic."""
     actor = await start("reconnecting", server.url)
     await actor.ask("go")
     await actor.stop()
@@ -212,7 +214,7 @@ async def test_clients_end_when_nobody_listens_to_them(start: Start, server: Ser
 async def test_a_slow_client_reads_few_messages_while_the_traffic_lasts(
     start: Start, server: Server, tmp_path: Path
 ) -> None:
-    """The others read at once; in the end it has read all of them too."""
+    """The others read at once; at the end it has read all messages too."""
     server.burst = 300
     actor = await start("plain", server.url, slow={"count": 1, "takes": 4.0})
     await _until_silent(actor)
@@ -230,8 +232,8 @@ async def test_a_slow_client_reads_few_messages_while_the_traffic_lasts(
     await actor.ask("close")
 
 
-async def test_a_client_that_pings_finds_out_that_nobody_answers(start: Start, server: Server, tmp_path: Path) -> None:
-    """Long before its library would have pinged by itself, which is after twenty seconds."""
+async def test_a_client_that_pings_gives_up_a_silent_link(start: Start, server: Server, tmp_path: Path) -> None:
+    """Long before the library would ping by default, which is after twenty seconds."""
     server.deaf = True
     actor = await start("plain", server.url, ping=0.2)
     await actor.ask("go")

@@ -1,4 +1,4 @@
-"""Clients that make claims, against the mock upstreams themselves: what they find there is what they report."""
+"""Clients whose sessions are contended for, against the mock upstreams: they report the answers that they get."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) 
 
 
 async def test_a_half_open_client_takes_its_session_over_and_loses_nothing(tmp_path: Path) -> None:
-    """It counts what it had, resends what was not received, and says how the old link ended: it is aborted."""
+    """It states its count, resends what was not received, and reports that the old link was aborted."""
     expect = {"client_close": {"old": 1006}}
     done = await _run(tmp_path, "half-open", expect, clients={"absence": {"after": "500ms"}})
     assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
@@ -50,10 +50,8 @@ async def test_a_half_open_client_takes_its_session_over_and_loses_nothing(tmp_p
         ("stale-counts", {"future": 409, "past": 409}),
     ],
 )
-async def test_claims_that_cannot_be_are_refused_by_whoever_speaks_the_protocol(
-    tmp_path: Path, kind: str, refused: dict[str, int]
-) -> None:
-    """Each with the status that is its own, while the owners talk on."""
+async def test_an_aware_upstream_refuses_contenders(tmp_path: Path, kind: str, refused: dict[str, int]) -> None:
+    """Each attempt with its own status, while the owners send and receive."""
     done = await _run(tmp_path, kind, {"handshake": refused}, clients={"for": "2500ms"})
     assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
 
@@ -61,8 +59,8 @@ async def test_claims_that_cannot_be_are_refused_by_whoever_speaks_the_protocol(
 @pytest.mark.parametrize(
     ("kind", "label"), [("wrong-ids", "unknown"), ("robbed", "thief"), ("stale-counts", "past"), ("vanishing", "late")]
 )
-async def test_an_ordinary_server_lets_everybody_in(tmp_path: Path, kind: str, label: str) -> None:
-    """And the client says so."""
+async def test_an_ordinary_server_accepts_contenders(tmp_path: Path, kind: str, label: str) -> None:
+    """And the client reports it."""
     absence = {"absence": {"after": "300ms", "for": "100ms"}} if kind == "vanishing" else {}
     done = await _run(
         tmp_path,
@@ -77,7 +75,7 @@ async def test_an_ordinary_server_lets_everybody_in(tmp_path: Path, kind: str, l
 
 
 async def test_a_vanishing_client_closes_with_its_own_code(tmp_path: Path) -> None:
-    """The upstream hears it, and the client had asked for it."""
+    """The upstream receives the code, and the client has asked for the end."""
     absence = {"absence": {"after": "300ms", "for": "100ms"}}
     quiet = {"kind": "record"}
     done = await _run(tmp_path, "vanishing", {}, upstream=quiet, clients=absence)

@@ -1,4 +1,4 @@
-"""`reconnect-harness upstream`: a server that sends back what it gets, as a program."""
+"""`reconnect-harness upstream`: a server that sends back what it receives, as a program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconnect_harness.toxiproxy.server import reserve_port
 
 @contextmanager
 def serving(*arguments: str, **environ: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start it, and give the process and the URL that it says."""
+    """Start it, and yield the process and the URL that it prints."""
     command = [sys.executable, "-m", "reconnect_harness.cli", "upstream", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ}) as process:
         assert process.stderr is not None
@@ -31,8 +31,8 @@ def serving(*arguments: str, **environ: str) -> Iterator[tuple[subprocess.Popen[
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_sends_back_what_it_gets_and_ends_in_good_order(number: signal.Signals) -> None:
-    """Text and bytes, as they came; told to end it closes with 1012, and exits with 0."""
+def test_it_sends_back_what_it_receives_and_closes_at_its_end(number: signal.Signals) -> None:
+    """Text and bytes, unchanged; on a signal it closes with 1012, and exits with 0."""
     with serving("--listen", "127.0.0.1:0") as (process, url), connect(url) as client:
         for message in ("ä", b"\x00", "x" * 2**20):
             client.send(message)
@@ -46,7 +46,7 @@ def test_it_sends_back_what_it_gets_and_ends_in_good_order(number: signal.Signal
 
 
 def test_an_aware_one_resumes_a_session_whose_link_was_lost() -> None:
-    """It knows how much it has got, and nothing of it comes again; told to end it does so in the same good order."""
+    """It states its count, and no message is repeated; on a signal it closes with 1012, and exits with 0."""
     session = "a-session-of-this-test"
     with serving("--aware", "--listen", "127.0.0.1:0") as (process, url):
         with connect(url, additional_headers={"X-Connection-Id": session, "X-Reconnect-Received": "0"}) as client:
@@ -68,7 +68,7 @@ def test_an_aware_one_resumes_a_session_whose_link_was_lost() -> None:
 
 
 def test_its_port_is_that_of_the_variable() -> None:
-    """As that of a program which can be run anywhere."""
+    """The environment variable PORT."""
     with reserve_port() as reserved:
         port = reserved.getsockname()[1]
         with serving(PORT=str(port)) as (_, url), connect(url) as client:
@@ -77,8 +77,8 @@ def test_its_port_is_that_of_the_variable() -> None:
             assert client.recv() == "here"
 
 
-def test_what_is_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An address that is none, and one that is taken."""
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """For a malformed address, and for one that is taken."""
     assert main(["upstream", "--listen", "9200"]) == 2
     assert "'9200' is not of the form HOST:PORT" in capsys.readouterr().err
     with serving("--listen", "127.0.0.1:0") as (_, url):

@@ -1,4 +1,4 @@
-"""The promise of a Pong: what came before the Ping has been taken by the program."""
+"""Late Pongs: a Ping is answered when the program has taken the messages before it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from reconnect_harness.peers.late_pong import PromisingClient, PromisingServer
+from reconnect_harness.peers.late_pong import LatePongClient, LatePongServer
 from tests.reconnect_harness.waiting import until
 
 
 class Pair:
-    """Two ends of a connection, of which `mine` promises."""
+    """Two ends of a connection, of which `mine` answers late."""
 
     def __init__(self, mine: ClientConnection | ServerConnection, other: ClientConnection | ServerConnection) -> None:
         self.mine = mine
         self.other = other
 
     async def ping(self) -> Awaitable[float]:
-        """Send a Ping; the result is done when its Pong has come."""
+        """Send a Ping; the result is done when its Pong has arrived."""
         return await self.other.ping()
 
 
 @pytest.fixture(params=["client", "server"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    """A connection whose client, or else whose server, promises."""
+    """A connection whose client, or whose server, answers late."""
     accepted: asyncio.Queue[ServerConnection] = asyncio.Queue()
     over = asyncio.Event()
 
@@ -38,12 +38,12 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
 
     promising = request.param
     async with (
-        serve(handle, "127.0.0.1", 0, create_connection=PromisingServer if promising == "server" else None) as server,
+        serve(handle, "127.0.0.1", 0, create_connection=LatePongServer if promising == "server" else None) as server,
         connect(
             f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/",
             proxy=None,
             compression=None,
-            create_connection=PromisingClient if promising == "client" else None,
+            create_connection=LatePongClient if promising == "client" else None,
         ) as client,
     ):
         serving = await accepted.get()
@@ -54,7 +54,7 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
 
 
 async def _came(pair: Pair, count: int) -> None:
-    """Wait until so many messages have come to the side that promises."""
+    """Wait until so many messages have arrived at the side that answers late."""
 
     async def have() -> bool:
         return pair.mine._came == count  # type: ignore[union-attr]
@@ -62,13 +62,13 @@ async def _came(pair: Pair, count: int) -> None:
     await until(have)
 
 
-async def test_a_ping_is_answered_at_once_where_nothing_waits(pair: Pair) -> None:
-    """Without messages in front of it there is nothing to take."""
+async def test_a_ping_is_answered_at_once_if_no_message_waits(pair: Pair) -> None:
+    """There is no message to take."""
     await (await pair.ping())
 
 
 async def test_a_pong_waits_until_the_messages_before_it_are_taken(pair: Pair) -> None:
-    """A message is taken when the next one is asked for; then the Pong goes out, and not before."""
+    """A message is taken when the next one is asked for; only then the Pong is sent."""
     await pair.other.send("one")
     await pair.other.send(b"two")
     first = await pair.ping()
@@ -77,7 +77,7 @@ async def test_a_pong_waits_until_the_messages_before_it_are_taken(pair: Pair) -
     await _came(pair, 3)
     assert await pair.mine.recv() == "one"
     assert await pair.mine.recv() == b"two"
-    # A round trip of the other direction: had there been a Pong, it would have come before this one's.
+    # A round trip in the other direction: a Pong that had been sent would have arrived before this one.
     await (await pair.mine.ping())
     assert not first.done()
     assert await pair.mine.recv() == "three"
@@ -89,7 +89,7 @@ async def test_a_pong_waits_until_the_messages_before_it_are_taken(pair: Pair) -
 
 
 async def test_a_message_in_fragments_is_one(pair: Pair) -> None:
-    """A Ping between its fragments is answered at once, one behind it when it is taken."""
+    """A Ping between its fragments is answered at once, a Ping after it when it is taken."""
     more = asyncio.Event()
 
     async def fragments() -> AsyncIterator[str]:
@@ -111,10 +111,10 @@ async def test_a_message_in_fragments_is_one(pair: Pair) -> None:
     asking.cancel()
 
 
-async def test_whoever_sends_after_the_end_is_told_that_it_is_over(pair: Pair) -> None:
-    """Also when the transport was closed while there was something in its buffer, which CPython does not expect."""
+async def test_sending_after_the_end_raises_connection_closed(pair: Pair) -> None:
+    """Also if the transport was closed with data in its buffer, which CPython does not expect."""
     pair.other.transport.pause_reading()
-    # More than all buffers of the system take.
+    # More than all buffers of the system hold.
     sending = asyncio.create_task(pair.mine.send(bytes(32 * 1024**2)))
     await asyncio.wait([sending], timeout=0.1)
     assert pair.mine.transport.get_write_buffer_size() > 0

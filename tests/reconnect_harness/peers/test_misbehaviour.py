@@ -1,4 +1,4 @@
-"""Rude, late and gated upstreams, in a process of their own, seen by a plain websockets client."""
+"""Upstreams that misbehave, listen late or have a gate, in a process of their own, seen by a websockets client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _dial(url: str, headers: dict[str, str] | None = None) -> connect:
 
 
 async def _status(url: str, headers: dict[str, str]) -> int:
-    """Return the status with which a handshake is answered."""
+    """Return the status of the answer to a handshake."""
     try:
         async with _dial(url, headers):
             return 101
@@ -60,7 +60,7 @@ def _breaches(links: list[LinkEvent]) -> list[str]:
 
 
 async def test_the_first_handshakes_of_each_session_are_rejected(start: Start, tmp_path: Path) -> None:
-    """One status after the other, and then it is fine; a redial has a list of its own. Each is in the history."""
+    """With one status after the other, then accepted; redials have a list of their own. Each is in the history."""
     actor, url = await start(rude={"reject": [401, 503], "reject_again": [404]})
     assert [await _status(url, FIRST) for _ in range(4)] == [401, 503, 101, 101]
     assert [await _status(url, AGAIN) for _ in range(2)] == [404, 101]
@@ -72,7 +72,7 @@ async def test_the_first_handshakes_of_each_session_are_rejected(start: Start, t
 
 
 async def test_each_session_is_closed_once_with_the_next_code(start: Start, tmp_path: Path) -> None:
-    """When the traffic has begun, and with a reason of its own; the second connection of a session is spared."""
+    """After the start of the traffic, each with its own reason; the second connection of a session is not closed."""
     actor, url = await start(rude={"close": [1012, 4001], "after": 0.01})
     async with _dial(url, FIRST) as one, _dial(url, {"X-Connection-Id": OTHER}) as two, _dial(url, AGAIN) as three:
         await actor.ask("go")
@@ -86,8 +86,8 @@ async def test_each_session_is_closed_once_with_the_next_code(start: Start, tmp_
     assert sorted(closed) == [(1012, "rude close 1 of u1"), (4001, "rude close 2 of u1")]
 
 
-async def test_a_mute_upstream_takes_messages_and_answers_no_ping(start: Start) -> None:
-    """What it takes shows that it has seen the Ping behind it."""
+async def test_a_mute_upstream_receives_messages_and_answers_no_ping(start: Start) -> None:
+    """It echoes a message that was sent after the Ping, so it has received the Ping."""
     _, url = await start(kind="echo", rude={"mute": True})
     async with _dial(url) as connection:
         answered = asyncio.ensure_future(await connection.ping())
@@ -98,7 +98,7 @@ async def test_a_mute_upstream_takes_messages_and_answers_no_ping(start: Start) 
 
 
 async def test_a_deaf_upstream_reads_nothing_for_a_while(start: Start, tmp_path: Path) -> None:
-    """Not even Pings, until its time is over; then everything arrives."""
+    """Not even Pings, until the time is over; then everything arrives."""
     actor, url = await start(rude={"deaf": 0.5, "after": 0.0})
     async with _dial(url) as connection:
         await actor.ask("go")
@@ -115,8 +115,8 @@ async def test_a_deaf_upstream_reads_nothing_for_a_while(start: Start, tmp_path:
         assert (await actor.ask("count"))["arrived"] == 1
 
 
-async def test_a_late_upstream_refuses_connections_until_its_time_has_come(start: Start, tmp_path: Path) -> None:
-    """Its port is its own from the start; the time counts from the begin of the traffic."""
+async def test_a_late_upstream_refuses_connections_at_first(start: Start, tmp_path: Path) -> None:
+    """It has its port from the start; the time counts from the start of the traffic."""
     actor, url = await start(late=0.05)
     for _ in range(2):
         with pytest.raises(OSError, match="Connect call failed"):
@@ -134,8 +134,8 @@ async def test_a_late_upstream_refuses_connections_until_its_time_has_come(start
     assert [event.reason for event in await _links(actor, tmp_path) if event.event == "rude"] == ["late: by 0.05 s"]
 
 
-async def test_what_warms_up_a_proxy_is_no_part_of_the_history(start: Start, tmp_path: Path) -> None:
-    """No message is pushed to it, nothing recorded, and it is counted until it has gone."""
+async def test_connections_that_warm_up_a_proxy_are_not_recorded(start: Start, tmp_path: Path) -> None:
+    """No message is pushed to them, and they are counted until they have closed."""
     actor, url = await start(kind="push", load=Workload(100, 40, 40).to_spec(), warm=True, rude={"reject": [401]})
     async with _dial(url):
         assert (await actor.ask("warm"))["connections"] == 1
@@ -153,15 +153,15 @@ async def test_what_warms_up_a_proxy_is_no_part_of_the_history(start: Start, tmp
 
 
 async def _opened(connection: ClientConnection) -> str:
-    """Return the state with which a gate opens."""
+    """Return the state that opens the gate."""
     state = await connection.recv()
     assert isinstance(state, str)
     assert state.startswith("RECONNECT:")
     return state
 
 
-async def test_a_gate_that_is_respected_sees_no_breach(start: Start, tmp_path: Path) -> None:
-    """The id is that of the first state; the newest state comes first on a redial, and data behind the new one."""
+async def test_a_gate_records_no_breach_of_a_correct_proxy(start: Start, tmp_path: Path) -> None:
+    """The id is that of the first state; a redial starts with the newest state, and data follow the new one."""
     actor, url = await start(kind="gate", gate="first-message")
     async with _dial(url) as connection:
         state = await _opened(connection)
@@ -182,19 +182,19 @@ async def test_a_gate_that_is_respected_sees_no_breach(start: Start, tmp_path: P
     ("headers", "said", "breach"),
     [
         ({**AGAIN, "X-Reconnect-Id": OTHER}, [], "under an id that it never had"),
-        (AGAIN, ["RECONNECT:something-else"], "dialled again with 'RECONNECT:something-else'"),
+        (AGAIN, ["RECONNECT:something-else"], "redialled with 'RECONNECT:something-else'"),
         (AGAIN, ["{state}", "data"], "a message came before the gate was open"),
         ({"X-Connection-Id": OTHER}, ["data"], "a message came before the gate was open"),
     ],
 )
-async def test_a_gate_sees_what_may_not_be(
+async def test_a_gate_records_breaches(
     start: Start, tmp_path: Path, headers: dict[str, str], said: list[str], breach: str
 ) -> None:
-    """Another id, another state, and whatever comes too early."""
+    """Another id, another state, and messages before the gate is open."""
     actor, url = await start(kind="gate", gate="first-message")
     async with _dial(url, FIRST) as connection:
         state = await _opened(connection)
-        # Its Pong to the Ping behind the state is behind it as well.
+        # This client's Pong to the Ping after the state follows it.
         await (await connection.ping())
     async with _dial(url, headers) as connection:
         for message in said:
@@ -204,8 +204,8 @@ async def test_a_gate_sees_what_may_not_be(
     assert breach in seen
 
 
-async def test_a_gate_with_a_prefix_announces_again_and_again(start: Start, tmp_path: Path) -> None:
-    """A redial has to begin with a state that is not older than the newest one that was held."""
+async def test_a_gate_with_a_prefix_announces_repeatedly(start: Start, tmp_path: Path) -> None:
+    """A redial must start with a state that is not older than the newest confirmed one."""
     actor, url = await start(kind="gate", gate="prefix:RECONNECT")
     async with _dial(url, FIRST) as connection:
         states = [str(await connection.recv()) for _ in range(3)]
@@ -232,7 +232,7 @@ async def test_a_gate_with_a_prefix_announces_again_and_again(start: Start, tmp_
         ({"kind": "gate", "gate": "prefix:"}, r"upstream.gate: 'prefix:' is not valid"),
     ],
 )
-def test_what_no_upstream_can_do_is_said(upstream: dict[str, Any], complaint: str) -> None:
+def test_an_upstream_that_cannot_be_is_refused(upstream: dict[str, Any], complaint: str) -> None:
     """With the path in the file, before anything is started."""
     said = {
         "name": "mine",
@@ -245,8 +245,8 @@ def test_what_no_upstream_can_do_is_said(upstream: dict[str, Any], complaint: st
         parse_scenario(said, "mine.yaml")
 
 
-async def test_an_upstream_that_never_came_to_be_rude_has_proven_nothing(tmp_path: Path) -> None:
-    """Its redials were to be rejected, and nobody was dialled again."""
+async def test_a_run_whose_upstream_did_not_misbehave_is_unknown(tmp_path: Path) -> None:
+    """Redials were to be rejected, and there was no redial."""
     said = {
         "name": "mine",
         "summary": "A test.",

@@ -32,8 +32,8 @@ async def _numbers(connection: ClientConnection, count: int) -> list[int]:
     return [decode(await connection.recv()).number for _ in range(count)]
 
 
-async def test_a_recording_upstream_records_what_it_gets(start: Start, tmp_path: Path) -> None:
-    """And tells how much that was, repeats left out."""
+async def test_a_recording_upstream_records_what_it_receives(start: Start, tmp_path: Path) -> None:
+    """And reports the number of distinct messages."""
     actor, url = await start("record", 0)
     async with _dial(url) as connection:
         for number in (1, 2, 2, 3):
@@ -49,8 +49,8 @@ async def test_a_recording_upstream_records_what_it_gets(start: Start, tmp_path:
 
 
 @pytest.mark.parametrize("compress", [False, True])
-async def test_an_upstream_accepts_compression_where_it_is_told(start: Start, compress: bool) -> None:
-    """What it then sends is the same."""
+async def test_an_upstream_accepts_compression_if_it_is_told(start: Start, compress: bool) -> None:
+    """The messages that it sends are the same."""
     _, url = await start("echo", 0, compress=compress)
     async with connect(url, proxy=None) as connection:
         assert connection.response is not None
@@ -60,8 +60,8 @@ async def test_an_upstream_accepts_compression_where_it_is_told(start: Start, co
         assert await connection.recv() == whole
 
 
-async def test_an_echo_is_what_was_sent(start: Start) -> None:
-    """Text comes back as text, binary as binary, byte for byte."""
+async def test_an_echo_is_unchanged(start: Start) -> None:
+    """Text comes back as text, binary as binary, with the same bytes."""
     _, url = await start("echo", 0)
     async with _dial(url) as connection:
         for kind in MessageKind:
@@ -70,8 +70,8 @@ async def test_an_echo_is_what_was_sent(start: Start) -> None:
             assert await connection.recv() == whole
 
 
-async def test_a_push_goes_on_counting_over_the_links_of_a_session(start: Start) -> None:
-    """By either header the session is the same; what was in flight on the dead link is not sent again."""
+async def test_a_push_continues_its_numbers_over_the_links_of_a_session(start: Start) -> None:
+    """With either header; messages in flight on the dead link are not resent."""
     _, url = await start("push", 200)
     async with _dial(url, {"X-Connection-Id": ID}) as connection:
         first = [decode(await connection.recv()) for _ in range(10)]
@@ -93,8 +93,8 @@ async def test_a_push_is_a_stream_for_each_connection_without_an_id(start: Start
     ]
 
 
-async def test_a_push_ends_when_it_is_told_to_be_quiet(start: Start) -> None:
-    """From then on the number of what was sent does not grow, and the client can have all of it."""
+async def test_a_push_ends_on_the_command_quiet(start: Start) -> None:
+    """From then on the number of sent messages does not grow, and the client receives all of them."""
     actor, url = await start("push", 200)
     async with _dial(url) as connection:
         await _numbers(connection, 5)
@@ -104,8 +104,8 @@ async def test_a_push_ends_when_it_is_told_to_be_quiet(start: Start) -> None:
         assert (await actor.ask("count"))["sent"] == sent
 
 
-async def test_an_upstream_that_is_told_to_end_says_goodbye(start: Start, tmp_path: Path) -> None:
-    """SIGTERM closes every connection with 1012, and what it had pushed before has come; then it ends with status 0."""
+async def test_an_upstream_closes_its_connections_on_sigterm(start: Start, tmp_path: Path) -> None:
+    """With 1012, after the messages that it has pushed; then it ends with status 0."""
     actor, url = await start("push", 200)
     async with _dial(url) as connection:
         await connection.recv()
@@ -123,8 +123,8 @@ async def test_an_upstream_that_is_told_to_end_says_goodbye(start: Start, tmp_pa
     assert [(event.event, event.asked, event.code) for event in found.links][1:] == [("disconnected", True, 1012)]
 
 
-async def test_the_next_upstream_goes_on_with_the_record_of_one_that_was_killed(start: Start, tmp_path: Path) -> None:
-    """It counts what that had got, and its streams are new ones."""
+async def test_the_next_upstream_continues_the_record_of_a_killed_one(start: Start, tmp_path: Path) -> None:
+    """It continues the counts, and its streams are new ones."""
     actor, url = await start("push", 200)
     async with _dial(url, {"X-Connection-Id": ID}) as connection:
         assert decode(await connection.recv()).stream == "u1.1"
@@ -139,8 +139,8 @@ async def test_the_next_upstream_goes_on_with_the_record_of_one_that_was_killed(
     assert (label.stream, label.number) == ("u1.2", 1)
 
 
-async def test_what_was_ponged_is_in_the_record_when_the_upstream_is_killed(start: Start, tmp_path: Path) -> None:
-    """However fast the kill follows the Pong: so nothing that a proxy takes for delivered can be missing."""
+async def test_messages_before_a_pong_are_in_the_record_of_a_killed_upstream(start: Start, tmp_path: Path) -> None:
+    """Even if the kill follows the Pong at once: every message that a proxy counts as delivered is recorded."""
     actor, url = await start("record", 0)
     async with _dial(url) as connection:
         for number in range(1, 201):

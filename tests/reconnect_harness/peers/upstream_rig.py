@@ -1,4 +1,4 @@
-"""Mock upstreams as processes, for tests of what they do."""
+"""Mock upstreams as processes, for their tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Start = Callable[..., Awaitable[tuple[Actor, str]]]
 
 @asynccontextmanager
 async def upstreams_in(folder: Path) -> AsyncIterator[Start]:
-    """Give a `Start`; all that it has started is stopped at the end. They write to `folder`/history."""
+    """Yield a `Start`; everything that it starts is stopped at the end. The upstreams write to `folder`/history."""
     async with AsyncExitStack() as stack:
         warden = stack.enter_context(Warden())
 
