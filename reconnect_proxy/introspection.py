@@ -74,17 +74,18 @@ class SessionInfo:
 
 def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
     """Return what an operator can see of `context`, a session of a proxy in `mode`, at `now` by its clock."""
-    client = context.incoming[0] if context.incoming else None
+    clients = context.clients.links
+    client = clients[0] if clients else None
     upstream = context.upstream.link
     if upstream is not None and not upstream.open:
         upstream = None
-    c2u, u2c = context.c2u_traffic, context.u2c_traffic
+    c2u, u2c = context.c2u, context.u2c
     return SessionInfo(
         id_short=short_id(context.session_id or ""),
         mode=mode.value,
         state=context.state.name.lower(),
         age=round(now - context.opened_at, 3),
-        clients=len(context.incoming),
+        clients=len(clients),
         client_connected=client is not None,
         client_address=client.leg.peer if client is not None and isinstance(client.leg, IncomingWebSocket) else None,
         client_link_age=_since(client, now),
@@ -98,20 +99,20 @@ def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
         upstream_aware=upstream is not None and upstream.aware,
         upstream_mute=upstream is not None and upstream.mute,
         upstream_paused=upstream is not None and upstream.paused,
-        c2u_messages=c2u.messages,
-        c2u_bytes=c2u.bytes,
-        c2u_resent=context.uncounted_c2u.resent,
-        c2u_undelivered=context.undelivered_c2u,
-        c2u_queued=len(context.c2u),
-        c2u_bytes_held=context.c2u.bytes_held,
-        c2u_full=context.c2u.full,
-        u2c_messages=u2c.messages,
-        u2c_bytes=u2c.bytes,
-        u2c_resent=context.uncounted_u2c.resent,
-        u2c_undelivered=context.undelivered_u2c,
-        u2c_queued=len(context.u2c),
-        u2c_bytes_held=context.u2c.bytes_held,
-        u2c_full=context.u2c.full,
+        c2u_messages=c2u.volume.messages,
+        c2u_bytes=c2u.volume.bytes,
+        c2u_resent=c2u.resent,
+        c2u_undelivered=c2u.undelivered,
+        c2u_queued=len(c2u.outbox),
+        c2u_bytes_held=c2u.outbox.bytes_held,
+        c2u_full=c2u.outbox.full,
+        u2c_messages=u2c.volume.messages,
+        u2c_bytes=u2c.volume.bytes,
+        u2c_resent=u2c.resent,
+        u2c_undelivered=u2c.undelivered,
+        u2c_queued=len(u2c.outbox),
+        u2c_bytes_held=u2c.outbox.bytes_held,
+        u2c_full=u2c.outbox.full,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from .config.model import Address, Config, Dial
 from .config.session_policy import policy_of
-from .core.budget import MemoryBudget
+from .core.budget import make_budget
 from .core.context import Context
 from .core.policy import Mode
 from .core.pool import Pool
@@ -151,7 +151,7 @@ class Proxy:
         self.timers = Timers(loop)
         self.pool = Pool(config.servers, self.timers, self._observe, config.max_dials)
         self.pending = PendingConnections(config.max_handshakes, descriptors_for_clients())
-        self.registry.budget = MemoryBudget(config.max_held, self.timers, self._observe)
+        self.registry.budget = make_budget(config.max_held, self.timers, self._observe)
         self._factory = SessionFactory(
             config,
             self._policy,
@@ -211,7 +211,7 @@ class Proxy:
             self._server = None
             self.timers.close()
         return Stopped(
-            len(ended), sum(each.undelivered_c2u for each in ended), sum(each.undelivered_u2c for each in ended)
+            len(ended), sum(each.c2u.undelivered for each in ended), sum(each.u2c.undelivered for each in ended)
         )
 
     @property

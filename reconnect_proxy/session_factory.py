@@ -13,7 +13,6 @@ from multidict import CIMultiDict
 from .config.model import Config
 from .core.budget import MemoryBudget
 from .core.context import Context
-from .core.filtered import FilteredContext
 from .core.policy import Policy
 from .core.pool import Pool
 from .core.registry import Binding
@@ -122,11 +121,9 @@ class SessionFactory:
             request.head.headers.get("Host") if self._config.keep_host else None,
         )
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
-        settings = session_id, self._pool, dialler, self._timers, policy, observe, on_ended
-        passes = None if seen is None else self._hooks.filter_of(seen)
-        context = (
-            Context(*settings, self._budget) if passes is None else FilteredContext(*settings, passes, self._budget)
-        )
+        message_filter = None if seen is None else self._hooks.filter_of(seen)
+        around = (self._pool, dialler, self._timers, policy, observe, on_ended, self._budget)
+        context = Context(session_id, *around, message_filter)
         if seen is not None:
             self._hooks.opened(seen, context)
         return context

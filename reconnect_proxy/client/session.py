@@ -33,7 +33,8 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from ..core.link import PING_EVERY_MESSAGES, PINGS_IN_FLIGHT, Link
-from ..core.outbox import Message, Opcode, Outbox, OutOfRange
+from ..core.message import Message, Opcode
+from ..core.outbox import Outbox, OutOfRange
 from ..core.policy import Policy
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT_ID, Refusal, parse_count
 from ..events import short_id
@@ -278,17 +279,17 @@ class Connection:
             while True:
                 message = await connection.recv()
                 link.on_heard()
-                self._deliver(link, *_encode(message))
+                self._deliver(*_encode(message))
                 await connection.readable.wait()
         except ConnectionClosed as closed:
             link.die()
             self._redial.lost(began, (self._inbox.pushed, self._outbox.confirmed))
             return closed
 
-    def _deliver(self, link: Link, opcode: int, payload: bytes) -> None:
+    def _deliver(self, opcode: int, payload: bytes, now: float | None = None) -> None:
         self._inbox.push((opcode, payload))
         self._arrived.set()
-        link.regulate(self._inbox.full and not self._closing)
+        self._link.regulate(self._inbox.full and not self._closing)
 
     def _goes_on(self, closed: ConnectionClosed) -> bool:
         """Tell whether a link that ended like this is to be replaced."""

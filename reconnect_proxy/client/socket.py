@@ -16,7 +16,7 @@ from websockets.frames import Opcode as FrameOpcode
 from websockets.protocol import Event, State
 
 from ..core.link import Link
-from ..core.outbox import Opcode
+from ..core.message import Opcode
 
 __all__ = ["ConnectionLeg", "LinkedConnection"]
 
@@ -105,7 +105,7 @@ class LostTransport(asyncio.Transport):
 
 
 class ConnectionLeg:
-    """What a `core.link.Link` asks of its socket (`core.link.Leg`) and of its owner (`core.link.Owner`)."""
+    """What a `core.link.Link` asks of its socket (`core.interfaces.Leg`) and of its owner (`LinkOwner`)."""
 
     def __init__(self, connection: LinkedConnection) -> None:
         self.writable = True
@@ -129,7 +129,9 @@ class ConnectionLeg:
             self._connection.send_data()
 
     def close(self, code: int, reason: str) -> None:
-        raise NotImplementedError("the client closes by websockets' own closing handshake")
+        if self._connection.takes_frames:
+            self._connection.protocol.send_close(code, reason)
+            self._connection.send_data()
 
     def abort(self) -> None:
         self._connection.transport.abort()
@@ -156,13 +158,15 @@ class ConnectionLeg:
         logger.info("link lost: %s", reason)
 
     def link_too_big(self, link: Link, reason: str) -> None:
-        raise NotImplementedError("websockets itself refuses what is above max_size")
+        # websockets refuses what is above max_size before the link hears of it, and has failed the connection.
+        self.abort()
 
     def link_mute(self, link: Link) -> None:
         logger.warning("the server answers no Ping: what is written to it counts as delivered from now on")
 
     def link_stuck(self, link: Link, reason: str) -> None:
-        raise NotImplementedError("what the client sends can be sent")
+        # Only compressed messages can be stuck, and there are none here.
+        self.abort()
 
     def passes_compressed(self, link: Link) -> bool:
         return False

@@ -1,33 +1,85 @@
-"""The two exceptions to backpressure, where it would hold somebody back for ever, or too many.
+"""Which legs of a session are read: the rule of backpressure, and where it does not hold.
 
-The rule is `Context.regulate`: a full outbox stops the reading of the leg that feeds it, TCP holds the sender back, and
-nothing is lost.
+**The rule.** A full outbox stops the reading of the leg that feeds it, until it has emptied. TCP holds that peer back,
+and nothing is lost.
 
-**Pongs.** What empties an outbox are Pongs, and they arrive on the leg that the other outbox may have stopped. With
-both full, neither would ever empty. So a client that has been sent all that it is owed is read all the same, for its
-Pongs alone; what it says besides lets `c2u` grow past its mark. That is an `Overdraft`, and it has a limit.
+**Pongs are the exception.** What empties an outbox are Pongs, and they arrive on the leg that the other outbox may have
+stopped. With both full, neither would ever empty:
 
-**Several clients.** A full outbox of one would hold the upstream back for all. The others wait for a second; then a
-`SlowClientCheck` has shown whether that client is slow or the upstream is fast.
+    client   not read, for c2u is full     its Pongs, which would empty u2c, wait in its socket
+    upstream not read, for u2c is full     its Pongs, which would empty c2u, wait in its socket
+
+So a client that has been sent everything it is owed is read although `c2u` is full, for its Pongs alone. The messages
+that come with them let `c2u` grow past its mark. `ReadForPongs` limits that: past the limit the session ends.
+
+**Several clients.** A full outbox of one holds the upstream back for all of them, for a second at most: see
+`slow_client`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from .budget import MemoryBudget
-from .clock import Clock
-from .link import Link
+from .clients import Clients
 from .outbox import Outbox
+from .stream import Stream
+from .upstream import Upstream
 
 #: How far the `c2u` outbox may pass its high-water mark while the client is read for its Pongs alone, as a factor.
 HARD_LIMIT = 2
-#: How long, in seconds, the others wait for one of several clients that is past its high-water mark.
-SLOW_AFTER = 1.0
+
+
+class Backpressure:
+    """Stops and resumes the reading of one session's legs."""
+
+    __slots__ = ("_budget", "_c2u", "_clients", "_for_pongs", "_slack", "_u2c", "_upstream")
+
+    def __init__(
+        self, c2u: Stream, u2c: Stream, clients: Clients, upstream: Upstream, budget: MemoryBudget, slack: int
+    ) -> None:
+        """Watch both streams. `slack` is what the sockets may hold in front of a Pong, in bytes."""
+        self._c2u = c2u
+        self._u2c = u2c
+        self._clients = clients
+        self._upstream = upstream
+        self._budget = budget
+        self._slack = slack
+        # While `c2u` is full and a client is read all the same.
+        self._for_pongs: ReadForPongs | None = None
+
+    def regulate(self) -> bool:
+        """Stop reading the leg that feeds a full outbox, and read it again once that outbox has emptied.
+
+        Returns False if a client that is read for its Pongs alone has sent too much with them.
+        """
+        clients = self._u2c.receivers
+        stop_upstream = self._u2c.holds_back
+        if stop_upstream and len(clients) > 1:
+            self._clients.compare()
+        upstream = self._upstream.link
+        if upstream is not None:
+            # A gate opens with a message, so a gated link is read in any case.
+            upstream.regulate(stop_upstream and upstream.open)
+        rates = self._clients.rates
+        if not self._c2u.holds_back:
+            self._for_pongs = None
+            for client in clients:
+                client.regulate(rates is not None and rates.too_fast(client))
+            return True
+        for_pongs = False
+        for client in clients:
+            waits_for_pong = client.outbox.full and not client.outbox.pending
+            client.regulate(not waits_for_pong or (rates is not None and rates.too_fast(client)))
+            for_pongs = for_pongs or waits_for_pong
+        if not for_pongs:
+            self._for_pongs = None
+            return True
+        if self._for_pongs is None:
+            self._for_pongs = ReadForPongs(self._c2u.outbox, self._budget, self._slack)
+        return not self._for_pongs.exceeded
 
 
 class ReadForPongs:
-    """What a full outbox holds of a peer that is read for its Pongs alone, from when that began."""
+    """How much a full outbox has grown since its client is read for Pongs alone."""
 
     __slots__ = ("_budget", "_held_at_first", "_outbox", "_slack")
 
@@ -42,39 +94,9 @@ class ReadForPongs:
     def exceeded(self) -> bool:
         """Whether it has grown too far.
 
-        It may come to HARD_LIMIT times its mark, or pass the mark by what sockets may hold in front of a Pong; and
-        where all sessions together hold too much, it may grow by what the budget allows.
+        It may reach HARD_LIMIT times its mark, or pass the mark by what sockets may hold in front of a Pong. While all
+        sessions together hold too much, it may also grow by no more than the budget allows.
         """
         held, mark, slack = self._outbox.bytes_held, self._outbox.high_water, self._slack
         too_much = held > max(HARD_LIMIT * mark, mark + slack)
         return too_much or held - self._held_at_first > self._budget.allowance(slack)
-
-
-class SlowClientCheck:
-    """Compares several clients of one stream by what they confirm within SLOW_AFTER seconds.
-
-    A burst fills every outbox at once; then the upstream is held back, and nobody is slow yet. If none moves, none is
-    slow: the upstream waits for them as it would for one.
-    """
-
-    __slots__ = ("_confirmed", "_timer")
-
-    def __init__(self, clients: Sequence[Link], clock: Clock, over: Callable[[], None]) -> None:
-        """Begin, with one of `clients` past its mark; `over` is called when it can be said who is `slow`."""
-        self._confirmed = {client: client.outbox.confirmed for client in clients}
-        self._timer = clock.call_later(SLOW_AFTER, over)
-
-    def stop(self) -> None:
-        """Compare no longer."""
-        self._timer.cancel()
-
-    def slow(self, clients: Sequence[Link]) -> list[Link]:
-        """Return those of `clients` that are past their mark while another moves much faster, or has all.
-
-        Who has come since it began has not run with the others: it shows nothing of them, nor they of it.
-        """
-        runners = [client for client in clients if client in self._confirmed]
-        moved = {client: client.outbox.confirmed - self._confirmed[client] for client in runners}
-        most = max(moved.values(), default=0)
-        one_has_all = any(not client.outbox for client in runners)
-        return [client for client in runners if client.outbox.full and (one_has_all or 2 * moved[client] < most)]

@@ -1,151 +1,134 @@
-"""The client's side of a session: who is attached, who makes way for whom, and how long one that is gone is awaited.
+"""The client leg of a session: which clients are attached, which one takes over, and how long an absent one is awaited.
 
-The counterpart of `Upstream`. That one dials again by itself; here one can but wait, so a client that is gone has its
-grace, and when that is over the session (`Context`) hears that its clients are gone for good.
+The counterpart of `Upstream`. That one dials; this side can only wait. So a client that is gone has its grace, and when
+that is over the session (`Context`) hears that its clients will not come back.
 
-    ABSENT --attach--> ATTACHED --detach, the last one--> ABSENT --the grace is over--> `Session.clients_gone`
+    ABSENT --attach--> ATTACHED --detach, the last one--> ABSENT --the grace is over--> `ClientsOwner.clients_gone`
                         |    ^
                         +----+ a newer link of the same client takes over
 
-**Several clients** (the shared session of `receiver` mode): each has an outbox of its own, the messages in them are the
-same objects. While none is there, `u2c` waits for the first to come; the last one to leave leaves its outbox behind.
-One that holds up the others is closed (`SlowClientCheck`); one that is too fast is not read for a while (`Throttle`).
+**Several clients** (the shared session of `receiver` mode): each is a receiver of `u2c` with an outbox of its own (see
+`stream`). One that holds up the others is closed (`SlowClientCheck`). In every mode, one that sends too fast is not
+read for a while (`Throttle`).
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import Protocol
 
-from ..events import Limit, LimitReached, Observe, SlowClientClosed, TakenOver
-from .backpressure import SlowClientCheck
-from .clock import Clock, Timer
-from .link import Leg, Link, LinkOwner
-from .outbox import Outbox
+from ..events import LegName, Limit, LimitReached, Observe, SlowClientClosed, TakenOver
+from .interfaces import ClientsOwner, Clock, Leg, Timer
+from .link import DeliveryUncertain, Link
 from .policy import GraceOn, Policy
-from .throttle import Throttle
+from .side import SessionSide
+from .slow_client import SlowClientCheck
+from .stream import Stream
+from .throttle import ClientRates
+from .wire import Claim
 
 
-class ClientsOwner(LinkOwner, Protocol):
-    """What `Clients` ask of their session."""
-
-    session_id: str | None
-    #: What is owed to the client; with several, to the longest attached one. Set here.
-    u2c: Outbox
-
-    def client_message(self, link: Link, opcode: int, payload: bytes) -> None:
-        """A client sent a data message."""
-
-    def clients_gone(self, code: int, reason: str) -> None:
-        """There will be no client any more; the upstream is to be closed with this code once it has what is queued."""
-
-    def regulate(self) -> None:
-        """It is another question than before who is to be read."""
-
-
-class Clients:
+class Clients(SessionSide):
     """The client leg of one session: `links`, or the wait for one."""
 
-    #: For mypyc: what `let_go` deletes.
-    __deletable__ = ["_session"]  # noqa: RUF012 - mypyc wants a list
+    leg = LegName.CLIENT
 
     __slots__ = (
-        "_check",
-        "_clock",
         "_goodbye",
         "_grace",
-        "_observe",
         "_overtaken",
-        "_policy",
-        "_session",
+        "_slow_check",
         "attached_before",
         "away_since",
         "links",
+        "rates",
         "said_goodbye",
-        "throttles",
     )
 
-    def __init__(self, session: ClientsOwner, clock: Clock, policy: Policy, observe: Observe) -> None:
-        # At most one, but in a shared session.
-        self.links: list[Link] = []
+    _session: ClientsOwner
+
+    def __init__(
+        self, session: ClientsOwner, feeds: Stream, owed: Stream, clock: Clock, policy: Policy, observe: Observe
+    ) -> None:
+        super().__init__(session, feeds, owed, clock, policy, observe)
+        # The attached clients, in the order in which they attached. At most one, except in a shared session.
+        self.links: list[Link] = owed.receivers
         # A client has been there before.
         self.attached_before = False
-        # When the last one left, or made way; before the first, when the session was made.
+        # When the last one left, or was taken over; before the first, when the session was made.
         self.away_since = clock.time()
-        # Where there is a message rate: what keeps each client to it; None for one that has left, whose count stays.
-        self.throttles: dict[Link | None, Throttle] | None = None if policy.max_rate is None else {}
-        # How the last link ended, passed on to the upstream when the grace is over; whether the client said so itself.
-        self._goodbye = (1001, "")
+        # Whether the client itself ended the last link, and the code and reason for the upstream when the grace is
+        # over.
         self.said_goodbye = False
-        self._session = session
-        self._clock = clock
-        self._policy = policy
-        self._observe = observe
+        self._goodbye = (1001, "")
         self._grace: Timer | None = None
+        # If there is a message rate: what keeps each client to it.
+        self.rates: ClientRates | None = None
+        if policy.max_rate is not None:
+            self.rates = ClientRates(policy.max_rate, clock, feeds.intake, self._on_rate)
         # The socket that was taken over last, if it has not closed yet.
         self._overtaken: weakref.ref[Leg] | None = None
         # While several are compared, one of which is past its high-water mark.
-        self._check: SlowClientCheck | None = None
+        self._slow_check: SlowClientCheck | None = None
 
     # Coming.
 
-    def attach(self, leg: Leg, outbox: Outbox, wants_control: bool) -> Link:
-        """Make `leg` a client's socket, or the client's, for whom `make_way` was called. Returns its link."""
-        session = self._session
-        throttle = self._throttle()
-        deliver = session.client_message if throttle is None else throttle.deliver
-        link = Link(leg, outbox, session, deliver, self._clock, self._policy)
-        if throttle is not None and self.throttles is not None:
-            self.throttles[link] = throttle
-        link.wants_control = wants_control
+    def attach(self, leg: Leg, claim: Claim) -> Link:
+        """Make `leg` the socket of a client, and settle the counts. Returns its link.
+
+        The link is dead if messages may have arrived or not, and the policy is to end the session then.
+        """
+        if not self._policy.shared:
+            self.make_way()
+        again, away = self.attached_before, self._clock.time() - self.away_since
+        link = self._make_link(leg)
+        link.wants_control = claim.wants_control
         self.attached_before = True
         self.said_goodbye = False
         self.cancel_grace()
-        self.links.append(link)
+        self.owed.attach(link)
+        try:
+            resumption = link.resume(None if self._policy.shared else claim.received)
+        except DeliveryUncertain as error:
+            self._session.client_failed(1011, str(error))
+        else:
+            self._report_resumption(link, resumption, away, again)
+        return link
+
+    def _make_link(self, leg: Leg) -> Link:
+        outbox, clock, policy = self.owed.next_outbox(), self._clock, self._policy
+        if self.rates is None:
+            return Link(leg, outbox, self, self.feeds.intake, clock, policy)
+        throttle = self.rates.next_throttle()
+        link = Link(leg, outbox, self, throttle.deliver, clock, policy)
+        self.rates.attach(link, throttle)
         return link
 
     def make_way(self) -> None:
-        """Close the link that is there for a newer one of the same client."""
+        """Close the link that is there, if there is one, for a newer one of the same client."""
         while self.links:
-            self._observe(TakenOver(self._session.session_id or ""))
+            self._observe(TakenOver(self.session_id))
             link = self.detach(self.links[0])
             link.close(4000, "taken over")
-            # One socket of a session may take its time to close. A thousand resumes leave no thousand of them.
+            # One socket of a session may take its time to close. A thousand resumes must not leave a thousand of them.
             before = self._overtaken() if self._overtaken is not None else None
             if before is not None:
                 before.abort()
             self._overtaken = weakref.ref(link.leg)
             self.away_since = self._clock.time()
 
-    def _throttle(self) -> Throttle | None:
-        """Return what keeps a new link to the message rate, if there is one; a client cannot shed it by coming back."""
-        if self._policy.max_rate is None or self.throttles is None:
-            return None
-        left = self.throttles.pop(None, None)
-        return left or Throttle(self._policy.max_rate, self._clock, self._session.client_message, self._on_throttle)
-
-    def _on_throttle(self, holding: bool) -> None:
-        if holding:
+    def _on_rate(self, too_fast: bool) -> None:
+        if too_fast:
             detail = f"more than {self._policy.max_rate} messages a second: the client is read more slowly"
-            self._observe(LimitReached(self._session.session_id or "", Limit.RATE, detail))
+            self._observe(LimitReached(self.session_id, Limit.RATE, detail))
         self._session.regulate()
 
     # Going.
 
     def detach(self, link: Link) -> Link:
-        """Take `link` off. Of a shared session's outboxes that of the longest attached client stays."""
-        links = self.links
-        links.remove(link)
-        if links:
-            self._session.u2c = links[0].outbox
-            link.outbox.release()
-        else:
-            self._session.u2c = link.outbox
-        if self.throttles is not None:
-            throttle = self.throttles.pop(link)
-            throttle.stop()
-            if not self._policy.shared:
-                self.throttles[None] = throttle
+        """Take `link` off and return it."""
+        self.owed.detach(link)
+        if self.rates is not None:
+            self.rates.detach(link, comes_back=not self._policy.shared)
         return link
 
     def close(self, code: int, reason: str) -> None:
@@ -153,16 +136,28 @@ class Clients:
         while self.links:
             self.detach(self.links[0]).close(code, reason)
 
+    def close_delivered(self, code: int, reason: str) -> None:
+        """Close each link whose client has everything it is owed."""
+        for client in [client for client in self.links if not client.outbox]:
+            self.detach(client).close(code, reason)
+
     def on_link_lost(self, link: Link, code: int, reason: str) -> None:
-        """Take the loss of a link: the others go on, or one is awaited."""
+        """Go on with the other clients, or await the only one."""
         self.detach(link)
-        self._session.regulate()
         if not self.links:
             self.await_return(code, reason)
 
+    def on_too_big(self, link: Link, code: int, reason: str) -> None:
+        """End the session, unless it is shared: that belongs to no single client, so none can end it."""
+        if self._policy.shared:
+            self.on_link_lost(link, code, reason)
+        else:
+            self.detach(link)
+            self._session.client_failed(code, reason)
+
     def await_return(self, code: int, reason: str) -> None:
-        """Wait for a client, now that none is there any more, or give up. The last link ended with this code."""
-        # 1006 and 1005 say how the client's link ended, but only 1005 can be said to the upstream.
+        """Wait for a client to return, or give up, since none is there. The last link ended with this code."""
+        # 1006 and 1005 say how the client's link ended, but only 1005 can be passed on to the upstream.
         self.said_goodbye = code != 1006
         self._goodbye = (code, reason) if self.said_goodbye else (1001, "client gone")
         self.away_since = self._clock.time()
@@ -176,11 +171,11 @@ class Clients:
 
     @property
     def awaited(self) -> bool:
-        """Whether none is there, and one may still come back within its grace."""
+        """Whether the grace of an absent client is running."""
         return self._grace is not None
 
     def cancel_grace(self) -> None:
-        """Let no grace run out: a client is there, or waits for the opening, or the session is over."""
+        """Stop the grace: a client is there, or waits for the first dial, or the session is over."""
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -189,38 +184,29 @@ class Clients:
         self._grace = None
         self._session.clients_gone(*self._goodbye)
 
-    # Several.
-
-    @property
-    def full(self) -> bool:
-        """Whether one of them is owed so much that the upstream is not to be read."""
-        return any(client.outbox.full for client in self.links)
+    # Several clients.
 
     def compare(self) -> None:
-        """Begin to find out who is slow, if that has not begun: one of several is past its high-water mark."""
-        if self._check is None:
-            self._check = SlowClientCheck(self.links, self._clock, self._close_the_slow)
+        """Begin to find out which client is slow, unless that has begun: one is past its high-water mark."""
+        if self._slow_check is None:
+            self._slow_check = SlowClientCheck(self.links, self._clock, self._close_slow_ones)
 
-    def _close_the_slow(self) -> None:
-        check, self._check = self._check, None
-        assert check is not None, "it has called"
+    def _close_slow_ones(self) -> None:
+        check, self._slow_check = self._slow_check, None
+        if check is None:
+            return
         for link in check.slow(self.links):
             waiting = len(link.outbox)
             self.detach(link).close(1013, "too slow")
-            self._observe(SlowClientClosed(self._session.session_id or "", waiting))
+            self._observe(SlowClientClosed(self.session_id, waiting))
         self._session.regulate()
 
     # The end.
 
     def stop(self) -> None:
-        """Stop what is timed. No client is there any more, and none will be."""
+        """Stop every timer. No client is there, and none will come."""
         self.cancel_grace()
-        if self._check is not None:
-            self._check.stop()
-            self._check = None
-        if self.throttles is not None:
-            self.throttles.clear()
-
-    def let_go(self) -> None:
-        """Let go of the session, which is over and refers to this: so both are gone without a collector of circles."""
-        del self._session
+        if self._slow_check is not None:
+            self._slow_check.stop()
+            self._slow_check = None
+        self.rates = None

@@ -1,17 +1,17 @@
-"""Notices that nothing moves any more, without a timer per message: it looks from time to time at a count."""
+"""Notices that nothing moves any more, without a timer for each message: it looks at a count from time to time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from .clock import Clock, Timer
+from .interfaces import Clock, Timer
 
-#: How often it is looked within the time after which something counts as idle.
+#: How many times it looks within the time after which a session counts as idle.
 LOOKS = 4
 
 
 class IdleWatch:
-    """Calls back once a count has stood still for some time; that is noticed within a quarter of that time."""
+    """Calls back when a count has not changed for some time. It notices that within a quarter of that time."""
 
     __slots__ = ("_clock", "_count", "_last", "_moved_at", "_on_idle", "_timer", "timeout")
 
@@ -21,9 +21,9 @@ class IdleWatch:
         """Start watching.
 
         Args:
-            timeout: seconds for which the count must stand still.
+            timeout: seconds for which the count must not change.
             clock: an event loop, or a counter.
-            count: returns a number that is another whenever something has moved, None while there is nothing to judge.
+            count: returns a number that changes with every message, or None while there is nothing to judge.
             on_idle: called once; then the watch is over.
         """
         self.timeout = timeout

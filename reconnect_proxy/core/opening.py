@@ -1,17 +1,20 @@
-"""How a session begins for the clients that wait for it: the upstream is dialled first, and this came of it.
+"""How the first dial of a session ends for the clients that wait for it.
 
-accepted, with the upstream's answer     its 101
-accepted, and no upstream is there yet   messages wait (`accept_when_down`)
-failed: the upstream has said no         its own answer is passed on
-refused                                  by the proxy, for the reason that the refusal names
+| outcome | what the clients get |
+| --- | --- |
+| accepted, with the upstream's answer | its 101 |
+| accepted, without an upstream (`accept_when_down`) | a 101; their messages wait |
+| failed: the upstream has said no | the upstream's own answer |
+| refused by the proxy | the refusal, which names the reason |
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from .upstream import DialAnswer, DialFailure
+from .dial import DialAnswer, DialFailure
 from .wire import Refusal
 
 
@@ -19,7 +22,7 @@ from .wire import Refusal
 class Opening:
     """How the first dial ended: accepted (neither `failure` nor `refusal`) or not.
 
-    `answer` is None where no upstream could be reached and the clients are accepted all the same.
+    `answer` is None if no upstream was reached and the clients are accepted anyway.
     """
 
     answer: DialAnswer | None = None
@@ -28,16 +31,18 @@ class Opening:
 
     @property
     def accepted(self) -> bool:
-        """Whether the clients are let in."""
+        """Whether the clients get a 101."""
         return self.refusal is None and self.failure is None
 
 
-#: What is known of an opening later on, when those have been told for whom the upstream's answer was.
+Waiter = Callable[[Opening], None]
+
+#: What a session remembers of its opening. The upstream's answer was for the clients that waited for it.
 ACCEPTED = Opening()
 
 
 def unreachable(failure: DialFailure) -> Opening:
-    """Return the opening for clients that are not to wait for an upstream which is not there."""
+    """Return the opening for clients that must not wait for an upstream which cannot be reached."""
     detail = f"no upstream could be reached: {failure.detail}"
     return Opening(refusal=Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "upstream-unavailable", detail, retry_after=1))
 
@@ -49,5 +54,43 @@ def gone(code: int, reason: str) -> Opening:
 
 
 def closed(error: str, reason: str) -> Opening:
-    """Return the opening for clients whose session is closed by the proxy; `error` is the name of the refusal."""
+    """Return the opening for clients whose session the proxy closes; `error` is the name of the refusal."""
     return Opening(refusal=Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, reason, retry_after=1))
+
+
+class FirstDial:
+    """The outcome of a session's first dial, and the clients that wait for it."""
+
+    __slots__ = ("_opening", "_waiters")
+
+    def __init__(self) -> None:
+        self._waiters: Sequence[Waiter] = ()
+        # None until it is known.
+        self._opening: Opening | None = None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a client waits for the outcome."""
+        return bool(self._waiters)
+
+    def tell(self, waiter: Waiter) -> bool:
+        """Call `waiter` with the outcome, now or when it is known. Returns whether it has to wait."""
+        if self._opening is not None:
+            waiter(self._opening)
+            return False
+        self._waiters = [*self._waiters, waiter]
+        return True
+
+    def leave(self, waiter: Waiter) -> None:
+        """Call `waiter` no more. Does nothing if it was called already."""
+        if waiter in self._waiters:
+            self._waiters = [other for other in self._waiters if other != waiter]
+
+    def decide(self, opening: Opening) -> None:
+        """Tell the outcome to the clients that wait for it."""
+        self._opening = opening
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            waiter(opening)
+        if opening.accepted:
+            self._opening = ACCEPTED

@@ -6,48 +6,32 @@ The messages of a stream are numbered 1, 2, 3 … by the order in which they are
       forgotten          unconfirmed     to be sent once more     never sent yet
                          (on this link)  (sent on a dead link)
 
-`confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is confirmed;
+`confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is confirmed.
 `sent` goes back when a link dies (`rewind`), `furthest` never does: a peer may truthfully confirm what an earlier link
 brought it. This is the only place in the proxy that counts.
 
-What is held is in one list, and the counts say which part of it is what:
+Everything held is in one list, and the counts say which part of it is what:
 
     before ... confirmed ........ sent ................. pushed
       let go of         unconfirmed        pending
 
-Messages that were confirmed leave the list when all are, or more than half of it; so that it costs nothing to speak of,
-and an outbox of a session that is idle holds nothing at all.
+Messages that were confirmed leave the list when all of it is confirmed, or more than half. So a confirmation costs next
+to nothing for each message, and the outbox of an idle session holds nothing at all.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Protocol
-
 from .budget import MemoryBudget
+from .interfaces import OutboxOwner
+from .message import Message, Opcode
 
-
-class Opcode(IntEnum):
-    """The two kinds of data message, by their number on the wire (RFC 6455 section 5.2)."""
-
-    TEXT = 1
-    BINARY = 2
-
-
-#: In a message's kind: its payload is compressed (RFC 7692). It is the bit RSV1, where a frame's first byte has it.
-COMPRESSED = 0x40
-
-#: A whole data message: its kind (an `Opcode` or the same plain int, perhaps with COMPRESSED) and its payload, both as
-#: on the wire: text is UTF-8.
-Message = tuple[int, bytes]
-
-#: What a held message costs beside its payload, in bytes: a tuple, the head of a bytes object, a place in a deque.
+#: Bytes that a held message costs in addition to its payload: a tuple, the head of a bytes object, an entry of a list.
 #: Counted, so that a flood of empty messages meets the same limit as one of large messages.
 MESSAGE_COST = 100
 
-#: Counts what is not in anybody's budget any more.
-_NOBODYS = MemoryBudget()
-#: Stands for each message that was let go of.
+#: For outboxes that are in no proxy's sum: it has no limit, and nobody reads what is held in it.
+_NO_BUDGET = MemoryBudget()
+#: Stands for each message whose payload was dropped.
 _LET_GO: Message = (Opcode.BINARY, b"")
 
 
@@ -62,13 +46,6 @@ class OutOfRange(ValueError):
         self.n = n
         self.confirmed = confirmed
         self.furthest = furthest
-
-
-class OutboxOwner(Protocol):
-    """Whose outbox it is: the session."""
-
-    def outbox_relieved(self) -> None:
-        """An outbox is not full any more, because the others hold less."""
 
 
 class Outbox:
@@ -95,7 +72,7 @@ class Outbox:
         high_water: int,
         start: int = 0,
         start_bytes: int = 0,
-        budget: MemoryBudget | None = None,
+        budget: MemoryBudget = _NO_BUDGET,
         owner: OutboxOwner | None = None,
     ) -> None:
         """Make an empty outbox.
@@ -104,8 +81,9 @@ class Outbox:
             high_water: bytes held above which the outbox is `full`; it stops being full below half of that.
             start: the number of the last message before the first one pushed here.
             start_bytes: the payload bytes of the messages up to that number.
-            budget: counts what is held here among all; while that is too much, the outbox is `full` above its floor.
-            owner: told when the outbox is not `full` any more because the others hold less, at no other time.
+            budget: counts what is held here and elsewhere; while that is too much, this outbox is `full` above a floor.
+            owner: told when the outbox is not `full` any more because others hold less. For any other change of `full`
+                the caller asks.
         """
         # See the second picture above: the number of the message before the first one in the list, and the list.
         self._before = start
@@ -117,13 +95,12 @@ class Outbox:
         self.pushed = start
         # Payload bytes plus MESSAGE_COST for each message held.
         self.bytes_held = 0
-        # The same for the messages that are not held any more. So what was pushed in all can be told without counting
-        # at each push.
+        # The same for the messages that are not held any more. So `pushed_bytes` needs no counting at each push.
         self._forgotten = start_bytes + start * MESSAGE_COST
         self.high_water = high_water
-        # Latched: set above `high_water`, cleared below half of it, so that whoever feeds the outbox does not flutter.
+        # Set above `high_water`, cleared below half of it, so that its sender is not stopped and started all the time.
         self.full = False
-        self._budget = budget or MemoryBudget()
+        self._budget = budget
         self._owner = owner
         # Bytes held above which there is something to decide.
         self._mark = min(high_water, self._budget.floor)
@@ -152,14 +129,18 @@ class Outbox:
         """How many messages were sent on any link and are not confirmed: the peer may have them, or not."""
         return self.furthest - self.confirmed
 
+    def sibling(self) -> Outbox:
+        """Return an empty outbox for another receiver of the same stream, which begins after the last message here."""
+        return Outbox(self.high_water, self.pushed, self.pushed_bytes, self._budget, self._owner)
+
     def push(self, message: Message) -> None:
         """Append a message to the stream."""
         self._messages.append(message)
         self.pushed += 1
         cost = len(message[1]) + MESSAGE_COST
         self._budget.held += cost
-        self.bytes_held += cost
-        if self.bytes_held > self._mark:
+        self.bytes_held = held = self.bytes_held + cost
+        if held > self._mark:
             self._on_mark()
 
     def _on_mark(self) -> None:
@@ -167,21 +148,21 @@ class Outbox:
             self.full = True
         elif not self.full and self._budget.presses():
             self.full = True
-            self._budget.squeezed[self] = None
+            self._budget.held_back[self] = None
 
     def relieve(self) -> None:
-        """Stop being full for the sake of the budget, which has done with this outbox."""
+        """Stop being full because of the budget (`BudgetMember`), which has taken this outbox off its list already."""
         if self.bytes_held <= self.high_water:
             self.full = False
             if self._owner is not None:
-                self._owner.outbox_relieved()
+                self._owner.regulate()
 
-    def release(self) -> None:
-        """Take what is held out of the budget for good: nobody will confirm it any more."""
-        budget, self._budget = self._budget, _NOBODYS
-        # Nobody relieves it any more, and whoever would hear it refers to this outbox.
+    def leave_budget(self) -> None:
+        """Take what is held out of the budget: it will not be confirmed any more."""
+        budget, self._budget = self._budget, _NO_BUDGET
+        # Nothing relieves this outbox any more, and its owner refers to it.
         self._owner = None
-        budget.squeezed.pop(self, None)
+        budget.held_back.pop(self, None)
         budget.give_back(self.bytes_held)
 
     def mark_sent(self) -> Message:
@@ -216,10 +197,10 @@ class Outbox:
         if self.sent < n:
             self.sent = n
         if self.full:
-            squeezed = self in self._budget.squeezed
-            if self.bytes_held < (self._mark if squeezed else self.high_water) / 2:
+            held_back = self in self._budget.held_back
+            if self.bytes_held < (self._mark if held_back else self.high_water) / 2:
                 self.full = False
-                self._budget.squeezed.pop(self, None)
+                self._budget.held_back.pop(self, None)
         self._budget.give_back(freed)
 
     def rewind(self, n: int) -> None:
@@ -232,6 +213,6 @@ class Outbox:
             raise OutOfRange(n, self.confirmed, self.sent)
         self.sent = n
 
-    def let_go(self) -> None:
-        """Let go of the payloads; the counts stay. For a session that is over, and may be collected much later."""
+    def drop_payloads(self) -> None:
+        """Drop the payloads; the counts stay. For a session that is over, and may stay in memory much longer."""
         self._messages = [_LET_GO] * len(self._messages)

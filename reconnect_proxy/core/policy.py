@@ -18,7 +18,7 @@ class Mode(StrEnum):
 
 
 class Uncertain(StrEnum):
-    """What becomes of messages that were sent on a dead link to an unaware peer and not confirmed."""
+    """What is done with messages that were sent to an unaware peer on a dead link and not confirmed."""
 
     RESEND = "resend"
     DROP = "drop"
@@ -26,7 +26,7 @@ class Uncertain(StrEnum):
 
 
 class GraceOn(StrEnum):
-    """Which ends of a client's link start its grace: any, or all but a clean close (1000)."""
+    """Which ends of a client's link start its grace: any, or any except a clean close (1000)."""
 
     ANY = "any"
     ABNORMAL = "abnormal"
@@ -42,10 +42,31 @@ class GateKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The gate setting. `prefix` is used with `GateKind.PREFIX` only."""
+    """Which messages of an upstream are control messages, and when a new link begins to carry data.
+
+    | `kind` | a new link carries data | control messages |
+    | --- | --- | --- |
+    | OPEN | at once | none |
+    | FIRST_MESSAGE | after its first message | the first one on each link |
+    | PREFIX | at once | each that starts with `prefix` |
+    """
 
     kind: GateKind = GateKind.OPEN
     prefix: bytes = b""
+
+    @property
+    def passes_everything(self) -> bool:
+        """Whether every message is data, so that none has to be looked at."""
+        return self.kind is GateKind.OPEN
+
+    @property
+    def opens_with_message(self) -> bool:
+        """Whether a new link carries no data until its first message has come."""
+        return self.kind is GateKind.FIRST_MESSAGE
+
+    def is_control(self, payload: bytes) -> bool:
+        """Tell whether a message that comes through the open gate is a control message."""
+        return self.kind is GateKind.PREFIX and payload.startswith(self.prefix)
 
 
 #: Close codes after which an upstream is redialled, PROTOCOL.md section 6. A close without a code (1005) is clean.
@@ -54,7 +75,7 @@ RETRYABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 
 @dataclass(frozen=True, slots=True)
 class RetryOn:
-    """Which ends of an upstream's link are redialled: all of them, or those with one of `codes`."""
+    """Which ends of an upstream's link lead to a redial: any, or those with one of `codes`."""
 
     any: bool = False
     codes: frozenset[int] = RETRYABLE
@@ -69,8 +90,8 @@ class Policy:
     """How one session behaves. Times in seconds, sizes in bytes.
 
     `grace` is how long an absent client is awaited: 0 ends the session with its link, None waits as long as the proxy
-    runs. A `resumable` session can be come back to. To a `shared` one any number of clients may be attached; in any
-    other the newest client takes over.
+    runs. Clients can return to a `resumable` session. A `shared` one takes any number of clients; in any other the
+    newest client takes over.
     """
 
     mode: Mode = Mode.DUPLEX
@@ -87,7 +108,8 @@ class Policy:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     max_queue: int = 16 * 1024 * 1024
-    #: How long nothing may move while both legs are there, and messages a second of a client; None: as one likes.
+    #: How long nothing may move while both legs are there, and the messages a second that a client may send. None: no
+    #: limit.
     idle_timeout: float | None = None
     max_rate: int | None = None
     #: What the sockets between two peers may hold in front of a Pong.
@@ -98,15 +120,15 @@ class Policy:
     def deflate(self) -> bool:
         """Whether permessage-deflate (RFC 7692) may be agreed on.
 
-        Not where the proxy looks for control messages. Not where a hook reads messages: `compression` is False then.
+        Not if the proxy looks for control messages. Not if a hook reads messages: then `compression` is False.
         Not in a shared session, where one client's corrupt message would cost all of them their upstream.
         """
-        return self.compression and not self.shared and self.gate.kind is GateKind.OPEN
+        return self.compression and not self.shared and self.gate.passes_everything
 
 
 SENDER = Policy(mode=Mode.SENDER, resumable=False, grace=0.0)
 RECEIVER = Policy(mode=Mode.RECEIVER, grace=None)
 DUPLEX = Policy(mode=Mode.DUPLEX)
 
-#: The policy each mode starts from; a configuration replaces single values of it.
+#: The policy that each mode starts from. A configuration replaces single values of it.
 POLICIES = {Mode.SENDER: SENDER, Mode.RECEIVER: RECEIVER, Mode.DUPLEX: DUPLEX}

@@ -1,8 +1,8 @@
-"""The upstreams of a proxy, shared by all its sessions: which one is next, which are down, who may dial now.
+"""The upstreams of a proxy, shared by all its sessions: which one is next, which are down, and who may dial now.
 
-Each session keeps itself connected (`core.upstream`), but ten thousand of them that do so on their own are an attack on
-a server that is just coming back. So each asks here for a `DialSlot` at a `Target`, and dials when it is told
-that it is its turn:
+Each session keeps itself connected (`core.upstream`), but ten thousand that do so independently are an attack on a
+server that is just coming back. So each asks here for a `DialSlot` at a `Target`, and dials when it is told that its
+turn has come:
 
     enter --> WAITING --its turn--> DIALLING --gate open--> CONNECTED --link lost--> OVER
                  |                      |
@@ -10,81 +10,83 @@ that it is its turn:
                  v
           asks again, elsewhere
 
-**Turns.** At a target that is in, `max_dials` may dial at a time, and the rest wait in the order in which they came. A
-turn that is given up, on whatever path, goes to the next at once.
+**Turns.** At a target that is in, `max_dials` sessions may dial at a time, and the others wait in the order in which
+they came. A turn that is given up, on any path, goes to the next session at once.
 
-**Health** is passive: it follows from the dials and links of the sessions. `EJECT_AFTER` failures in a row, each a dial
-that failed or a link that died right after it had opened, and a target is *out*. For a time that grows it is then
-passed over while there are others, and those who wait for it are sent elsewhere; then one dial may try it, and decides.
+**Health** is passive: it follows from the dials and links of the sessions. After `EJECT_AFTER` failures in a row, each
+a dial that failed or a link that was lost right after it had opened, a target is *out*. For a time that grows, it is
+passed over if there are others, and the sessions that wait for it are sent elsewhere. Then one dial may probe it, and
+decides.
 
-**While all are out** nobody is sent away, for there is nowhere to go. They take turns at the one that failed least
-recently, few at a time and `PROBE_PAUSE` apart, however many there are. The first that gets through brings the target
-back in: all who wait follow, `max_dials` at a time, and sessions that sleep between two attempts of their own are
-woken. A target that accepts and then drops is believed only when a link to it has held.
+**While all are out** no session is sent away, since there is nowhere to go. They take turns at the target that failed
+least recently, few at a time and `PROBE_PAUSE` apart, however many they are. The first dial that succeeds brings the
+target back in: all that wait follow, `max_dials` at a time, and sessions that wait between two dials of their own are
+woken. A target that accepts connections and drops them is trusted again only when a link to it has held.
 
-Nothing here has a timer, but for a queue that waits for the next probe. What only time decides is looked at when asked.
+There is no timer here, except for a queue that waits for the next probe. What only time decides is looked at when
+asked.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from ..events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
-from .clock import Clock
-from .target import DialSlot, SlotHolder, SlotState, Target, UpstreamAddress, UpstreamInfo
+from .interfaces import Clock, SlotHolder
+from .target import DialSlot, Health, SlotState, Target, UpstreamAddress, UpstreamInfo
 
 #: Failures in a row after which a target is out.
 EJECT_AFTER = 3
 #: Seconds for which it is passed over at first; doubles with each probe that fails afterwards, up to the longest.
 SHORTEST_EJECTION = 1.0
 LONGEST_EJECTION = 30.0
-#: Dials in progress at a target that is out, at the most.
+#: Most dials in progress at a target that is out.
 PROBES = 5
 #: Seconds, drawn from half to one and a half of it, between a probe's failure and the next probe.
 PROBE_PAUSE = 0.1
-#: Seconds after which another probe may follow one that is not decided yet: it may hang, and the target be back.
+#: Seconds after which another probe may follow one without an outcome: that one may hang although the target is back.
 PROBE_PATIENCE = 1.0
-#: A link that lived this long, in seconds, has held: it ends a series of failures. One that died sooner continues it,
-#: whatever it said: an upstream that falls over at each connect must not be dialled without a pause.
+#: A link that lived this long, in seconds, has held: it ends a series of failures. One that was lost sooner continues
+#: the series, even if messages came on it: an upstream that fails at each connect must not be dialled without a pause.
 PROVEN_AFTER = 0.2
 
 
 class Pool:
-    """The targets of a proxy. See the text above; its methods are called from the core's thread only."""
+    """The targets of a proxy; see above. All calls come from the thread of the event loop."""
 
     def __init__(
         self,
-        servers: Sequence[UpstreamAddress],
+        addresses: Sequence[UpstreamAddress],
         clock: Clock,
         observe: Observe,
         max_dials: int = 64,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """Make a pool of `servers`, at least one, all of them in.
+        """Make a pool of `addresses`, at least one, all of them in.
 
         Args:
-            servers: the upstreams, in their order.
+            addresses: the upstreams, in their order.
             clock: an event loop, or a counter.
             observe: hears `UpstreamEjected`, `UpstreamReturned` and `Dialled`.
-            max_dials: dials in progress at one target, at the most.
-            draw: draws a number between two, evenly.
+            max_dials: most dials in progress at one target.
+            draw: draws a number between two, uniformly.
         """
-        self.targets = tuple(Target(server) for server in servers)
+        self.targets = tuple(Target(address) for address in addresses)
         self._clock = clock
         self._observe = observe
         self._max_dials = max_dials
         self._draw = draw
-        # Those who wait between two attempts of their own. A dict keeps their order.
+        # The sessions that wait between two dials of their own. A dict keeps their order.
         self._asleep: dict[SlotHolder, None] = {}
 
     # Which target.
 
     def pick(self) -> Target:
-        """Return the target for something new, by smooth weighted round robin (as in nginx) over those that are in.
+        """Return the target for a new session, by smooth weighted round robin (as in nginx) over those that are in.
 
-        One that has been out for its time takes part, until somebody tries it. If all are out it is the one that failed
-        least recently.
+        One whose time out is over takes part, until a dial probes it. If all are out, it is the one that failed least
+        recently.
         """
         now = self._clock.time()
         candidates = [target for target in self.targets if self._eligible(target, now)]
@@ -99,30 +101,41 @@ class Pool:
         return best
 
     def pick_for_request(self) -> Target:
-        """Return a target for a request that is no session's: to be tried at once, without a slot.
+        """Return a target for a plain HTTP request, which is sent at once, without a slot.
 
-        Its outcome is to be reported with `target_answered` or `target_failed`.
+        Report its outcome with `target_answered` or `target_failed`.
         """
         target = self.pick()
-        # If it is out others need not try it at the same time.
+        # If it is out, others need not try it at the same time.
         target.tried_until = self._clock.time() + PROBE_PATIENCE
         return target
 
-    def next_after(self, target: Target, without: Collection[Target] = ()) -> Target | None:
-        """Return the next target in the list that is in, `target` itself last; None if all are in `without`.
+    def next_after(self, target: Target) -> Target:
+        """Return the next target in the list that is in, `target` itself last.
 
-        If all that are left are out it is the one of them that failed least recently.
+        If all are out, it is the one that failed least recently.
         """
-        now = self._clock.time()
+        return self._first_choice(self._from(target))
+
+    def next_untried(self, tried: Sequence[Target]) -> Target | None:
+        """Return the next target that is not among those `tried`, the latest one last. None: there is no other."""
+        left = [target for target in self._from(tried[-1]) if target not in tried]
+        return self._first_choice(left) if left else None
+
+    def _from(self, target: Target) -> Sequence[Target]:
+        """Return all targets in the order of the list, beginning behind `target`."""
         at = self.targets.index(target) + 1
-        left = [other for other in (*self.targets[at:], *self.targets[:at]) if other not in without]
-        if not left:
-            return None
-        return next((other for other in left if self._eligible(other, now)), None) or self._least_recently_failed(left)
+        return [*self.targets[at:], *self.targets[:at]]
+
+    def _first_choice(self, targets: Sequence[Target]) -> Target:
+        now = self._clock.time()
+        return next((each for each in targets if self._eligible(each, now)), None) or self._least_recently_failed(
+            targets
+        )
 
     def _eligible(self, target: Target, now: float) -> bool:
-        """Tell whether `target` is in, or has been out for its time and nobody tries it yet."""
-        self._believe(target, now)
+        """Tell whether `target` is in, or its time out is over and no dial probes it yet."""
+        self._trust_if_it_holds(target, now)
         if target.healthy:
             return True
         over = now >= target.out_since + target.out_for
@@ -134,26 +147,26 @@ class Pool:
 
     # Turns.
 
-    def enter(self, target: Target, holder: SlotHolder, impatient: bool = False) -> DialSlot:
-        """Get a slot at `target`. Its turn may come at once, before this returns."""
-        slot = DialSlot(target, holder, impatient, self._clock.time())
-        target.queue[slot] = None
-        self._give_turns(target)
-        return slot
+    def enter(self, slot: DialSlot) -> None:
+        """Let a new slot wait for its turn. That may come at once, before this returns."""
+        slot.since = self._clock.time()
+        slot.target.queue[slot] = None
+        self._give_turns(slot.target)
 
     def leave(self, slot: DialSlot) -> None:
-        """Give a slot up, in whatever state; says nothing of the target's health. Does nothing when it is over."""
+        """Give up a slot in any state. Says nothing about the target's health. Does nothing if the slot is over."""
+        now = self._clock.time()
         match slot.state:
             case SlotState.WAITING:
                 del slot.target.queue[slot]
-                slot.state = SlotState.OVER
-                self._set_timer(slot.target, self._clock.time())
+                slot.enter(SlotState.OVER, now)
+                self._set_timer(slot.target, now)
             case SlotState.DIALLING:
                 self._end_dial(slot, SlotState.OVER, DialOutcome.CANCELLED)
                 self._give_turns(slot.target)
             case SlotState.CONNECTED:
                 del slot.target.connected[slot]
-                slot.state = SlotState.OVER
+                slot.enter(SlotState.OVER, now)
 
     def connected(self, slot: DialSlot) -> None:
         """Report that a dial has succeeded: answered, and its gate is open."""
@@ -164,15 +177,15 @@ class Pool:
         self._dial_answered(target)
 
     def rejected(self, slot: DialSlot) -> None:
-        """Report that the upstream said no: an HTTP answer below 500, of a server that is there."""
+        """Report that the upstream refused: an HTTP answer below 500, from a server that is there."""
         self._end_dial(slot, SlotState.OVER, DialOutcome.REJECTED)
         self._dial_answered(slot.target)
 
     def failed(self, slot: DialSlot, reason: str, taken: bool = False) -> None:
-        """Report that a dial came to nothing: nobody answered, or it was an answer from 500 on, or too late.
+        """Report that a dial failed: no answer, a late one, or one with a status from 500 on.
 
-        Where the connection was `taken` it is no failure of a target that carries a link which has held: a server that
-        serves others is not down, whatever it makes of this request. Else one client could keep all others out.
+        If the connection was `taken`, this is no failure of a target that carries a link which has held: a server that
+        serves others is not down, whatever it does with this request. Else one client could keep all others out.
         """
         self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
         if taken and self._holds(slot.target, self._clock.time()):
@@ -181,9 +194,9 @@ class Pool:
             self.target_failed(slot.target, reason)
 
     def lost(self, slot: DialSlot, reason: str) -> None:
-        """Report that a link was lost which had not held.
+        """Report that a link was lost before it had held.
 
-        It counts as a failure, unless the target carries one that has: a server that serves others is not down, but
+        That is a failure, unless the target carries a link that has held: a server that serves others is not down, but
         drops this session.
         """
         target = slot.target
@@ -193,16 +206,16 @@ class Pool:
             self._fail(target, reason, fragile=True)
 
     def _give_turns(self, target: Target) -> None:
-        """Let those dial whose turn it is; where they must wait until the next probe may start, come back then."""
+        """Let the sessions dial whose turn it is. If they must wait for the next probe, come back then."""
         now = self._clock.time()
-        self._believe(target, now)
+        self._trust_if_it_holds(target, now)
         while target.queue and self._may_dial(target, now):
             slot, _ = target.queue.popitem(last=False)
             target.dialling += 1
-            slot.state, slot.since = SlotState.DIALLING, now
+            slot.enter(SlotState.DIALLING, now)
             if not target.healthy:
                 target.next_probe_at = now + PROBE_PATIENCE
-            slot.holder.on_turn(slot)
+            slot.holder.on_turn()
         self._set_timer(target, now)
 
     def _set_timer(self, target: Target, now: float) -> None:
@@ -226,61 +239,62 @@ class Pool:
         return self._max_dials if target.healthy else min(PROBES, self._max_dials)
 
     def _end_dial(self, slot: DialSlot, state: SlotState, outcome: DialOutcome) -> None:
-        assert slot.state is SlotState.DIALLING, "a dial ends once, and only after its turn has come"
         now = self._clock.time()
+        seconds = now - slot.since
+        slot.enter(state, now)
         slot.target.dialling -= 1
-        self._observe(Dialled(slot.target.url, outcome, now - slot.since))
-        slot.state, slot.since = state, now
+        self._observe(Dialled(slot.target.url, outcome, seconds))
 
     # Health.
 
     def target_answered(self, target: Target) -> None:
-        """Take note of a proof that `target` is there. Ends a series of failures."""
+        """Record a proof that `target` is there. It ends a series of failures."""
         target.succeeded_at = self._clock.time()
         target.failures = 0
-        if not target.healthy and not target.fragile:
+        if target.health is Health.OUT:
             self._return(target, "it answers again")
 
     def _dial_answered(self, target: Target) -> None:
-        if target.fragile:
-            # It has accepted before, and dropped. Others follow one by one until a link has held.
+        if target.health is Health.OUT_FRAGILE:
+            # It has accepted connections before, and dropped them. Others follow one by one until a link has held.
             target.next_probe_at = self._clock.time() + PROVEN_AFTER
         self.target_answered(target)
         self._give_turns(target)
 
     def target_failed(self, target: Target, reason: str) -> None:
-        """Take note of a failure of `target`: the third in a row ejects it, and a failed probe keeps it out."""
+        """Record a failure of `target`: the third in a row ejects it, and a failed probe keeps it out."""
         self._fail(target, reason, fragile=False)
 
     def _fail(self, target: Target, reason: str, fragile: bool) -> None:
         now = self._clock.time()
         target.failed_at = now
         target.failures += 1
-        target.fragile = fragile
         target.reason = reason
+        out = Health.OUT_FRAGILE if fragile else Health.OUT
         pause = self._draw(PROBE_PAUSE / 2, PROBE_PAUSE * 1.5)
         if not target.healthy:
+            target.health = out
             if now >= target.out_since + target.out_for:
                 target.out_since, target.out_for = now, min(LONGEST_EJECTION, 2 * target.out_for)
             target.next_probe_at = min(target.next_probe_at, now + pause)
             self._turn_away(target, reason, impatient_only=True)
         elif target.failures >= EJECT_AFTER:
+            target.health = out
             self._eject(target, reason, now, pause)
         self._give_turns(target)
 
     def _eject(self, target: Target, reason: str, now: float, pause: float) -> None:
-        target.healthy = False
-        back_for_good = target.returned_at is None or now >= target.returned_at + LONGEST_EJECTION
+        stayed_in = target.returned_at is None or now >= target.returned_at + LONGEST_EJECTION
         target.out_since = now
-        target.out_for = SHORTEST_EJECTION if back_for_good else min(LONGEST_EJECTION, 2 * target.out_for)
+        target.out_for = SHORTEST_EJECTION if stayed_in else min(LONGEST_EJECTION, 2 * target.out_for)
         target.next_probe_at = now + pause
         self._observe(UpstreamEjected(target.url, reason))
         nowhere_to_go = not any(other.healthy for other in self.targets)
         self._turn_away(target, reason, impatient_only=nowhere_to_go)
 
     def _return(self, target: Target, reason: str) -> None:
-        """Let all who wait have `target`: its own queue, the queues of targets that are out, and the sleepers."""
-        target.healthy, target.fragile, target.failures = True, False, 0
+        """Offer `target` to all that wait: its own queue, the queues of targets that are out, and the sleepers."""
+        target.health, target.failures = Health.IN, 0
         target.returned_at = self._clock.time()
         self._observe(UpstreamReturned(target.url, reason))
         self._give_turns(target)
@@ -292,18 +306,19 @@ class Pool:
             holder.on_upstream_back()
 
     def _turn_away(self, target: Target, reason: str, impatient_only: bool) -> None:
-        """End the waiting of those who can do better elsewhere, or who wait for no more than one probe."""
+        """End the wait of the sessions that can go elsewhere, or that wait for a single probe only."""
         slots = [slot for slot in target.queue if slot.impatient or not impatient_only]
+        now = self._clock.time()
         for slot in slots:
             del target.queue[slot]
-            slot.state = SlotState.OVER
-        self._set_timer(target, self._clock.time())
+            slot.enter(SlotState.OVER, now)
+        self._set_timer(target, now)
         for slot in slots:
             slot.holder.on_turned_away(reason)
 
-    def _believe(self, target: Target, now: float) -> None:
-        """Let a target that accepted and dropped back in once a link to it has held."""
-        if not target.healthy and target.fragile and self._holds(target, now):
+    def _trust_if_it_holds(self, target: Target, now: float) -> None:
+        """Bring back a target that accepted connections and dropped them, once a link to it has held."""
+        if target.health is Health.OUT_FRAGILE and self._holds(target, now):
             self._return(target, "a connection to it has held")
 
     @staticmethod
@@ -322,15 +337,15 @@ class Pool:
         """Return what an operator may see of each target."""
         now = self._clock.time()
         for target in self.targets:
-            self._believe(target, now)
+            self._trust_if_it_holds(target, now)
         return [
             UpstreamInfo(t.url, t.weight, t.healthy, t.reason, t.sessions, t.dialling, t.waiting) for t in self.targets
         ]
 
-    # Sleepers.
+    # Sessions between two dials.
 
     def sleep(self, holder: SlotHolder) -> None:
-        """Have `holder` told when a target comes back (`SlotHolder.on_upstream_back`), once."""
+        """Tell `holder` once when a target comes back (`SlotHolder.on_upstream_back`)."""
         self._asleep[holder] = None
 
     def wake(self, holder: SlotHolder) -> None:

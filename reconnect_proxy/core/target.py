@@ -1,17 +1,18 @@
-"""What a `Pool` is made of: an upstream and what is known of it (`Target`), and a session's `DialSlot` there."""
+"""What a `Pool` consists of: an upstream and what is known of it (`Target`), and a session's `DialSlot` there."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from .clock import Timer
+from .interfaces import SlotHolder, Timer
+from .transitions import Transitions, follow
 
 
 class UpstreamAddress(NamedTuple):
-    """One upstream as it is configured: its URL, and its share of new sessions relative to the others'."""
+    """One upstream as it is configured: its URL, and its share of new sessions relative to the others."""
 
     url: str
     weight: int = 1
@@ -26,46 +27,56 @@ class SlotState(Enum):
     OVER = auto()
 
 
-class SlotHolder(Protocol):
-    """Who has a slot: the outgoing leg of a session."""
-
-    def on_turn(self, slot: DialSlot) -> None:
-        """Dial `place.target` now. To be ended with one of `Pool`'s reports, on every path."""
-
-    def on_turned_away(self, reason: str) -> None:
-        """Ask again, or give up: the slot is over, because its target is down (`reason`) or another one is back."""
-
-    def on_upstream_back(self) -> None:
-        """A target has come back: there is no reason to sleep any longer (`Pool.sleep`)."""
+_SLOT_TRANSITIONS: Transitions[SlotState] = {
+    SlotState.WAITING: {SlotState.DIALLING, SlotState.OVER},
+    SlotState.DIALLING: {SlotState.CONNECTED, SlotState.OVER},
+    SlotState.CONNECTED: {SlotState.OVER},
+    SlotState.OVER: (),
+}
 
 
 class DialSlot:
-    """One session's place at `target`: it waits for its turn, dials, and is connected. A value; `Pool` moves it on."""
+    """One session's slot at `target`: it waits for its turn, dials, and is connected. Only `Pool` changes it."""
 
     __slots__ = ("failures_before", "holder", "impatient", "since", "state", "target")
 
-    def __init__(self, target: Target, holder: SlotHolder, impatient: bool, since: float) -> None:
+    def __init__(self, target: Target, holder: SlotHolder, impatient: bool = False) -> None:
         self.target = target
         self.holder = holder
-        # A client waits for the outcome: a probe that fails while it waits decides for it as well.
+        # A client waits for the outcome: if a probe fails while this slot waits, that decides for it as well.
         self.impatient = impatient
         self.state = SlotState.WAITING
-        # When it got into this state.
-        self.since = since
+        # When it entered this state.
+        self.since = 0.0
         # How many failures in a row the target had when this dial succeeded.
         self.failures_before = 0
 
+    def enter(self, state: SlotState, now: float) -> None:
+        """Move on to `state`."""
+        self.state = follow(_SLOT_TRANSITIONS, self.state, state)
+        self.since = now
+
+
+class Health(Enum):
+    """Whether a target is used. A target is ejected after a series of failures, and brought back by a success."""
+
+    #: Used like any other.
+    IN = auto()
+    #: Ejected: its dials failed. One that succeeds brings it back.
+    OUT = auto()
+    #: Ejected: it accepts connections and drops them. Only a link that holds brings it back.
+    OUT_FRAGILE = auto()
+
 
 class Target:
-    """One upstream and what is known of it. Others than its `Pool` read it only."""
+    """One upstream and what is known of it. Only its `Pool` changes it."""
 
     __slots__ = (
         "connected",
         "dialling",
         "failed_at",
         "failures",
-        "fragile",
-        "healthy",
+        "health",
         "next_probe_at",
         "out_for",
         "out_since",
@@ -81,39 +92,42 @@ class Target:
         "weight",
     )
 
-    def __init__(self, server: UpstreamAddress) -> None:
-        self.url, self.weight = server
-        # In, not out.
-        self.healthy = True
+    def __init__(self, address: UpstreamAddress) -> None:
+        self.url, self.weight = address
+        self.health = Health.IN
         # Why its latest failure failed; "" before there was one.
         self.reason = ""
         # Dials in progress.
         self.dialling = 0
-        # Places that wait for their turn, and those that are connected, the oldest first.
+        # Slots that wait for their turn, and those that are connected, the oldest first.
         self.queue: OrderedDict[DialSlot, None] = OrderedDict()
         self.connected: OrderedDict[DialSlot, None] = OrderedDict()
+        # Failures in a row.
         self.failures = 0
-        # Its links die right after they open: it takes one that holds to bring it back in.
-        self.fragile = False
         # Current weight of the smooth weighted round robin.
         self.share = 0
-        # Moments; None: never.
+        # Times; None: never.
         self.failed_at: float | None = None
         self.succeeded_at: float | None = None
         self.returned_at: float | None = None
-        # While out: passed over from when, for how long, and when the next probe may start.
+        # While out: since when it is passed over, for how long, and when the next probe may start.
         self.out_since = 0.0
         self.out_for = 0.0
         self.next_probe_at = 0.0
-        # While out: a request that has no place tries it, and until then need not be joined by another.
+        # While out: a request without a slot is trying it, and until this time no other needs to.
         self.tried_until = 0.0
-        # Runs while the queue waits for that, and until when.
+        # Runs while the queue waits for the next probe; and when it fires.
         self.timer: Timer | None = None
         self.timer_at = 0.0
 
     @property
+    def healthy(self) -> bool:
+        """Whether it is used like any other."""
+        return self.health is Health.IN
+
+    @property
     def waiting(self) -> int:
-        """How many wait for their turn to dial."""
+        """How many sessions wait for their turn to dial."""
         return len(self.queue)
 
     @property
@@ -124,7 +138,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamInfo:
-    """A target as an operator may see it. `reason` is that of its latest failure, "" where there was none."""
+    """A target as an operator may see it. `reason` is that of its latest failure, "" if there was none."""
 
     url: str
     weight: int

@@ -1,10 +1,10 @@
-"""Timers by the ten thousand, of which hardly one ever runs out: they share one timer of the event loop.
+"""Tens of thousands of timers, few of which ever fire: they share one timer of the event loop.
 
-    call_later --> the slot of its moment, rounded up to GRAIN --> that moment has come: each that is left is called
+    call_later --> the slot of its moment, rounded up to GRAIN --> at that moment, each call that is left is made
 
-A session has some that are always set, and sets and cancels others with each dial and each burst of messages. A timer
-of an event loop takes half a KiB, and a place in a heap. Here it is a place in the dict of all that are due at about
-the same time; the loop has one timer, for the first slot.
+A session always has a few timers, and sets and cancels others with each dial and each burst of messages. A timer of an
+event loop takes half a KiB, and an entry of a heap. Here it is an entry of the dict of all that are due at about the
+same time; the loop has one timer, for the first slot.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import heapq
 import math
 from collections.abc import Callable
 
-from .clock import Clock, Timer
+from .interfaces import Clock, Timer
 
 #: Seconds by which a call may be late; and the grain of event loops, by which it may be early.
 GRAIN = 0.01
 _EARLY = 0.001
-#: From so many seconds on a delay is rounded up to COARSE grains, so that slots are shared by many.
+#: A delay of this many seconds or more is rounded up to COARSE grains, so that many timers share a slot.
 LONG = 2.0
 COARSE = 10
 
@@ -33,13 +33,13 @@ class SlotTimer:
         self.slot = slot
 
     def cancel(self) -> None:
-        """Take the call back."""
+        """Cancel the call."""
         self.callback = None
         self.slot.pop(self, None)
 
 
 class Timers:
-    """A `Clock` that makes do with one timer of another one."""
+    """A `Clock` that needs only one timer of another clock."""
 
     __slots__ = ("_armed", "_clock", "_due", "_moments", "_slots", "_timer", "time")
 
@@ -48,17 +48,17 @@ class Timers:
         #: The present time in seconds.
         self.time = clock.time
         self._clock = clock
-        # Those that are called at a moment, counted in GRAINs, in the order in which they were set; and the moments.
+        # For each moment, counted in GRAINs, its timers in the order in which they were set; and a heap of the moments.
         self._slots: dict[int, dict[SlotTimer, None]] = {}
         self._moments: list[int] = []
-        # Those whose moment has come, the last one first.
+        # The timers whose moment has come, the last one first.
         self._due: list[SlotTimer] = []
         # The timer of `clock`, and the moment that it is for.
         self._timer: Timer | None = None
         self._armed: float = math.inf
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> SlotTimer:
-        """Call `callback` once, `delay` seconds from now, or up to GRAIN later: COARSE times that if it is LONG."""
+        """Call `callback` once, `delay` seconds from now or up to GRAIN later; for a LONG delay up to COARSE grains."""
         moment = math.ceil((self.time() + delay) / GRAIN)
         if delay >= LONG:
             moment += -moment % COARSE
@@ -73,7 +73,7 @@ class Timers:
         return timer
 
     def close(self) -> None:
-        """Call nothing any more."""
+        """Make no more calls."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,13 +93,13 @@ class Timers:
 
     def _on_time(self) -> None:
         self._timer = None
-        # Whatever is set meanwhile is seen when this is done.
+        # Timers that are set meanwhile are seen when this is done.
         self._armed = -math.inf
         last = (self.time() + _EARLY) / GRAIN
         while self._moments and self._moments[0] <= last:
             slot = self._slots.pop(heapq.heappop(self._moments))
             self._due[:0] = reversed(slot)
-            # A slot and its timers refer to each other, and through them sessions that are over would be kept.
+            # A slot and its timers refer to each other, and would keep ended sessions in memory.
             slot.clear()
         try:
             while self._due:
@@ -107,5 +107,5 @@ class Timers:
                 if callback is not None:
                     callback()
         finally:
-            # Where a call has failed, which is for the owner of the clock to see, the others follow.
+            # If a call has failed, its exception goes to the owner of the clock, and the other calls still follow.
             self._arm()

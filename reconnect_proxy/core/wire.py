@@ -1,6 +1,6 @@
-"""What the protocol says on the wire: header names, ids, counts, ping tokens. Encode, parse, refuse.
+"""What the protocol says on the wire: header names, ids, counts, ping tokens, refusals. PROTOCOL.md sections 3 and 4.
 
-PROTOCOL.md sections 3 and 4. Nothing here knows a socket or a session.
+Only encoding and parsing: nothing here knows a socket or a session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RECEIVED = "X-Reconnect-Received"
 RECONNECT = "X-Reconnect"
 REPLAY_ID = "X-Replay-Id"
 
-#: The query parameters of clients that cannot set headers, and the header each stands for.
+#: The query parameters for clients that cannot set headers, and the header that each stands for.
 QUERY_NAMES = {"connection-id": CONNECTION_ID, "reconnect-id": RECONNECT_ID}
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
@@ -60,7 +60,7 @@ def bad_request(detail: str) -> Refusal:
 
 
 def stopping() -> Refusal:
-    """Make the refusal of what is new to a proxy that is being stopped."""
+    """Make the refusal of a new session by a proxy that is being stopped."""
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the proxy is being stopped", retry_after=1)
 
 
@@ -71,31 +71,31 @@ def limit_reached(error: str, detail: str) -> Refusal:
 
 @dataclass(slots=True)
 class Claim:
-    """What a client's request says about its session: the ids it names and, where it is aware, its count."""
+    """What a client's request says about its session: the ids it names and, if the client is aware, its count."""
 
     connection_id: str | None = None
     reconnect_id: str | None = None
     # How many messages of this session the client has received; None from an unaware client.
     received: int | None = None
-    # Carries X-Replay-Id: wants control messages pushed (section 5).
+    # It carries X-Replay-Id: control messages are to be pushed (section 5).
     replay: bool = False
 
     @property
     def session_id(self) -> str | None:
-        """The id that is named, by whichever name."""
+        """The id that the request names, in either header."""
         return self.reconnect_id or self.connection_id
 
     @property
     def resume_or_fail(self) -> bool:
-        """Whether the client wants its session or nothing: X-Reconnect-Id alone."""
+        """Whether the client accepts no new session: it sent X-Reconnect-Id alone."""
         return self.reconnect_id is not None and self.connection_id is None
 
     @property
     def wants_control(self) -> bool:
         """Whether control messages are pushed to this client.
 
-        PROTOCOL.md section 5 names both headers. An *aware* client is pushed to only when it says X-Replay-Id: it
-        counts what it receives, control messages are not counted, and one it did not ask for would spoil its count.
+        PROTOCOL.md section 5 names both headers. To an *aware* client they are pushed only if it sent X-Replay-Id: it
+        counts what it receives, control messages are not counted, and one it did not ask for would falsify its count.
         """
         return self.replay or (self.reconnect_id is not None and self.received is None)
 
@@ -113,7 +113,7 @@ def new_id() -> str:
 def parse_id(name: str, text: str) -> str:
     """Return `text` if it is a legal id; `name` is what the refusal calls it."""
     if not is_id(text):
-        # The id itself is not repeated: it may be a secret with a typing error.
+        # The id itself is not repeated: it may be a secret with a typo.
         raise bad_request(f"{name} is {len(text)} characters; an id is 16 to 128 of A-Z a-z 0-9 . _ ~ -")
     return text
 

@@ -31,8 +31,7 @@ from typing import Any, NamedTuple, Protocol
 from multidict import CIMultiDict
 
 from ..close_codes import REASON_LIMIT, check_close_code
-from ..core.filtered import Direction
-from ..core.outbox import Opcode
+from ..core.message import Direction, Opcode
 from ..events import LegName, short_id
 from ..net.forwarding import is_field
 

@@ -15,9 +15,9 @@ from http import HTTPStatus
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ..core.context import Context
-from ..core.filtered import Direction, Filter
-from ..core.outbox import Message as CoreMessage
-from ..core.outbox import Opcode
+from ..core.interfaces import Filter
+from ..core.message import Direction, Opcode
+from ..core.message import Message as CoreMessage
 from ..core.wire import Refusal
 from ..events import Event, HookFailed, Observe, Resumed, short_id
 from ..net.forwarding import end_to_end, is_field
@@ -142,7 +142,7 @@ class HookCalls:
             return
         session.end()
         if "on_close" in self._overridden:
-            undelivered = context.undelivered_c2u, context.undelivered_u2c
+            undelivered = context.c2u.undelivered, context.u2c.undelivered
             self._notify("on_close", session, *context.ending, *undelivered)
 
     def _notify(self, hook: str, session: Session, *arguments: object) -> None:

@@ -28,11 +28,11 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from ..core.clock import Timer
 from ..core.context import Context, SessionState
+from ..core.dial import DialFailure
+from ..core.interfaces import Timer
 from ..core.opening import Opening
 from ..core.timers import Timers
-from ..core.upstream import DialFailure
 from ..core.wire import (
     CONNECTION_ID,
     RECEIVED,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from multidict import CIMultiDict
 
-from ..core.outbox import COMPRESSED, Message, Opcode
+from ..core.message import COMPRESSED, Message, Opcode
 from .head import MalformedHead, tokens
 
 #: The header of offers and answers (RFC 6455 section 9.1).

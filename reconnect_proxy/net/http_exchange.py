@@ -147,7 +147,7 @@ class Exchange:
             self._relay.observe(HttpFailed(url, int(failure.status), _in_full(failure)))
             pool.target_failed(target, _in_full(failure))
             tried.append(target)
-            target = pool.next_after(target, tried)
+            target = pool.next_untried(tried)
         raise failure
 
     async def _open(self, url: str, upstream: HttpSocket) -> None:

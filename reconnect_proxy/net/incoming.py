@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableSet
 
-from ..core.link import Link
+from ..core.interfaces import LegListener
 from .leg import WebSocketLeg
 
 
@@ -17,7 +17,7 @@ class IncomingWebSocket(WebSocketLeg):
 
     def __init__(
         self,
-        attach: Callable[[WebSocketLeg], Link | None],
+        attach: Callable[[WebSocketLeg], LegListener | None],
         peer: str,
         deflate: bool,
         max_message: int,

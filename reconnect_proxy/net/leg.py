@@ -38,8 +38,8 @@ from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..close_codes import SENDABLE_CODES, cut_reason
-from ..core.link import Link
-from ..core.outbox import COMPRESSED
+from ..core.interfaces import LegListener
+from ..core.message import COMPRESSED
 from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 from .reader import Reader
@@ -110,7 +110,7 @@ class WebSocketLeg(WSListener):
 
     def __init__(
         self,
-        attach: Callable[[WebSocketLeg], Link | None],
+        attach: Callable[[WebSocketLeg], LegListener | None],
         deflate: bool,
         max_message: int,
         legs: MutableSet[WebSocketLeg],
@@ -124,7 +124,7 @@ class WebSocketLeg(WSListener):
             legs: the open legs of the proxy. This one is among them while its socket lives.
         """
         self._attach = attach
-        self.link: Link | None = None
+        self.link: LegListener | None = None
         self.protocol: Reader | None = None
         self.transport: WSTransport = None  # type: ignore[assignment]
         # What picows writes to.
@@ -174,7 +174,7 @@ class WebSocketLeg(WSListener):
         if self._state is not _OPEN:
             self._on_frame_at_the_end(kind, frame)
             return
-        link: Link = self.link  # type: ignore[assignment]  # an open leg has one
+        link: LegListener = self.link  # type: ignore[assignment]  # an open leg has one
         opcode = _BINARY if kind is _BINARY_FRAME else _TEXT if kind is _TEXT_FRAME else 0
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._on_reserved(opcode, frame, link)
@@ -238,7 +238,7 @@ class WebSocketLeg(WSListener):
         if self.link is not None:
             self.link.on_writable()
 
-    # What the core calls (core.link.Leg).
+    # What the core calls (core.interfaces.Leg).
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Write a whole data message as one frame.
@@ -318,7 +318,7 @@ class WebSocketLeg(WSListener):
 
     # Compressed messages (RFC 7692).
 
-    def _on_reserved(self, opcode: int, frame: WSFrame, link: Link) -> None:
+    def _on_reserved(self, opcode: int, frame: WSFrame, link: LegListener) -> None:
         """Take a frame with a reserved bit: RSV1 on the first frame of a message says that it is compressed."""
         if frame.rsv2 or frame.rsv3 or not self.deflate:
             self._fail(link, 1002, "a reserved bit is set, and no extension was agreed that uses it")
@@ -329,7 +329,7 @@ class WebSocketLeg(WSListener):
         else:
             self._on_fragment(opcode, frame, link)
 
-    def _on_compressed(self, opcode: int, payload: bytes, link: Link) -> None:
+    def _on_compressed(self, opcode: int, payload: bytes, link: LegListener) -> None:
         """Take a whole compressed message. It is inflated only if a receiver needs that, or to check its size."""
         if len(payload) > self.max_message:
             # picows has refused this frame already, and read on.
@@ -371,7 +371,7 @@ class WebSocketLeg(WSListener):
             # The peer's half of the closing handshake that this side began.
             self.transport.disconnect()
 
-    def _on_fragment(self, opcode: int, frame: WSFrame, link: Link) -> None:
+    def _on_fragment(self, opcode: int, frame: WSFrame, link: LegListener) -> None:
         """Put a fragmented message together (RFC 6455 section 5.4). Without an `opcode` the frame continues one."""
         if bool(opcode) is bool(self._opcode):
             self._fail(link, 1002, "a frame that does not continue the message under way, or continues none")
@@ -397,7 +397,7 @@ class WebSocketLeg(WSListener):
             else:
                 link.on_message(opcode, payload)
 
-    def _on_close(self, frame: WSFrame, link: Link) -> None:
+    def _on_close(self, frame: WSFrame, link: LegListener) -> None:
         """Answer the peer's close frame with the same code and end the socket (RFC 6455 section 5.5.1)."""
         code, reason = _NO_CODE, ""
         if frame.payload_size:
@@ -409,20 +409,20 @@ class WebSocketLeg(WSListener):
         self.transport.disconnect()
         link.on_lost(code, reason)
 
-    def _fail(self, link: Link, code: int, reason: str) -> None:
+    def _fail(self, link: LegListener, code: int, reason: str) -> None:
         """Fail the connection: the peer broke RFC 6455 (its section 7.1.7)."""
         self._start_closing(code, reason)
         self.transport.disconnect()
         link.on_lost(code, reason)
 
-    def _fail_too_big(self, link: Link) -> None:
+    def _fail_too_big(self, link: LegListener) -> None:
         """Fail the connection: a message is larger than `max_message`."""
         reason = f"a message above {self.max_message} bytes"
         self._start_closing(1009, reason)
         self.transport.disconnect()
         link.on_too_big(reason)
 
-    def _count_empty_frame(self, link: Link) -> None:
+    def _count_empty_frame(self, link: LegListener) -> None:
         """Count a frame that costs its sender nothing, and fail the connection when they are a flood."""
         self._empty_frames += 1
         if self._empty_frames == EMPTY_FRAMES:

@@ -28,7 +28,8 @@ import h11
 from multidict import CIMultiDict
 from picows import WSTransport
 
-from ..core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
+from ..core.dial import DialAnswer, DialFailure, DialRequest
+from ..core.interfaces import DialListener
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .adoption import take_dialled
 from .deflate import EXTENSIONS, OFFER, agreed
@@ -80,7 +81,7 @@ class OutgoingWebSocket(WebSocketLeg):
 
 
 class UpstreamDialler:
-    """Opens the sockets of one session to its upstream (core.upstream.Dialler)."""
+    """Opens the sockets of one session to its upstream (core.interfaces.Dialler)."""
 
     __slots__ = (
         "_authority",
@@ -131,7 +132,7 @@ class UpstreamDialler:
         self._task: asyncio.Task[None] | None = None
         self._handshake: Handshake | None = None
 
-    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Start a dial."""
         self.cancel()
         self._handshake = Handshake(dial, upstream, self)
@@ -145,7 +146,7 @@ class UpstreamDialler:
         if self._handshake is not None:
             self._handshake.give_up()
 
-    async def _connect(self, dial: DialRequest, upstream: Upstream, handshake: Handshake) -> None:
+    async def _connect(self, dial: DialRequest, upstream: DialListener, handshake: Handshake) -> None:
         try:
             failure = await _failure_to_connect(dial.url, handshake)
             if failure is not None:
@@ -200,7 +201,7 @@ class Handshake(asyncio.Protocol):
 
     __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_rejection", "_state", "_transport", "_upstream")
 
-    def __init__(self, dial: DialRequest, upstream: Upstream, dialler: UpstreamDialler) -> None:
+    def __init__(self, dial: DialRequest, upstream: DialListener, dialler: UpstreamDialler) -> None:
         """Make the protocol object of one dial's socket."""
         self._dial = dial
         self._upstream = upstream

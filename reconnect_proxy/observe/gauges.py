@@ -100,17 +100,17 @@ class SessionTotals:
     def add(self, sessions: Iterable[Context]) -> None:
         """Count `sessions`. One that has ended counts only with what it had received."""
         for context in sessions:
-            received = (context.c2u_traffic, context.u2c_traffic)
+            received = (context.c2u.volume, context.u2c.volume)
             for i in (0, 1):
                 self._messages[i] += received[i].messages
                 self._bytes[i] += received[i].bytes
             self._states[context.state] += 1
             if context.state is SessionState.ENDED:
                 continue
-            self._legs[LegName.CLIENT] += bool(context.incoming)
+            self._legs[LegName.CLIENT] += bool(context.clients.links)
             link = context.upstream.link
             self._legs[LegName.UPSTREAM] += link is not None and link.open
-            for i, outbox in enumerate((context.c2u, context.u2c)):
+            for i, outbox in enumerate((context.c2u.outbox, context.u2c.outbox)):
                 self._queued[i] += len(outbox)
                 self._held[i] += outbox.bytes_held
                 self._full[i] += outbox.full

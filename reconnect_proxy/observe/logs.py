@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from ..config.values import LogFormat, LogLevel
-from ..core.clock import Clock, Timer
+from ..core.interfaces import Clock, Timer
 from ..events import Event, short_id
 from .event_table import EVENTS, PERIOD, EventRow
 

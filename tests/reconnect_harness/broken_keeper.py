@@ -17,8 +17,11 @@ from reconnect_proxy.cli import main
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.link import Link, Resumption
-from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Outbox
+from reconnect_proxy.core.message import Direction, Message
+from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
 from reconnect_proxy.core.registry import Binding, RegistryState
+from reconnect_proxy.core.side import SessionSide
+from reconnect_proxy.core.stream import Stream
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.proxy import Proxy
 
@@ -32,8 +35,7 @@ def _on_resume(harm: Resume, upstream: bool) -> None:
     def wrong(self: Link, received: int | None) -> Resumption:
         began = self.outbox.furthest > 0
         resumption = resume(self, received)
-        owner: Any = self._owner
-        if began and (owner.upstream.link is self) is upstream and self.outbox.pending:
+        if began and isinstance(self._owner, Upstream) is upstream and self.outbox.pending:
             harm(self, self.outbox)
         return resumption
 
@@ -107,13 +109,13 @@ def _keep_every_fourth() -> None:
 
 
 def _keep_lost_sockets() -> None:
-    lost = Context.link_lost
+    lost = SessionSide.link_lost
 
-    def wrong(self: Context, link: Link, code: int, reason: str) -> None:
+    def wrong(self: SessionSide, link: Link, code: int, reason: str) -> None:
         os.dup(2)
         lost(self, link, code, reason)
 
-    Context.link_lost = wrong  # type: ignore[method-assign]
+    SessionSide.link_lost = wrong  # type: ignore[method-assign]
 
 
 def _hoard() -> None:
@@ -145,7 +147,7 @@ def _take_any_count() -> None:
 
     def wrong(self: Context, claim: Any) -> int | None:
         if claim.received is not None:
-            possible = min(max(claim.received, self.u2c.confirmed), self.u2c.furthest)
+            possible = min(max(claim.received, self.u2c.outbox.confirmed), self.u2c.outbox.furthest)
             claim = dataclasses.replace(claim, received=possible)
         return admit(self, claim)
 
@@ -165,11 +167,11 @@ def _open_on_unknown_ids() -> None:
 def _take_rejections_for_final() -> None:
     failed = Upstream.on_failed
 
-    def wrong(self: Upstream, dial: Any, failure: Any) -> None:
+    def wrong(self: Upstream, request: Any, failure: Any) -> None:
         if failure.rejected and self.connected_before:
             self._fail_for_good(1014, "rejected")
         else:
-            failed(self, dial, failure)
+            failed(self, request, failure)
 
     Upstream.on_failed = wrong  # type: ignore[method-assign]
 
@@ -187,7 +189,7 @@ def _tell_control() -> None:
 
     def wrong(self: Upstream, message: Message) -> None:
         take(self, message)
-        for client in self._session.incoming:  # type: ignore[attr-defined]
+        for client in self.feeds.receivers:
             client.leg.send(*message)
 
     Upstream._take_control = wrong  # type: ignore[method-assign]
@@ -225,36 +227,34 @@ def _drop_when_full() -> None:
 
 def _drop_while_down() -> None:
     """Forget what a client says while there is no upstream."""
-    taken = Context.client_message
-
-    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
-        if self.upstream.link is not None:
-            taken(self, link, opcode, payload)
-
-    Context.client_message = wrong  # type: ignore[method-assign]
+    _drop_without_receivers(Direction.C2U)
 
 
 def _leave_one_out() -> None:
     """Tell the client that came last nothing, where there are others."""
-    message = Context.upstream_message
+    take = Stream.take
 
-    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
-        left_out = [self.incoming.pop()] if len(self.incoming) > 1 else []
-        message(self, link, opcode, payload)
-        self.incoming.extend(left_out)
+    def wrong(self: Stream, opcode: int, payload: bytes, now: float | None = None) -> None:
+        left_out = [self.receivers.pop()] if len(self.receivers) > 1 else []
+        take(self, opcode, payload, now)
+        self.receivers.extend(left_out)
 
-    Context.upstream_message = wrong  # type: ignore[method-assign]
+    Stream.take = wrong  # type: ignore[method-assign]
 
 
 def _drop_while_alone() -> None:
     """Forget what an upstream says while there is no client."""
-    message = Context.upstream_message
+    _drop_without_receivers(Direction.U2C)
 
-    def wrong(self: Context, link: Link, opcode: int, payload: bytes) -> None:
-        if self.incoming:
-            message(self, link, opcode, payload)
 
-    Context.upstream_message = wrong  # type: ignore[method-assign]
+def _drop_without_receivers(direction: Direction) -> None:
+    take = Stream.take
+
+    def wrong(self: Stream, opcode: int, payload: bytes, now: float | None = None) -> None:
+        if self.receivers or self.direction is not direction:
+            take(self, opcode, payload, now)
+
+    Stream.take = wrong  # type: ignore[method-assign]
 
 
 def _stop_at_once() -> None:

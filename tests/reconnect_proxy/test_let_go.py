@@ -17,12 +17,12 @@ from reconnect_proxy import Hooks, Proxy
 from reconnect_proxy import connect as aware_connect
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.filtered import FilteredContext
+from reconnect_proxy.core.stream import Stream
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.net.incoming import IncomingWebSocket
 from reconnect_proxy.net.outgoing import OutgoingWebSocket
 
-PARTS = (Context, FilteredContext, Clients, Upstream, IncomingWebSocket, OutgoingWebSocket)
+PARTS = (Context, Stream, Clients, Upstream, IncomingWebSocket, OutgoingWebSocket)
 
 
 class Passing(Hooks):

@@ -40,7 +40,7 @@ MAX_CALLS = 1_000_000
 
 
 class VirtualTimer:
-    """A call that is still to be made; satisfies `reconnect_proxy.core.clock.Timer`."""
+    """A call that is still to be made; satisfies `reconnect_proxy.core.interfaces.Timer`."""
 
     __slots__ = ("callback",)
 
@@ -53,7 +53,7 @@ class VirtualTimer:
 
 
 class VirtualClock:
-    """Seconds that pass when `advance` says so; satisfies `reconnect_proxy.core.clock.Clock`."""
+    """Seconds that pass when `advance` says so; satisfies `reconnect_proxy.core.interfaces.Clock`."""
 
     def __init__(self, start: float = 0.0) -> None:
         # The present time in seconds.

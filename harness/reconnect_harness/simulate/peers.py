@@ -24,7 +24,7 @@ from reconnect_harness.simulate.network import (
     VirtualClock,
     VirtualTimer,
 )
-from reconnect_proxy.core.outbox import Opcode
+from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.policy import RETRYABLE
 from reconnect_proxy.core.wire import Claim, decode_token, encode_token
 

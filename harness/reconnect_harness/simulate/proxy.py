@@ -13,13 +13,13 @@ from reconnect_harness.simulate.network import Connection, End, Frame, FrameKind
 from reconnect_harness.simulate.peers import REFUSED_SECONDS
 from reconnect_harness.simulate.upstream import SimulatedUpstream
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
+from reconnect_proxy.core.interfaces import DialListener, LegListener
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.registry import Binding, LocalCounts, LocalIds, Registry
 from reconnect_proxy.core.target import UpstreamAddress
-from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
 from reconnect_proxy.core.wire import Claim, Refusal
 
 
@@ -110,14 +110,14 @@ def _refuse(end: End, status: int) -> None:
 
 
 class SimulatedLeg:
-    """The proxy's end of a connection; satisfies `reconnect_proxy.core.link.Leg`."""
+    """The proxy's end of a connection; satisfies `reconnect_proxy.core.interfaces.Leg`."""
 
     def __init__(self, end: End) -> None:
         self.writable = True
         # Simulated messages are never compressed.
         self.deflate = False
         # What the core makes of this socket; set as soon as it has made it.
-        self.link: Link | None = None
+        self.link: LegListener | None = None
         self._end = end
         end.on_frame = self._take
         end.on_room = self._room
@@ -175,7 +175,7 @@ class SimulatedLeg:
 
 
 class SimulatedDialler:
-    """Reaches the upstream for one session; satisfies `reconnect_proxy.core.upstream.Dialler`."""
+    """Reaches the upstream for one session; satisfies `reconnect_proxy.core.interfaces.Dialler`."""
 
     def __init__(self, link: SimulatedLink, upstream: SimulatedUpstream) -> None:
         self._link = link
@@ -184,7 +184,7 @@ class SimulatedDialler:
         self._number = 0
         self._end: End | None = None
 
-    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Start a dial."""
         self._number += 1
         number = self._number
@@ -206,11 +206,11 @@ class SimulatedDialler:
         if end is not None:
             end.close(Frame(FrameKind.END))
 
-    def _fail(self, number: int, dial: DialRequest, upstream: Upstream, failure: DialFailure) -> None:
+    def _fail(self, number: int, dial: DialRequest, upstream: DialListener, failure: DialFailure) -> None:
         if number == self._number:
             upstream.on_failed(dial, failure)
 
-    def _answered(self, end: End, dial: DialRequest, upstream: Upstream, frame: Frame) -> None:
+    def _answered(self, end: End, dial: DialRequest, upstream: DialListener, frame: Frame) -> None:
         self._end = None
         if frame.kind is not FrameKind.RESPONSE:
             upstream.on_failed(dial, DialFailure("closed during its handshake"))

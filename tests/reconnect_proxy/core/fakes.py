@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from reconnect_harness.simulate.network import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import MemoryBudget
 from reconnect_proxy.core.context import Context, SessionState
-from reconnect_proxy.core.link import Leg, Link
+from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
+from reconnect_proxy.core.interfaces import DialListener, Leg
+from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.message import Message, Opcode
 from reconnect_proxy.core.opening import Opening
-from reconnect_proxy.core.outbox import Message, Opcode
 from reconnect_proxy.core.policy import RECEIVER, Policy
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.target import UpstreamAddress
-from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream
+from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
 from reconnect_proxy.events import Event, SessionEnded, SessionOpened
 
@@ -124,8 +126,9 @@ class FakeDialler:
         # The dial under way, and who hears of it.
         self.under_way: tuple[DialRequest, Upstream] | None = None
 
-    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Write a dial down."""
+        assert isinstance(upstream, Upstream)
         assert self.under_way is None, "two dials at a time"
         self.dials.append(dial)
         self.under_way = (dial, upstream)
@@ -253,7 +256,7 @@ def over(stage: Stage) -> bool:
         assert stage.ended == 1
         assert stage.clock.live == 0
         assert stage.dialler.under_way is None
-        assert stage.context.incoming == []
+        assert stage.context.clients.links == []
         assert stage.context.upstream.link is None
     return ended
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reconnect_proxy.core.link import Link
-from reconnect_proxy.core.outbox import Message, Opcode, Outbox
+from reconnect_proxy.core.link import Link, LinkState
+from reconnect_proxy.core.message import Message, Opcode
+from reconnect_proxy.core.outbox import Outbox
 from reconnect_proxy.core.policy import Policy
 
 from .fakes import FakeClock, FakeLeg, say
@@ -16,7 +17,7 @@ POLICY = Policy(ping_interval=5.0, ping_timeout=2.0)
 
 @dataclass
 class Listener:
-    """Writes down what a link reports; satisfies `Owner`."""
+    """Writes down what a link reports; satisfies `LinkOwner`."""
 
     relieved: int = 0
     lost: list[tuple[int, str]] = field(default_factory=list)
@@ -53,16 +54,22 @@ class Listener:
 class Rig:
     """A link with everything around it."""
 
-    def __init__(self, policy: Policy = POLICY, outbox: Outbox | None = None, clock: FakeClock | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy = POLICY,
+        outbox: Outbox | None = None,
+        clock: FakeClock | None = None,
+        state: LinkState = LinkState.OPEN,
+    ) -> None:
         self.clock = clock or FakeClock()
         self.leg = FakeLeg()
         self.outbox = Outbox(10_000_000) if outbox is None else outbox
         self.owner = Listener()
         self.delivered: list[Message] = []
-        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy)
+        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy, state)
 
-    def _deliver(self, link: Link, opcode: int, payload: bytes) -> None:
-        assert link is self.link
+    def _deliver(self, opcode: int, payload: bytes, now: float | None) -> None:
+        assert now == self.clock.now
         self.delivered.append((opcode, payload))
 
     def send(self, count: int = 1, size: int = 1) -> None:

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
+from reconnect_proxy.core.dial import DialRequest
+from reconnect_proxy.core.interfaces import DialListener
 from reconnect_proxy.core.link import PINGS_IN_FLIGHT, Link
-from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
-from reconnect_proxy.core.upstream import DialRequest, Upstream
+from reconnect_proxy.core.message import Opcode
+from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
+from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.core.wire import decode_token, encode_token
 
 #: What control messages begin with; data never does.
@@ -47,7 +50,7 @@ class Frame(NamedTuple):
 
 
 @dataclass
-class Stream:
+class ExpectedStream:
     """What is true of one direction: what the proxy has accepted, and what was confirmed to it."""
 
     # All payloads in the order in which live links brought them to the proxy.
@@ -98,8 +101,9 @@ class Stream:
 class SimLeg:
     """The proxy's end of a socket; satisfies `Leg`. Checks each message against what this peer may be sent."""
 
-    def __init__(self, socket: Socket, owed: Stream) -> None:
+    def __init__(self, socket: Socket, owed: ExpectedStream) -> None:
         self.writable = True
+        self.deflate = False
         self.paused = False
         self.closing = False
         self.gone = False
@@ -252,7 +256,7 @@ class Peer:
     """A client or an upstream that keeps PROTOCOL.md: an aware one counts and keeps promises, another just talks."""
 
     def __init__(
-        self, name: bytes, aware: bool, answers_pings: bool, owed: Stream, may_repeat: bool, may_miss: bool
+        self, name: bytes, aware: bool, answers_pings: bool, owed: ExpectedStream, may_repeat: bool, may_miss: bool
     ) -> None:
         self.name = name
         self.aware = aware
@@ -344,8 +348,9 @@ class SimDialler:
         # The socket on which the upstream has answered, while its 101 is on its way.
         self.answered: Socket | None = None
 
-    def dial(self, dial: DialRequest, upstream: Upstream) -> None:
+    def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Start a dial."""
+        assert isinstance(upstream, Upstream)
         assert self.under_way is None, "two dials at a time"
         assert self.answered is None, "two dials at a time"
         self.under_way = (dial, upstream)

@@ -24,10 +24,10 @@ def test_full_outbox_stops_the_leg_that_feeds_it_until_it_is_below_half() -> Non
     assert client.paused
     assert not upstream.paused
     upstream_link.outbox.confirm(5)
-    stage.context.link_relieved(upstream_link)
+    stage.context.relieved()
     assert client.paused, "550 of 1000 bytes are not below half"
     upstream_link.outbox.confirm(6)
-    stage.context.link_relieved(upstream_link)
+    stage.context.relieved()
     assert not client.paused
     for _ in range(10):
         say(upstream_link, bytes(10))
@@ -74,8 +74,8 @@ def both_full(slack: int = 0) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
     stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, slack=slack))
     say(client_link, bytes(SMALL))
     say(upstream_link, bytes(SMALL))
-    assert stage.context.c2u.full
-    assert stage.context.u2c.full
+    assert stage.context.c2u.outbox.full
+    assert stage.context.u2c.outbox.full
     return stage, client, client_link, upstream, upstream_link
 
 
@@ -135,7 +135,7 @@ def test_both_outboxes_full_a_small_queue_has_room_for_what_sockets_hold_in_fron
         say(client_link, bytes(SMALL // 2))
     assert client.closed is None
     confirm_all(stage, client, client_link)
-    assert not stage.context.u2c.full
+    assert not stage.context.u2c.outbox.full
 
 
 def test_both_outboxes_full_a_client_that_uses_it_to_flood_is_ended_at_the_hard_limit() -> None:
@@ -145,7 +145,7 @@ def test_both_outboxes_full_a_client_that_uses_it_to_flood_is_ended_at_the_hard_
     while client.closed is None:
         say(client_link, bytes(100))
         count += 1
-        assert stage.context.c2u.bytes_held <= HARD_LIMIT * SMALL + 200
+        assert stage.context.c2u.outbox.bytes_held <= HARD_LIMIT * SMALL + 200
     assert client.closed == (1013, "queue limit")
     assert len(upstream.sent) == count
     assert not upstream.paused, "nobody waits for `u2c` any more, and its Pongs must be read"

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.budget import RELIEVED_AT_ONCE, MemoryBudget
+from reconnect_proxy.core.budget import RELIEVED_AT_ONCE, make_budget
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.outbox import MESSAGE_COST, Opcode, Outbox
+from reconnect_proxy.core.message import Opcode
+from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.events import Event, HeldLimitReached, HeldLimitRelieved, Limit, LimitReached
 
@@ -25,7 +26,7 @@ class Told:
     def __init__(self, then: Callable[[], object]) -> None:
         self._then = then
 
-    def outbox_relieved(self) -> None:
+    def regulate(self) -> None:
         """Do it."""
         self._then()
 
@@ -36,7 +37,7 @@ class Bank:
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.clock = FakeClock()
         self.events: list[Event] = []
-        self.budget = MemoryBudget(limit, self.clock, self.events.append, FLOOR)
+        self.budget = make_budget(limit, self.clock, self.events.append, FLOOR)
         self.relieved: list[int] = []
 
     def outbox(self, messages: int, name: int = 0, high_water: int = 1_000_000) -> Outbox:
@@ -71,10 +72,10 @@ def test_an_outbox_that_is_given_up_takes_all_that_it_held_along() -> None:
     bank = Bank()
     outbox, other = bank.outbox(4), bank.outbox(1)
     outbox.confirm(1)
-    outbox.release()
+    outbox.leave_budget()
     outbox.push(MESSAGE)
     outbox.confirm(3)
-    outbox.release()
+    outbox.leave_budget()
     assert bank.budget.held == other.bytes_held == 1000
 
 
@@ -124,7 +125,7 @@ def test_it_is_over_clearly_below_the_limit() -> None:
     assert not b.full
 
 
-def test_a_squeezed_outbox_that_empties_below_half_the_floor_is_not_full_though_the_others_hold_on() -> None:
+def test_a_held_back_outbox_that_empties_below_half_the_floor_is_not_full_though_the_others_hold_on() -> None:
     """Every session moves, however much others hold."""
     bank = Bank()
     bank.outbox(20)
@@ -136,7 +137,7 @@ def test_a_squeezed_outbox_that_empties_below_half_the_floor_is_not_full_though_
     assert outbox.full
     outbox.confirm(2)
     assert not outbox.full
-    assert outbox not in bank.budget.squeezed
+    assert outbox not in bank.budget.held_back
 
 
 def test_an_outbox_above_its_own_mark_stays_full_when_the_others_hold_less() -> None:
@@ -147,7 +148,7 @@ def test_an_outbox_above_its_own_mark_stays_full_when_the_others_hold_less() -> 
     outbox.push(MESSAGE)
     outbox.push(MESSAGE)
     assert outbox.full
-    other.release()
+    other.leave_budget()
     bank.clock.advance(0.0)
     assert outbox.full
     assert bank.relieved == []
@@ -164,7 +165,7 @@ def test_those_held_back_longest_go_on_first_and_others_wait_if_that_is_too_much
     waiting = [Outbox(1_000_000, 0, 0, bank.budget, Told(lambda: bank.outbox(20))) for _ in range(3)]
     for outbox in waiting:
         outbox.push((Opcode.BINARY, bytes(FLOOR)))
-    large.release()
+    large.leave_budget()
     bank.clock.advance(0.0)
     assert [outbox.full for outbox in waiting] == [False, True, True]
 
@@ -174,11 +175,11 @@ def test_one_that_is_given_up_for_the_relief_of_another_is_not_relieved() -> Non
     bank = Bank()
     large = bank.outbox(20)
     second = bank.outbox(0, 2)
-    first = Outbox(1_000_000, 0, 0, bank.budget, Told(second.release))
+    first = Outbox(1_000_000, 0, 0, bank.budget, Told(second.leave_budget))
     third = bank.outbox(0, 3)
     for outbox in (first, second, third):
         outbox.push((Opcode.BINARY, bytes(FLOOR)))
-    large.release()
+    large.leave_budget()
     bank.clock.advance(0.0)
     assert bank.relieved == [3]
     assert not third.full
@@ -191,8 +192,8 @@ def test_many_are_relieved_in_turns() -> None:
     outboxes = [bank.outbox(1, name) for name in range(2 * RELIEVED_AT_ONCE)]
     for outbox in outboxes:
         outbox.push(MESSAGE)
-    large.release()
-    outboxes[1].release()
+    large.leave_budget()
+    outboxes[1].leave_budget()
     meanwhile: list[int] = []
     bank.clock.call_later(0.0, lambda: meanwhile.append(len(bank.relieved)))
     bank.clock.advance(0.0)
@@ -205,11 +206,11 @@ def test_sessions_that_hold_much_are_not_read_until_there_is_room() -> None:
     """Each in the direction in which it holds much; and what was read arrives."""
     bank = Bank()
     stage, client, upstream = sharing(bank)
-    link = stage.context.incoming[0]
+    link = stage.context.clients.links[0]
     other = bank.outbox(10)
     say(link, bytes(FLOOR))
     assert (client.paused, upstream.paused) == (True, False)
-    other.release()
+    other.leave_budget()
     bank.clock.advance(0.0)
     assert not client.paused
     assert upstream.payloads == [bytes(FLOOR)]
@@ -219,7 +220,7 @@ def test_a_session_gives_back_all_that_it_held_when_it_ends() -> None:
     """Whatever it still owed."""
     bank = Bank()
     stage, _, _ = sharing(bank)
-    say(stage.context.incoming[0], "1", "2")
+    say(stage.context.clients.links[0], "1", "2")
     assert stage.context.upstream.link is not None
     say(stage.context.upstream.link, "3")
     assert bank.budget.held == 3 * (MESSAGE_COST + 1)
@@ -247,16 +248,16 @@ def test_what_is_owed_to_several_clients_counts_for_each_until_it_leaves() -> No
     assert bank.budget.held == 0
 
 
-def test_both_outboxes_squeezed_the_client_is_read_for_its_pongs() -> None:
+def test_both_outboxes_held_back_the_client_is_read_for_its_pongs() -> None:
     """Else they would wait for one another for as long as the others hold on."""
     bank = Bank()
     bank.outbox(10)
     stage, client, upstream = sharing(bank, replace(CALM, slack=0))
-    say(stage.context.incoming[0], bytes(FLOOR))
+    say(stage.context.clients.links[0], bytes(FLOOR))
     assert stage.context.upstream.link is not None
     say(stage.context.upstream.link, bytes(FLOOR))
     assert (client.paused, upstream.paused) == (False, True)
-    confirm_all(stage, client, stage.context.incoming[0])
+    confirm_all(stage, client, stage.context.clients.links[0])
     assert (client.paused, upstream.paused) == (True, False)
     confirm_all(stage, upstream, stage.context.upstream.link)
     assert (client.paused, upstream.paused) == (False, False)
@@ -270,17 +271,17 @@ def test_a_client_that_sends_on_instead_of_answering_is_ended_the_sooner_the_mor
     bank = Bank()
     bank.outbox(others)
     stage, client, _ = sharing(bank, replace(CALM, slack=0))
-    say(stage.context.incoming[0], bytes(FLOOR))
+    say(stage.context.clients.links[0], bytes(FLOOR))
     assert stage.context.upstream.link is not None
     say(stage.context.upstream.link, bytes(FLOOR))
-    link = stage.context.incoming[0]
-    held = stage.context.c2u.bytes_held
+    link = stage.context.clients.links[0]
+    held = stage.context.c2u.outbox.bytes_held
     while client.closed is None:
         say(link, bytes(100))
-        assert stage.context.c2u.bytes_held - held <= room
+        assert stage.context.c2u.outbox.bytes_held - held <= room
     assert client.closed == (1013, "queue limit")
     assert [event.limit for event in stage.seen(LimitReached) if isinstance(event, LimitReached)] == [Limit.QUEUE]
-    assert len(stage.context.c2u) > 0
+    assert len(stage.context.c2u.outbox) > 0
 
 
 def test_a_mute_client_that_talks_on_is_found_out_while_the_budget_is_tight() -> None:
@@ -288,7 +289,7 @@ def test_a_mute_client_that_talks_on_is_found_out_while_the_budget_is_tight() ->
     bank = Bank()
     bank.outbox(9)
     stage, client, upstream = sharing(bank, replace(CALM, slack=0))
-    link, up = stage.context.incoming[0], stage.context.upstream.link
+    link, up = stage.context.clients.links[0], stage.context.upstream.link
     assert up is not None
     say(up, bytes(600))
     said = 0
@@ -312,4 +313,4 @@ def test_a_context_without_a_budget_has_one_without_a_limit() -> None:
     stage.open()
     _, upstream_link = stage.connect()
     say(upstream_link, bytes(10_000_000))
-    assert not stage.context.u2c.full
+    assert not stage.context.u2c.outbox.full

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.outbox import COMPRESSED, Opcode
+from reconnect_proxy.core.message import COMPRESSED, Opcode
 from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, Gate, GateKind, Policy
 
 from .fakes import CALM, FakeLeg, Stage, confirm, over, say, started, the_end
@@ -25,7 +25,7 @@ def deflating(client: bool, upstream: bool) -> Context:
 def test_messages_stay_compressed_for_the_leg_that_takes_them(client: bool, upstream: bool) -> None:
     """What matters is the leg that a message goes to, not the one that it came on."""
     context = deflating(client, upstream)
-    [client_link], upstream_link = context.incoming, context.upstream.link
+    [client_link], upstream_link = context.clients.links, context.upstream.link
     assert upstream_link is not None
     assert client_link.passes_compressed() is upstream
     assert upstream_link.passes_compressed() is client
@@ -34,12 +34,12 @@ def test_messages_stay_compressed_for_the_leg_that_takes_them(client: bool, upst
 def test_messages_stay_compressed_for_whoever_is_to_come() -> None:
     """While a leg has no link it is not known what the next one will take, and compressed is smaller."""
     context = deflating(client=False, upstream=False)
-    [client_link], upstream_link = context.incoming, context.upstream.link
+    [client_link], upstream_link = context.clients.links, context.upstream.link
     assert upstream_link is not None
     client_link.on_lost(1006, "")
     assert upstream_link.passes_compressed()
     context = deflating(client=False, upstream=False)
-    [client_link], upstream_link = context.incoming, context.upstream.link
+    [client_link], upstream_link = context.clients.links, context.upstream.link
     assert upstream_link is not None
     upstream_link.on_lost(1006, "")
     assert client_link.passes_compressed()
@@ -57,7 +57,7 @@ def test_a_compressed_message_is_one_message() -> None:
     assert upstream.sent == messages
     stage.clock.advance(0.2)
     confirm(upstream, upstream_link)
-    assert not stage.context.c2u
+    assert not stage.context.c2u.outbox
 
 
 def test_a_message_that_cannot_be_sent_ends_the_session_on_both_legs() -> None:

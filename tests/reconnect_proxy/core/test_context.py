@@ -10,8 +10,8 @@ from http import HTTPStatus
 import pytest
 
 from reconnect_proxy.core.context import Context, SessionState
+from reconnect_proxy.core.dial import DialAnswer
 from reconnect_proxy.core.policy import SENDER, GraceOn, Policy, RetryOn
-from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import LegLost, LegName, Resumed, SessionOpened
 
@@ -177,7 +177,7 @@ def test_client_link_lost_by_silence_runs_the_grace() -> None:
         stage.clock.advance(10.0)
         upstream_link.on_heard()
     assert client.aborted
-    assert stage.context.incoming == []
+    assert stage.context.clients.links == []
     [lost] = stage.seen(LegLost)
     assert isinstance(lost, LegLost)
     assert (lost.leg, lost.code) == (LegName.CLIENT, 1006)

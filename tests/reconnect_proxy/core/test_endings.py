@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconnect_proxy.core.context import SessionState
+from reconnect_proxy.core.dial import DialAnswer
 from reconnect_proxy.core.link import PING_QUIET
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
-from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.events import LegMute, LegName
 
 from .fakes import CALM, SESSION_ID, SMALL, confirm, over, pong, say, started, the_end
@@ -242,7 +242,7 @@ def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None
     say(upstream_link, "333")
     upstream_link.on_lost(1000, "enough")
     say(client_link, "4444")
-    assert stage.context.c2u_traffic == (3, 7)
+    assert stage.context.c2u.volume == (3, 7)
     confirm(client, client_link)
     ended = the_end(stage)
     assert (ended.c2u_messages, ended.c2u_bytes, ended.undelivered_c2u) == (3, 7, 1)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from reconnect_proxy.core.outbox import Opcode
+from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
 from reconnect_proxy.core.upstream import UpstreamState
 from reconnect_proxy.core.wire import Claim, is_id
@@ -45,7 +45,7 @@ def test_first_message_the_client_waits_until_the_gate_opens() -> None:
     say(client_link, "question")
     assert (client.payloads, upstream.payloads) == ([b"data"], [b"question"])
     assert stage.context.upstream.replay_info == (Opcode.TEXT, b"state")
-    assert stage.context.received_from_upstream == 1
+    assert stage.context.u2c.received == 1
 
 
 def test_first_message_a_redial_sends_the_stored_data_first_then_waits_then_sends_what_queued() -> None:
@@ -174,7 +174,7 @@ def test_prefix_messages_with_it_are_control_at_any_time() -> None:
     client, _ = stage.client()
     say(link, "one", "RECONNECT:1", "two", "xRECONNECT", "RECONNECT:2")
     assert client.payloads == [b"one", b"two", b"xRECONNECT"]
-    assert stage.context.received_from_upstream == 3
+    assert stage.context.u2c.received == 3
     link.on_lost(1006, "")
     upstream, _ = stage.reconnect()
     assert upstream.payloads == [b"RECONNECT:2"]
@@ -193,7 +193,7 @@ def test_control_messages_are_pushed_to_a_client_that_understands_them(claim: Cl
     stage.clock.advance(0.2)
     assert client.pings == [1]
     pong(client_link, 1)
-    assert len(stage.context.u2c) == 0
+    assert len(stage.context.u2c.outbox) == 0
 
 
 def test_control_messages_are_not_pushed_to_any_other_client() -> None:

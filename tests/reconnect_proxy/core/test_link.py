@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.link import DeliveryUncertain, Resumption
-from reconnect_proxy.core.outbox import Opcode, Outbox, OutOfRange
+from reconnect_proxy.core.link import DeliveryUncertain, LinkState, Resumption
+from reconnect_proxy.core.message import Opcode
+from reconnect_proxy.core.outbox import Outbox, OutOfRange
 from reconnect_proxy.core.policy import Uncertain
 
 from .fakes import pong, say
@@ -40,12 +41,11 @@ def test_a_socket_that_takes_no_more_is_sent_nothing_until_it_does() -> None:
 
 def test_a_closed_gate_keeps_data_back() -> None:
     """Nothing passes until it opens, not even when the socket becomes writable."""
-    rig = Rig()
-    rig.link.open = False
+    rig = Rig(state=LinkState.GATED)
     rig.send(3)
     rig.link.on_writable()
     assert rig.leg.sent == []
-    rig.link.open = True
+    rig.link.open_gate()
     rig.link.pump()
     assert len(rig.leg.sent) == 3
 
@@ -246,8 +246,7 @@ def test_a_pong_that_a_stated_count_has_overtaken_is_no_error() -> None:
     rig = Rig()
     rig.send(10)
     rig.link.on_lost(1006, "")
-    new = Rig(outbox=rig.outbox, clock=rig.clock)
-    new.link.open = False
+    new = Rig(outbox=rig.outbox, clock=rig.clock, state=LinkState.GATED)
     rig.clock.advance(5.5)
     assert new.leg.pings == [0], "an idle link is pinged, gated or not"
     new.link.resume(8)

@@ -25,21 +25,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reconnect_proxy.core.backoff import CAP
 from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
-from reconnect_proxy.core.budget import RELIEF, MemoryBudget
+from reconnect_proxy.core.budget import RELIEF, make_budget
 from reconnect_proxy.core.context import Context, SessionState
-from reconnect_proxy.core.filtered import Direction, FilteredContext
-from reconnect_proxy.core.link import Link
+from reconnect_proxy.core.dial import DialAnswer, DialFailure
+from reconnect_proxy.core.link import Link, Reading
+from reconnect_proxy.core.message import Direction, Message, Opcode
 from reconnect_proxy.core.opening import Opening
-from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode
+from reconnect_proxy.core.outbox import MESSAGE_COST
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.pool import PROVEN_AFTER, Pool, UpstreamAddress
-from reconnect_proxy.core.upstream import DialAnswer, DialFailure, UpstreamState
+from reconnect_proxy.core.pool import PROVEN_AFTER, Pool
+from reconnect_proxy.core.target import UpstreamAddress
+from reconnect_proxy.core.upstream import UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 from tests.examples import examples
 
 from .fakes import SESSION_ID, FakeClock
-from .network import CONTROL, Frame, Kind, Peer, SimDialler, Socket, Stream
+from .network import CONTROL, ExpectedStream, Frame, Kind, Peer, SimDialler, Socket
 
 # About forty seconds on an idle core, and a loaded machine must not turn it red.
 pytestmark = pytest.mark.timeout(900)
@@ -117,11 +119,11 @@ class SessionMachine(RuleBasedStateMachine):
         # Its timer belongs to no session, so it has a clock of its own. And what other sessions hold.
         limit, floor = limit_and_floor
         self.budget_clock = FakeClock()
-        self.budget = MemoryBudget(limit, self.budget_clock, self.events.append, floor)
+        self.budget = make_budget(limit, self.budget_clock, self.events.append, floor)
         self.others = 0
         # The least that `c2u` has held since both outboxes are full.
         self.least_held = 0
-        self.c2u, self.u2c = Stream(), Stream()
+        self.c2u, self.u2c = ExpectedStream(), ExpectedStream()
         self.client = self._peer(b"c", client, self.u2c)
         self.upstream = self._peer(b"u", upstream, self.c2u)
         self.replay = replay
@@ -139,11 +141,7 @@ class SessionMachine(RuleBasedStateMachine):
         pool = Pool([UpstreamAddress("ws://one"), UpstreamAddress("ws://two")], self.clock, lambda event: None)
         around = (self.dialler, self.clock, policy, self._observe, self._on_ended)
         self.filtered = filtered
-        self.context = (
-            FilteredContext(SESSION_ID, pool, *around, self._filter, self.budget)
-            if filtered
-            else Context(SESSION_ID, pool, *around, self.budget)
-        )
+        self.context = Context(SESSION_ID, pool, *around, self.budget, self._filter if filtered else None)
         self.context.when_opened(self._on_opened)
         self.context.open()
         if reachable:
@@ -153,7 +151,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.dial_fails()
         self.flush()
 
-    def _peer(self, name: bytes, kind: tuple[bool, bool], owed: Stream) -> Peer:
+    def _peer(self, name: bytes, kind: tuple[bool, bool], owed: ExpectedStream) -> Peer:
         aware, answers_pings = kind
         uncertain = self.policy.uncertain
         may_repeat = not aware and uncertain is Uncertain.RESEND
@@ -185,35 +183,35 @@ class SessionMachine(RuleBasedStateMachine):
     def the_counts_are_those_of_the_streams(self) -> None:
         """Held, confirmed, sent: as the words of the peers have it, and bounded."""
         self._believe_mute_peers()
-        self.c2u.agrees_with(self.context.c2u)
-        self.u2c.agrees_with(self.context.u2c)
+        self.c2u.agrees_with(self.context.c2u.outbox)
+        self.u2c.agrees_with(self.context.u2c.outbox)
         if not self.over:
-            assert self.context.received_from_client == len(self.c2u.heard)
-            assert self.context.received_from_upstream == len(self.u2c.heard)
-        assert self.context.u2c.bytes_held <= self.policy.max_queue + LARGEST
-        assert self.context.c2u.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
-        outboxes = () if self.over else (self.context.c2u, self.context.u2c)
+            assert self.context.c2u.received == len(self.c2u.heard)
+            assert self.context.u2c.received == len(self.u2c.heard)
+        assert self.context.u2c.outbox.bytes_held <= self.policy.max_queue + LARGEST
+        assert self.context.c2u.outbox.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
+        outboxes = () if self.over else (self.context.c2u.outbox, self.context.u2c.outbox)
         assert self.budget.held == self.others + sum(outbox.bytes_held for outbox in outboxes)
-        assert set(self.budget.squeezed) <= set(outboxes)
-        assert all(outbox.full for outbox in self.budget.squeezed)
+        assert set(self.budget.held_back) <= set(outboxes)
+        assert all(outbox.full for outbox in outboxes if outbox in self.budget.held_back)
         self._watch_growth()
 
     def _watch_growth(self) -> None:
-        c2u = self.context.c2u
-        if not (c2u.full and self.context.u2c.full):
+        c2u = self.context.c2u.outbox
+        if not (c2u.full and self.context.u2c.outbox.full):
             self.least_held = c2u.bytes_held
         self.least_held = min(self.least_held, c2u.bytes_held)
 
     @invariant()
     def nothing_waits_without_a_reason(self) -> None:
         """Where the socket takes more and the gate is open, all is sent; and who is not read feeds a full outbox."""
-        for link in (*self.context.incoming, self.context.upstream.link):
+        for link in (*self.context.clients.links, self.context.upstream.link):
             if link is not None and link.open and link.leg.writable:
                 assert link.outbox.pending == 0
         upstream = self.context.upstream.link
-        assert upstream is None or not upstream.paused or self.context.u2c.full
+        assert upstream is None or not upstream.paused or self.context.u2c.outbox.full
         if self.policy.max_rate is None:
-            assert not any(client.paused for client in self.context.incoming) or self.context.c2u.full
+            assert not any(client.paused for client in self.context.clients.links) or self.context.c2u.outbox.full
 
     @invariant()
     def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
@@ -221,14 +219,14 @@ class SessionMachine(RuleBasedStateMachine):
         # Invariants are checked in no order that could be relied on.
         self._believe_mute_peers()
         context, now = self.context, self.clock.now
-        assert len(context.incoming) <= 1
-        if context.incoming:
+        assert len(context.clients.links) <= 1
+        if context.clients.links:
             self.attached_at = now
         upstream = context.upstream.link
         if upstream is not None and upstream.open and now >= upstream.opened_at + PROVEN_AFTER:
             self.proven_at = now
         if context.state is not SessionState.OPEN and not self.cause:
-            away = not context.incoming and now >= self.attached_at + (self.policy.grace or 0.0)
+            away = not context.clients.links and now >= self.attached_at + (self.policy.grace or 0.0)
             unavailable = now >= self.proven_at + self.policy.retry_for
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
             self.cause = True
@@ -246,7 +244,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert self.clock.live == 0
             assert self.dialler.under_way is None
             assert self.dialler.answered is None
-            assert context.incoming == []
+            assert context.clients.links == []
             assert context.upstream.link is None
         else:
             assert ends == []
@@ -254,7 +252,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _believe_mute_peers(self) -> None:
         """Take over what the proxy took for confirmed because a peer that answers no Ping was written to."""
-        for outbox, peer in ((self.context.c2u, self.upstream), (self.context.u2c, self.client)):
+        for outbox, peer in ((self.context.c2u.outbox, self.upstream), (self.context.u2c.outbox, self.client)):
             if not peer.answers_pings and outbox.confirmed != peer.owed.confirmed:
                 peer.owed.confirm(outbox.confirmed)
 
@@ -335,7 +333,7 @@ class SessionMachine(RuleBasedStateMachine):
     def program_adds(self, who: str, size: int) -> None:
         """The embedding program says something itself, to either side."""
         peer, context = self._named(who), self.context
-        outbox = context.c2u if peer is self.upstream else context.u2c
+        outbox = (context.c2u if peer is self.upstream else context.u2c).outbox
         if outbox.bytes_held + LARGEST > self.policy.max_queue:
             # It is not held back as a peer is: the limits below are not for it.
             return
@@ -514,7 +512,7 @@ class SessionMachine(RuleBasedStateMachine):
         for socket in [] if late else self.sockets:
             link = socket.link
             # A link that came up only now was not told to settle.
-            if link is None or link.dead or not link.settling or socket.silent or socket.broken:
+            if link is None or link.dead or link.reading is not Reading.SETTLING or socket.silent or socket.broken:
                 continue
             if socket.leg.writable and socket.peer.answers_pings:
                 assert link.settled
@@ -562,7 +560,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _has_grown_too_far(self) -> bool:
         """Tell whether `c2u` has grown by more than may be while both outboxes were full."""
-        held, limit = self.context.c2u.bytes_held, self.budget.limit
+        held, limit = self.context.c2u.outbox.bytes_held, self.budget.limit
         if held > HARD_LIMIT * self.policy.max_queue:
             return True
         if limit is None or self.budget.held <= RELIEF * limit:
@@ -634,9 +632,12 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _fingerprint(self) -> tuple[object, ...]:
         context = self.context
-        outboxes = [(box.pushed, box.confirmed, box.sent, box.furthest, box.full) for box in (context.c2u, context.u2c)]
+        outboxes = [
+            (box.pushed, box.confirmed, box.sent, box.furthest, box.full)
+            for box in (context.c2u.outbox, context.u2c.outbox)
+        ]
         legs = [(s.leg.closing, s.leg.gone, s.leg.paused, s.leg.next, len(s.to_peer)) for s in self.sockets]
-        undelivered = (context.undelivered_c2u, context.undelivered_u2c)
+        undelivered = (context.c2u.undelivered, context.u2c.undelivered)
         where = (context.state, context.upstream.state, context.upstream.replay_info, self.clock.live, self.ended)
         return (where, outboxes, legs, undelivered, len(self.events))
 
@@ -712,7 +713,7 @@ class SessionMachine(RuleBasedStateMachine):
         said = all(not peer.aware or (peer.ready and peer.next == len(peer.stream)) for peer in both)
         # A client that is too fast is read more slowly, and everything else may have come to rest meanwhile.
         unread = any(peer.socket is not None and peer.socket.to_proxy for peer in both)
-        return said and not unread and not self.context.c2u and not self.context.u2c
+        return said and not unread and not self.context.c2u.outbox and not self.context.u2c.outbox
 
     def _check(self) -> None:
         self.the_counts_are_those_of_the_streams()

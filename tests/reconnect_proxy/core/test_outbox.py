@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconnect_proxy.core.outbox import MESSAGE_COST, Message, Opcode, Outbox, OutOfRange
+from reconnect_proxy.core.message import Message, Opcode
+from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox, OutOfRange
 
 
 def message(n: int) -> Message:
@@ -201,6 +202,6 @@ def test_an_outbox_that_lets_go_keeps_its_counts_and_no_payload() -> None:
     for payload in (b"one", b"two", b"three"):
         outbox.push((1, payload))
     outbox.mark_sent()
-    outbox.let_go()
+    outbox.drop_payloads()
     assert (outbox.unconfirmed, outbox.pending, outbox.sent, outbox.pushed) == (1, 2, 1, 3)
     assert outbox.mark_sent() == (2, b"")

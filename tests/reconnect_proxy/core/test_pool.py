@@ -42,7 +42,8 @@ class Rig:
     def session(self, target: Target | None = None, impatient: bool = False) -> Visitor:
         """Return a session that has asked for a turn at `target`."""
         visitor = Visitor()
-        visitor.slot = self.pool.enter(target or self.one, visitor, impatient)
+        visitor.slot = DialSlot(target or self.one, visitor, impatient)
+        self.pool.enter(visitor.slot)
         return visitor
 
     def fail(self, target: Target, times: int = EJECT_AFTER, reason: str = "refused") -> None:
@@ -68,10 +69,10 @@ class Visitor:
         self.turned_away: list[str] = []
         self.woken = 0
 
-    def on_turn(self, slot: DialSlot) -> None:
-        """Take note of the turn."""
-        assert slot.state is SlotState.DIALLING
-        self.slot = slot
+    def on_turn(self) -> None:
+        """Count the turn."""
+        assert self.slot is not None
+        assert self.slot.state is SlotState.DIALLING
         self.turns += 1
 
     def on_turned_away(self, reason: str) -> None:
@@ -83,7 +84,7 @@ class Visitor:
         self.woken += 1
 
     def turn(self) -> DialSlot:
-        """Return the place, whose turn must have come."""
+        """Return the slot, whose turn must have come."""
         assert self.turns == 1, "its turn has not come"
         assert self.slot is not None
         return self.slot
@@ -130,9 +131,9 @@ def test_the_first_dial_leaves_out_what_it_has_tried() -> None:
     """None when it has tried all."""
     rig = Rig(ONE, TWO, THREE)
     one, two, three = rig.pool.targets
-    assert rig.pool.next_after(two, [two]) is three
-    assert rig.pool.next_after(three, [two, three]) is one
-    assert rig.pool.next_after(one, [two, three, one]) is None
+    assert rig.pool.next_untried([two]) is three
+    assert rig.pool.next_untried([two, three]) is one
+    assert rig.pool.next_untried([two, three, one]) is None
 
 
 def test_if_all_are_out_the_least_recently_failed_is_tried() -> None:
@@ -145,7 +146,7 @@ def test_if_all_are_out_the_least_recently_failed_is_tried() -> None:
     assert rig.pool.pick() is two
     rig.fail(two, 1)
     assert rig.pool.pick() is three
-    assert rig.pool.next_after(one, [three]) is one
+    assert rig.pool.next_untried([three]) is one
 
 
 # Turns.

@@ -46,14 +46,13 @@ class Visitor:
         machine = self.machine
         self.number = machine.asked = machine.asked + 1
         machine.waiting[self] = target
-        slot = machine.pool.enter(target, self, self.impatient)
-        assert self.slot is None or self.slot is slot
-        self.slot = slot
+        self.slot = DialSlot(target, self, self.impatient)
+        machine.pool.enter(self.slot)
 
-    def on_turn(self, slot: DialSlot) -> None:
+    def on_turn(self) -> None:
         """Check that it was this one's turn, and that there was one."""
-        machine, target = self.machine, slot.target
-        self.slot = slot
+        assert self.slot is not None
+        machine, target = self.machine, self.slot.target
         assert machine.waiting.pop(self) is target
         assert all(self.number < other.number for other, at in machine.waiting.items() if at is target)
         machine.dialling[self] = target

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.backpressure import SLOW_AFTER
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.policy import GraceOn, Policy
+from reconnect_proxy.core.slow_client import SLOW_AFTER
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import SlowClientClosed, TakenOver
 
@@ -52,7 +52,7 @@ def test_receiver_a_message_to_several_clients_was_received_once() -> None:
     a_link.on_lost(1000, "")
     b_link.on_lost(1006, "")
     say(upstream_link, "4444")
-    assert stage.context.u2c_traffic == (4, 10)
+    assert stage.context.u2c.volume == (4, 10)
 
 
 def test_receiver_messages_with_no_client_wait_for_the_first_to_come() -> None:
@@ -85,9 +85,9 @@ def test_receiver_clients_confirm_each_for_itself() -> None:
     say(upstream_link, "3")
     a_link.on_lost(1006, "")
     assert b.payloads == [b"1", b"2", b"3"]
-    assert stage.context.received_from_upstream == 3
+    assert stage.context.u2c.received == 3
     confirm(b, b_link)
-    assert len(stage.context.u2c) == 1
+    assert len(stage.context.u2c.outbox) == 1
 
 
 def test_receiver_one_slow_client_is_closed_with_1013_for_the_sake_of_the_others() -> None:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import pytest
 
-from reconnect_proxy.core.budget import MemoryBudget
+from reconnect_proxy.core.budget import LimitedBudget
 from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, Gate, GateKind, Policy
 from reconnect_proxy.core.pool import Pool
@@ -277,7 +277,7 @@ def test_a_session_that_has_given_its_client_up_is_not_resumed() -> None:
     """Its grace is over, and it only delivers the rest to its upstream. A new session takes the id over."""
     rig = Rig(replace(DUPLEX, grace=1.0, retry_for=1000.0))
     context = rig.opened(named(KNOWN))
-    (client,) = context.incoming
+    (client,) = context.clients.links
     assert context.upstream.link is not None
     context.upstream.link.on_lost(1006, "")
     say(client, "to be delivered")
@@ -387,7 +387,7 @@ def test_no_session_is_opened_while_too_much_is_held() -> None:
     """The refusal says how much it is, and how much it may be."""
     rig = Rig()
     rig.opened(named(KNOWN))
-    rig.registry.budget = MemoryBudget(1000, rig.clock, lambda event: None)
+    rig.registry.budget = LimitedBudget(1000, rig.clock, lambda event: None)
     rig.registry.budget.held = 1001
     with pytest.raises(Refusal, match="the sessions hold 1001 bytes, and no more than 1000 are allowed") as refusal:
         rig.enter()

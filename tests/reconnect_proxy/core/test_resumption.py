@@ -30,7 +30,7 @@ def test_client_returns_and_takes_over_a_link_that_still_looks_open() -> None:
     assert upstream.payloads == [b"1", b"2"]
     assert (old.payloads, new.payloads) == ([], [b"x"])
     old_link.on_lost(1006, "")
-    assert stage.context.incoming == [new_link]
+    assert stage.context.clients.links == [new_link]
     assert stage.seen(TakenOver) == [TakenOver(SESSION_ID)]
     assert stage.seen(LegLost) == []
 
@@ -46,7 +46,7 @@ def test_client_returns_aware_and_gets_what_follows_its_count() -> None:
     new = FakeLeg()
     stage.context.attach(new, Claim(received=2))
     assert new.payloads == [b"3"]
-    assert stage.context.c2u.pushed == 2
+    assert stage.context.c2u.outbox.pushed == 2
 
 
 def test_client_returns_unaware_and_is_sent_again_what_is_uncertain() -> None:
@@ -154,7 +154,7 @@ def test_a_count_that_an_earlier_link_brought_about_stays_true() -> None:
     client_link.on_lost(1006, "")
     back, _ = stage.client(received=3)
     assert back.sent == []
-    assert len(stage.context.u2c) == 0
+    assert len(stage.context.u2c.outbox) == 0
 
 
 def test_a_thousand_takeovers_leave_two_sockets() -> None:
@@ -163,4 +163,4 @@ def test_a_thousand_takeovers_leave_two_sockets() -> None:
     legs = [client, *(stage.client()[0] for _ in range(1000))]
     assert [leg.closed for leg in legs] == [*[(4000, "taken over")] * 1000, None]
     assert [leg.aborted for leg in legs] == [True] * 999 + [False] * 2
-    assert len(stage.context.incoming) == 1
+    assert len(stage.context.clients.links) == 1

@@ -8,8 +8,9 @@ import pytest
 
 from reconnect_proxy.core.backoff import BASE, CAP
 from reconnect_proxy.core.context import SessionState
+from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
 from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
-from reconnect_proxy.core.upstream import DialAnswer, DialFailure, DialRequest, Upstream, UpstreamState
+from reconnect_proxy.core.upstream import Upstream, UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
@@ -151,9 +152,9 @@ def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
         return high
 
     stage = Stage(Policy(retry_for=1000.0, accept_when_down=True))
-    stage.context.upstream = Upstream(
-        stage.pool, stage.context, stage.dialler, stage.clock, stage.policy, stage.events.append, draw
-    )
+    session = stage.context
+    around = (stage.pool, stage.dialler, stage.clock, stage.policy, stage.events.append)
+    session.upstream = Upstream(session, session.u2c, session.c2u, *around, draw)
     stage.open()
     for attempt in range(12):
         stage.dialler.fail()

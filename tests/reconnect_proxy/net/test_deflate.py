@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.headers import build_extension, parse_extension
 
-from reconnect_proxy.core.outbox import COMPRESSED, Opcode
+from reconnect_proxy.core.message import COMPRESSED, Opcode
 from reconnect_proxy.net.deflate import (
     EXTENSIONS,
     OFFER,

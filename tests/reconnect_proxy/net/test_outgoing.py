@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from reconnect_proxy.core.upstream import DialFailure, DialRequest
+from reconnect_proxy.core.dial import DialFailure, DialRequest
 from reconnect_proxy.net.outgoing import UpstreamDialler
 from reconnect_proxy.net.tls import Tls, TlsFiles
 

@@ -88,7 +88,7 @@ def living(count: int) -> list[Context]:
     for context in sessions:
         context.state = SessionState.OPEN
         for _ in range(3):
-            context.c2u.push((1, bytes(10)))
+            context.c2u.outbox.push((1, bytes(10)))
     return sessions
 
 
@@ -101,7 +101,7 @@ def watched(sessions: Collection[Context]) -> Metrics:
 
 def ended(context: Context) -> SessionEnded:
     """Return the end of a session, with its account."""
-    return SessionEnded(ID, 1000, "", 1.0, 0, 0, *context.c2u_traffic, *context.u2c_traffic)
+    return SessionEnded(ID, 1000, "", 1.0, 0, 0, *context.c2u.volume, *context.u2c.volume)
 
 
 def test_the_sessions_of_the_moment_are_added_up() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from reconnect_proxy.core.context import Context
-from reconnect_proxy.core.filtered import Direction, FilteredContext
-from reconnect_proxy.core.outbox import Message, Opcode
+from reconnect_proxy.core.dial import DialAnswer
+from reconnect_proxy.core.message import Direction, Message, Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
-from reconnect_proxy.core.upstream import DialAnswer
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import LegName, MessagesDropped
 
@@ -22,7 +21,7 @@ class FilteredStage(Stage):
         super().__init__(policy)
         self.shown: list[tuple[Direction, bytes]] = []
         around = (self.dialler, self.clock, self.policy, self.events.append, self._on_ended)
-        self.context: Context = FilteredContext(SESSION_ID, self.pool, *around, self._filter)
+        self.context = Context(SESSION_ID, self.pool, *around, message_filter=self._filter)
 
     def _filter(self, direction: Direction, message: Message) -> Message | None:
         self.shown.append((direction, message[1]))
@@ -95,7 +94,7 @@ def test_what_comes_in_vain_is_not_shown() -> None:
     assert stage.shown == [(Direction.C2U, b"last"), (Direction.C2U, b"drop")]
     confirm_all(stage, upstream_leg, upstream)
     assert over(stage)
-    assert stage.context.undelivered_u2c == 1
+    assert stage.context.u2c.undelivered == 1
     assert stage.seen(MessagesDropped) == [MessagesDropped(SESSION_ID, 1, 0)]
 
 

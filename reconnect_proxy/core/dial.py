@@ -1,0 +1,49 @@
+"""What a dial says and how it ends, as values: `DialRequest`, and then `DialAnswer` or `DialFailure`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class DialRequest:
+    """One attempt to reach an upstream: where, and what the request says about the session."""
+
+    url: str
+    # None: the upstream's first message will bring the id.
+    session_id: str | None
+    # The session was connected before: X-Reconnect and X-Reconnect-Id are sent.
+    redial: bool
+    # How many `u2c` messages were received so far.
+    received: int
+    # What the session has agreed on. None before it has: then the client's own offers are sent.
+    subprotocol: str | None
+
+
+@dataclass(slots=True)
+class DialAnswer:
+    """An upstream's 101."""
+
+    # The count of an aware upstream; None from any other.
+    received: int | None = None
+    subprotocol: str | None = None
+    # End-to-end headers for the client's 101.
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class DialFailure:
+    """A dial that failed. `status` is 0 if no HTTP answer came; `headers` and `body` are those of the answer."""
+
+    detail: str
+    status: int = 0
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+    # A server took the connection, whatever became of it afterwards.
+    taken: bool = False
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the upstream is there and said no: an HTTP answer below 500. Any other failure may pass with time."""
+        return 0 < self.status < 500
