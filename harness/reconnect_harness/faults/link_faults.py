@@ -126,7 +126,7 @@ LINK_FAULTS: Mapping[str, FaultKind] = table(
         _silence,
         one_way=True,
     ),
-    # The number of bytes is drawn anew for each occurrence, so that connections end in the middle of a frame.
+    # The number of bytes is drawn for each occurrence, so that connections end in the middle of a frame.
     _toxic(
         "cut",
         "each connection is closed after a number of further bytes, in the middle of a frame",

@@ -49,7 +49,7 @@ MANY = 1_000_000_000
 _UNKNOWN = "an-id-that-is-unknown-"
 
 
-class _AbsentClient(PlainClient):
+class AbsentClient(PlainClient):
     """A client that is absent once: `absence` has when, counted from the start of the traffic, and for how long."""
 
     def __init__(self, *arguments: Any, absence: Mapping[str, float], **options: Any) -> None:
@@ -71,7 +71,7 @@ class _KeepingSocket:
         await self._socket.send(message)
 
 
-class HalfOpenClient(_AbsentClient):
+class HalfOpenClient(AbsentClient):
     """A client that takes its session over from its own link, which is still open but which the client does not read.
 
     It counts and resends as PROTOCOL.md section 4 says, on websockets alone, so that each message must arrive once.
@@ -168,7 +168,7 @@ class HalfOpenClient(_AbsentClient):
         self.recorder.link(f"{self.name}.old", "disconnected", asked=True, code=code, reason=reason)
 
 
-class VanishingClient(_AbsentClient):
+class VanishingClient(AbsentClient):
     """A client that closes during the traffic, and asks for its session again when that should have ended."""
 
     def _options(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@
     {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
     {at: 2s, container: db, do: disconnect, network: lab, for: 1s}
 
-Beside the keys of every fault an entry has the parameters of its own fault. A time or number may be a range, `1s..7s`.
+In addition to the keys of every fault an entry has the parameters of its own fault. A time or number may be a range,
+`1s..7s`.
 """
 
 from __future__ import annotations

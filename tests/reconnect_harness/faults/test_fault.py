@@ -1,4 +1,4 @@
-"""Faults as a scenario says them: what is refused, and when each happens."""
+"""Faults as data: which are refused, and when each happens."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def times(fault: Fault, seed: int = 1) -> list[float]:
 
 
 def test_every_toxic_is_a_fault() -> None:
-    """Whatever Toxiproxy can do to a link can be asked for by its name."""
+    """Everything that Toxiproxy can do to a link can be asked for by its name."""
     assert set(TOXICS) <= set(LINK_FAULTS)
 
 
-def test_a_fault_happens_every_so_often() -> None:
-    """Times are counted from the first, at equal distances."""
+def test_a_fault_is_repeated_at_equal_distances() -> None:
+    """Counted from its first time."""
     assert times(Fault(LINK_FAULTS["reset"], "upstream", 1.0, times=3, every=0.5)) == [1.0, 1.5, 2.0]
 
 
-def test_random_moments_are_within_their_range_and_the_seeds() -> None:
+def test_random_times_are_within_their_range_and_depend_on_the_seed() -> None:
     """Without `every` each time is drawn, and the same seed draws the same."""
     fault = Fault(LINK_FAULTS["cut"], "upstream", (1.0, 7.0), lasts=(0.1, 0.3), times=50)
     drawn = timeline([fault], random.Random(7))
@@ -41,7 +41,7 @@ def test_random_moments_are_within_their_range_and_the_seeds() -> None:
 
 
 def test_random_distances_add_up() -> None:
-    """A range of `every` is drawn anew for each gap."""
+    """A range of `every` is drawn for each gap."""
     moments = times(Fault(LINK_FAULTS["reset"], "upstream", 1.0, times=5, every=(0.5, 1.0)))
     gaps = [after - before for before, after in itertools.pairwise(moments)]
     assert all(0.5 <= gap <= 1.0 for gap in gaps)
@@ -49,7 +49,7 @@ def test_random_distances_add_up() -> None:
 
 
 def test_several_faults_are_one_timeline() -> None:
-    """The occurrences of all faults come in the order of time."""
+    """The occurrences of all faults are in order of time."""
     drawn = timeline(
         [Fault(LINK_FAULTS["reset"], "a", 1.0, times=2, every=2.0), Fault(LINK_FAULTS["down"], "b", 2.0, lasts=1.0)],
         random.Random(1),
@@ -89,7 +89,7 @@ def test_links_that_are_reset_must_be_made_for_it() -> None:
     ],
 )
 def test_a_fault_that_cannot_be_is_one_sentence(arguments: dict[str, Any], said: str) -> None:
-    """A bad fault says what was given and what is allowed."""
+    """The error says what was given and what is allowed."""
     kind = {**LINK_FAULTS, **PROCESS_FAULTS}[arguments["do"]]
     given = {key: value for key, value in arguments.items() if key != "do"}
     with pytest.raises(ValueError, match=said):

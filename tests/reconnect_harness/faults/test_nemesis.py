@@ -1,4 +1,5 @@
-"""The nemesis: faults begin and end in their time on real links and processes, and all is healed at the end."""
+"""The nemesis: faults begin and end at their times on real links and processes, and all targets are healed at the
+end."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from tests.reconnect_harness.toxiproxy.wires import (
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing until it is ended."""
+    """A process that does nothing."""
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         yield process
@@ -40,7 +41,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def refuses(link: ToxiproxyLink, wires: Wires) -> bool:
-    """Return whether nobody listens at the link."""
+    """Return whether the link refuses connections."""
     try:
         wires.connect(link)
     except ConnectionRefusedError:
@@ -49,7 +50,7 @@ def refuses(link: ToxiproxyLink, wires: Wires) -> bool:
 
 
 async def until(what: Callable[[], bool]) -> None:
-    """Wait until `what` is so, in a thread that the nemesis does not need."""
+    """Wait until `what` is true, in a thread."""
     assert await asyncio.to_thread(eventually, what)
 
 
@@ -60,8 +61,8 @@ async def run(link: ToxiproxyLink, *faults: Fault) -> list[FaultRecord]:
     return records
 
 
-async def test_a_fault_is_recorded_with_its_moments(wires: Wires) -> None:
-    """Each time has when it was asked for, took hold and was cleared, in this order and at its distance."""
+async def test_a_fault_is_recorded_with_its_times(wires: Wires) -> None:
+    """When each occurrence was asked for, took hold and was cleared, in this order and at its distance."""
     start = time.monotonic()
     records = await run(wires.link(), Fault(LINK_FAULTS["down"], "wire", 0.1, lasts=0.2, times=3, every=0.5))
     assert len(records) == 3
@@ -74,7 +75,7 @@ async def test_a_fault_is_recorded_with_its_moments(wires: Wires) -> None:
 
 
 async def test_a_link_is_down_for_as_long_as_its_fault(wires: Wires) -> None:
-    """Between took_hold and cleared nobody listens, after it the link is there."""
+    """Between took_hold and cleared it refuses connections, afterwards it accepts them."""
     link = wires.link()
     going = asyncio.create_task(run(link, Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=0.5)))
     await until(lambda: link.is_down)
@@ -98,7 +99,7 @@ async def test_overlapping_downs_end_with_the_last(wires: Wires) -> None:
 
 
 async def test_a_reset_does_not_end_a_down(wires: Wires) -> None:
-    """A reset that falls into a `down` leaves the link down."""
+    """A reset during a `down` leaves the link down."""
     link = wires.link(resets=True)
     records: list[FaultRecord] = []
     faults = [Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=1.0), Fault(LINK_FAULTS["reset"], "wire", 0.2)]
@@ -111,7 +112,7 @@ async def test_a_reset_does_not_end_a_down(wires: Wires) -> None:
 
 
 async def test_overlapping_toxics_add_up_and_end_one_by_one(wires: Wires) -> None:
-    """Two delays at once are felt both, and each ends by itself."""
+    """Two delays at once add up, and each ends by itself."""
     link = wires.link()
     ends = wires.connect(link)
     records: list[FaultRecord] = []
@@ -147,7 +148,7 @@ async def test_overlapping_toxics_add_up_and_end_one_by_one(wires: Wires) -> Non
 async def test_each_fault_of_a_link_takes_hold_and_is_cleared(
     wires: Wires, do: str, attributes: dict[str, int]
 ) -> None:
-    """Every fault of the table can be done twice, and the link works afterwards."""
+    """Every fault can be done twice, and the link works afterwards."""
     link = wires.link(resets=True)
     fault = Fault(LINK_FAULTS[do], "wire", 0.0, lasts=0.05, times=2, every=0.02, attributes=attributes)
     records = await run(link, fault)
@@ -157,7 +158,7 @@ async def test_each_fault_of_a_link_takes_hold_and_is_cleared(
 
 
 async def test_a_cancelled_run_heals_and_records_all(wires: Wires) -> None:
-    """When the run is stopped, the link is healed, what was on is cleared, and what had not begun never took hold."""
+    """The link is healed, faults that were on are cleared, and faults that had not begun never took hold."""
     link = wires.link()
     records: list[FaultRecord] = []
     faults = [
@@ -179,8 +180,8 @@ async def test_a_cancelled_run_heals_and_records_all(wires: Wires) -> None:
     assert outcome["timeout"][3:] == (None, None, "the run ended before its time came")
 
 
-async def test_a_fault_that_does_not_take_hold_is_recorded_so(wires: Wires) -> None:
-    """A reset on a link that cannot do it has no took_hold, and says why; the other faults go on."""
+async def test_a_fault_that_does_not_take_hold_is_recorded(wires: Wires) -> None:
+    """A reset on a link that cannot do it has no took_hold, and a reason; the other faults are done."""
     faults = [Fault(LINK_FAULTS["reset"], "wire", 0.0), Fault(LINK_FAULTS["down"], "wire", 0.1, lasts=0.1)]
     failed, done = await run(wires.link(), *faults)
     assert failed.took_hold is None
@@ -190,7 +191,7 @@ async def test_a_fault_that_does_not_take_hold_is_recorded_so(wires: Wires) -> N
 
 
 async def test_a_link_that_cannot_be_healed_is_an_error() -> None:
-    """Where Toxiproxy is gone at the end, the run says so rather than pass."""
+    """If Toxiproxy has ended, the run fails."""
     records: list[FaultRecord] = []
     with startable_or_skip().server() as server:
         link = ToxiproxyLink(server, "wire", "127.0.0.1:1")
@@ -205,7 +206,7 @@ async def test_a_link_that_cannot_be_healed_is_an_error() -> None:
 
 
 async def test_silence_then_death(wires: Wires) -> None:
-    """A silence that runs into a `down` is silent first, and then the connection ends."""
+    """In a silence that overlaps a `down` the link is silent first, and then the connection ends."""
     link = wires.link()
     client, upstream = wires.connect(link)
     faults = [Fault(LINK_FAULTS["silence"], "wire", 0.0, lasts=1.5), Fault(LINK_FAULTS["down"], "wire", 1.0, lasts=0.2)]
@@ -219,8 +220,8 @@ async def test_silence_then_death(wires: Wires) -> None:
     exchange(*wires.connect(link))
 
 
-def test_a_target_that_is_not_there_is_one_sentence(wires: Wires) -> None:
-    """A fault for an unknown link, or for a process where there are links only, names what there is."""
+def test_a_target_that_does_not_exist_is_one_sentence(wires: Wires) -> None:
+    """The error for an unknown link, or for a process where there are links only, names the targets."""
     link = wires.link()
     with pytest.raises(ValueError, match=r"reset is to be done to the link 'wier'; there is wire"):
         Nemesis([Fault(LINK_FAULTS["reset"], "wier", 0.0)], {"wire": link}, print)
@@ -228,8 +229,8 @@ def test_a_target_that_is_not_there_is_one_sentence(wires: Wires) -> None:
         Nemesis([Fault(PROCESS_FAULTS["kill"], "wire", 0.0)], {"wire": link}, print)
 
 
-async def test_stop_holds_a_process_and_lets_it_go(child: subprocess.Popen[bytes]) -> None:
-    """A stopped process is stopped from took_hold to cleared, overlapping stops to the last end."""
+async def test_stop_stops_a_process_until_it_is_cleared(child: subprocess.Popen[bytes]) -> None:
+    """From took_hold to cleared; overlapping stops to the last end."""
     records: list[FaultRecord] = []
     faults = [
         Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=0.1),
@@ -243,8 +244,8 @@ async def test_stop_holds_a_process_and_lets_it_go(child: subprocess.Popen[bytes
     assert all(record.took_hold is not None and record.cleared is not None for record in records)
 
 
-async def test_cont_lets_a_stopped_process_go_early(child: subprocess.Popen[bytes]) -> None:
-    """`cont` ends a stop before its time."""
+async def test_cont_ends_a_stop_early(child: subprocess.Popen[bytes]) -> None:
+    """Before its time is over."""
     records: list[FaultRecord] = []
     faults = [Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=1.0), Fault(PROCESS_FAULTS["cont"], "child", 0.3)]
     going = asyncio.create_task(Nemesis(faults, {}, records.append, processes={"child": child}).run())
@@ -254,8 +255,8 @@ async def test_cont_lets_a_stopped_process_go_early(child: subprocess.Popen[byte
     await going
 
 
-async def test_a_cancelled_run_lets_a_stopped_process_go(child: subprocess.Popen[bytes]) -> None:
-    """A process that is stopped when the run ends goes on."""
+async def test_a_cancelled_run_continues_a_stopped_process(child: subprocess.Popen[bytes]) -> None:
+    """It runs when the run has ended."""
     records: list[FaultRecord] = []
     nemesis = Nemesis(
         [Fault(PROCESS_FAULTS["stop"], "child", 0.0, lasts=99.0)], {}, records.append, processes={"child": child}
@@ -270,7 +271,7 @@ async def test_a_cancelled_run_lets_a_stopped_process_go(child: subprocess.Popen
 
 
 async def test_kill_ends_a_process_and_cannot_be_done_twice(child: subprocess.Popen[bytes]) -> None:
-    """A killed process is dead when the fault took hold; what is dead cannot be killed again."""
+    """It is dead when the fault took hold; a dead process cannot be killed again."""
     records: list[FaultRecord] = []
     nemesis = Nemesis([Fault(PROCESS_FAULTS["kill"], "child", 0.0)], {}, records.append, processes={"child": child})
     await nemesis.run()
@@ -281,7 +282,7 @@ async def test_kill_ends_a_process_and_cannot_be_done_twice(child: subprocess.Po
 
 
 class Reborn:
-    """A process that is there again when it is started again, and says so on its pipe when it ends in good order."""
+    """A process that can be started again, and writes to its pipe when SIGTERM ends it."""
 
     PROGRAM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit({status})); sys.stdin.read()"
 
@@ -292,12 +293,12 @@ class Reborn:
 
     @property
     def pid(self) -> int:
-        """The number of the one that runs."""
+        """The id of the running process."""
         return self.all[-1].pid
 
     @property
     def returncode(self) -> int | None:
-        """The status of the one that runs."""
+        """The exit status of the running process."""
         return self.all[-1].poll()
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -329,15 +330,15 @@ async def _suffer(process: ProcessTarget, *faults: Fault) -> list[FaultRecord]:
     return records
 
 
-async def test_a_killed_process_is_back_when_its_fault_is_cleared(reborn: Reborn) -> None:
-    """It is away for as long as the fault lasts, each time."""
+async def test_a_killed_process_runs_again_when_its_fault_is_cleared(reborn: Reborn) -> None:
+    """It does not run for as long as the fault lasts, each time."""
     records = await _suffer(reborn, Fault(PROCESS_FAULTS["kill"], "it", 0.1, lasts=0.2, times=2, every=0.6))
     assert [process.poll() for process in reborn.all] == [-9, -9, None]
     assert all(r.took_hold and r.cleared and r.cleared - r.took_hold >= 0.2 and not r.problem for r in records)
 
 
 async def test_a_terminated_process_is_waited_for(reborn: Reborn) -> None:
-    """The fault takes hold when the process is told to end, and without `for` it is cleared when it has ended."""
+    """The fault takes hold when SIGTERM is sent, and without `for` it is cleared when the process has ended."""
     (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["terminate"], "it", 0.3))
     assert [process.wait() for process in reborn.all] == [0]
     assert record.problem is None
@@ -346,15 +347,15 @@ async def test_a_terminated_process_is_waited_for(reborn: Reborn) -> None:
     assert record.cleared > record.took_hold
 
 
-async def test_a_terminated_process_can_come_back(reborn: Reborn) -> None:
-    """With `for` it is started again."""
+async def test_a_terminated_process_can_be_started_again(reborn: Reborn) -> None:
+    """With `for`."""
     (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["terminate"], "it", 0.3, lasts=0.2))
     assert [process.poll() for process in reborn.all] == [0, None]
     assert record.problem is None
 
 
-async def test_a_process_that_is_killed_while_it_stands_still_comes_back_well(reborn: Reborn) -> None:
-    """The end of the stop is not done to the process that has taken its place."""
+async def test_a_process_that_is_killed_while_stopped_is_started_again(reborn: Reborn) -> None:
+    """The end of the stop does not affect the new process."""
     stop, kill = (
         Fault(PROCESS_FAULTS["stop"], "it", 0.0, lasts=0.6),
         Fault(PROCESS_FAULTS["kill"], "it", 0.2, lasts=0.1),
@@ -364,7 +365,7 @@ async def test_a_process_that_is_killed_while_it_stands_still_comes_back_well(re
     assert [record.problem for record in records] == [None, None]
 
 
-async def test_what_cannot_be_started_again_is_a_problem(child: subprocess.Popen[bytes]) -> None:
+async def test_a_process_that_cannot_be_started_again_is_a_problem(child: subprocess.Popen[bytes]) -> None:
     """The fault has taken hold, and the record says why it was not undone."""
     (record,) = await _suffer(child, Fault(PROCESS_FAULTS["kill"], "it", 0.0, lasts=0.1))
     assert child.poll() == -9
@@ -373,7 +374,7 @@ async def test_what_cannot_be_started_again_is_a_problem(child: subprocess.Popen
 
 
 class Keeper(Reborn):
-    """A process with two workers, of which it starts another when one dies; it says when all are there."""
+    """A process with two workers, which replaces a dead worker, and writes a line when all run."""
 
     PROGRAM = """
 import subprocess, sys, threading
@@ -399,7 +400,7 @@ sys.stdin.read()
 
 
 async def test_a_worker_is_killed_and_its_keeper_is_not() -> None:
-    """The fault has taken hold when one of them is dead; what that means is for the keeper to see."""
+    """The fault has taken hold when one of them is dead."""
     keeper = Keeper()
     try:
         (record,) = await _suffer(keeper, Fault(PROCESS_FAULTS["kill-worker"], "it", 0.0))
@@ -415,8 +416,8 @@ async def test_a_worker_is_killed_and_its_keeper_is_not() -> None:
         keeper.close()
 
 
-async def test_a_process_without_workers_has_none_to_be_killed(reborn: Reborn) -> None:
-    """The record says so."""
+async def test_kill_worker_needs_a_process_with_workers(reborn: Reborn) -> None:
+    """The record has the reason."""
     (record,) = await _suffer(reborn, Fault(PROCESS_FAULTS["kill-worker"], "it", 0.0))
     assert record.problem == "process it has no workers: it has no child process that runs"
     assert reborn.returncode is None

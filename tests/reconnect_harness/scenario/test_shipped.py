@@ -1,4 +1,4 @@
-"""The scenarios that come with the harness: what all of them keep to."""
+"""The scenarios that come with the harness: the rules that all of them follow."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pytest
 from reconnect_harness.faults.fault import Extent, FaultKind
 from reconnect_harness.faults.kinds import FAULT_KINDS
 from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
-from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
 from reconnect_harness.scenario.model import GROUPS, Scenario
+from reconnect_harness.scenario.timeline_text import seconds
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "scenarios.md"
 
-#: What a run takes beside its traffic and faults, in seconds: to start, to settle, to stop, to write its report.
-BESIDE = 1.5
+#: What a run takes in addition to its traffic and faults, in seconds: to start, settle, stop, and write its report.
+OVERHEAD = 1.5
 
 
 @pytest.mark.parametrize("path", shipped_scenarios().values(), ids=lambda path: path.stem)
-def test_a_shipped_scenario_is_in_order(path: Path) -> None:
-    """Its name is its file's; it has a group, says what it proves, takes less than 15 s, and is in the documents."""
+def test_a_shipped_scenario_follows_the_rules(path: Path) -> None:
+    """Its name is that of its file; it has a group and a summary, takes less than 15 s, and is in the documents."""
     chosen = load_scenario(path)
     assert chosen.name == path.stem
     assert chosen.group != "other"
     assert 40 < len(chosen.summary) < 500
-    assert storyboard.seconds(chosen) < 15
+    assert seconds(chosen) < 15
     assert f"[`{chosen.name}`](../scenarios/{path.name})" in DOCUMENT.read_text()
 
 
 def test_all_of_them_take_less_than_six_minutes() -> None:
-    """By what they say; one after the other."""
-    lasting = [storyboard.seconds(load_scenario(path)) + BESIDE for path in shipped_scenarios().values()]
+    """One after the other, by their own durations."""
+    lasting = [seconds(load_scenario(path)) + OVERHEAD for path in shipped_scenarios().values()]
     assert sum(lasting) < 6 * 60
 
 

@@ -1,4 +1,4 @@
-"""Scenarios as pictures for a terminal."""
+"""Scenarios as text pictures for a terminal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario
+from reconnect_harness.scenario.timeline_text import chart, seconds, topology
 from tests.reconnect_harness.test_plugin import MINE
 
 
@@ -18,13 +18,13 @@ def _scenario(**changes: Any) -> Scenario:
 
 
 def test_a_chart_has_each_fault_on_its_target() -> None:
-    """Sixty characters for the whole: a fault that lasts is a bar, one of a moment a mark."""
+    """In sixty columns: a fault that lasts is a bar, a fault that is over at once is a mark."""
     faults = [
         {"at": "1s", "link": "upstream", "do": "down", "for": "500ms", "times": 2, "every": "2s"},
         {"at": "2s", "link": "upstream", "do": "silence", "stream": "downstream", "for": "1s"},
         {"at": "3s", "link": "client", "do": "reset"},
     ]
-    assert storyboard.chart(_scenario(faults=faults), 1) == [
+    assert chart(_scenario(faults=faults), 1) == [
         "traffic                        ============================================================",
         "upstream down                  ..........#####...............#####.........................",
         "upstream silence (downstream)  ....................##########..............................",
@@ -33,13 +33,13 @@ def test_a_chart_has_each_fault_on_its_target() -> None:
     ]
 
 
-def test_a_chart_is_as_long_as_the_longest_thing() -> None:
-    """Also where the traffic ends first, or a fault is too short to be seen."""
+def test_a_chart_ends_with_the_last_fault_or_the_traffic() -> None:
+    """Also if the traffic ends first, or a fault is shorter than a column."""
     faults = [{"at": "11s", "link": "client", "do": "down", "for": "1s"}, {"at": 0, "link": "client", "do": "cont"}]
     faults[1] = {"at": 0, "link": "client", "do": "latency", "latency": "1ms", "for": "1ms"}
     chosen = _scenario(faults=faults)
-    assert storyboard.seconds(chosen) == 12
-    traffic, latency, down, axis = storyboard.chart(chosen, 1)
+    assert seconds(chosen) == 12
+    traffic, latency, down, axis = chart(chosen, 1)
     assert traffic.split() == ["traffic", "=" * 30]
     assert latency.split() == ["client", "latency", "#" + "." * 59]
     assert down.split() == ["client", "down", "." * 55 + "#" * 5]
@@ -64,6 +64,6 @@ def test_a_chart_is_as_long_as_the_longest_thing() -> None:
         ),
     ],
 )
-def test_a_topology_shows_the_links_that_are_harmed(changes: dict[str, Any], line: str) -> None:
+def test_a_topology_marks_the_links_with_faults(changes: dict[str, Any], line: str) -> None:
     """From the clients to the upstreams."""
-    assert storyboard.topology(_scenario(**changes)) == line
+    assert topology(_scenario(**changes)) == line

@@ -1,4 +1,4 @@
-"""`--toxiproxy docker`: a Toxiproxy in a container carries like any other, and is gone at the end whatever happens."""
+"""`--toxiproxy docker`: a Toxiproxy in a container works as any other, and is always removed at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with find_toxiproxy("docker:" + sys.argv[1]).server() as server:
 
 
 def test_it_carries_and_is_removed(engine: Engine, toxiproxy_image: str) -> None:
-    """It says what it is, its links carry and can be cut, and nothing of it is left."""
+    """It describes itself, its links carry data and can be cut, and nothing of it is left."""
     with ToxiproxyServer(image=toxiproxy_image, origin="from --toxiproxy") as server, wires_on(server) as wires:
         what = f"(real, the image {toxiproxy_image} in docker, from --toxiproxy)"
         assert server.describe() == f"Toxiproxy {server.version} {what}"
@@ -41,8 +41,8 @@ def test_it_carries_and_is_removed(engine: Engine, toxiproxy_image: str) -> None
     assert owned_by(engine, os.getpid(), toxiproxy_image) == []
 
 
-def test_two_at_once_do_not_meet(engine: Engine, toxiproxy_image: str) -> None:
-    """As under pytest-xdist: each has a port of its own, and neither removes the other's."""
+def test_two_at_once_are_independent(engine: Engine, toxiproxy_image: str) -> None:
+    """As under pytest-xdist: each has its own port, and neither removes the other."""
     with ToxiproxyServer(image=toxiproxy_image) as one, ToxiproxyServer(image=toxiproxy_image) as other:
         assert one.url != other.url
         assert one.api.get("/version") == other.api.get("/version")
@@ -51,7 +51,7 @@ def test_two_at_once_do_not_meet(engine: Engine, toxiproxy_image: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_owner_is_killed(engine: Engine, toxiproxy_image: str, number: signal.Signals) -> None:
-    """Whatever ends the process that started it, the container is removed."""
+    """Also by SIGKILL: the container is removed."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, toxiproxy_image],
         stdin=subprocess.PIPE,
@@ -67,17 +67,17 @@ def test_nothing_is_left_when_the_owner_is_killed(engine: Engine, toxiproxy_imag
     assert eventually(lambda: owned_by(engine, owner.pid) == [])
 
 
-def test_a_port_that_is_taken_is_given_up_for_another(
+def test_another_port_is_used_if_one_is_taken(
     engine: Engine, toxiproxy_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else's Toxiproxy at the port is not taken for ours."""
+    """Another Toxiproxy that has the port is not used."""
     reserve = toxiproxy_server.reserve_port
     with ToxiproxyServer(image=toxiproxy_image) as theirs:
         taken = SimpleNamespace(getsockname=lambda: ("127.0.0.1", theirs.api.port))
         given = []
 
         class Reserve:
-            """Gives the port that is taken first, and a free one after that."""
+            """Returns the port that is taken first, and then a free one."""
 
             def __enter__(self) -> object:
                 given.append(1)
@@ -95,17 +95,17 @@ def test_a_port_that_is_taken_is_given_up_for_another(
             assert len(owned_by(engine, os.getpid(), toxiproxy_image)) == 2
 
 
-def test_an_image_that_is_no_toxiproxy_shows_what_it_said(engine: Engine, harness_image: str) -> None:
+def test_an_image_that_is_not_a_toxiproxy_shows_its_output(engine: Engine, harness_image: str) -> None:
     """A container that ends at once is an error with the image, its status and its output; and it is removed."""
-    # Its command is another program's, which knows no -host.
+    # Its command is another program, which has no option -host.
     expected = rf"the image {harness_image} in docker ended with status 2.*\n.*No such option"
     with pytest.raises(ToxiproxyUnavailable, match=expected), ToxiproxyServer(image=harness_image):
         pass
     assert owned_by(engine, os.getpid(), harness_image) == []
 
 
-def test_its_output_goes_to_a_file_of_ones_own(engine: Engine, toxiproxy_image: str, tmp_path: Path) -> None:
-    """As that of a process."""
+def test_its_output_goes_to_a_given_file(engine: Engine, toxiproxy_image: str, tmp_path: Path) -> None:
+    """As the output of a process does."""
     log = tmp_path / "toxiproxy.log"
     with ToxiproxyServer(image=toxiproxy_image, log=log):
         pass

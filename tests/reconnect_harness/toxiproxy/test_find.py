@@ -1,4 +1,4 @@
-"""Where a Toxiproxy comes from: the order of the places, and what is said when there is none."""
+"""Where a Toxiproxy comes from: the order of the places, and the reasons if none has one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def program(path: Path, script: str = "exit 1") -> str:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which there is no Toxiproxy at all."""
+    """An environment without a Toxiproxy."""
     (tmp_path / "bin").mkdir()
     return {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
 
@@ -43,14 +43,14 @@ def test_a_url_of_another_form_is_refused(environ: dict[str, str], url: str) -> 
 
 
 def test_an_option_that_is_a_path_is_that_binary(environ: dict[str, str], tmp_path: Path) -> None:
-    """The path of a binary is used, whatever else there is."""
+    """The path of a binary takes precedence over every place."""
     program(tmp_path / "bin" / "toxiproxy-server")
     mine = program(tmp_path / "mine")
     assert find_toxiproxy(mine, environ) == ToxiproxySource("from --toxiproxy", binary=mine)
 
 
-def test_an_option_that_is_no_program_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
-    """A path at which there is nothing to run is an error that names it and what is allowed."""
+def test_an_option_that_is_not_a_program_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    """A path without a program is an error that names it and what is allowed."""
     with pytest.raises(ToxiproxyUnavailable, match=r"--toxiproxy names '.*/none'.* docker, docker:IMAGE, or embedded"):
         find_toxiproxy(str(tmp_path / "none"), environ)
 
@@ -72,7 +72,7 @@ def test_the_image_of_a_container_can_be_named(
 
 
 def test_the_embedded_one_can_be_asked_for(environ: dict[str, str], tmp_path: Path) -> None:
-    """``embedded`` is the one of this package, whatever else there is."""
+    """``embedded`` takes precedence over every place."""
     program(tmp_path / "bin" / "toxiproxy-server")
     assert find_toxiproxy("embedded", environ) == ToxiproxySource("from --toxiproxy", embedded=True)
 
@@ -88,15 +88,15 @@ def test_the_places_are_asked_in_order(environ: dict[str, str], tmp_path: Path) 
     assert find_toxiproxy(None, environ) == ToxiproxySource("from TOXIPROXY_URL", url="http://127.0.0.1:1")
 
 
-def test_a_bad_toxiproxy_url_is_an_error_and_not_passed_over(environ: dict[str, str]) -> None:
-    """What the user set is meant, so a mistake in it is told."""
+def test_a_malformed_toxiproxy_url_is_an_error(environ: dict[str, str]) -> None:
+    """A variable that the user has set is not ignored."""
     environ["TOXIPROXY_URL"] = "http://nowhere"
     with pytest.raises(ToxiproxyUnavailable, match="http://HOST:PORT"):
         find_toxiproxy(None, environ)
 
 
-def test_where_there_is_no_real_one_it_is_the_embedded_one(environ: dict[str, str]) -> None:
-    """Without a real Toxiproxy the embedded one is used, and says which places have none."""
+def test_the_embedded_one_is_used_if_there_is_no_real_one(environ: dict[str, str]) -> None:
+    """Its origin says why each place has none."""
     found = find_toxiproxy(None, environ)
     assert found.embedded
     for place in ("TOXIPROXY_URL is not set", "PATH", str(cached_binary(environ)), "no Go toolchain"):
@@ -106,7 +106,7 @@ def test_where_there_is_no_real_one_it_is_the_embedded_one(environ: dict[str, st
 def test_a_build_that_fails_says_why_and_leaves_no_copy(
     environ: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What Go said is told, nothing half built is in the cache, and the embedded one is used."""
+    """With Go's output; the cache has no partial file, and the embedded one is used."""
     program(tmp_path / "bin" / "go", "echo dial tcp: no route to host; exit 1")
     assert find_toxiproxy(None, environ).embedded
     assert "no route to host" in capfd.readouterr().err
@@ -115,7 +115,7 @@ def test_a_build_that_fails_says_why_and_leaves_no_copy(
 
 
 def test_a_cache_that_cannot_be_made_is_a_reason(environ: dict[str, str], tmp_path: Path) -> None:
-    """Where the cache is no folder, that is why there is no real one."""
+    """A cache that is not a folder is the reason why there is no real one."""
     program(tmp_path / "bin" / "go")
     (tmp_path / "cache").write_text("not a folder")
     assert "cannot be written" in find_toxiproxy(None, environ).origin
@@ -126,11 +126,11 @@ def test_a_cache_that_cannot_be_made_is_a_reason(environ: dict[str, str], tmp_pa
 def test_two_runs_at_once_build_it_once(
     environ: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two that find nothing share one build, and what it makes says its version."""
+    """Two runs share one build, and the binary prints its version."""
     go = shutil.which("go")
     assert go is not None
     (tmp_path / "bin" / "go").symlink_to(go)
-    # Go's own cache is the user's, so that this takes a second where it was built before.
+    # Go uses the user's cache, so that this takes a second if it was built before.
     cache = subprocess.run([go, "env", "GOCACHE"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
     environ = {**os.environ, **environ, "HOME": os.environ["HOME"], "PATH": path, "GOCACHE": cache}

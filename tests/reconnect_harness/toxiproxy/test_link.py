@@ -16,7 +16,7 @@ from tests.reconnect_harness.toxiproxy.wires import Wires, exchange, hears_nothi
 
 
 def test_carries_bytes_both_ways(wires: Wires) -> None:
-    """A link without toxics passes on what either side says."""
+    """A link without toxics passes on what either side sends."""
     client, upstream = wires.connect(wires.link())
     client.sendall(b"there")
     assert read(upstream, 5) == b"there"
@@ -25,7 +25,7 @@ def test_carries_bytes_both_ways(wires: Wires) -> None:
 
 
 def test_down_ends_connections_and_refuses_new_ones(wires: Wires) -> None:
-    """A link that is down has no connections and takes none."""
+    """A link that is down has no connections and accepts none."""
     link = wires.link()
     client, upstream = wires.connect(link)
     link.down()
@@ -47,7 +47,7 @@ def test_up_listens_on_the_same_port(wires: Wires) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
-def test_the_port_of_a_link_that_is_down_is_given_to_nobody(wires: Wires) -> None:
+def test_the_port_of_a_link_that_is_down_stays_taken(wires: Wires) -> None:
     """While a link is down, another socket cannot take its port."""
     link = wires.link()
     link.down()
@@ -58,7 +58,7 @@ def test_the_port_of_a_link_that_is_down_is_given_to_nobody(wires: Wires) -> Non
 
 
 def test_reset_sends_an_rst_to_both_ends_of_an_idle_connection(wires: Wires) -> None:
-    """A reset is an RST at once, whether or not anything is said; then the link is there again."""
+    """A reset is an RST at once, also on an idle connection; then the link is up again."""
     link = wires.link(resets=True)
     client, upstream = wires.connect(link)
     exchange(client, upstream)
@@ -121,7 +121,7 @@ def test_bandwidth_limits_the_rate(wires: Wires) -> None:
 
 
 def test_a_bandwidth_of_zero_holds_back_and_loses_nothing(wires: Wires) -> None:
-    """A stalled stream delivers all of it when the toxic is taken off."""
+    """A stalled stream delivers everything when the toxic is removed."""
     link = wires.link()
     client, upstream = wires.connect(link)
     stall = Toxic("bandwidth", {"rate": 0}, "upstream")
@@ -157,8 +157,8 @@ def test_timeout_drops_data_and_closes_after_its_time(wires: Wires) -> None:
     assert time.monotonic() - begun >= 0.25
 
 
-def test_taking_a_timeout_off_closes_its_connections(wires: Wires) -> None:
-    """Connections that have lost bytes are not let go on as if they had not."""
+def test_removing_a_timeout_closes_its_connections(wires: Wires) -> None:
+    """Connections that have lost bytes must not continue."""
     link = wires.link()
     client, upstream = wires.connect(link)
     never = Toxic("timeout", stream="upstream")
@@ -184,7 +184,7 @@ def test_reset_peer_answers_the_next_data_with_an_rst(wires: Wires) -> None:
 
 
 def test_slicer_cuts_data_into_small_packets(wires: Wires) -> None:
-    """10 kB in slices of about 1 kB arrive in many reads, whole and in order."""
+    """10 kB in slices of about 1 kB arrive in many reads, complete and in order."""
     link = wires.link()
     client, upstream = wires.connect(link)
     link.add(Toxic("slicer", {"average_size": 1000, "size_variation": 200, "delay": 5000}, "upstream"))
@@ -199,8 +199,8 @@ def test_slicer_cuts_data_into_small_packets(wires: Wires) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 1234])
-def test_limit_data_cuts_after_exactly_so_many_bytes(wires: Wires, limit: int) -> None:
-    """The connection ends in the middle of what was sent, counted from when the toxic came on."""
+def test_limit_data_closes_after_exactly_the_limit(wires: Wires, limit: int) -> None:
+    """The connection ends in the middle of the data, counted from when the toxic was added."""
     link = wires.link()
     client, upstream = wires.connect(link)
     exchange(client, upstream)
@@ -211,7 +211,7 @@ def test_limit_data_cuts_after_exactly_so_many_bytes(wires: Wires, limit: int) -
 
 
 @pytest.mark.parametrize(("toxicity", "touched"), [(0.0, {False}), (0.5, {False, True}), (1.0, {True})])
-def test_toxicity_is_the_share_of_connections(wires: Wires, toxicity: float, touched: set[bool]) -> None:
+def test_toxicity_is_the_fraction_of_connections(wires: Wires, toxicity: float, touched: set[bool]) -> None:
     """None, some or all of 30 connections are cut."""
     link = wires.link()
     link.add(Toxic("limit_data", {"bytes": 1}, "upstream", toxicity))
@@ -224,7 +224,7 @@ def test_toxicity_is_the_share_of_connections(wires: Wires, toxicity: float, tou
     assert cut == touched
 
 
-def test_equal_toxics_add_up_and_are_taken_off_one_by_one(wires: Wires) -> None:
+def test_equal_toxics_add_up_and_are_removed_one_by_one(wires: Wires) -> None:
     """Two equal toxics are two toxics."""
     link = wires.link()
     ends = wires.connect(link)
@@ -241,7 +241,7 @@ def test_equal_toxics_add_up_and_are_taken_off_one_by_one(wires: Wires) -> None:
 
 
 def test_silence_carries_neither_data_nor_the_end(wires: Wires) -> None:
-    """Through a silent link nobody learns that the other side spoke or went away."""
+    """Through a silent link neither side learns that the other has sent data or has closed."""
     link = wires.link()
     client, upstream = wires.connect(link)
     link.silence()
@@ -253,7 +253,7 @@ def test_silence_carries_neither_data_nor_the_end(wires: Wires) -> None:
 
 
 def test_a_connection_made_in_silence_is_silent(wires: Wires) -> None:
-    """A new connection is accepted and then hears nothing."""
+    """A new connection is accepted and then receives nothing."""
     link = wires.link()
     link.silence()
     client, upstream = wires.connect(link)
@@ -274,8 +274,8 @@ def test_the_end_of_a_silence_ends_its_connections(wires: Wires) -> None:
     exchange(*wires.connect(link))
 
 
-def test_half_a_silence_leaves_the_other_stream_alone(wires: Wires) -> None:
-    """A silence of one stream lets the other one speak."""
+def test_a_silence_of_one_stream_does_not_affect_the_other(wires: Wires) -> None:
+    """Data of the other stream arrives."""
     link = wires.link()
     client, upstream = wires.connect(link)
     link.silence("upstream")
@@ -285,8 +285,8 @@ def test_half_a_silence_leaves_the_other_stream_alone(wires: Wires) -> None:
     assert read(client, 14) == b"I hear nothing"
 
 
-def test_heal_takes_everything_off(wires: Wires) -> None:
-    """A healed link is up and has no toxics, however it was."""
+def test_heal_removes_everything(wires: Wires) -> None:
+    """A healed link is up and has no toxics."""
     link = wires.link(resets=True)
     link.silence()
     link.add(Toxic("latency", {"latency": 5000}, "both"))
@@ -297,7 +297,7 @@ def test_heal_takes_everything_off(wires: Wires) -> None:
 
 
 def test_heal_does_not_wait_for_a_receiver_that_does_not_read(wires: Wires) -> None:
-    """A toxic behind a full connection cannot be taken off; the link is healed all the same."""
+    """A toxic behind a full connection cannot be removed; the link is healed anyway."""
     link = wires.link()
     client, _upstream = wires.connect(link)
     link.add(Toxic("latency", {"latency": 1}, "upstream"))
@@ -310,7 +310,7 @@ def test_heal_does_not_wait_for_a_receiver_that_does_not_read(wires: Wires) -> N
 
 
 def test_close_removes_the_proxy_and_may_be_called_twice(server: ToxiproxyServer, wires: Wires) -> None:
-    """A closed link leaves nothing on the server and nobody at its port."""
+    """After close the server has no proxy of it, and nothing listens at its port."""
     before = server.api.get("/proxies")
     link = wires.link()
     client, _ = wires.connect(link)
@@ -323,7 +323,7 @@ def test_close_removes_the_proxy_and_may_be_called_twice(server: ToxiproxyServer
 
 
 def test_two_links_of_one_name_are_refused(server: ToxiproxyServer, wires: Wires) -> None:
-    """What Toxiproxy refuses is an error with its reason, and the first link lives on."""
+    """The refusal of Toxiproxy is an error with its reason, and the first link still works."""
     with ToxiproxyLink(server, "twin", wires.upstream) as first:
         with pytest.raises(ToxiproxyError, match="proxy already exists"):
             ToxiproxyLink(server, "twin", wires.upstream)
@@ -331,7 +331,7 @@ def test_two_links_of_one_name_are_refused(server: ToxiproxyServer, wires: Wires
 
 
 def test_a_refusal_that_toxiproxy_python_swallows_is_an_error(server: ToxiproxyServer, wires: Wires) -> None:
-    """A status of 500, as for a port that is taken, is not taken for success."""
+    """A status of 500, as for a port that is taken, is an error."""
     with pytest.raises(ToxiproxyError, match=r"\(500\).*address already in use"):
         server.api.post("/proxies", {"name": "x", "listen": wires.upstream, "upstream": wires.upstream})
 
@@ -358,10 +358,10 @@ def test_a_toxic_that_cannot_be_is_one_sentence(arguments: tuple[object, ...], s
 
 
 def test_every_toxic_is_accepted_by_the_server(wires: Wires) -> None:
-    """Each type of the table is known to Toxiproxy with just these attributes, and is read back as it was asked."""
+    """Toxiproxy knows each type of the table with these attributes, and returns what was asked for."""
     link = wires.link()
     for name, attributes in TOXICS.items():
-        # Ever smaller values, so that the slicer's variation is less than its average.
+        # Decreasing values, so that the slicer's variation is less than its average.
         toxic = Toxic(name, {key: 9 - index for index, key in enumerate(attributes)}, "both", 0.3)
         link.add(toxic)
         link.remove(toxic)

@@ -1,4 +1,4 @@
-"""A Toxiproxy server as a process: started, found again, and gone at the end whatever happens."""
+"""A Toxiproxy server as a process: how it is started and used, and that it always ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ with find_toxiproxy().server() as server:
 
 
 def ended(processes: list[psutil.Process]) -> bool:
-    """Return whether all of them are gone, or wait only to be reaped."""
+    """Return whether all of them have ended; they may wait to be reaped."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.status() != psutil.STATUS_ZOMBIE:
@@ -48,7 +48,7 @@ def ended(processes: list[psutil.Process]) -> bool:
     return True
 
 
-def test_says_what_it_is(server: ToxiproxyServer) -> None:
+def test_it_describes_itself(server: ToxiproxyServer) -> None:
     """The line for a run's header has the version and the place."""
     source = source_or_skip()
     what = "embedded" if source.embedded else f"real, {source.binary or source.url}, {source.origin}"
@@ -57,8 +57,8 @@ def test_says_what_it_is(server: ToxiproxyServer) -> None:
 
 
 def test_the_embedded_one_is_started_like_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedded server is a process too, says what it is, carries, and is gone at the end; even where a folder of
-    the user's has the name of our package."""
+    """The embedded server is a process too, describes itself, carries data, and ends; even if a folder of the user has
+    the name of the package."""
     (tmp_path / "harness").mkdir()
     (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
@@ -70,7 +70,7 @@ def test_the_embedded_one_is_started_like_a_real_one(tmp_path: Path, monkeypatch
 
 
 def test_nothing_is_left_after_close() -> None:
-    """After the server is left, its processes are gone and nobody answers at its port."""
+    """After the context its processes have ended and nothing answers at its port."""
     with startable_or_skip().server() as server:
         processes = family(server.pid)
         assert len(processes) == 3
@@ -81,7 +81,7 @@ def test_nothing_is_left_after_close() -> None:
 
 
 def test_nothing_is_left_after_an_exception() -> None:
-    """An exception inside stops the server and is not changed."""
+    """An exception in the context stops the server and is not changed."""
     with pytest.raises(ZeroDivisionError), startable_or_skip().server() as server, wires_on(server) as wires:
         processes = family(server.pid)
         wires.link()
@@ -90,7 +90,7 @@ def test_nothing_is_left_after_an_exception() -> None:
 
 
 def test_links_left_open_are_closed_with_the_server() -> None:
-    """A link that nobody closed gives its port back when the server is left."""
+    """A link that is still open releases its port when the server is closed."""
     with startable_or_skip().server() as server:
         link = ToxiproxyLink(server, "forgotten", "127.0.0.1:1")
     with socket.socket() as other:
@@ -99,7 +99,7 @@ def test_links_left_open_are_closed_with_the_server() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_when_the_owner_is_killed(number: signal.Signals) -> None:
-    """Whatever ends the process that started a server, the server ends too."""
+    """The server ends when the process that started it does."""
     startable_or_skip()
     with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -110,8 +110,7 @@ def test_nothing_is_left_when_the_owner_is_killed(number: signal.Signals) -> Non
 
 
 def test_a_server_that_dies_is_noticed_and_leaves_nothing() -> None:
-    """Where the server is killed under us, the next call says so, and closing is quiet about what is gone
-    anyway."""
+    """The next call to a server that was killed is an error; closing it is not."""
     with startable_or_skip().server() as server:
         processes = family(server.pid)
         kill(server)
@@ -120,9 +119,8 @@ def test_a_server_that_dies_is_noticed_and_leaves_nothing() -> None:
     assert ended(processes)
 
 
-def test_two_servers_at_once_do_not_meet(server: ToxiproxyServer) -> None:
-    """Each server has its own links, and the class that toxiproxy-python keeps its address on is left
-    alone."""
+def test_two_servers_at_once_are_independent(server: ToxiproxyServer) -> None:
+    """Each server has its own links, and the class in which toxiproxy-python keeps its address is not changed."""
     address = (APIConsumer.host, APIConsumer.port)
     with startable_or_skip().server() as other, wires_on(server) as here, wires_on(other) as there:
         first, second = here.link(), there.link()
@@ -137,7 +135,7 @@ def test_two_servers_at_once_do_not_meet(server: ToxiproxyServer) -> None:
 
 
 def test_a_given_server_is_used_and_not_stopped(server: ToxiproxyServer) -> None:
-    """Of a server that somebody else runs only our own proxies are removed."""
+    """Only the proxies that were made here are removed from it."""
     theirs = {"name": "theirs", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:1"}
     server.api.post("/proxies", theirs)
     try:
@@ -157,16 +155,16 @@ def test_runs_that_share_a_server_use_the_same_names(server: ToxiproxyServer) ->
         ToxiproxyLink(other, "upstream", "127.0.0.1:1")
 
 
-def test_a_given_server_that_is_not_there_is_one_sentence() -> None:
-    """A URL at which nobody answers is named."""
+def test_a_given_server_that_does_not_answer_is_one_sentence() -> None:
+    """The error names the URL."""
     with toxiproxy_server.reserve_port() as reserved:
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
         with pytest.raises(ToxiproxyUnavailable, match=f"at {url}"), ToxiproxyServer(url=url):
             pass
 
 
-def test_a_port_that_is_taken_is_given_up_for_another(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server that has the port already, a Toxiproxy too, is not taken for ours."""
+def test_another_port_is_used_if_one_is_taken(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another Toxiproxy that has the port is not used."""
     source = startable_or_skip()
     reserve = toxiproxy_server.reserve_port
     asked = []
@@ -188,7 +186,7 @@ def test_a_port_that_is_taken_is_given_up_for_another(server: ToxiproxyServer, m
 
 
 @pytest.mark.parametrize("script", ["echo no such flag; exit 3", "echo no such flag; kill -9 $$"])
-def test_a_binary_that_is_no_toxiproxy_shows_what_it_said(tmp_path: Path, script: str) -> None:
+def test_a_binary_that_is_not_a_toxiproxy_shows_its_output(tmp_path: Path, script: str) -> None:
     """A program that ends at once is an error with its status and its output."""
     binary = tmp_path / "impostor"
     binary.write_text(f"#!/bin/sh\n{script}\n")
@@ -200,8 +198,8 @@ def test_a_binary_that_is_no_toxiproxy_shows_what_it_said(tmp_path: Path, script
         pass
 
 
-def test_the_log_goes_to_a_file_of_ones_own(tmp_path: Path) -> None:
-    """What a started server says is appended to the file that was given."""
+def test_the_log_goes_to_a_given_file(tmp_path: Path) -> None:
+    """The output of a started server is appended to the file."""
     log = tmp_path / "toxiproxy.log"
     log.write_text("earlier: address already in use\n")
     source = startable_or_skip()
@@ -211,8 +209,8 @@ def test_the_log_goes_to_a_file_of_ones_own(tmp_path: Path) -> None:
     assert "Starting Toxiproxy" in log.read_text()
 
 
-def test_an_http_proxy_of_the_users_is_not_used(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is reached directly, whatever HTTP_PROXY and ALL_PROXY say."""
+def test_an_http_proxy_of_the_environment_is_not_used(server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to loopback ignore HTTP_PROXY and ALL_PROXY."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("NO_PROXY", "no_proxy"):
@@ -221,7 +219,7 @@ def test_an_http_proxy_of_the_users_is_not_used(server: ToxiproxyServer, monkeyp
 
 
 def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is stopped (SIGSTOP) does not react to SIGTERM and is ended all the same."""
+    """A server that is stopped (SIGSTOP) does not react to SIGTERM; SIGKILL ends it."""
     monkeypatch.setattr(toxiproxy_process, "_STOP_SECONDS", 0.3)
     with startable_or_skip().server() as server:
         processes = family(server.pid)

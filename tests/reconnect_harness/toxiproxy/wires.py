@@ -1,4 +1,4 @@
-"""What the tests of links and faults share: a Toxiproxy or the reason why there is none, and sockets through a link."""
+"""Shared by the tests of links and faults: a Toxiproxy, or the reason why there is none, and sockets through a link."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyServer, ToxiproxyUnavailable
 
 PATIENCE = 20.0
-"""Seconds after which a thing that has not happened will not."""
+"""How long a test waits for something, in seconds."""
 
 
 def source_or_skip() -> ToxiproxySource:
@@ -27,7 +27,7 @@ def source_or_skip() -> ToxiproxySource:
 
 
 def startable_or_skip() -> ToxiproxySource:
-    """Return a Toxiproxy that is started by us, or skip the test where it is a server that runs already."""
+    """Return a Toxiproxy that the test starts, or skip the test if it is a server that runs already."""
     source = source_or_skip()
     if source.url is not None:
         pytest.skip(f"the Toxiproxy is {source.url}, {source.origin}: there is none to start")
@@ -35,7 +35,7 @@ def startable_or_skip() -> ToxiproxySource:
 
 
 def kill(server: ToxiproxyServer) -> None:
-    """Kill a started Toxiproxy under the hands of its shell."""
+    """Kill a started Toxiproxy, but not its shell."""
     assert server.pid is not None
     family = psutil.Process(server.pid).children(recursive=True)
     (process,) = [child for child in family if child.name().startswith(("toxiproxy", "python"))]
@@ -72,13 +72,13 @@ class Wires:
 
 @contextlib.contextmanager
 def wires_on(server: ToxiproxyServer) -> Iterator[Wires]:
-    """Give `Wires` for one test."""
+    """Yield `Wires` for one test."""
     with contextlib.ExitStack() as stack:
         yield Wires(server, stack)
 
 
 def read(end: socket.socket, count: int) -> bytes:
-    """Read exactly so many bytes, or fewer where the connection ends before."""
+    """Read exactly so many bytes, or fewer if the connection ends before."""
     got = bytearray()
     while len(got) < count and (more := end.recv(count - len(got))):
         got += more
@@ -86,7 +86,7 @@ def read(end: socket.socket, count: int) -> bytes:
 
 
 def exchange(one: socket.socket, other: socket.socket) -> float:
-    """Send a byte there and another back; return the seconds that it took."""
+    """Send a byte to the other end and another back; return the seconds that it took."""
     begun = time.monotonic()
     one.sendall(b"?")
     assert read(other, 1) == b"?"
@@ -108,7 +108,7 @@ def hears_nothing(end: socket.socket, seconds: float = 0.3) -> bool:
 
 
 def eventually(what: Callable[[], bool]) -> bool:
-    """Wait until `what` is so; False where it is not so in time."""
+    """Wait until `what` is true; return False if it does not become true in time."""
     deadline = time.monotonic() + PATIENCE
     while not what():
         if time.monotonic() > deadline:

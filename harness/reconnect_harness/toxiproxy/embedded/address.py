@@ -42,7 +42,7 @@ async def resolve_address(address: str) -> str:
     """Return the address with its host looked up, an IPv4 address if there is one; an empty host stays empty.
 
     Raises:
-        AddressError: it is malformed, or nobody knows the host.
+        AddressError: it is malformed, or the host is unknown.
     """
     host, port = split_address(address)
     if not host:

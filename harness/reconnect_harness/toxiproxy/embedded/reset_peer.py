@@ -11,7 +11,7 @@ from reconnect_harness.toxiproxy.embedded.toxic import EmbeddedToxic, StubInterf
 class ResetToxic(EmbeddedToxic):
     """Drops the first data (or end) that comes, and `timeout` milliseconds later closes the connection.
 
-    Connections that began while it was there, whatever its toxicity, are closed with an RST; older ones with a FIN, as
+    Connections that began while it was there, with any toxicity, are closed with an RST; older ones with a FIN, as
     in the original.
     """
 

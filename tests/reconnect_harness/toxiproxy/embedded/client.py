@@ -1,4 +1,4 @@
-"""A client that shows all of an answer, and sockets through the proxies that it makes."""
+"""An HTTP client that returns complete answers, and sockets through the proxies that it makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reconnect_harness.toxiproxy.wires import PATIENCE
 
 
 class Answer(NamedTuple):
-    """What the server answered."""
+    """The answer of the server."""
 
     status: int
     body: str
@@ -45,12 +45,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all sockets, and leave the server as it is."""
+        """Close all sockets; the server is not changed."""
         self._stack.close()
         self._http.close()
 
     def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """Send a request; a body that is no text is sent as JSON."""
+        """Send a request; a body that is not a string is sent as JSON."""
         text = body if body is None or isinstance(body, str) else json.dumps(body)
         self._http.request(method, path, None if text is None else text.encode(), headers or {})
         answer = self._http.getresponse()
@@ -84,7 +84,7 @@ class ProxyUnderTest:
         self._stack.close()
 
     def dial(self) -> socket.socket:
-        """Return a new client's end."""
+        """Return the client's end of a new connection."""
         host, port = self.listen.split(":")
         return self._stack.enter_context(socket.create_connection((host, int(port)), PATIENCE))
 
@@ -120,6 +120,6 @@ class ProxyUnderTest:
         assert answer.status == 200, answer
 
     def remove(self, name: str) -> None:
-        """Take a toxic off."""
+        """Remove a toxic."""
         answer = self._client("DELETE", f"{self.path}/toxics/{name}")
         assert answer.status == 204, answer

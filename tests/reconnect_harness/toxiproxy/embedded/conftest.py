@@ -1,4 +1,4 @@
-"""A real Toxiproxy and the embedded one: what is tested here is true of both."""
+"""A real Toxiproxy and the embedded one: each test here runs with both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reconnect_harness.toxiproxy.wires import source_or_skip
 
 @pytest.fixture(scope="module", params=["real", "embedded"])
 def server(request: pytest.FixtureRequest) -> Iterator[ToxiproxyServer]:
-    """One server for a module, of each kind that there is."""
+    """One server for a module, of each available kind."""
     source = source_or_skip() if request.param == "real" else find_toxiproxy("embedded")
     if source.embedded and request.param == "real":
         pytest.skip(f"there is no real Toxiproxy to compare with; {source.origin}")
@@ -24,6 +24,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[ToxiproxyServer]:
 
 @pytest.fixture
 def client(server: ToxiproxyServer) -> Iterator[Client]:
-    """A client of the server's API, which removes all that a test made."""
+    """A client of the server's API, which removes everything that a test has made."""
     with Client(server.api.host, server.api.port) as client:
         yield client

@@ -15,13 +15,13 @@ NOWHERE = "127.0.0.1:1"
 
 
 def refused(status: int, error: str) -> tuple[int, str]:
-    """Return what is answered when a request is refused."""
+    """Return the answer to a refused request."""
     escaped = error.replace("\\", "\\\\").replace('"', '\\"')
     return status, f'{{"error":"{escaped}","status":{status}}}\n'
 
 
 def is_bad_body(answer: Answer, content_type: str = "text/plain; charset=utf-8") -> bool:
-    """Return whether a body was refused as one that cannot be read. Each server says in its own words what is wrong."""
+    """Return whether a body was refused as malformed. The two servers describe the problem in different words."""
     status, error = answer.json["status"], answer.json["error"]
     return (answer.status, status, answer.content_type) == (400, 400, content_type) and error.startswith(
         "bad request body: "
@@ -36,7 +36,7 @@ def make(client: Client, name: str = "web", **fields: Any) -> dict[str, Any]:
 
 
 def is_listening(address: str) -> bool:
-    """Return whether somebody accepts connections there."""
+    """Return whether connections are accepted there."""
     host, port = address.split(":")
     try:
         socket.create_connection((host, int(port)), 5).close()
@@ -52,7 +52,7 @@ def test_version(client: Client, server: ToxiproxyServer) -> None:
 
 
 def test_a_proxy_is_made_listens_and_is_shown(client: Client) -> None:
-    """A new proxy is enabled, and its port is the one that it got."""
+    """A new proxy is enabled, and its address has the port that it listens at."""
     made = make(client)
     listen = made["listen"]
     shown = f'{{"name":"web","listen":"{listen}","upstream":"{NOWHERE}","enabled":true,"Logger":{{}},"toxics":[]}}'
@@ -74,20 +74,20 @@ def test_a_proxy_may_be_made_disabled(client: Client) -> None:
     assert make(client, enabled=False, listen="localhost:0")["listen"] == "localhost:0"
 
 
-def test_a_name_is_looked_up_when_it_listens(client: Client) -> None:
-    """What is shown is the address, IPv4 if there is one."""
+def test_a_host_is_looked_up_when_it_listens(client: Client) -> None:
+    """The shown address is the one that was found, IPv4 if there is one."""
     assert make(client, listen="localhost:0")["listen"].startswith("127.0.0.1:")
 
 
 def test_without_a_host_it_listens_everywhere(client: Client) -> None:
-    """An address without a host, or none at all, is all addresses of the machine."""
+    """An address without a host, or an empty one, means all addresses of the machine."""
     for name, listen in (("a", ":0"), ("b", "")):
         port = make(client, name, listen=listen)["listen"].removeprefix("[::]:")
         assert is_listening(f"127.0.0.1:{port}")
 
 
 def test_any_name_can_be_used(client: Client) -> None:
-    """A name with quotes, markup and letters of other scripts comes back as it was, in paths too."""
+    """A name with quotes, markup and letters of other scripts is returned unchanged, and works in paths."""
     name = '<&"é>'
     assert make(client, name)["name"] == name
     assert client("DELETE", "/proxies/%3C&%22%C3%A9%3E").status == 204
@@ -142,7 +142,7 @@ def test_a_proxy_needs_its_name_and_its_upstream(client: Client, body: str, miss
     ],
 )
 def test_a_proxy_that_cannot_listen_is_not_made(client: Client, listen: str, error: str) -> None:
-    """Why it cannot listen is said, and the proxy is not there."""
+    """The answer says why, and no proxy is made."""
     answer = client("POST", "/proxies", {"name": "web", "listen": listen, "upstream": NOWHERE})
     assert answer[:2] == refused(500, error)
     assert client("GET", "/proxies").json == {}
@@ -163,8 +163,8 @@ def test_a_name_that_is_taken_is_refused(client: Client) -> None:
     assert answer[:2] == refused(409, "proxy already exists")
 
 
-def test_what_a_body_may_have_besides_its_fields(client: Client) -> None:
-    """Names match in any case, nulls and unknown fields do not count, nor does what follows the first value."""
+def test_the_rest_of_a_body_is_ignored(client: Client) -> None:
+    """Nulls, unknown fields and text after the first value; names of fields match in any case."""
     body = '{"NAME":"web","Upstream":"127.0.0.1:1","listen":"127.0.0.1:0","enabled":null,"colour":[1]} and more'
     answer = client("POST", "/proxies", body)
     assert (answer.status, answer.json["enabled"]) == (201, True)
@@ -180,8 +180,8 @@ def test_a_proxy_is_disabled_and_enabled_on_its_port(client: Client, method: str
         assert is_listening(made["listen"]) is enabled
 
 
-def test_a_proxy_may_move(client: Client) -> None:
-    """With another address it listens there, and not where it was."""
+def test_the_address_of_a_proxy_can_be_changed(client: Client) -> None:
+    """It then listens at the new address only."""
     before = make(client)["listen"]
     after = client("PATCH", "/proxies/web", {"listen": "localhost:0", "upstream": "127.0.0.1:2"}).json
     assert (after["upstream"], after["enabled"]) == ("127.0.0.1:2", True)
@@ -198,7 +198,7 @@ def test_a_change_that_cannot_be_read_is_refused(client: Client, body: str) -> N
     assert client("GET", "/proxies/web").json == made
 
 
-def test_a_change_to_an_address_that_cannot_be_is_refused(client: Client) -> None:
+def test_a_change_to_a_malformed_address_is_refused(client: Client) -> None:
     """A change that is refused changes nothing."""
     made = make(client)
     answer = client("PATCH", "/proxies/web", '{"listen":"junk"}')
@@ -206,8 +206,8 @@ def test_a_change_to_an_address_that_cannot_be_is_refused(client: Client) -> Non
     assert client("GET", "/proxies/web").json == made
 
 
-def test_a_proxy_that_cannot_move_is_stopped(client: Client) -> None:
-    """Where the new address is taken the proxy has it all the same, and is disabled."""
+def test_a_proxy_whose_new_address_is_taken_is_stopped(client: Client) -> None:
+    """It keeps the new address, and is disabled."""
     taken = make(client, "other")["listen"]
     make(client)
     answer = client("PATCH", "/proxies/web", {"listen": taken})
@@ -216,8 +216,8 @@ def test_a_proxy_that_cannot_move_is_stopped(client: Client) -> None:
     assert (shown["listen"], shown["enabled"]) == (taken, False)
 
 
-def test_a_deleted_proxy_is_gone(client: Client) -> None:
-    """A proxy that was deleted does not listen and is not there."""
+def test_a_deleted_proxy_does_not_exist_any_more(client: Client) -> None:
+    """It does not listen, and is not found."""
     listen = make(client)["listen"]
     assert client("DELETE", "/proxies/web") == (204, "", None)
     assert not is_listening(listen)
@@ -239,14 +239,14 @@ def test_a_deleted_proxy_is_gone(client: Client) -> None:
         ("DELETE", "/toxics/x"),
     ],
 )
-def test_a_proxy_that_is_not_there_is_not_found(client: Client, method: str, path: str) -> None:
-    """Whatever is asked of it."""
+def test_an_unknown_proxy_is_not_found(client: Client, method: str, path: str) -> None:
+    """With every method and path."""
     assert client(method, f"/proxies/none{path}", "{}")[:2] == refused(404, "proxy not found")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_a_toxic_that_is_not_there_is_not_found(client: Client, method: str) -> None:
-    """Whatever is asked of it."""
+def test_an_unknown_toxic_is_not_found(client: Client, method: str) -> None:
+    """With every method."""
     make(client)
     assert client(method, "/proxies/web/toxics/none", "{}")[:2] == refused(404, "toxic not found")
 
@@ -265,7 +265,7 @@ def test_a_toxic_that_is_not_there_is_not_found(client: Client, method: str) -> 
     ],
 )
 def test_every_toxic_has_its_attributes_and_defaults(client: Client, kind: str, attributes: str) -> None:
-    """A toxic is downstream and on all connections unless told otherwise, and named after its type and stream."""
+    """By default a toxic is downstream, on all connections, and named after its type and stream."""
     make(client)
     shown = (
         f'{{"attributes":{attributes},"name":"{kind}_downstream","type":"{kind}","stream":"downstream","toxicity":1}}'
@@ -314,7 +314,7 @@ def test_a_toxicity_is_a_number_of_32_bits(client: Client) -> None:
         ('{"type":"latency","stream":""}', refused(400, "stream was invalid, can be either upstream or downstream")),
     ],
 )
-def test_a_toxic_that_cannot_be_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
+def test_an_invalid_toxic_is_refused(client: Client, body: str, answer: tuple[int, str]) -> None:
     """The answer says what is wrong, and no toxic is added."""
     make(client)
     assert client("POST", "/proxies/web/toxics", {"type": "noop", "name": "taken"}).status == 200
@@ -344,7 +344,7 @@ def test_a_toxic_that_cannot_be_read_is_refused(client: Client, body: str) -> No
     assert client("GET", "/proxies/web/toxics").json == []
 
 
-def test_one_name_is_one_toxic_whatever_the_stream(client: Client) -> None:
+def test_a_name_is_unique_over_both_streams(client: Client) -> None:
     """A name that is taken upstream is taken downstream."""
     make(client)
     assert client("POST", "/proxies/web/toxics", {"name": "x", "type": "noop", "stream": "upstream"}).status == 200
@@ -353,8 +353,8 @@ def test_one_name_is_one_toxic_whatever_the_stream(client: Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_toxic_is_changed_in_what_is_given(client: Client, method: str) -> None:
-    """Attributes that are not given stay, as do name, type and stream whatever is given."""
+def test_a_change_of_a_toxic_changes_the_given_fields_only(client: Client, method: str) -> None:
+    """Attributes that are not given stay; name, type and stream cannot be changed."""
     make(client)
     client("POST", "/proxies/web/toxics", {"type": "latency", "attributes": {"latency": 5, "jitter": 1}})
     path = "/proxies/web/toxics/latency_downstream"
@@ -396,8 +396,8 @@ def test_populate_makes_a_list_of_proxies(client: Client) -> None:
     assert is_listening(answer.json["proxies"][0]["listen"])
 
 
-def test_populate_keeps_what_is_the_same_and_replaces_what_is_not(client: Client) -> None:
-    """A proxy with the same addresses keeps its toxics, another one is new."""
+def test_populate_keeps_equal_proxies_and_replaces_others(client: Client) -> None:
+    """A proxy with the same addresses keeps its toxics; one with other addresses is new."""
     same, other = make(client, "same"), make(client, "other")
     for name in ("same", "other"):
         client("POST", f"/proxies/{name}/toxics", {"type": "noop"})
@@ -439,7 +439,7 @@ def test_populate_refuses_a_list_with_a_missing_field(client: Client, body: str,
 
 
 def test_populate_stops_at_a_proxy_that_cannot_listen(client: Client) -> None:
-    """Those before it are made and shown, those after it are not."""
+    """The proxies before it are made and shown, the ones after it are not."""
     wanted = [
         {"name": "a", "listen": "127.0.0.1:0", "upstream": NOWHERE},
         {"name": "b", "listen": "junk", "upstream": NOWHERE},
@@ -454,12 +454,12 @@ def test_populate_stops_at_a_proxy_that_cannot_listen(client: Client) -> None:
 
 @pytest.mark.parametrize("body", ["[]", "null"])
 def test_populate_with_nothing_makes_nothing(client: Client, body: str) -> None:
-    """An empty list is fine."""
+    """An empty list is valid."""
     assert client("POST", "/populate", body) == (201, '{"proxies":null}', "application/json")
 
 
-def test_reset_enables_all_and_takes_all_toxics_off(client: Client) -> None:
-    """After a reset proxies are as new."""
+def test_reset_enables_all_proxies_and_removes_all_toxics(client: Client) -> None:
+    """After a reset proxies are as after their creation."""
     made = make(client)
     client("POST", "/proxies/web/toxics", {"type": "latency"})
     client("POST", "/proxies/web/toxics", {"type": "timeout", "stream": "upstream"})
@@ -469,8 +469,8 @@ def test_reset_enables_all_and_takes_all_toxics_off(client: Client) -> None:
     assert is_listening(made["listen"])
 
 
-def test_browsers_are_kept_out(client: Client) -> None:
-    """A page in a browser must not steer a Toxiproxy on the user's machine."""
+def test_browsers_are_refused(client: Client) -> None:
+    """A page in a browser must not control a Toxiproxy on the user's machine."""
     answer = client("GET", "/proxies", headers={"User-Agent": "Mozilla/5.0 (X11)"})
     assert answer == (403, "User agent not allowed\n", "text/plain; charset=utf-8")
     assert client("GET", "/proxies", headers={"User-Agent": "curl/8 Mozilla/5.0"}).status == 200
@@ -478,25 +478,25 @@ def test_browsers_are_kept_out(client: Client) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/metrics", "/proxies/", "/proxies/a/b", "/proxies/a%2Fb"])
 def test_an_unknown_path_is_not_found(client: Client, path: str) -> None:
-    """Anything that is not a path of the API is a plain 404; /metrics is, unless a flag turns it on."""
+    """A plain 404. So is /metrics, unless a flag enables it."""
     assert client("GET", path) == (404, "404 page not found\n", "text/plain; charset=utf-8")
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("PUT", "/proxies"), ("POST", "/version"), ("GET", "/reset"), ("HEAD", "/proxies")]
 )
-def test_a_method_that_is_none_is_not_allowed(client: Client, method: str, path: str) -> None:
-    """A path with another method is 405, without a body."""
+def test_an_unknown_method_is_not_allowed(client: Client, method: str, path: str) -> None:
+    """405, without a body."""
     assert client(method, path) == (405, "", None)
 
 
-def test_a_query_does_not_matter(client: Client) -> None:
-    """What follows a question mark is ignored."""
+def test_a_query_is_ignored(client: Client) -> None:
+    """Everything after the question mark."""
     assert client("GET", "/proxies?x=/y").body == "{}"
 
 
-def test_a_body_may_come_in_pieces_and_be_waited_for(client: Client, server: ToxiproxyServer) -> None:
-    """Chunked bodies and those that wait for "100 Continue" are read."""
+def test_chunked_bodies_and_expect_continue_are_accepted(client: Client, server: ToxiproxyServer) -> None:
+    """Together in one request."""
     body = b'{"name":"web","listen":"127.0.0.1:0","upstream":"127.0.0.1:1"}'
     head = b"POST /proxies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
     with socket.create_connection((server.api.host, server.api.port), 10) as raw:
@@ -507,8 +507,8 @@ def test_a_body_may_come_in_pieces_and_be_waited_for(client: Client, server: Tox
         assert raw.recv(1000).startswith(b"HTTP/1.1 201 Created\r\n")
 
 
-def test_what_is_no_http_is_answered_and_closed(server: ToxiproxyServer) -> None:
-    """A client that speaks something else is told so, and the server lives on."""
+def test_a_connection_that_is_not_http_is_answered_and_closed(server: ToxiproxyServer) -> None:
+    """With 400; the server still works."""
     with socket.create_connection((server.api.host, server.api.port), 10) as raw:
         raw.sendall(b"\x00\x01\x02\r\n\r\n")
         assert raw.recv(1000).startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -517,16 +517,16 @@ def test_what_is_no_http_is_answered_and_closed(server: ToxiproxyServer) -> None
     assert server.api.get("/version")
 
 
-def test_a_port_that_somebody_holds_without_listening_can_be_had(client: Client) -> None:
-    """As the harness holds the ports of links that are down (Linux)."""
+def test_a_reserved_port_can_be_listened_on(client: Client) -> None:
+    """The harness reserves the ports of links that are down in this way (Linux)."""
     with reserve_port() as held:
         listen = f"127.0.0.1:{held.getsockname()[1]}"
         assert make(client, listen=listen)["listen"] == listen
         assert is_listening(listen)
 
 
-async def test_what_it_accepts_sends_at_once() -> None:
-    """asyncio sets TCP_NODELAY only where the listening socket names its protocol; without it small writes wait."""
+async def test_accepted_connections_have_no_delay() -> None:
+    """asyncio sets TCP_NODELAY only if the listening socket names its protocol; without it small writes wait."""
     listener = await listen_on("127.0.0.1:0")
     with listener:
         assert listener.proto == socket.IPPROTO_TCP

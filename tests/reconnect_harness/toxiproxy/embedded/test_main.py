@@ -1,4 +1,4 @@
-"""The embedded Toxiproxy as a process: its flags, its end, and what it leaves."""
+"""The embedded Toxiproxy as a process: its flags, its metrics, and its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-P", "-m", "reconnect_harness.toxiproxy.embedded"]
 
 
 class Running(NamedTuple):
-    """A server that runs."""
+    """A running server."""
 
     process: subprocess.Popen[str]
     client: Client
@@ -32,7 +32,7 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def running(*flags: str) -> Iterator[Running]:
-    """Start a server on a port of its choice; it must have ended well, or is ended, when this is left."""
+    """Start a server on a port that it chooses; end it, and check that its status is 0."""
     command = [*COMMAND, "-host", "127.0.0.1", "-port", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -49,8 +49,8 @@ def running(*flags: str) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_at_once_and_well(number: int) -> None:
-    """Connections, of the API and of proxies, are closed, whatever toxics are on them; the exit status is 0."""
+def test_a_signal_ends_it_at_once_with_status_0(number: int) -> None:
+    """Connections of the API and of proxies are closed, with any toxics on them."""
     with running() as (process, client):
         proxy = client.proxy()
         ends = [proxy.connect(), proxy.connect()]
@@ -67,8 +67,8 @@ def test_a_signal_ends_it_at_once_and_well(number: int) -> None:
         assert "Traceback" not in said
 
 
-def test_it_is_quiet_about_what_is_usual_and_leaves_no_socket() -> None:
-    """After hundreds of connections that ended in every way there are as many open files as before."""
+def test_it_logs_no_errors_and_leaks_no_socket() -> None:
+    """After hundreds of connections that ended in every way it has as many open files as before."""
     with running() as (process, client):
         proxy = client.proxy()
         server = psutil.Process(process.pid)
@@ -132,8 +132,8 @@ def test_a_port_that_is_taken_is_one_line_and_status_1() -> None:
 
 
 @pytest.mark.parametrize("flag", ["-version", "--version"])
-def test_it_says_its_version(flag: str) -> None:
-    """The flags may have one dash, as Go's, or two."""
+def test_it_prints_its_version(flag: str) -> None:
+    """Flags may have one dash, as in Go, or two."""
     said = subprocess.run([*COMMAND, flag], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert said == "toxiproxy-server version 2.12.0 (embedded)\n"
 
@@ -193,15 +193,15 @@ def test_an_unknown_flag_is_named() -> None:
 
 
 @pytest.mark.parametrize("flag", ["-h", "-help", "--help"])
-def test_it_says_its_flags(flag: str) -> None:
+def test_it_prints_its_flags(flag: str) -> None:
     """All flags of the original."""
     said = subprocess.run([*COMMAND, flag], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     for name in ("host", "port", "config", "seed", "version", "proxy-metrics", "runtime-metrics"):
         assert re.search(rf"--{name}\b", said), name
 
 
-def test_a_config_file_has_the_first_proxies(tmp_path: Path) -> None:
-    """What /populate takes may be in a file."""
+def test_the_proxies_of_a_config_file_are_made_at_the_start(tmp_path: Path) -> None:
+    """In the form of /populate."""
     config = tmp_path / "toxiproxy.json"
     config.write_text(json.dumps([{"name": "web", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:1"}]))
     with running("-config", str(config)) as (_, client):
@@ -209,8 +209,8 @@ def test_a_config_file_has_the_first_proxies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "[{]"])
-def test_a_config_file_with_a_mistake_is_told_and_passed_over(tmp_path: Path, text: str | None) -> None:
-    """As in the original the server starts all the same."""
+def test_a_mistake_in_a_config_file_is_logged(tmp_path: Path, text: str | None) -> None:
+    """As in the original the server starts anyway."""
     config = tmp_path / "toxiproxy.json"
     if text is not None:
         config.write_text(text)

@@ -1,4 +1,4 @@
-"""What each toxic does to a connection, and what its changes do, with the real server and the embedded one alike."""
+"""What each toxic does to a connection, and what its changes do, with the real server and with the embedded one."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def is_reset(end: socket.socket) -> bool:
     return False
 
 
-def test_without_toxics_all_is_carried(client: Client, stream: str) -> None:
-    """Eight megabytes arrive as they were, and the end after them."""
+def test_without_toxics_everything_is_carried(client: Client, stream: str) -> None:
+    """Eight megabytes arrive unchanged, and the end after them."""
     sender, receiver = client.proxy().ends(stream)
     data = bytes(range(256)) * (32 * 1024)
     seconds_to_pass(sender, receiver, data)
@@ -45,7 +45,7 @@ def test_without_toxics_all_is_carried(client: Client, stream: str) -> None:
 
 
 def test_the_end_of_one_half_ends_the_connection(client: Client, stream: str) -> None:
-    """As in the original there are no half-closed connections: when one side has said all, both ways are closed."""
+    """As in the original there are no half-closed connections: when one side ends, both directions are closed."""
     sender, receiver = client.proxy().ends(stream)
     sender.sendall(b"all")
     sender.shutdown(socket.SHUT_WR)
@@ -53,8 +53,8 @@ def test_the_end_of_one_half_ends_the_connection(client: Client, stream: str) ->
     assert sender.recv(1) == b""
 
 
-def test_a_sender_is_held_back_by_a_receiver_that_does_not_read(client: Client, stream: str) -> None:
-    """What is on its way is bounded, and none of it is lost."""
+def test_a_receiver_that_does_not_read_blocks_the_sender(client: Client, stream: str) -> None:
+    """The data on its way is bounded, and none of it is lost."""
     sender, receiver = client.proxy().ends(stream)
     sender.settimeout(0.5)
     sent = 0
@@ -66,15 +66,15 @@ def test_a_sender_is_held_back_by_a_receiver_that_does_not_read(client: Client, 
 
 
 def test_a_client_without_an_upstream_is_closed(client: Client, stream: str) -> None:
-    """Where nobody listens upstream the client is accepted, and closed."""
+    """If nothing listens upstream, the client is accepted and closed."""
     proxy = client.proxy()
     proxy.listener.close()
     assert proxy.dial().recv(1) == b""
     del stream
 
 
-def test_disabling_closes_connections_and_enabling_does_not_bring_them_back(client: Client, stream: str) -> None:
-    """Both ends see the end, nobody can connect meanwhile, and toxics stay."""
+def test_disabling_closes_connections_for_ever(client: Client, stream: str) -> None:
+    """Both ends see the end, no connection is accepted until it is enabled, and toxics stay."""
     proxy = client.proxy()
     proxy.add("latency", stream, latency=100)
     ends = proxy.ends(stream)
@@ -88,7 +88,7 @@ def test_disabling_closes_connections_and_enabling_does_not_bring_them_back(clie
 
 
 def test_noop_does_nothing(client: Client, stream: str) -> None:
-    """Data and end go through."""
+    """Data and end pass."""
     proxy = client.proxy()
     proxy.add("noop", stream)
     sender, receiver = proxy.ends(stream)
@@ -97,8 +97,8 @@ def test_noop_does_nothing(client: Client, stream: str) -> None:
     assert receiver.recv(1) == b""
 
 
-def test_latency_delays_its_stream_and_not_the_other(client: Client, stream: str) -> None:
-    """A byte takes the latency one way and next to nothing the other."""
+def test_latency_delays_its_stream_only(client: Client, stream: str) -> None:
+    """A byte takes the latency in one direction and almost no time in the other."""
     proxy = client.proxy()
     proxy.add("latency", stream, latency=700)
     sender, receiver = proxy.ends(stream)
@@ -138,8 +138,8 @@ def test_jitter_is_around_the_latency(client: Client, stream: str) -> None:
     assert max(times) > min(times) + 0.02
 
 
-def test_a_change_of_latency_lets_what_waits_go(client: Client, stream: str) -> None:
-    """A byte that is held for an hour arrives when the latency is changed; the next has the new one."""
+def test_a_change_of_latency_passes_on_what_waits(client: Client, stream: str) -> None:
+    """A byte that is held for an hour arrives when the latency is changed; the next byte has the new latency."""
     proxy = client.proxy()
     toxic = proxy.add("latency", stream, latency=3_600_000)
     sender, receiver = proxy.ends(stream)
@@ -150,8 +150,8 @@ def test_a_change_of_latency_lets_what_waits_go(client: Client, stream: str) -> 
     assert seconds_to_pass(sender, receiver) >= 0.1
 
 
-def test_removing_latency_lets_all_that_waits_go_in_order(client: Client, stream: str) -> None:
-    """What was held arrives at once, then what comes after it."""
+def test_removing_latency_passes_on_what_waits_in_order(client: Client, stream: str) -> None:
+    """Held data arrives at once, then later data."""
     proxy = client.proxy()
     toxic = proxy.add("latency", stream, latency=3_600_000)
     sender, receiver = proxy.ends(stream)
@@ -167,14 +167,14 @@ def test_removing_latency_lets_all_that_waits_go_in_order(client: Client, stream
 
 @pytest.mark.parametrize("rate", [100, 200])
 def test_bandwidth_is_a_rate(client: Client, stream: str, rate: int) -> None:
-    """A hundred kilobytes take as long as they should; the last slice, of 100 ms, may be early."""
+    """A hundred kilobytes take the expected time; the last slice, of 100 ms, may be early."""
     proxy = client.proxy()
     proxy.add("bandwidth", stream, rate=rate)
     assert 100 / rate - 0.11 <= seconds_to_pass(*proxy.ends(stream), bytes(100_000)) < 10
 
 
-def test_bandwidth_paces_small_messages_too(client: Client, stream: str) -> None:
-    """Messages that come faster than the rate queue up."""
+def test_bandwidth_limits_small_messages_too(client: Client, stream: str) -> None:
+    """Messages that are sent faster than the rate wait."""
     proxy = client.proxy()
     proxy.add("bandwidth", stream, rate=10)
     sender, receiver = proxy.ends(stream)
@@ -186,8 +186,8 @@ def test_bandwidth_paces_small_messages_too(client: Client, stream: str) -> None
     assert time.monotonic() - begun >= 0.3
 
 
-def test_a_bandwidth_of_zero_holds_all_back_until_it_is_changed(client: Client, stream: str) -> None:
-    """Nothing gets through and nothing is lost."""
+def test_a_bandwidth_of_zero_holds_everything_until_it_is_changed(client: Client, stream: str) -> None:
+    """Nothing passes and nothing is lost."""
     proxy = client.proxy()
     toxic = proxy.add("bandwidth", stream, rate=0)
     sender, receiver = proxy.ends(stream)
@@ -198,7 +198,7 @@ def test_a_bandwidth_of_zero_holds_all_back_until_it_is_changed(client: Client, 
 
 
 def test_slow_close_delays_the_end_and_not_the_data(client: Client, stream: str) -> None:
-    """Data is there before the delay, the end after it."""
+    """Data arrives before the delay, the end after it."""
     proxy = client.proxy()
     proxy.add("slow_close", stream, delay=900)
     sender, receiver = proxy.ends(stream)
@@ -211,7 +211,7 @@ def test_slow_close_delays_the_end_and_not_the_data(client: Client, stream: str)
     assert time.monotonic() - begun >= 0.9 > said
 
 
-def test_removing_slow_close_lets_the_end_go(client: Client, stream: str) -> None:
+def test_removing_slow_close_passes_on_the_end(client: Client, stream: str) -> None:
     """An end that is held for an hour arrives when the toxic is removed."""
     proxy = client.proxy()
     toxic = proxy.add("slow_close", stream, delay=3_600_000)
@@ -222,7 +222,7 @@ def test_removing_slow_close_lets_the_end_go(client: Client, stream: str) -> Non
     assert receiver.recv(1) == b""
 
 
-def test_changing_slow_close_begins_the_delay_anew(client: Client, stream: str) -> None:
+def test_changing_slow_close_starts_the_delay_again(client: Client, stream: str) -> None:
     """An end that is held for an hour is held for the new delay."""
     proxy = client.proxy()
     toxic = proxy.add("slow_close", stream, delay=3_600_000)
@@ -236,7 +236,7 @@ def test_changing_slow_close_begins_the_delay_anew(client: Client, stream: str) 
 
 
 def test_timeout_drops_data_and_closes(client: Client, stream: str) -> None:
-    """Nothing gets through, and after its time both sides are closed."""
+    """Nothing passes, and after the timeout both sides are closed."""
     proxy = client.proxy()
     proxy.add("timeout", stream, timeout=300)
     begun = time.monotonic()
@@ -247,8 +247,8 @@ def test_timeout_drops_data_and_closes(client: Client, stream: str) -> None:
     assert sender.recv(1) == b""
 
 
-def test_data_puts_a_timeout_off(client: Client, stream: str) -> None:
-    """The time counts from the last data, as in the original."""
+def test_data_restarts_a_timeout(client: Client, stream: str) -> None:
+    """The time is counted from the last data, as in the original."""
     proxy = client.proxy()
     proxy.add("timeout", stream, timeout=1000)
     sender, receiver = proxy.ends(stream)
@@ -260,8 +260,8 @@ def test_data_puts_a_timeout_off(client: Client, stream: str) -> None:
     assert time.monotonic() - begun >= 1.6
 
 
-def test_a_timeout_of_zero_never_closes_and_leaves_the_other_stream_alone(client: Client, stream: str) -> None:
-    """One way nothing, the other way everything."""
+def test_a_timeout_of_zero_never_closes_and_affects_one_stream(client: Client, stream: str) -> None:
+    """Nothing passes in one direction, everything in the other."""
     proxy = client.proxy()
     proxy.add("timeout", stream)
     sender, receiver = proxy.ends(stream)
@@ -271,7 +271,7 @@ def test_a_timeout_of_zero_never_closes_and_leaves_the_other_stream_alone(client
 
 
 def test_removing_a_timeout_closes_its_connections(client: Client, stream: str) -> None:
-    """They have lost bytes. New ones are fine."""
+    """They have lost bytes. New connections work."""
     proxy = client.proxy()
     ends = proxy.ends(stream)
     toxic = proxy.add("timeout", stream)
@@ -293,7 +293,7 @@ def test_reset_peer_answers_data_with_an_rst(client: Client, stream: str) -> Non
 
 
 def test_reset_peer_waits_for_its_timeout(client: Client, stream: str) -> None:
-    """The reset comes so much later, whatever becomes of the toxic."""
+    """The reset follows after it, even if the toxic is removed."""
     proxy = client.proxy()
     proxy.add("reset_peer", stream, timeout=400)
     sender, receiver = proxy.ends(stream)
@@ -303,8 +303,8 @@ def test_reset_peer_waits_for_its_timeout(client: Client, stream: str) -> None:
     assert time.monotonic() - begun >= 0.4
 
 
-def test_reset_peer_closes_older_connections_in_an_orderly_way(client: Client, stream: str) -> None:
-    """A connection that began before the toxic came gets no RST from it, as in the original."""
+def test_reset_peer_closes_older_connections_with_a_fin(client: Client, stream: str) -> None:
+    """A connection that began before the toxic was added gets no RST, as in the original."""
     proxy = client.proxy()
     sender, receiver = proxy.ends(stream)
     exchange(sender, receiver)
@@ -313,8 +313,8 @@ def test_reset_peer_closes_older_connections_in_an_orderly_way(client: Client, s
     assert not is_reset(receiver)
 
 
-def test_a_reset_peer_that_is_not_felt_makes_every_close_a_reset(client: Client, stream: str) -> None:
-    """With a toxicity of 0 data goes through, and disabling the proxy resets the connections."""
+def test_a_reset_peer_of_toxicity_0_makes_every_close_a_reset(client: Client, stream: str) -> None:
+    """Data passes, and disabling the proxy resets the connections."""
     proxy = client.proxy()
     proxy.add("reset_peer", stream, 0.0)
     ends = proxy.ends(stream)
@@ -324,7 +324,7 @@ def test_a_reset_peer_that_is_not_felt_makes_every_close_a_reset(client: Client,
 
 
 def test_slicer_cuts_data_into_packets(client: Client, stream: str) -> None:
-    """Ten kilobytes in slices of about one arrive whole, in order, and in many reads that are small and uneven."""
+    """Ten kilobytes in slices of about one arrive complete, in order, and in many small and uneven reads."""
     proxy = client.proxy()
     proxy.add("slicer", stream, average_size=1000, size_variation=200, delay=10_000)
     sender, receiver = proxy.ends(stream)
@@ -352,20 +352,20 @@ def test_slicer_without_variation_cuts_evenly(client: Client, stream: str) -> No
 
 
 @pytest.mark.parametrize("limit", [0, 1, 1234, 50_000])
-def test_limit_data_cuts_after_exactly_so_many_bytes(client: Client, stream: str, limit: int) -> None:
-    """The connection ends in the middle of what was sent."""
+def test_limit_data_closes_after_exactly_the_limit(client: Client, stream: str, limit: int) -> None:
+    """The connection ends in the middle of the data."""
     proxy = client.proxy()
     proxy.add("limit_data", stream, bytes=limit)
     sender, receiver = proxy.ends(stream)
     assert hears_nothing(receiver, 0.1)
     sender.sendall(bytes(70_000))
     assert len(read(receiver, 70_000)) == limit
-    # A close while the sender's bytes are unread is an RST.
+    # A close while bytes of the sender are unread is an RST.
     is_reset(sender)
 
 
-def test_limit_data_counts_from_when_it_came_and_through_its_changes(client: Client, stream: str) -> None:
-    """What went before it does not count; what went before its change does."""
+def test_limit_data_counts_from_when_it_was_added_and_through_its_changes(client: Client, stream: str) -> None:
+    """Bytes before the toxic do not count; bytes before its change do."""
     proxy = client.proxy()
     sender, receiver = proxy.ends(stream)
     seconds_to_pass(sender, receiver, bytes(500))
@@ -377,8 +377,10 @@ def test_limit_data_counts_from_when_it_came_and_through_its_changes(client: Cli
 
 
 @pytest.mark.parametrize(("toxicity", "felt"), [(0.0, {False}), (0.5, {False, True}), (1.0, {True})])
-def test_toxicity_is_a_share_of_the_connections(client: Client, stream: str, toxicity: float, felt: set[bool]) -> None:
-    """None, some or all of 30 connections are cut."""
+def test_toxicity_is_a_fraction_of_the_connections(
+    client: Client, stream: str, toxicity: float, felt: set[bool]
+) -> None:
+    """None, some or all of 30 connections are closed."""
     proxy = client.proxy()
     proxy.add("limit_data", stream, toxicity, bytes=1)
     cut = set()
@@ -391,7 +393,7 @@ def test_toxicity_is_a_share_of_the_connections(client: Client, stream: str, tox
 
 
 def test_toxicity_is_drawn_again_when_it_is_changed(client: Client, stream: str) -> None:
-    """A toxic that was not felt is, when its toxicity is raised to 1, and not any more when it is lowered to 0."""
+    """A toxic takes effect when its toxicity is raised to 1, and not any more when it is lowered to 0."""
     proxy = client.proxy()
     toxic = proxy.add("latency", stream, 0.0, latency=600)
     ends = proxy.ends(stream)
@@ -403,7 +405,7 @@ def test_toxicity_is_drawn_again_when_it_is_changed(client: Client, stream: str)
 
 
 def test_the_chain_is_in_the_order_of_adding(client: Client, stream: str) -> None:
-    """A limit in front of a hold counts what is held; behind it, what comes out of it."""
+    """A limit in front of a hold counts what is held; a limit behind it counts what is passed on."""
     proxy = client.proxy()
     proxy.add("limit_data", stream, bytes=3)
     hold = proxy.add("bandwidth", stream, rate=0)
@@ -414,8 +416,8 @@ def test_the_chain_is_in_the_order_of_adding(client: Client, stream: str) -> Non
     assert read(receiver, 6) == b"abc"
 
 
-def test_a_toxic_in_the_middle_of_the_chain_may_go(client: Client, stream: str) -> None:
-    """Its neighbours are joined, and both are still felt."""
+def test_a_toxic_in_the_middle_of_the_chain_can_be_removed(client: Client, stream: str) -> None:
+    """Its neighbours are joined, and both still take effect."""
     proxy = client.proxy()
     names = []
     for number, latency in enumerate((100, 3_600_000, 100)):
@@ -429,8 +431,8 @@ def test_a_toxic_in_the_middle_of_the_chain_may_go(client: Client, stream: str) 
     assert seconds_to_pass(sender, receiver) >= 0.2
 
 
-def test_no_byte_is_lost_or_moved_while_toxics_come_and_go(client: Client, stream: str) -> None:
-    """A megabyte of numbers passes in order through a chain that changes all the time."""
+def test_no_byte_is_lost_or_moved_while_toxics_change(client: Client, stream: str) -> None:
+    """A megabyte of numbers passes in order through a chain that changes continuously."""
     proxy = client.proxy()
     sender, receiver = proxy.ends(stream)
     said = b"".join(b"%08d" % number for number in range(128 * 1024))
