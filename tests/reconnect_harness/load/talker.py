@@ -16,7 +16,7 @@ import gevent
 from gevent.fileobject import FileObjectThread
 
 from reconnect_harness.load.aware import AwareConversation
-from reconnect_harness.load.conversation import Conversation, ConversationOver, Endpoint
+from reconnect_harness.load.conversation import Conversation, ConversationOver, ConversationTarget
 from reconnect_harness.load.link import LinkEnd, LinkMaker
 
 QUIET_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Ear:
 def main(url: str, kind: str, messages: int) -> None:
     """Talk."""
     ear = Ear()
-    place = Endpoint(LinkMaker(url))
+    place = ConversationTarget(LinkMaker(url))
     conversation = (AwareConversation if kind == "aware" else Conversation)(place, ear)
     conversation.open()
     print("open", flush=True)
