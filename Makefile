@@ -7,6 +7,8 @@ BIN := .venv/bin
 SCENARIOS ?= upstream-flap upstream-flap-plain
 # How many tests `make unit` runs at a time.
 PROCESSES ?= 6
+# Hundreds of processes import the same modules: without its cache, Python compiles them for each.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Plugins of other people's pytest runs. In a folder of their own, from which tests take one at a time: pytest loads each
 # that it finds.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ PURE = (
     "test_pure.py",
 )
 
+_PATHS = frozenset(HERE / pure for pure in PURE)
+
 #: What a pure test may not do, as Python's audit events.
 BARRED = frozenset(
     {
@@ -88,15 +91,16 @@ class _Guard:
 _guard = _Guard()
 
 
+@cache
 def is_pure(path: Path) -> bool:
     """Return whether a test module, or all in a folder, is pure."""
-    return any(path.is_relative_to(HERE / pure) for pure in PURE)
+    return path in _PATHS or (HERE in path.parents and is_pure(path.parent))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line("markers", "pure: uses no network, starts no process, and does not wait for time to pass")
-    absent = [pure for pure in PURE if not (HERE / pure).exists()]
+    absent = [str(path) for path in _PATHS if not path.exists()]
     if absent:
         raise pytest.UsageError(f"tests/pure.py names what is not there: {', '.join(absent)}")
 
@@ -105,7 +109,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """With `-m pure`, leave alone what is not: to import all of it takes longer than to run what is."""
     if config.option.markexpr != "pure" or is_pure(collection_path):
         return None
-    return not any((HERE / pure).is_relative_to(collection_path) for pure in PURE)
+    return not any(path.is_relative_to(collection_path) for path in _PATHS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
