@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from websockets.sync.server import ServerConnection, serve
 
+from reconnect_harness.sut import base
 from tests.reconnect_harness.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -56,11 +56,8 @@ class Said:
 
 
 def free_port() -> int:
-    """Return a port that is free, or was a moment ago: locust cannot be asked which one it has chosen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port for locust, which cannot be asked which one it has chosen: one that the system gives to nobody."""
+    return base._free_port()
 
 
 @contextlib.contextmanager

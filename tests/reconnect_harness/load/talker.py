@@ -1,9 +1,10 @@
 """A program: an aware or plain conversation under gevent, which talks while a test cuts its link.
 
-    python talker.py URL aware|plain MESSAGES
+    python talker.py URL aware|plain
 
-It sends numbers, one every 10 ms, drops its own link when its stdin says `drop`, and prints what it heard as JSON when
-everything has come, or nothing new for a while.
+It sends numbers, one every 10 ms, and does what its stdin says: `drop` its own link, or that it is `enough`. What
+happens it prints as JSON, a line each: {"heard": 20} for each twentieth message, {"lost": REASON}, {"returned": COUNT}.
+The last line is an account of all, when what was sent has come back, or nothing new has for a while.
 """
 
 from __future__ import annotations
@@ -16,14 +17,22 @@ import gevent
 from gevent.fileobject import FileObjectThread
 
 from reconnect_harness.load.aware import AwareConversation
-from reconnect_harness.load.conversation import Conversation, ConversationOver, ConversationTarget
+from reconnect_harness.load.conversation import Conversation, ConversationOver, Endpoint
 from reconnect_harness.load.link import LinkEnd, LinkMaker
 
 QUIET_SECONDS = 5.0
 
+#: How often it is told how much was heard.
+EVERY = 20
 
-class Ear:
-    """Notes what it is told."""
+
+def tell(**what: object) -> None:
+    """Print a line."""
+    print(json.dumps(what), flush=True)
+
+
+class Listener:
+    """Keeps what it hears, and tells of it."""
 
     def __init__(self) -> None:
         self.heard_texts: list[str] = []
@@ -32,53 +41,67 @@ class Ear:
         self.ended = ""
 
     def heard(self, message: str | bytes) -> None:
-        """Note a message."""
+        """Keep a message."""
         self.heard_texts.append(str(message))
+        if len(self.heard_texts) % EVERY == 0:
+            tell(heard=len(self.heard_texts))
 
     def lost(self, ending: LinkEnd) -> None:
-        """Note a loss."""
+        """Keep a loss."""
         self.losses.append(str(ending))
+        tell(lost=str(ending))
 
     def returned(self, seconds: float) -> None:
-        """Note a return."""
+        """Count a return."""
         self.returns += 1
+        tell(returned=self.returns)
 
     def over(self, reason: str, seconds: float | None) -> None:
-        """Note the end."""
+        """Keep the end."""
         self.ended = reason
 
 
-def main(url: str, kind: str, messages: int) -> None:
+def main(url: str, kind: str) -> None:
     """Talk."""
-    ear = Ear()
-    place = ConversationTarget(LinkMaker(url))
-    conversation = (AwareConversation if kind == "aware" else Conversation)(place, ear)
+    listener = Listener()
+    conversation = (AwareConversation if kind == "aware" else Conversation)(Endpoint(LinkMaker(url)), listener)
     conversation.open()
-    print("open", flush=True)
+    enough = False
 
     def obey() -> None:
+        nonlocal enough
         for line in FileObjectThread(sys.stdin):
             if line.strip() == "drop":
                 conversation.drop()
+            else:
+                enough = True
 
     gevent.spawn(obey)
+    sent = 0
     try:
-        for number in range(messages):
-            conversation.send(f"{number} " + "x" * (number % 50) * 40)
+        while not enough:
+            conversation.send(f"{sent} " + "x" * (sent % 50) * 40)
+            sent += 1
             gevent.sleep(0.01)
     except ConversationOver:
         pass
     latest, changed = -1, time.monotonic()
-    while not ear.ended and len(ear.heard_texts) < messages and time.monotonic() - changed < QUIET_SECONDS:
-        if len(ear.heard_texts) != latest:
-            latest, changed = len(ear.heard_texts), time.monotonic()
+    while not listener.ended and len(listener.heard_texts) < sent and time.monotonic() - changed < QUIET_SECONDS:
+        if len(listener.heard_texts) != latest:
+            latest, changed = len(listener.heard_texts), time.monotonic()
         gevent.sleep(0.05)
+    # What may be repeated has the time to come.
     gevent.sleep(0.3)
     conversation.close()
-    numbers = [int(text.partition(" ")[0]) for text in ear.heard_texts]
-    told = {"numbers": numbers, "losses": ear.losses, "returns": ear.returns, "ended": ear.ended}
-    print(json.dumps({**told, "resumable": getattr(conversation, "resumable", None)}), flush=True)
+    tell(
+        sent=sent,
+        numbers=[int(text.partition(" ")[0]) for text in listener.heard_texts],
+        losses=listener.losses,
+        returns=listener.returns,
+        ended=listener.ended,
+        resumable=getattr(conversation, "resumable", None),
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2])

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,38 +18,57 @@ from tests.reconnect_harness.load.locust_run import ROOT
 
 TALKER = Path(__file__).with_name("talker.py")
 
-MESSAGES = 250
+
+class Talk:
+    """A talker's process: what it is told to do, and what it tells."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def say(self, what: str) -> None:
+        """Tell it to `drop` its link, or that it is `enough`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+
+    def until(self, what: str) -> dict[str, Any]:
+        """Read what it tells until it has told that, and return it."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            told: dict[str, Any] = json.loads(line)
+            if what in told:
+                return told
+            assert "sent" not in told, f"it has ended: {told}"
+        raise AssertionError(f"it has died before it told {what!r}")
+
+    def goes_on(self) -> None:
+        """Wait until it has a new link, and has heard something over it."""
+        self.until("returned")
+        self.until("heard")
+
+    def account(self) -> dict[str, Any]:
+        """Tell it that it is enough, and return its account of all."""
+        self.say("enough")
+        return self.until("sent")
 
 
 @contextlib.contextmanager
-def _talking(url: str, kind: str, messages: int = MESSAGES) -> Iterator[subprocess.Popen[str]]:
-    """Start a talker whose conversation is open; kill it if it is still there in the end."""
+def _talking(url: str, kind: str) -> Iterator[Talk]:
+    """Start a talker, and wait until it has heard something; kill it if it is still there in the end."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(
-        [sys.executable, str(TALKER), url, kind, str(messages)],
+        [sys.executable, str(TALKER), url, kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environ,
         text=True,
     ) as process:
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "open\n"
-            yield process
+            talk = Talk(process)
+            talk.until("heard")
+            yield talk
         finally:
             process.kill()
-
-
-def _heard(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    told: dict[str, Any] = json.loads(process.stdout.readline())
-    return told
-
-
-def _drop(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("drop\n")
-    process.stdin.flush()
 
 
 def test_an_aware_conversation_hears_each_message_once_and_in_order_over_cut_links(
@@ -58,27 +76,27 @@ def test_an_aware_conversation_hears_each_message_once_and_in_order_over_cut_lin
     mock_upstream: Callable[..., MockUpstream],
     reconnect_proxy_server: Callable[..., ProxyServer],
 ) -> None:
-    """Its link is cut in mid-frame, reset, down for a while, and dropped by itself."""
+    """Its link is reset, cut in mid-frame, down for a while, and dropped by itself."""
     proxy = reconnect_proxy_server(mock_upstream("aware-echo").url, grace="30s")
     link = chaos_link(proxy.url, resets=True)
-    with _talking(link.url, "aware") as process:
-        for harm in ("reset", "cut", "down", "drop"):
-            time.sleep(0.4)  # the conversation is to have gone on over the new link
-            if harm == "reset":
-                link.reset()
-            elif harm == "cut":
-                toxic = Toxic("limit_data", {"bytes": 700}, "both")
-                link.add(toxic)
-                time.sleep(0.3)  # so long does every link end after so many bytes
-                link.remove(toxic)
-            elif harm == "down":
-                link.down()
-                time.sleep(0.2)  # so long is nobody there
-                link.up()
-            else:
-                _drop(process)
-        told = _heard(process)
-    assert told["numbers"] == list(range(MESSAGES)), told
+    with _talking(link.url, "aware") as talk:
+        link.reset()
+        talk.goes_on()
+        toxic = Toxic("limit_data", {"bytes": 700}, "both")
+        link.add(toxic)
+        # So does every link now, after so many bytes.
+        talk.until("lost")
+        talk.until("lost")
+        link.remove(toxic)
+        talk.goes_on()
+        link.down()
+        talk.until("lost")
+        link.up()
+        talk.goes_on()
+        talk.say("drop")
+        talk.goes_on()
+        told = talk.account()
+    assert told["numbers"] == list(range(told["sent"])), told
     assert told["resumable"] is True
     assert told["returns"] == len(told["losses"]) >= 4
     assert told["ended"] == ""
@@ -89,13 +107,13 @@ def test_an_ordinary_conversation_comes_back_under_its_id(
 ) -> None:
     """Through the proxy what was under way to it comes too, perhaps twice; it never asks for anything again."""
     proxy = reconnect_proxy_server(mock_upstream("aware-echo").url, grace="30s")
-    with _talking(proxy.url, "plain") as process:
+    with _talking(proxy.url, "plain") as talk:
         for _ in range(3):
-            time.sleep(0.4)  # there is to be something under way
-            _drop(process)
-        told = _heard(process)
+            talk.say("drop")
+            talk.goes_on()
+        told = talk.account()
     assert told["returns"] == 3
-    assert sorted(set(told["numbers"])) == list(range(MESSAGES)), told
+    assert sorted(set(told["numbers"])) == list(range(told["sent"])), told
 
 
 def test_an_aware_conversation_with_an_ordinary_server_is_an_ordinary_one(
@@ -103,13 +121,14 @@ def test_an_aware_conversation_with_an_ordinary_server_is_an_ordinary_one(
 ) -> None:
     """Nobody resumes it, and it does not believe that anybody does."""
     server = mock_upstream("echo")
-    with _talking(server.url, "aware", 100) as process:
-        time.sleep(0.4)  # there is to be something under way
-        _drop(process)
-        told = _heard(process)
+    with _talking(server.url, "aware") as talk:
+        talk.say("drop")
+        talk.goes_on()
+        told = talk.account()
     assert told["resumable"] is False
     assert told["returns"] == 1
-    assert len(told["numbers"]) == len(set(told["numbers"])) > 50
+    # Twenty before, and twenty after.
+    assert len(told["numbers"]) == len(set(told["numbers"])) >= 40
 
 
 def test_a_session_that_is_gone_is_over(
@@ -118,9 +137,8 @@ def test_a_session_that_is_gone_is_over(
     """The upstream forgets it: the proxy says so, and the conversation does not come back."""
     upstream = mock_upstream("aware-echo")
     proxy = reconnect_proxy_server(upstream.url, retry_for="10s")
-    with _talking(proxy.url, "aware", 400) as process:
-        time.sleep(0.5)  # the session is to be used
+    with _talking(proxy.url, "aware") as talk:
         upstream.restart()
-        told = _heard(process)
+        told = talk.until("sent")
     assert told["ended"] == "closed with 1014 upstream lost the session"
     assert told["returns"] == 0

@@ -99,7 +99,7 @@ def test_users_come_from_the_addresses_that_are_given_to_the_place_that_is_given
     seen: list[tuple[str, str]] = []
     with echo_server(seen) as port:
         host = f"ws://127.0.0.1:{port}/place?token=x"
-        run = locust("-u", "4", "-r", "4", "-t", "2s", "--host", host, "--source-address", "127.0.0.2, 127.0.0.3")
+        run = locust("-u", "4", "-r", "4", "-t", "4s", "--host", host, "--source-address", "127.0.0.2, 127.0.0.3")
     assert run.code == 0, run.text
     assert sorted(seen) == [("127.0.0.2", "/place?token=x")] * 2 + [("127.0.0.3", "/place?token=x")] * 2
 
