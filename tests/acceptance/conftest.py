@@ -25,7 +25,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     running: list[Serving] = []
 
     async def start(
-        upstream: str, *options: str, config: str = "", drain: str = "300ms", prefix: Sequence[str] = ()
+        upstream: str, *options: str, config: str = "", drain: str = "50ms", prefix: Sequence[str] = ()
     ) -> Serving:
         extra: list[str] = []
         if config:

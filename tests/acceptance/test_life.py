@@ -176,48 +176,49 @@ async def test_last_words_of_a_client_reach_an_upstream_that_is_away(serve: Serv
 # Upstream link lost.
 
 
-@pytest.mark.parametrize("how", [1001, 1011, 1012, 1013, 1014, "reset", "drop"])
-async def test_a_retryable_loss_is_redialled(serve: Serve, upstream: RawServer, how: int | str) -> None:
+async def test_a_retryable_loss_is_redialled(serve: Serve, upstream: RawServer) -> None:
     """The client notices nothing; the redial says that it is one, and what waited goes through in order."""
     proxy = await serve(upstream.url)
-    client = await dial(f"{proxy.url}/room", [("Cookie", "a=b")])
-    server = await upstream.accept()
-    await client.send("one")
-    await server.recv()
-    await server.until(lambda: 1 in server.tokens())
-    await server.fence()
-    if isinstance(how, int):
-        await server.close(how)
-    else:
-        server.reset() if how == "reset" else server.drop()
-    await client.send(*numbered("c2u", 10))
-    again = await upstream.accept()
-    assert await again.take(10) == numbered("c2u", 10)
-    identity = client.response.get("x-connection-id")
-    assert again.request.target == "/room"
-    assert again.request.get("cookie") == "a=b"
-    assert again.request.get("x-reconnect") == "true"
-    assert again.request.get("x-reconnect-id") == identity
-    assert again.request.get("x-reconnect-received") == "0"
-    assert again.request.get("x-connection-id") is None
-    assert client.end is None
+    for how in (1001, 1011, 1012, 1013, 1014, "reset", "drop"):
+        client = await dial(f"{proxy.url}/room", [("Cookie", "a=b")])
+        server = await upstream.accept()
+        await client.send("one")
+        await server.recv()
+        await server.until(lambda: 1 in server.tokens())  # noqa: B023
+        await server.fence()
+        if isinstance(how, int):
+            await server.close(how)
+        else:
+            server.reset() if how == "reset" else server.drop()
+        await client.send(*numbered("c2u", 10))
+        again = await upstream.accept()
+        assert await again.take(10) == numbered("c2u", 10), how
+        identity = client.response.get("x-connection-id")
+        assert again.request.target == "/room"
+        assert again.request.get("cookie") == "a=b"
+        assert again.request.get("x-reconnect") == "true"
+        assert again.request.get("x-reconnect-id") == identity
+        assert again.request.get("x-reconnect-received") == "0"
+        assert again.request.get("x-connection-id") is None
+        assert client.end is None, how
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
-async def test_a_final_close_is_passed_on_after_the_queue(serve: Serve, upstream: RawServer, code: int) -> None:
+async def test_a_final_close_is_passed_on_after_the_queue(serve: Serve, upstream: RawServer) -> None:
     """What the upstream said before its Close is delivered, then the client gets the same code and reason."""
     proxy = await serve(upstream.url)
-    client = await dial(f"{proxy.url}/")
-    server = await upstream.accept()
-    client.pause()
-    await server.send(*numbered("u2c", 500, pad=200))
-    close = asyncio.create_task(server.close(code, "my reason"))
-    client.resume()
-    assert await client.take(500) == numbered("u2c", 500, pad=200)
-    end = await client.ended()
-    await close
-    assert (end.code, end.reason) == (code, "my reason")
-    assert len(upstream.requests) == 1
+    codes = (1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999)
+    for code in codes:
+        client = await dial(f"{proxy.url}/")
+        server = await upstream.accept()
+        client.pause()
+        await server.send(*numbered("u2c", 500, pad=200))
+        close = asyncio.create_task(server.close(code, "my reason"))
+        client.resume()
+        assert await client.take(500) == numbered("u2c", 500, pad=200), code
+        end = await client.ended()
+        await close
+        assert (end.code, end.reason) == (code, "my reason")
+    assert len(upstream.requests) == len(codes)
 
 
 async def test_a_final_close_awaits_a_client_that_is_away(serve: Serve, upstream: RawServer) -> None:

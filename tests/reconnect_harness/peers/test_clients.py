@@ -62,7 +62,8 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     """A running server."""
     made = Server()
-    async with serve(made.handle, "127.0.0.1", 0, compression=None) as running:
+    # One that is deaf hears no answer to its Close.
+    async with serve(made.handle, "127.0.0.1", 0, compression=None, close_timeout=0.5) as running:
         made.url = f"ws://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}/"
         yield made
 

@@ -1,4 +1,4 @@
-"""Hooks that make the proxy wrong in one way each: what the checks of a soak are tested against."""
+"""Hooks that make the proxy wrong: what the checks of a soak are tested against."""
 
 from __future__ import annotations
 
@@ -17,24 +17,13 @@ _KEPT: list[object] = []
 _COUNT = 0
 
 
-class Memory(Hooks):
-    """Keeps a mebibyte of each session."""
+class Leaking(Hooks):
+    """Keeps a mebibyte and a descriptor of each session, and takes more and more time for each message."""
 
     def on_session(self, session: Any) -> None:
         """Leak."""
         _KEPT.append(os.urandom(1 << 20))
-
-
-class Descriptors(Hooks):
-    """Keeps a descriptor of each session."""
-
-    def on_session(self, session: Any) -> None:
-        """Leak."""
         _KEPT.append(os.dup(2))
-
-
-class Slower(Hooks):
-    """Takes its time for each message, more and more of it."""
 
     def on_message(self, session: Any, message: Any) -> Any:
         """Take no time at first, and some 10 ms after 20 seconds."""
