@@ -367,7 +367,8 @@ async def test_idle_time(serve: Serve) -> None:
             assert (closed.code, closed.reason) == (1000, "idle")
         assert (await metrics(quiet))['limits_reached_total{limit="idle-time"}'] == 1
         assert "limit=idle-time" in quiet.log
-        busy = await serve(f"ws://127.0.0.1:{port}", "--idle-timeout", "400ms")
+        # Those that talk do so every few milliseconds; on a busy machine that may be a second.
+        busy = await serve(f"ws://127.0.0.1:{port}", "--idle-timeout", "3s")
         async with bystanders(busy):
             await dial(busy.url + "/")
             await eventually(lambda: "limit=idle-time" in busy.log, "the silent one has ended")
@@ -418,11 +419,15 @@ async def test_floods_of_new_connections_leave_nothing(serve: Serve, how: str) -
             before = proxy.descriptors()
             headers = [("X-Connection-Id", "one-id-for-everybody")]
             if how == "takeovers":
+                loop = asyncio.get_running_loop()
+                began = loop.time()
                 for _ in range(10):
                     clients = await asyncio.gather(*(dial(proxy.url + "/", headers) for _ in range(100)))
                     for client in clients:
                         await client.detach()
-                assert len([line for line in proxy.lines if "taken over" in line]) <= 20
+                # Ten lines and a sum in ten seconds, which is more than this takes but on a busy machine.
+                periods = 1 + (loop.time() - began) // 10
+                assert len([line for line in proxy.lines if "taken over" in line]) <= 11 * periods
                 assert (await metrics(proxy))["takeovers_total"] >= 900
             else:
                 for _ in range(1000):

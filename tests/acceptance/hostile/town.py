@@ -141,13 +141,15 @@ class Town:
             writer.close()
 
     async def settle(self, url: str, count: int) -> dict[str, object]:
-        """Let bystanders move in, one after the other."""
+        """Let bystanders move in, one after the other, and talk when all are there."""
+        self._talk.clear()
         async with asyncio.timeout(3 * PATIENCE):
             for number in range(count):
                 settled = asyncio.Event()
                 bystander = self._bystanders[number] = Bystander(number, self.faults)
                 self._lives.append(asyncio.create_task(bystander.live(url, settled, self._talk)))
                 await settled.wait()
+        self._talk.set()
         return {"settled": count}
 
     async def judge(self) -> dict[str, object]:

@@ -36,7 +36,7 @@ async def test_hooks_that_cannot_be_made_twice_are_one_line(
         f"        os.mkdir({str(tmp_path / 'once')!r})\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
-    code, text = await failed_start("--upstream", upstream.url, *TWO, "--hooks", "shy:Shy")
+    code, text = await failed_start("--listen", "127.0.0.1:0", "--upstream", upstream.url, *TWO, "--hooks", "shy:Shy")
     assert code == 1
     assert text.splitlines()[-1].startswith("reconnect-proxy: worker ")
     assert "did not start" in text.splitlines()[-1]

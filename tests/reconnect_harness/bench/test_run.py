@@ -34,7 +34,7 @@ async def main():
 asyncio.run(main())
 """
 
-SMALL = ["--rounds", "1", "--seconds", "100ms"]
+SMALL = ["--rounds", "1", "--seconds", "200ms"]
 
 
 def _bench(out: Path, *arguments: str) -> int:

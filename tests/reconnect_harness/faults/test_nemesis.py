@@ -26,6 +26,7 @@ from tests.reconnect_harness.toxiproxy.wires import (
     eventually,
     exchange,
     hears_nothing,
+    is_faster_than,
     kill,
     startable_or_skip,
 )
@@ -102,7 +103,7 @@ async def test_a_reset_does_not_end_a_down(wires: Wires) -> None:
     """A reset during a `down` leaves the link down."""
     link = wires.link(resets=True)
     records: list[FaultRecord] = []
-    faults = [Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=1.0), Fault(LINK_FAULTS["reset"], "wire", 0.2)]
+    faults = [Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=2.0), Fault(LINK_FAULTS["reset"], "wire", 0.2)]
     going = asyncio.create_task(Nemesis(faults, {"wire": link}, records.append).run())
     await until(lambda: len(records) == 1)
     assert records[0].name == "reset"
@@ -117,8 +118,8 @@ async def test_overlapping_toxics_add_up_and_end_one_by_one(wires: Wires) -> Non
     ends = wires.connect(link)
     records: list[FaultRecord] = []
     faults = [
-        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=1.2, stream="upstream", attributes={"latency": 100}),
-        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=0.5, stream="upstream", attributes={"latency": 150}),
+        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=2.5, stream="upstream", attributes={"latency": 100}),
+        Fault(LINK_FAULTS["latency"], "wire", 0.0, lasts=1.5, stream="upstream", attributes={"latency": 150}),
     ]
     nemesis = Nemesis(faults, {"wire": link}, records.append)
     going = asyncio.create_task(nemesis.run())
@@ -128,7 +129,7 @@ async def test_overlapping_toxics_add_up_and_end_one_by_one(wires: Wires) -> Non
     await until(lambda: len(records) == 1)
     assert [toxic["attributes"]["latency"] for toxic in api.get(path)] == [100]
     await going
-    assert exchange(*ends) < 0.1
+    assert is_faster_than(0.1, *ends)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,15 @@ def exchange(one: socket.socket, other: socket.socket) -> float:
     return time.monotonic() - begun
 
 
+def is_faster_than(seconds: float, near: socket.socket, far: socket.socket) -> bool:
+    """Return True once an exchange takes less. A busy machine slows some down, a delay on the link all of them."""
+    deadline = time.monotonic() + PATIENCE
+    while exchange(near, far) >= seconds:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def hears_nothing(end: socket.socket, seconds: float = 0.3) -> bool:
     """Return whether neither data nor the end of the connection reaches `end` within so many seconds."""
     end.settimeout(seconds)
