@@ -19,9 +19,10 @@ from .config.model import Address, Config, Dial
 from .config.session_policy import policy_of
 from .core.budget import make_budget
 from .core.context import Context
+from .core.interfaces import SessionCounts, SessionIds
 from .core.policy import Mode
 from .core.pool import Pool
-from .core.registry import LocalCounts, LocalIds, Registry, RegistryState, SessionCounts, SessionIds, SessionLimits
+from .core.registry import LocalCounts, LocalIds, Registry, RegistryState, SessionLimits
 from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Refusal

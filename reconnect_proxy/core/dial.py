@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .wire import Claim
+
 
 @dataclass(slots=True)
 class DialRequest:
@@ -19,6 +21,12 @@ class DialRequest:
     received: int
     # What the session has agreed on. None before it has: then the client's own offers are sent.
     subprotocol: str | None
+
+    @property
+    def claim(self) -> Claim:
+        """What the request claims (PROTOCOL.md section 3): a new session at first, the same one on a redial."""
+        new, known = (None, self.session_id) if self.redial else (self.session_id, None)
+        return Claim(new, known, self.received)
 
 
 @dataclass(slots=True)

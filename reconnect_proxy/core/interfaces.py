@@ -8,6 +8,7 @@
 
     in a session              Link, Outbox, Stream, Clients, Upstream, Delivery  --…Owner-->  Context
     between sessions          Pool  --SlotHolder-->  Upstream        MemoryBudget  --BudgetMember-->  Outbox
+    between processes         Registry  --SessionIds, SessionCounts-->  one process, or several workers
 
 These are protocols: a class satisfies one by having its members, without naming it. Each has only what its user needs,
 so a test or a simulation can stand in with a few lines. Nothing here is implemented, and the imports are for types
@@ -251,3 +252,43 @@ class BudgetMember(Protocol):
 
     def relieve(self) -> None:
         """Stop counting as full, unless for a reason of its own."""
+
+
+# What workers share, and a single process has to itself.
+
+
+class SessionIds(Protocol):
+    """Makes ids of sessions, and knows those of other processes: `LocalIds`, or `workers.directory`."""
+
+    def new_id(self) -> str:
+        """Return an unguessable id for a session of this process."""
+
+    def claim(self, session_id: str, then: Callable[[bool], None]) -> None:
+        """Ask for an id that an upstream gave to a session here, and tell `then`, now or later, if it was free."""
+
+    def release(self, session_id: str) -> None:
+        """Give back the id of a session that has ended."""
+
+
+class SessionCounts(Protocol):
+    """Counts the sessions of all processes together: `LocalCounts`, or `workers.shared_counters`.
+
+    A new session is added first, compared with the limits then, and removed again if it is too much. So the limits hold
+    even if several processes add at the same moment.
+    """
+
+    @property
+    def total(self) -> int:
+        """How many sessions there are."""
+
+    def of(self, address: str) -> int:
+        """Return how many sessions an address has."""
+
+    def add(self, address: str | None) -> None:
+        """Count one session more, of `address` if they are counted by address."""
+
+    def remove(self, address: str | None) -> None:
+        """Count one session less."""
+
+    def part(self, limit: int) -> int:
+        """Return the part of a limit that is this process's own; the parts of all processes add up to it."""

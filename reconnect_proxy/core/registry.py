@@ -33,6 +33,7 @@ from typing import NamedTuple, Protocol, Self
 
 from .budget import MemoryBudget
 from .context import Context
+from .interfaces import SessionCounts, SessionIds
 from .opening import Opening
 from .policy import GateKind, Mode, Policy
 from .wire import Claim, Refusal, limit_reached, new_id, stopping
@@ -91,19 +92,6 @@ class SessionApplicant(Protocol):
         """Ask whether this client may attach to a session that exists. Raises Refusal."""
 
 
-class SessionIds(Protocol):
-    """Where ids come from, and which of them other processes have: see `LocalIds`, `workers.directory`."""
-
-    def new_id(self) -> str:
-        """Return an unguessable id for a session of this process."""
-
-    def claim(self, session_id: str, then: Callable[[bool], None]) -> None:
-        """Ask for an id that an upstream gave to a session here, and tell `then`, now or later, if it was free."""
-
-    def release(self, session_id: str) -> None:
-        """Give back the id of a session that has ended."""
-
-
 class LocalIds:
     """The `SessionIds` of a single process."""
 
@@ -127,30 +115,6 @@ class SessionLimits(NamedTuple):
 
 
 NO_LIMITS = SessionLimits(None, None)
-
-
-class SessionCounts(Protocol):
-    """How many sessions there are, in all processes together: see `LocalCounts`, `workers.shared_counters`.
-
-    A new session is added first, compared with the limits then, and removed again if it is too much. So the limits hold
-    even if several processes add at the same moment.
-    """
-
-    @property
-    def total(self) -> int:
-        """How many sessions there are."""
-
-    def of(self, address: str) -> int:
-        """Return how many sessions an address has."""
-
-    def add(self, address: str | None) -> None:
-        """Count one session more, of `address` if they are counted by address."""
-
-    def remove(self, address: str | None) -> None:
-        """Count one session less."""
-
-    def part(self, limit: int) -> int:
-        """Return the part of a limit that is this process's own; the parts of all processes add up to it."""
 
 
 class LocalCounts:

@@ -179,11 +179,13 @@ class UpstreamDialler:
             lines.append(f"Sec-WebSocket-Protocol: {', '.join(offers)}\r\n")
         if self.deflate:
             lines.append(f"{EXTENSIONS}: {OFFER}\r\n")
-        if dial.session_id is not None:
-            lines.append(f"{RECONNECT_ID if dial.redial else CONNECTION_ID}: {dial.session_id}\r\n")
+        claim = dial.claim
+        for name, session_id in ((CONNECTION_ID, claim.connection_id), (RECONNECT_ID, claim.reconnect_id)):
+            if session_id is not None:
+                lines.append(f"{name}: {session_id}\r\n")
         if dial.redial:
             lines.append(f"{RECONNECT}: true\r\n")
-        lines.append(f"{RECEIVED}: {dial.received}\r\n\r\n")
+        lines.append(f"{RECEIVED}: {claim.received}\r\n\r\n")
         return "".join(lines).encode()
 
 

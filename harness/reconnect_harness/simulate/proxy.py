@@ -196,8 +196,7 @@ class SimulatedDialler:
         end = self._end = connection.near
         end.on_frame = lambda frame: self._answered(end, dial, upstream, frame)
         self._upstream.accept(connection)
-        new, known = (None, dial.session_id) if dial.redial else (dial.session_id, None)
-        end.put(Frame(FrameKind.REQUEST, claim=Claim(new, known, dial.received)))
+        end.put(Frame(FrameKind.REQUEST, claim=dial.claim))
 
     def cancel(self) -> None:
         """Give the dial under way up."""

@@ -10,6 +10,7 @@ import pytest
 
 from reconnect_proxy.core.budget import LimitedBudget
 from reconnect_proxy.core.context import Context, SessionState
+from reconnect_proxy.core.interfaces import SessionCounts, SessionIds
 from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, Gate, GateKind, Policy
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.registry import (
@@ -19,8 +20,6 @@ from reconnect_proxy.core.registry import (
     LocalIds,
     Registry,
     RegistryState,
-    SessionCounts,
-    SessionIds,
     SessionLimits,
 )
 from reconnect_proxy.core.target import UpstreamAddress
