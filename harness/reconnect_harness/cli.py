@@ -1,11 +1,11 @@
-"""`reconnect-harness`: list scenarios, explain one, run some, compare systems in them, measure, soak, report again.
+"""`reconnect-harness`: the commands around scenarios, and the groups of commands of the other tools.
 
 | exit code | when |
 | --- | --- |
-| 0 | every scenario is valid; `compare`: all were run, whatever came of it; `fuzz`: nothing was found |
-| 1 | one is invalid or unknown, or did not run to its end; `compare`: one could not be run; `fuzz`: one was found |
-| | `bench --check`: a budget is exceeded, or could not be measured; `soak`: as one scenario |
-| 2 | what was asked for is not there, or is wrong |
+| 0 | every scenario is valid; `compare`: all were run, whatever their verdicts; `fuzz`: no timeline has failed |
+| 1 | one is invalid or unknown, or did not end; `compare`: one could not be run; `fuzz`: a timeline has failed |
+| | `bench --check`: a budget is exceeded, or could not be measured; `soak`: the verdict is not valid |
+| 2 | a scenario, system, option or file does not exist, or is not valid |
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from reconnect_harness.report import html as report_html
 from reconnect_harness.report import summary
 from reconnect_harness.report.html import ReportError
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign, ResultsError, writing
+from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.run.compare import SYSTEMS, Comparer
+from reconnect_harness.run.results_folder import ResultsError, writing
 from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.explain import explain
 from reconnect_harness.scenario.find import load_scenario, scenario_files, shipped_scenarios
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(commands.main(arguments, prog_name="reconnect-harness", standalone_mode=False) or 0)
     except click.ClickException as error:
-        # 2 where the request is wrong (UsageError), 1 where it cannot be fulfilled.
+        # 2 if the command line is wrong (UsageError), 1 if it cannot be executed.
         return _complain(_sentence(error), error.exit_code)
     except (ScenarioError, ReportError) as error:
         return _complain(str(error), 2)
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: click.ClickException) -> str:
-    """Return what click says, and where no command was given, or one that is none, which ones there are."""
+    """Return the message of click; if the command is missing or unknown, with the list of commands."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None or not isinstance(context.command, click.Group):
         return error.format_message()
@@ -78,25 +79,25 @@ def _complain(message: str, code: int) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
-    """Test how WebSocket proxies and servers bear network faults."""
+    """Test how WebSocket proxies and servers behave when the network fails."""
 
 
 @commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("words", metavar="[OPTIONS]...", nargs=-1, type=click.UNPROCESSED)
 def load(words: Sequence[str]) -> None:
-    """Load something with locust: what is behind `load` are locust's options. docs/load.md has examples."""
+    """Run a load test with locust, with locust's own options. docs/load.md has examples."""
     if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
         raise click.UsageError(
             "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
-            "Everything else works without them"
+            "The other commands work without them"
         )
-    # In place of this program: Ctrl-C and the exit code are locust's own.
+    # locust replaces this program, so that Ctrl-C and the exit code are its own.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "reconnect_harness.load", *words])
 
 
 @commands.command("list")
 def list_scenarios() -> None:
-    """Print the scenarios that come with the harness, by group. `show` tells the whole of one."""
+    """Print the scenarios that come with the harness, by group. `show` explains one of them."""
     shipped = [load_scenario(path) for path in shipped_scenarios().values()]
     table = Table("scenario", Column("lasts", justify="right"), "what it shows", box=box.SIMPLE_HEAD)
     for group, title in GROUPS.items():
@@ -114,7 +115,7 @@ def list_scenarios() -> None:
 @click.argument("wanted", metavar="NAME|FILE")
 @options.seed()
 def show(wanted: str, seed: int) -> None:
-    """Explain one scenario: what it proves, who talks to whom, what happens when, what has to hold, how to run it."""
+    """Explain one scenario: its purpose, its topology, its timeline of faults, its expectations, and how to run it."""
     for path in scenario_files(wanted):
         chosen = load_scenario(path)
         name, summary, _, *lines = explain(chosen)
@@ -140,7 +141,7 @@ def show(wanted: str, seed: int) -> None:
 @options.sut()
 @options.toxiproxy()
 @options.seed()
-@options.out(DEFAULT_OUT, "Where each run leaves its files.")
+@options.out(DEFAULT_OUT, "The folder in which each run gets a folder for its files.")
 def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed: int, out: Path) -> int:
     """Run scenarios, without pytest."""
     worst = 0
@@ -156,13 +157,13 @@ def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed
                     raise
                 click.echo(f"{chosen.name}: skipped\n    {reason}")
                 continue
-            _tell(done)
+            _print_result(done)
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
     return worst
 
 
-def _tell(done: RunResult) -> None:
-    """Say what a run has shown, why it is not valid if so, and where its files lie."""
+def _print_result(done: RunResult) -> None:
+    """Print what a run has shown, why it is not valid if so, and where its files are."""
     click.echo(f"{done.scenario.name}: {done.judgement.verdict}\n    {summary.sentence(done)}")
     for line in summary.reasons(done):
         click.echo(f"    {line}")
@@ -178,7 +179,7 @@ def _tell(done: RunResult) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
 )
 def report(folders: tuple[Path, ...]) -> None:
-    """Make report.html again, of the history.jsonl and results.json of each DIR, and print where it lies."""
+    """Make report.html of each DIR again, from its history.jsonl and results.json, and print its path."""
     for folder in folders:
         click.echo(report_html.make(folder))
 
@@ -187,17 +188,17 @@ def report(folders: tuple[Path, ...]) -> None:
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
 @options.suts(SYSTEMS)
 @click.option(
-    "--markdown", type=OutputFile(), metavar="FILE|-", help="Write the table as Markdown, there or to stdout."
+    "--markdown", type=OutputFile(), metavar="FILE|-", help="Write the table as Markdown, into a file or to stdout."
 )
 @options.toxiproxy()
 @options.seed()
-@options.out(DEFAULT_OUT, "Where each system gets a folder, and in it each run.")
+@options.out(DEFAULT_OUT, "The folder in which each system gets a folder, and each run a folder in that.")
 def compare(
     wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
 ) -> int:
     """Run scenarios against several systems, and print one table.
 
-    Without a terminal the table is Markdown. A system that loses messages is a result, and no error.
+    Without a terminal the table is Markdown. A system that loses messages is a result, not an error.
     """
     terminal = Console()
     with Console(stderr=True).status("comparing") as status:
@@ -231,13 +232,13 @@ def compare(
 @click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
 @options.sut(kinds="PRESET|COMMAND")
 @options.toxiproxy()
-@options.out(DEFAULT_OUT, "Where the scenario file of what is found lies, and its report.")
+@options.out(DEFAULT_OUT, "The folder for the scenario file of a failure, and its report.")
 def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
     """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
 
-    With NAME or FILE that scenario is run once instead: it repeats what was found at the simulated level.
+    With NAME or FILE this scenario is run once instead, to repeat a failure at the simulated level.
     """
-    # Imported here: hypothesis takes its time, and is nobody else's business.
+    # Imported here: importing hypothesis takes long, and no other command needs it.
     from reconnect_harness.fuzz.fuzz import Fuzzer, load_for
     from reconnect_harness.fuzz.timelines import Level
 
@@ -259,7 +260,7 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
                 click.echo(f"random timelines for {time:g} s, seed {told['seed']}")
                 outcome = fuzzer.search()
     for done in runs:
-        _tell(done)
+        _print_result(done)
     for line in outcome.lines() if outcome else []:
         click.echo(line)
     return int(any(done.judgement.verdict is not Verdict.VALID for done in runs) or bool(outcome and outcome.finding))

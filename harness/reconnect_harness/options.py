@@ -1,4 +1,4 @@
-"""The options that several commands of `reconnect-harness` have, each described once."""
+"""Options of several commands of `reconnect-harness`, each described once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-#: What a click decorator of an option is.
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+#: A decorator that adds an option.
+OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def sut(*, kinds: str = "PRESET|COMMAND|URL|direct") -> Option:
-    """Return `--sut`, which a command gets as `system`: one system under test, of the `kinds` that it can be."""
+def sut(*, kinds: str = "PRESET|COMMAND|URL|direct") -> OptionDecorator:
+    """Return `--sut`, one system under test, which a command gets as `system`; `kinds` is for the help."""
     return click.option(
         "--sut", "system", metavar=kinds, help="The system under test.  [default: reconnect-proxy serve]"
     )
 
 
-def suts(default: tuple[str, ...], *, kinds: str = "PRESET|COMMAND|URL|direct") -> Option:
-    """Return `--sut` where it may be given several times; a command gets them as `systems`."""
+def suts(default: tuple[str, ...], *, kinds: str = "PRESET|COMMAND|URL|direct") -> OptionDecorator:
+    """Return `--sut` for several systems under test, which a command gets as `systems`."""
     return click.option(
         "--sut",
         "systems",
@@ -32,8 +32,8 @@ def suts(default: tuple[str, ...], *, kinds: str = "PRESET|COMMAND|URL|direct") 
     )
 
 
-def toxiproxy(default: str | None = None, more: str = "") -> Option:
-    """Return `--toxiproxy`, with a `default` where it is not the first that is found, and `more` to be said of it."""
+def toxiproxy(default: str | None = None, more: str = "") -> OptionDecorator:
+    """Return `--toxiproxy`. Without a `default` the first one that is found is used; `more` is added to the help."""
     return click.option(
         "--toxiproxy",
         metavar="URL|BINARY|docker[:IMAGE]|embedded",
@@ -43,8 +43,8 @@ def toxiproxy(default: str | None = None, more: str = "") -> Option:
     )
 
 
-def seed() -> Option:
-    """Return the option that a command gets as `seed`. The name that pytest's has is taken too, as it is by `out`."""
+def seed() -> OptionDecorator:
+    """Return `--seed`. The name of pytest's option is accepted too, as it is for `--out`."""
     return click.option(
         "--seed",
         "--scenario-seed",
@@ -52,12 +52,12 @@ def seed() -> Option:
         type=int,
         default=1,
         show_default=True,
-        help="What random parts are drawn from; the same one makes the same run.",
+        help="What random parts are drawn from; the same seed makes the same run.",
     )
 
 
-def out(default: Path, what: str) -> Option:
-    """Return the option that a command gets as `out`, a folder; `what` says what will lie there."""
+def out(default: Path, what: str) -> OptionDecorator:
+    """Return `--out`, a folder; `what` is the help."""
     return click.option(
         "--out",
         "--scenario-out",
@@ -70,7 +70,7 @@ def out(default: Path, what: str) -> Option:
 
 
 def positive(parse: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a callback that reads what was given as `parse` does (one value, several, or none); 0 is too little."""
+    """Return a callback that parses one value, several, or none, and refuses 0."""
 
     def read(text: str) -> float:
         try:

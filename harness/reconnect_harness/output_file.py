@@ -1,4 +1,4 @@
-"""A file that a command is to write when it has run: that it can be is seen before."""
+"""An option that names a file to write. A file that cannot be written is reported before the command runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class OutputFile(click.Path):
         super().__init__(dir_okay=False, writable=True, readable=False, allow_dash=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what was given, or fail: it is a folder, or lies in none that can be written."""
+        """Return what was given; fail if it is a folder, or its folder cannot be written."""
         given = super().convert(value, param, ctx)
         folder = Path(os.fsdecode(given)).parent
         if given != "-" and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            why = "cannot be written" if folder.is_dir() else "is not there"
+            why = "cannot be written" if folder.is_dir() else "does not exist"
             self.fail(f"{given!r} cannot be made: its folder {str(folder)!r} {why}.", param, ctx)
         return given

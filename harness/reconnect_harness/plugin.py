@@ -137,7 +137,7 @@ class ScenarioItem(pytest.Item):
         from reconnect_harness.containers.engine import EngineError, EngineUnavailable
         from reconnect_harness.processes.child import ProcessFailed
         from reconnect_harness.report.summary import reasons
-        from reconnect_harness.run.campaign import ResultsError
+        from reconnect_harness.run.results_folder import ResultsError
         from reconnect_harness.toxiproxy.server import ToxiproxyError
 
         error = excinfo.value

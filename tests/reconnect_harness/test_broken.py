@@ -11,7 +11,7 @@ import pytest
 from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario
@@ -36,7 +36,7 @@ def _keeper(harm: str, chosen: Scenario) -> str:
 
 async def _run(folder: Path, chosen: Scenario, system: str, toxiproxy: ToxiproxyServer | None) -> RunResult:
     done = await ScenarioRunner(chosen, system_under_test(system), toxiproxy, 1, folder).run()
-    report.write(done)
+    write_run(done)
     return done
 
 

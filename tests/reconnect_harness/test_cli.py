@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_runs(
     arguments = [command, *(["steady"] if command == "compare" else []), "--markdown", str(tmp_path / "no" / "file.md")]
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert "its folder" in said and "is not there" in said
+    assert "its folder" in said and "does not exist" in said
     assert said.count("\n") == 1
 
 

@@ -19,7 +19,7 @@ from reconnect_harness.bench.trials import trial
 from reconnect_harness.processes import cores
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.processes.machine import machine
-from reconnect_harness.run.campaign import make_folder
+from reconnect_harness.run.results_folder import make_folder
 from reconnect_harness.sut.base import OWN
 from reconnect_harness.sut.own_proxy import flags
 

@@ -21,7 +21,7 @@ from reconnect_harness.bench.plan import CONTENDERS, BenchPlan
 from reconnect_harness.bench.plots import draw
 from reconnect_harness.output_file import OutputFile
 from reconnect_harness.report.plots import PlotsUnavailable
-from reconnect_harness.run.campaign import writing
+from reconnect_harness.run.results_folder import writing
 from reconnect_proxy.units import parse_duration, parse_size
 
 #: Options that say where the results go: no part of the command that repeats the run.

@@ -1,12 +1,12 @@
-"""Chaos without a script: random scenarios are run until one fails, and that one is made as small as can be.
+"""The fuzzer: runs random scenarios until one fails, and shrinks that one.
 
     timelines.scenarios --draws--> a scenario file --run or simulated--> verdict
             ^                                                               |
-            +------------- Hypothesis: another one; or, once one has failed, a smaller one
+            +----------- Hypothesis: another scenario; after a failure, a smaller one
 
-A timeline has failed when its verdict is `invalid`; one that proved nothing (`unknown`) is counted, and no more. All is
-bounded by time, since a run may take seconds: the search, and the shrinking in what the search has left of it.
-The smallest failure that was seen is kept, whether Hypothesis had come to an end or not.
+A timeline fails if its verdict is `invalid`. Timelines that prove nothing (`unknown`) are only counted. A run may take
+seconds, so the time is limited: shrinking uses what the search has left. The smallest failure that was seen is kept,
+whether Hypothesis had finished or not.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from reconnect_harness.fuzz.timelines import Level, Said, scenarios
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
-from reconnect_harness.run.campaign import make_folder
+from reconnect_harness.run.results_folder import make_folder, write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import load_scenario, parse_scenario, scenario_files
 from reconnect_harness.scenario.model import Scenario, ScenarioError
@@ -49,27 +48,33 @@ from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 T = TypeVar("T")
 
-#: More examples than any time is enough for.
+#: More examples than there is ever time for.
 _ENDLESS = 10**9
 
 
 class _TimeOver(BaseException):
-    """Time is up. No Exception, so that Hypothesis takes it neither for a failure nor for anything else of its own."""
+    """The time is over. A BaseException, which Hypothesis does not treat as a failure of the example."""
 
 
 class _Stopped(BaseException):
-    """A timeline could not be run at all, for the reason that is its cause. It is no finding."""
+    """A timeline could not be run; its cause says why. That is not a failure of the system under test."""
 
 
 class _Failed(Exception):
-    """A timeline has come out `invalid`."""
+    """The verdict on a timeline is `invalid`."""
 
 
 @dataclass(slots=True)
-class Finding:
-    """A timeline that failed: what its file says, its run, and the checks that it failed.
+class FailedTimeline:
+    """A timeline that failed.
 
-    `file` is where the scenario lies, and `command` what repeats it.
+    Attributes:
+        said: what its scenario file says.
+        run: the run.
+        checks: the labels of the checks that it failed.
+        file: the scenario file, when it was written.
+        command: the command that repeats the run.
+
     """
 
     said: Said
@@ -80,19 +85,24 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of the search: how many timelines there were of each verdict, and the smallest that failed.
+class SearchResult:
+    """The result of a search.
 
-    `tries` are the runs of the shrinking, which are not among the `verdicts`; `doubts` say why some proved nothing.
+    Attributes:
+        verdicts: how many timelines there were of each verdict, without those of shrinking.
+        doubts: why some proved nothing, and how many of them.
+        tries: how many runs shrinking took.
+        finding: the smallest timeline that failed, if one has.
+
     """
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
     tries: int = 0
-    finding: Finding | None = None
+    finding: FailedTimeline | None = None
 
     def lines(self) -> list[str]:
-        """Say it in lines."""
+        """Return lines for people."""
         ran = self.verdicts.total()
         told = ", ".join(f"{self.verdicts[verdict]:,} {verdict}" for verdict in Verdict)
         lines = [f"{ran:,} timeline{'s' * (ran != 1)}: {told}"]
@@ -110,19 +120,19 @@ class Outcome:
 
 
 class Fuzzer:
-    """Searches for a scenario that fails: a context manager, which keeps the Toxiproxy server.
+    """Searches for a scenario that fails: a context manager, which owns the Toxiproxy server.
 
     Args:
         level: whether timelines are run for real, or simulated.
-        within: seconds after which the search, shrinking included, is over.
+        within: after so many seconds the search is over, including shrinking.
         seed: the same seed makes the same timelines.
-        system: the system under test, as `sut.base` reads it; None for this project's proxy.
-        toxiproxy: which Toxiproxy to use, as `toxiproxy.link.find_toxiproxy` reads it; None to search.
-        out: the folder for what is found.
-        progress: called now and then with a line.
+        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
+        toxiproxy: which Toxiproxy to use, as `toxiproxy.find` reads it; None to search.
+        out: the folder for the results.
+        progress: called from time to time with a line.
 
     Raises:
-        ScenarioError: the system under test is not there, or cannot be simulated.
+        ScenarioError: the system under test does not exist, or cannot be simulated.
         ToxiproxyUnavailable: from `__enter__`, at the real level.
 
     """
@@ -138,7 +148,7 @@ class Fuzzer:
         out: Path,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.outcome = Outcome()
+        self.result = SearchResult()
         self._level = level
         self._within = within
         self._seed = seed
@@ -153,7 +163,7 @@ class Fuzzer:
         if level is Level.SIMULATED and system is not None:
             raise ScenarioError(f"--sut {system}: only the core of this proxy can be simulated; leave it out")
         if self._tested().echoes:
-            raise ScenarioError(f"--sut {system}: it brings an upstream of its own; fuzz needs a proxy")
+            raise ScenarioError(f"--sut {system}: it has an upstream of its own; fuzz needs a proxy")
 
     def __enter__(self) -> Self:
         if self._level is Level.REAL:
@@ -166,13 +176,13 @@ class Fuzzer:
         self._opened.close()
 
     def header(self) -> list[str]:
-        """Return the lines that say what is tested, and with what."""
+        """Return the lines that say what is tested, and with which Toxiproxy."""
         system = SYSTEM if self._level is Level.SIMULATED else self._tested().describe()
         toxiproxy = self._server.describe() if self._server else "not needed: the network is simulated, and so is time"
         return [f"system under test: {system}", f"toxiproxy: {toxiproxy}"]
 
-    def search(self) -> Outcome:
-        """Run random timelines until one fails or time is over; then make it smaller while there is time.
+    def search(self) -> SearchResult:
+        """Run random timelines until one fails or the time is over; then shrink it while there is time.
 
         Raises:
             ProcessFailed: a process did not start, or died of itself.
@@ -192,12 +202,12 @@ class Fuzzer:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        # What it knows of the code goes beside the results, not into the folder that the user is in.
+        # Hypothesis caches in the folder for results, not in the user's working directory.
         set_hypothesis_home_dir(self._out / ".hypothesis")
         try:
             seeded(self._seed)(options(given(scenarios(self._level))(self._try)))()
         except (_TimeOver, _Failed, Flaky):
-            # Flaky: sockets are not as exact as a clock, and what has failed once need not fail again.
+            # Flaky: with real sockets a timeline that has failed once need not fail again.
             pass
         except _Stopped as stopped:
             assert stopped.__cause__ is not None
@@ -205,17 +215,17 @@ class Fuzzer:
         finally:
             set_hypothesis_home_dir(None)
             shutil.rmtree(self._scratch, ignore_errors=True)
-        if self.outcome.finding is not None:
-            self._keep(self.outcome.finding)
-        return self.outcome
+        if self.result.finding is not None:
+            self._write(self.result.finding)
+        return self.result
 
     def again(self, chosen: Scenario) -> RunResult:
-        """Run one scenario as `search` does, and write what it leaves into a folder of its own."""
+        """Run one scenario as `search` does, and write its files into a folder of its own."""
         make_folder(self._out)
         done = self._run(chosen, self._out / f"{chosen.name}-{self._seed}")
-        assert done is not None, "it may take any time"
+        assert done is not None, "this run has no deadline"
         done.folder.mkdir(parents=True, exist_ok=True)
-        report.write(done)
+        write_run(done)
         return done
 
     def _try(self, said: Said) -> None:
@@ -230,29 +240,29 @@ class Fuzzer:
             raise _Stopped from failure
         if done is None:
             raise _TimeOver
-        outcome = self.outcome
-        if done.judgement.verdict is Verdict.UNKNOWN and outcome.finding is None:
-            outcome.doubts.update(done.judgement.doubts[:1])
+        result = self.result
+        if done.judgement.verdict is Verdict.UNKNOWN and result.finding is None:
+            result.doubts.update(done.judgement.doubts[:1])
         found = self._found(said, done)
-        if outcome.finding is None:
-            outcome.verdicts[done.judgement.verdict] += 1
+        if result.finding is None:
+            result.verdicts[done.judgement.verdict] += 1
         else:
-            outcome.tries += 1
-        self._say()
-        # A smaller timeline that fails otherwise is another finding.
-        if found is not None and (outcome.finding is None or found.checks & outcome.finding.checks):
-            outcome.finding = found
-            self._spare(found.run)
+            result.tries += 1
+        self._report_progress()
+        # A smaller timeline that fails other checks is another bug.
+        if found is not None and (result.finding is None or found.checks & result.finding.checks):
+            result.finding = found
+            self._keep_folder(found.run)
             raise _Failed
 
-    def _found(self, said: Said, done: RunResult) -> Finding | None:
+    def _found(self, said: Said, done: RunResult) -> FailedTimeline | None:
         if done.judgement.verdict is not Verdict.INVALID:
             return None
         checks = frozenset(each.label for each in done.judgement.results if each.verdict is Verdict.INVALID)
-        return Finding(said, done, checks)
+        return FailedTimeline(said, done, checks)
 
     def _run(self, chosen: Scenario, folder: Path, left: float | None = None) -> RunResult | None:
-        """Run a scenario at the level; None if it is not over after `left` seconds."""
+        """Run a scenario at the level; return None if it is not over after `left` seconds."""
         if self._level is Level.SIMULATED:
             return simulate(chosen, self._seed, folder)
         run = ScenarioRunner(chosen, self._tested(), self._server, self._seed, folder).run()
@@ -266,8 +276,8 @@ class Fuzzer:
     def _scratch(self) -> Path:
         return self._out / f"{self._name}-last"
 
-    def _spare(self, done: RunResult) -> None:
-        """Have the next run not overwrite what this one has left."""
+    def _keep_folder(self, done: RunResult) -> None:
+        """Move the folder of a run, which the next run would overwrite."""
         kept = self._out / self._name
         if done.folder.exists():
             shutil.rmtree(kept, ignore_errors=True)
@@ -277,16 +287,16 @@ class Fuzzer:
     def _tested(self) -> SystemUnderTest:
         return system_under_test(self._system)
 
-    def _say(self) -> None:
+    def _report_progress(self) -> None:
         now = time.monotonic()
         if self._level is Level.REAL or now - self._told > 0.2:
             self._told = now
-            ran = f"{self.outcome.verdicts.total():,} timelines"
-            more = f", shrinking: {self.outcome.tries:,} tries" if self.outcome.finding else ""
+            ran = f"{self.result.verdicts.total():,} timelines"
+            more = f", shrinking: {self.result.tries:,} tries" if self.result.finding else ""
             self._progress(f"fuzz: {ran}{more}, {max(0.0, self._deadline - now):.0f} s left")
 
-    def _keep(self, finding: Finding) -> None:
-        """Write the scenario file of a finding, with the command that repeats it."""
+    def _write(self, finding: FailedTimeline) -> None:
+        """Write the scenario file and the report of a timeline that failed."""
         finding.file = self._out / f"{self._name}.yaml"
         relative = shlex.quote(os.path.relpath(finding.file))
         command = ["reconnect-harness", *(["run"] if self._level is Level.REAL else ["fuzz", "--level=simulated"])]
@@ -300,11 +310,11 @@ class Fuzzer:
         )
         finding.file.write_text(text, encoding="utf-8")
         finding.run.folder.mkdir(parents=True, exist_ok=True)
-        report.write(finding.run, finding.command)
+        write_run(finding.run, finding.command)
 
 
 async def _in_time(work: Coroutine[Any, Any, T], left: float | None) -> T | None:
-    """Do some work, but for no longer than `left` seconds: then it is cancelled, cleans up, and this is None."""
+    """Await `work` for `left` seconds at the most; then cancel it, wait until it has cleaned up, and return None."""
     try:
         async with asyncio.timeout(left) as limit:
             return await work
@@ -318,7 +328,7 @@ def load_for(level: Level, wanted: Sequence[str], system: str | None) -> list[Sc
     """Read the scenarios that are to be run again at a level.
 
     Raises:
-        ScenarioError: one is not there, is wrong, or cannot be run at this level or with this system under test.
+        ScenarioError: one does not exist, is not valid, or cannot be run at this level or with this system under test.
 
     """
     found = [load_scenario(path) for name in wanted for path in scenario_files(name)]

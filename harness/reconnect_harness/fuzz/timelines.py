@@ -1,11 +1,11 @@
-"""Random scenarios: Hypothesis strategies for what a scenario file may say, and what has to hold for each of them.
+"""Random scenarios: Hypothesis strategies for scenario files, and what every correct proxy guarantees in each of them.
 
-What is drawn is the mapping that a YAML file would hold, so whatever fails is a scenario file already. What is simpler
-comes first in every choice: that is where Hypothesis shrinks to.
+A strategy draws the mapping that a YAML file would contain, so a failure is a scenario file already. In every choice
+the simplest value comes first, since Hypothesis shrinks towards it.
 
-`guarantees` derives `expect` from what was drawn, by the table of PROTOCOL.md section 2. To be true of every correct
-proxy it must know who is harmed: a link that is only slow loses nothing, a link that is cut loses what an ordinary peer
-had written into it, and only a peer that counts gets each message once.
+`guarantees` derives `expect` from what was drawn, by the table of PROTOCOL.md section 2. It depends on the side that
+has faults: a slow link loses nothing, a link that is cut loses what an ordinary peer had written into it, and only a
+peer that counts gets each message once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reconnect_harness.scenario.model import numbered
 
-#: What a scenario file holds.
+#: The content of a scenario file.
 Said = dict[str, Any]
 
 
@@ -29,8 +29,8 @@ class Level(StrEnum):
     SIMULATED = "simulated"
 
 
-#: Mode, kind of client, kind of upstream. The clients of a receiver name their sessions: those that do not, aware ones
-#: among them, would share one.
+#: Mode, kind of client, kind of upstream. The clients of a receiver must name their sessions: otherwise, also if they
+#: are aware, they would share one.
 _ONE_PROXY = (
     ("duplex", "aware", "aware"),
     ("duplex", "plain", "record"),
@@ -44,24 +44,24 @@ _ONE_PROXY = (
     ("receiver", "reconnecting", "record"),
 )
 
-#: The same by level. A chain is a sender before a receiver.
+#: The combinations of each level. A chain is a sender before a receiver.
 SETUPS: Mapping[Level, tuple[tuple[str, str, str], ...]] = {
     Level.SIMULATED: _ONE_PROXY,
     Level.REAL: (*_ONE_PROXY, ("chain", "plain", "record"), ("chain", "plain", "aware")),
 }
 
-#: What makes a link lose bytes or end; what only makes it slow; and what can be done to the process of an upstream.
+#: Faults that make a link lose bytes or end; faults that only make it slow; faults of the process of an upstream.
 LETHAL = ("down", "reset", "silence", "cut")
 SLOW = ("latency", "bandwidth")
 PROCESS = ("stop", "kill")
 
-#: Pings that find a silent peer soon.
+#: Options with which a silent peer is noticed soon.
 BRISK = {"ping_interval": "1s", "ping_timeout": "1s", "connect_timeout": "1s"}
 
-#: How long a fault may last, in milliseconds: less than any grace or budget that is drawn.
+#: How long a fault may last, in milliseconds: less than any grace or retry budget that is drawn.
 _LASTING = (50, 1500)
 
-#: Everything that was held back has come through so long after the last fault, in the worst case.
+#: In the worst case all queued messages have been delivered so long after the last fault.
 _RECOVERY = "15s"
 
 
@@ -84,7 +84,7 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
         "faults": draw(st.lists(faults, min_size=1, max_size=8 if level is Level.SIMULATED else 6)),
     }
     if draw(st.booleans()):
-        # Far away, much is under way when a link is cut.
+        # With a high latency, many messages are in flight when a link is cut.
         far = {"do": "latency", "at": "0ms", "for": f"{lasts}ms", "latency": draw(st.integers(10, 200))}
         said["faults"].append({"link": draw(st.sampled_from([*upstreams, "client"])), **far})
     options = _options(draw, said, mode)
@@ -93,9 +93,9 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
     else:
         said["proxy"] = {"mode": mode, **options}
         if level is Level.SIMULATED and mode == "duplex" and draw(st.booleans()):
-            # Then a session is over when its client says so, and nothing may be left of it.
+            # Then a session ends when its client closes it, and nothing of it may be left.
             said["proxy"]["grace_on"] = "abnormal"
-    # Who gives a link up that is only slow has lost what it had written into it, unless it counts.
+    # A peer that gives a slow link up loses what it had written into it, unless it counts.
     gives_up = {"aware": (*LETHAL, *SLOW), "reconnecting": LETHAL, "plain": ()}[client]
     if "client" in harmed(said, gives_up) and draw(st.booleans()):
         said["clients"]["ping"] = "500ms"
@@ -104,7 +104,7 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
 
 
 def harmed(said: Said, kinds: Iterable[str]) -> set[str]:
-    """Return the sides to which one of these faults is done: client, middle, upstream."""
+    """Return the sides with one of these faults: client, middle, upstream."""
     named = frozenset(kinds)
     return {_side(fault) for fault in said["faults"] if fault["do"] in named}
 
@@ -115,11 +115,11 @@ def _side(fault: Said) -> str:
 
 
 def guarantees(said: Said, level: Level) -> Said:
-    """Return the `expect` of a scenario that was drawn: what every correct proxy keeps."""
+    """Return the `expect` of a scenario that was drawn: what every correct proxy guarantees."""
     client_counts, upstream_counts = said["clients"]["kind"] == "aware", said["upstream"]["kind"] == "aware"
     lossy = harmed(said, LETHAL) | harmed(said, PROCESS)
     drops = said.get("proxy", {}).get("uncertain") == "drop"
-    # An ordinary peer of a link that was cut: what it had written is gone, and what was sent to it may come twice.
+    # An ordinary peer of a cut link: what it had written may be lost, and what was sent to it may arrive twice.
     bad_client = "client" in lossy and not client_counts
     bad_upstream = "upstream" in lossy and not upstream_counts
     c2u, u2c = (
@@ -139,19 +139,19 @@ def guarantees(said: Said, level: Level) -> Said:
 
 
 def _forgets(said: Said) -> bool:
-    """Return whether a session is over as soon as its client has closed it."""
+    """Return whether a session ends as soon as its client has closed it."""
     proxy = said.get("proxy", {})
     return bool(proxy.get("mode") == "sender" or proxy.get("grace_on") == "abnormal")
 
 
 def _talk(draw: st.DrawFn, verb: str) -> Said:
-    """Draw how much somebody says."""
+    """Draw how many messages a peer sends, and their sizes."""
     most = draw(st.sampled_from([100, 1000, 20_000]))
     return {verb: f"{draw(st.sampled_from([10, 5, 30, 100]))}/s", "size": [16, most]}
 
 
 def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
-    """Draw options of the proxy that fit what is done to its links."""
+    """Draw options of the proxy that fit the faults of its links."""
     options: Said = {}
     if draw(st.booleans()):
         ordinary = {
@@ -164,8 +164,8 @@ def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
             for fault in said["faults"]
             if fault["do"] in (*SLOW, "stop") or fault.get("stream", "both") != "both"
         }
-        # A peer that is heard and answers no Ping in time is mute, and is served at most once from then on. Where that
-        # may come of a fault, only a peer that counts is promised more.
+        # A peer that talks and does not answer Pings in time is mute, and its messages are sent at most once from then
+        # on. If a fault may cause that, only a peer that counts has a stronger guarantee.
         if not ordinary & delayed:
             options |= BRISK
     if mode == "duplex" and draw(st.sampled_from([False, False, False, True])):
@@ -181,7 +181,7 @@ def _faults(mode: str, client: str, upstream: str, upstreams: list[str], lasts: 
     links["client"] = SLOW if client == "plain" else (*LETHAL, *SLOW)
     if mode == "chain":
         links["middle"] = (*LETHAL, *SLOW)
-    # An aware upstream that is killed has forgotten its sessions, and says so.
+    # An aware upstream that is killed forgets its sessions, and then ends them.
     done = dict.fromkeys(upstreams, ("stop",) if upstream == "aware" else PROCESS)
     choices = [_fault("link", name, do, lasts) for name, kinds in links.items() for do in kinds]
     choices += [_fault("process", name, do, lasts) for name, kinds in done.items() for do in kinds]

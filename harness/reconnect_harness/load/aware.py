@@ -23,7 +23,7 @@ from reconnect_harness.load.conversation import (
     Conversation,
     ConversationListener,
     ConversationOver,
-    Endpoint,
+    ConversationTarget,
 )
 from reconnect_harness.load.link import LinkEnd, hang_up
 
@@ -47,7 +47,7 @@ class AwareConversation(Conversation):
 
     """
 
-    def __init__(self, endpoint: Endpoint, listener: ConversationListener, retry_for: float = 60.0) -> None:
+    def __init__(self, endpoint: ConversationTarget, listener: ConversationListener, retry_for: float = 60.0) -> None:
         super().__init__(endpoint, listener, retry_for)
         self.resumable: bool | None = None
         self.heard_at = 0.0

@@ -45,7 +45,7 @@ _NOTICE_SECONDS = 0.01
 LOST = (OSError, WebSocketException, UnicodeDecodeError)
 
 
-class Endpoint(NamedTuple):
+class ConversationTarget(NamedTuple):
     """Where a conversation connects: a path behind the URL of the link maker, headers and subprotocols."""
 
     links: LinkMaker
@@ -87,7 +87,7 @@ class Conversation:
 
     """
 
-    def __init__(self, endpoint: Endpoint, listener: ConversationListener, retry_for: float = 60.0) -> None:
+    def __init__(self, endpoint: ConversationTarget, listener: ConversationListener, retry_for: float = 60.0) -> None:
         self.session = secrets.token_urlsafe(16)
         self._endpoint = endpoint
         self._listener = listener

@@ -30,7 +30,7 @@ from reconnect_harness.history import message as messages
 from reconnect_harness.history.message import Direction, MessageKind
 from reconnect_harness.load.account import Stamp, UserAccount
 from reconnect_harness.load.aware import AwareConversation
-from reconnect_harness.load.conversation import Conversation, ConversationOver, Endpoint
+from reconnect_harness.load.conversation import Conversation, ConversationOver, ConversationTarget
 from reconnect_harness.load.link import LinkEnd, LinkFailed
 from reconnect_harness.load.user_group import UserGroup
 
@@ -124,7 +124,7 @@ class WebSocketUser(User):
             raise NotConnected("there is no host: give --host ws://HOST:PORT, or the class a `host`")
         kind = AwareConversation if self.aware else Conversation
         links = self.user_group.link_maker(self.host)
-        endpoint = Endpoint(links, path or self.path, headers or self.headers, self.subprotocols)
+        endpoint = ConversationTarget(links, path or self.path, headers or self.headers, self.subprotocols)
         self._conversation = kind(endpoint, self, self.user_group.settings.retry_for)
         self._account = UserAccount(self.user_group.new_stream(), self.user_group.settings.settle)
         self._recovering_since = None

@@ -1,8 +1,8 @@
-"""The picture of a run: what the script of report.html draws, as JSON-able numbers that do not grow without bound.
+"""The picture of a run: the numbers that the scripts of report.html draw, limited in size.
 
-Times in `sessions` are whole multiples of `UNIT` seconds, those of departures as differences to the one before: a
-message costs some 15 bytes. Of a run with more messages than `MOST_DRAWN`, one in so many of each session is drawn; the
-series are made of all of them.
+Times in `sessions` are whole multiples of `UNIT` seconds; departures are differences to the one before, so a message
+costs some 15 bytes. In a run with more messages than `MOST_DRAWN` only one in so many of each session is drawn; the
+series count all of them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ UNIT = 1e-5
 MOST_DRAWN = 100_000
 MOST_FLAWED = 20_000
 
-#: How many links that came and went are drawn at most.
+#: How many ends of links are drawn at most.
 MOST_LINKS = 5_000
 
 #: How many steps the queue's depth and the other series have at most.
 FINE_STEPS = 1_000
 COARSE_STEPS = 200
 
-#: Messages that took longer than this many medians, and this many seconds, are drawn as held up.
+#: Messages that took longer than this many medians, and longer than this many seconds, are drawn as delayed.
 HELD_MEDIANS = 5
 HELD_SECONDS = 0.02
 
@@ -42,7 +42,7 @@ _LETTERS = {Flaw.LOST: "l", Flaw.DUPLICATED: "d", Flaw.REORDERED: "r", Flaw.CORR
 
 
 def picture(history: History, traces: Sequence[Trace], *, proxied: bool) -> dict[str, Any]:
-    """Return what is drawn of a run.
+    """Return the numbers of a run.
 
     Args:
         history: what was recorded.
@@ -85,7 +85,7 @@ def picture(history: History, traces: Sequence[Trace], *, proxied: bool) -> dict
 
 
 def span(history: History, traces: Sequence[Trace]) -> tuple[float, float]:
-    """Return the moments between which anything happened, in seconds from the start of the traffic."""
+    """Return the first and the last moment of the run, in seconds from the start of the traffic."""
     moments = [0.0]
     moments += [moment for trace in traces for moment in (trace.sent, trace.arrived) if moment is not None]
     for fault in history.faults:
@@ -94,16 +94,15 @@ def span(history: History, traces: Sequence[Trace]) -> tuple[float, float]:
 
 
 def held(traces: Iterable[Trace]) -> float:
-    """Return how long a message has to be under way to be drawn as held up, in seconds."""
+    """Return from how many seconds on a message is drawn as delayed."""
     whole = series.summary([trace.travel for trace in traces if trace.travel is not None])
     return max(HELD_SECONDS, HELD_MEDIANS * whole.p50) if whole else HELD_SECONDS
 
 
 def sample(traces: Sequence[Trace], most: int, most_flawed: int) -> tuple[list[Trace], int]:
-    """Return the traces to be drawn, and of how many one was taken.
+    """Return the traces to be drawn, and the number n if one in n was taken.
 
-    The flawed ones are all taken, up to `most_flawed`; one in so many of the others, counted in each session and
-    direction by itself.
+    Traces with flaws are all taken, up to `most_flawed`; of the others one in n, counted in each session and direction.
     """
     flawed = sum(1 for trace in traces if trace.flaws)
     every = max(1, math.ceil((len(traces) - flawed) / most))
@@ -120,10 +119,10 @@ def sample(traces: Sequence[Trace], most: int, most_flawed: int) -> tuple[list[T
 
 
 def recoveries(history: History) -> list[tuple[FaultRecord, list[float]]]:
-    """Return each fault with the recovery times of the streams after it, sorted, in seconds."""
+    """Return each fault with the recovery times of the flows after it, sorted, in seconds."""
     by_end: dict[float, list[float]] = {}
     for seconds, wrong in recovery_times(history):
-        # It is told of at the moment that the fault was cleared. Faults that end together have one recovery.
+        # The moment of the violation is the end of the fault. Faults that end together have one recovery.
         by_end.setdefault(wrong.t, []).append(seconds)
     return [
         (fault, by_end.get(fault.cleared, []) if fault.took_hold is not None and fault.cleared is not None else [])
@@ -142,7 +141,7 @@ def _sessions(drawn: Iterable[Trace]) -> list[dict[str, Any]]:
 
 
 def _columns(traces: list[Trace]) -> dict[str, Any]:
-    """Return traces as columns. `sent` is the arrival for what nobody sent; `travel` is -1 for what never came."""
+    """Return traces as columns. `sent` is the arrival if it was never sent; `travel` is -1 if it never arrived."""
     traces = sorted(traces, key=lambda trace: _departure(trace))
     departures = [round(_departure(trace) / UNIT) for trace in traces]
     travels = [
@@ -175,11 +174,11 @@ def _fault(history: History, fault: FaultRecord, recovered: list[float]) -> dict
     return {
         "name": fault.name,
         "target": fault.target,
-        # A container stands where the process would.
+        # A fault of a container is drawn where that of a process would be.
         "on": "link" if fault.name in LINK_FAULTS else "process",
         "from": _at(history, fault.took_hold),
         "to": _at(history, fault.cleared),
-        # JSON knows no infinity: -1 where a stream never recovered.
+        # JSON has no infinity: -1 stands for a flow that never recovered.
         "recovery": None if slowest is None else -1 if math.isinf(slowest) else round(slowest, 4),
     }
 
@@ -189,7 +188,7 @@ def _at(history: History, t: float | None) -> float | None:
 
 
 def _links(history: History) -> list[list[Any]]:
-    """Return the links that ended or never came about: when, at which end, of whom, and what is known of it."""
+    """Return the links that ended or failed: the moment, the end, the name of the peer, and what is known."""
     ended = [event for event in history.links if event.event != "connected" and not event.asked]
     every = max(1, math.ceil(len(ended) / MOST_LINKS))
     return [

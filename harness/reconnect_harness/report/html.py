@@ -1,7 +1,7 @@
 """report.html: a run as one page, which opens anywhere and fetches nothing.
 
-It is made from what a run leaves, `history.jsonl` and `results.json`, and so can be made again. What can be read is
-HTML that is made here; what is drawn is drawn by the scripts in `report_page/` from the numbers of `report.chart`.
+It is made from the files of a run, `history.jsonl` and `results.json`, and so can be made again. Texts and tables are
+HTML that is made here; the scripts in `page/` draw the diagram and the charts from the numbers of `report.chart`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reconnect_harness.report.chart import picture, recoveries
 #: The name of the page in a run's folder.
 PAGE = "report.html"
 
-#: How many wrong messages are listed.
+#: How many violations are listed.
 LISTED = 200
 
 _SCRIPTS = ("view.js", "diagram.js", "charts.js")
@@ -41,14 +41,14 @@ _WORDS = {Flaw.LOST: "lost", Flaw.DUPLICATED: "repeated", Flaw.REORDERED: "reord
 
 
 class ReportError(Exception):
-    """A report cannot be made of a folder. The message is a sentence."""
+    """No report can be made of a folder. The message says why."""
 
 
 def make(folder: Path) -> Path:
     """Make the report of the run in `folder` and return its path.
 
     Raises:
-        ReportError: the folder does not hold a run's history.jsonl and results.json, or they cannot be read.
+        ReportError: the folder has no history.jsonl and results.json, or they cannot be read.
 
     """
     try:
@@ -65,7 +65,7 @@ def make(folder: Path) -> Path:
 
 
 def write(folder: Path, history: History, results: dict[str, Any]) -> Path:
-    """Write the report of a run into its folder and return its path. `results` is what results.json holds."""
+    """Write the report of a run into its folder and return its path. `results` is the content of results.json."""
     path = folder / PAGE
     path.write_text(page(history, results), encoding="utf-8")
     return path
@@ -74,9 +74,9 @@ def write(folder: Path, history: History, results: dict[str, Any]) -> Path:
 def page(history: History, results: dict[str, Any]) -> str:
     """Return the page of a run."""
     found = traces(history)
-    told = _Telling(history, results, found)
-    drawn = picture(history, found, proxied=told.proxied)
-    drawn["failed"] = sorted(told.failed)
+    text = _PageText(history, results, found)
+    drawn = picture(history, found, proxied=text.proxied)
+    drawn["failed"] = sorted(text.failed)
     return Template(_part("page.html")).substitute(
         title=escape(f"{results['scenario']}: {results['verdict']}"),
         name=escape(results["scenario"]),
@@ -85,28 +85,28 @@ def page(history: History, results: dict[str, Any]) -> str:
         script="\n".join(map(_part, _SCRIPTS)),
         # In a script element only "</" and "<!--" are more than text.
         data=json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        verdict=told.verdict(),
-        checks=told.checks(),
-        directions=told.directions(drawn),
-        facts=told.facts(),
-        setup=told.setup(),
-        faults=told.faults(),
-        wrong=told.wrong(),
-        drawn=escape(told.drawn(drawn["every"])),
-        picture_alt=escape(told.in_words(drawn)),
-        middle="proxy" if told.proxied and not history.echoed else "network",
+        verdict=text.verdict(),
+        checks=text.checks(),
+        directions=text.directions(drawn),
+        facts=text.facts(),
+        setup=text.setup(),
+        faults=text.faults(),
+        wrong=text.wrong(),
+        drawn=escape(text.drawn(drawn["every"])),
+        picture_alt=escape(text.in_words(drawn)),
+        middle="proxy" if text.proxied and not history.echoed else "network",
     )
 
 
-class _Telling:
-    """What the page says in words and tables."""
+class _PageText:
+    """The texts and tables of the page."""
 
     def __init__(self, history: History, results: dict[str, Any], found: Sequence[Trace]) -> None:
         self._history = history
         self._results = results
         self._found = found
         self.proxied = not results["system_under_test"].startswith("none")
-        #: The flaws that are held against the run, as `lost c2u`.
+        #: The flaws that make the run invalid, as `lost c2u`.
         self.failed = {
             f"{check['check']} {check['direction']}"
             for check in results["checks"]
@@ -114,7 +114,7 @@ class _Telling:
         }
 
     def verdict(self) -> str:
-        """Say what the run came to, and why."""
+        """Return the verdict and its reasons."""
         verdict = Verdict(self._results["verdict"])
         reasons = [
             f"{_label(check)}: {_value(check, check['value'])}, and may be {_value(check, check['bound'])}"
@@ -137,7 +137,7 @@ class _Telling:
         return words + (f", and {reported:,} with a flaw that the scenario allows." if reported else ".")
 
     def _against(self, trace: Trace) -> list[Flaw]:
-        """Return the flaws of a trace that are held against the run."""
+        """Return the flaws of a trace that make the run invalid."""
         return [flaw for flaw in trace.flaws if f"{flaw} {trace.direction}" in self.failed]
 
     def checks(self) -> str:
@@ -154,7 +154,7 @@ class _Telling:
         return _table(("check", "found", "may be", "verdict"), rows)
 
     def directions(self, drawn: dict[str, Any]) -> str:
-        """Return the table of what went each way: counts, latency, the deepest queue."""
+        """Return the table of directions: counts, latency, the deepest queue."""
         rows = []
         for direction, words in ((Direction.C2U, "client to upstream"), (Direction.U2C, "upstream to client")):
             found = [trace for trace in self._found if trace.direction is direction]
@@ -178,7 +178,7 @@ class _Telling:
         return _table(heads, rows)
 
     def facts(self) -> str:
-        """Return what was tested with what, and how to do it again."""
+        """Return what was tested, the versions, and the command that repeats the run."""
         results = self._results
         versions = results.get("versions", {})
         facts = [
@@ -193,9 +193,9 @@ class _Telling:
         return "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
 
     def setup(self) -> str:
-        """Return the scenario's summary, line by line, where the results have it."""
+        """Return the description of the scenario, line by line, if the results have it."""
         lines = self._results.get("setup", [])
-        return "\n".join(escape(line) for line in lines) or "(these results do not say)"
+        return "\n".join(escape(line) for line in lines) or "(these results have no description)"
 
     def faults(self) -> str:
         """Return the table of faults."""
@@ -215,16 +215,16 @@ class _Telling:
                 + f"<td>{self._show(since, till + shown)}</td></tr>"
             )
         if not rows:
-            return "<p>No fault was done.</p>"
+            return "<p>There were no faults.</p>"
         heads = ("fault", "asked for", "took hold", "cleared", "recovery p50", "slowest stream", "")
         return _table(heads, rows)
 
     def wrong(self) -> str:
-        """Return the lists of what is wrong: first what is held against the run, then, folded up, what is not."""
+        """Return the lists of violations: first those that make the run invalid, then, folded, those that do not."""
         held = [trace for trace in self._found if self._against(trace)]
         allowed = [trace for trace in self._found if trace.flaws and not self._against(trace)]
         parts = [self._traces(held, "wrong") if held else "<p>No message was wrong.</p>"]
-        # Those of one direction are about messages, which have been listed.
+        # The checks of one direction are about messages, which are listed already.
         others = [check for check in self._results["checks"] if not check["direction"] and check["wrong"]]
         parts += [
             f"<h3>{_label(check)}: {_value(check, check['value'])}</h3>{self._sentences(check)}"
@@ -239,7 +239,7 @@ class _Telling:
                 f"{_label(check)}: {_value(check, check['value'])}, which the scenario allows", self._sentences(check)
             )
             for check in others
-            # How long things took is in the tables; there is always a slowest one.
+            # Times are in the tables; every run has slowest messages.
             if check["verdict"] != Verdict.INVALID and not is_timed(check["check"])
         ]
         return "".join(parts)
@@ -282,20 +282,20 @@ class _Telling:
 
     @staticmethod
     def _show(since: float, till: float, session: str = "") -> str:
-        """Return a button that turns the diagram to what happened between two moments, with some room around it."""
+        """Return a button that moves the diagram to a span of time, with some room around it."""
         return (
             f'<button type="button" class="show" data-from="{since - 0.3:.4f}" data-to="{till + 0.3:.4f}" '
             f'data-session="{escape(session)}">show</button>'
         )
 
     def drawn(self, every: int) -> str:
-        """Say how many of the messages are drawn."""
+        """Return a sentence that says how many of the messages are drawn."""
         if every == 1:
             return "Every message is drawn."
-        return f"One message in {every} is drawn, and the wrong ones; the charts below count all of them."
+        return f"One message in {every} is drawn, and all wrong ones; the charts below count all messages."
 
     def in_words(self, drawn: dict[str, Any]) -> str:
-        """Say what the diagram shows, for those who cannot see it."""
+        """Return what the diagram shows in words, for screen readers."""
         faults = ", ".join(
             f"{fault['name']} {fault['target']} from {fault['from']:.2f} s"
             for fault in drawn["faults"]
@@ -304,8 +304,8 @@ class _Telling:
         queues = "; ".join(f"{direction} at most {max(depth):,}" for direction, depth in drawn["depth"].items())
         return (
             f"Space-time diagram of {len(self._found):,} messages from {drawn['start']:.1f} to {drawn['end']:.1f} s. "
-            f"Faults: {faults or 'none'}. Messages under way: {queues or 'none'}. "
-            "The tables of directions, faults and wrong messages say the same in numbers."
+            f"Faults: {faults or 'none'}. Messages in flight: {queues or 'none'}. "
+            "The tables of directions, faults and wrong messages have the numbers."
         )
 
 

@@ -1,6 +1,6 @@
-"""Series over time of a run: the queue between the ends, latency, throughput. What the report plots, as numbers.
+"""Series over time for the charts of the report: the queue between the ends, latency, throughput.
 
-All times are seconds from the start of the run's traffic. A `Grid` cuts them into steps of equal length.
+All times are seconds from the start of the run's traffic. A `Grid` divides them into steps of equal length.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Grid(NamedTuple):
     steps: int
 
     def step_of(self, t: float) -> int:
-        """Return the step that a moment lies in; the first or last one for a moment outside."""
+        """Return the step of a moment; the first or the last one for a moment outside."""
         return min(self.steps - 1, max(0, math.floor((t - self.start) / self.step)))
 
 
 class Latency(NamedTuple):
-    """How long messages took, in seconds: the median, the 99th percentile, the most."""
+    """How long messages took, in seconds: median, 99th percentile, maximum."""
 
     p50: float
     p99: float
@@ -34,7 +34,7 @@ class Latency(NamedTuple):
 
 
 def grid(start: float, end: float, most: int) -> Grid:
-    """Cut the time from `start` to `end` into at most `most` steps of a round length: 1, 2 or 5 times a power of ten.
+    """Divide a span of time into at most `most` steps of a round length: 1, 2 or 5 times a power of ten.
 
     No step is shorter than a millisecond.
     """
@@ -47,7 +47,7 @@ def grid(start: float, end: float, most: int) -> Grid:
 def depth(traces: Iterable[Trace], over: Grid) -> list[int]:
     """Return, for each step, the most messages that had been sent by then and had not arrived.
 
-    This is the queue of everything that lies between the two ends. What is lost stays in it for good.
+    This is the queue between the two ends. Lost messages stay in it to the end.
     """
     changes: list[tuple[float, int]] = []
     for trace in traces:
@@ -55,7 +55,7 @@ def depth(traces: Iterable[Trace], over: Grid) -> list[int]:
             changes.append((trace.sent, 1))
             if trace.arrived is not None:
                 changes.append((max(trace.sent, trace.arrived), -1))
-    # An arrival before a departure of the same moment: the queue is not to look deeper than it was.
+    # Arrivals before departures of the same moment, so that the queue does not look deeper than it was.
     changes.sort()
     deepest = [0] * over.steps
     waiting = reached = 0
@@ -72,7 +72,7 @@ def depth(traces: Iterable[Trace], over: Grid) -> list[int]:
 
 
 def rate(moments: Iterable[float], over: Grid) -> list[float]:
-    """Return, for each step, how often something happened in it, per second."""
+    """Return, for each step, how many moments are in it, per second."""
     counts = [0] * over.steps
     for t in moments:
         counts[over.step_of(t)] += 1
@@ -80,7 +80,7 @@ def rate(moments: Iterable[float], over: Grid) -> list[float]:
 
 
 def latency(traces: Iterable[Trace], over: Grid) -> list[Latency | None]:
-    """Return, for each step, how long the messages took that were sent in it; None where none was that arrived."""
+    """Return, for each step, how long the messages took that were sent in it; None if none of them arrived."""
     taken: list[list[float]] = [[] for _ in range(over.steps)]
     for trace in traces:
         if trace.travel is not None and trace.sent is not None:
@@ -89,7 +89,7 @@ def latency(traces: Iterable[Trace], over: Grid) -> list[Latency | None]:
 
 
 def summary(times: Sequence[float]) -> Latency | None:
-    """Sum up how long messages took; None of none."""
+    """Return the percentiles of how long messages took; None for no messages."""
     ordered = sorted(times)
     p50, p99 = percentile(ordered, 0.5), percentile(ordered, 0.99)
     return None if p50 is None or p99 is None else Latency(p50, p99, ordered[-1])

@@ -1,15 +1,14 @@
-"""A campaign: chosen scenarios against one system under test. What pytest and the command line have in common.
+"""A campaign: chosen scenarios against one system under test, for pytest and for the command line.
 
-Everything that can be wrong with what the user asked for is found when a campaign is made, before anything is started.
+A campaign checks the scenarios and the system when it is made, before anything is started.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +16,7 @@ from typing import Self
 from reconnect_harness.containers.engine import Engine, EngineUnavailable
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import make_folder, write_run, writing
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario, ScenarioError
@@ -29,26 +28,22 @@ from reconnect_harness.toxiproxy.server import ToxiproxyServer
 DEFAULT_OUT = Path("scenario-runs")
 
 
-class ResultsError(Exception):
-    """The files of a run cannot be written. The message says which, and why."""
-
-
 class Campaign:
-    """Scenarios to be run against one system under test: a context manager, which keeps the Toxiproxy server.
+    """Scenarios that are run against one system under test: a context manager, which owns the Toxiproxy server.
 
     Args:
-        wanted: what the user asked for: names, files, folders, `all`.
-        system: the system under test, as `sut.base` reads it; None for this project's proxy.
-        toxiproxy: which Toxiproxy to use, as `toxiproxy.link.find_toxiproxy` reads it; None to search.
+        wanted: the scenarios: names, files, folders, `all`.
+        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
+        toxiproxy: which Toxiproxy to use, as `toxiproxy.find` reads it; None to search.
         seed: what the random parts of the runs are drawn from.
         out: the folder in which each run gets a folder of its own.
         option_names: the names of pytest's options in the command that repeats a run, for those whose short name
             (`--sut`) belongs to the project.
 
     Raises:
-        ScenarioError: a scenario, or the system under test, is not there or is wrong, or they do not fit.
-        ToxiproxyUnavailable: from `open`, when a link is to be harmed and no Toxiproxy can be had.
-        EngineUnavailable: from `run`, when a scenario has containers and there is no engine, or no image.
+        ScenarioError: a scenario, or the system under test, does not exist or is not valid, or they do not fit.
+        ToxiproxyUnavailable: from `open`, if a scenario has faults of links and no Toxiproxy can be used.
+        EngineUnavailable: from `run`, if a scenario has containers and there is no engine, or no image.
 
     """
 
@@ -94,24 +89,24 @@ class Campaign:
 
     @property
     def needs_toxiproxy(self) -> bool:
-        """Whether a link is harmed in any of the scenarios."""
+        """Whether any of the scenarios has faults of links."""
         return any(chosen.links for chosen in self.scenarios)
 
     def open(self) -> None:
-        """Find and start a Toxiproxy server if one is needed. Building one may take a minute, and says so."""
+        """Find and start a Toxiproxy server if one is needed. Building one may take a minute, which is announced."""
         if self.needs_toxiproxy and self._server is None:
             source: ToxiproxySource = find_toxiproxy(self._toxiproxy)
             self._server = self._opened.enter_context(source.server())
 
     def optional(self, chosen: Scenario) -> bool:
-        """Whether nobody has asked for this scenario by its name: where it cannot be run here it is skipped."""
+        """Whether the scenario was not asked for by its name: if it cannot be run here, it is skipped."""
         return self._origins[chosen.name] not in self._by_name
 
     def prepare(self, chosen: Scenario) -> None:
-        """Connect to the container engine if a scenario needs one, and pull what images it has not got.
+        """Connect to the container engine if a scenario needs one, and pull the images that it does not have.
 
         Raises:
-            EngineUnavailable: it cannot be had, or an image cannot.
+            EngineUnavailable: there is no engine, or an image cannot be pulled.
 
         """
         specs = chosen.container_specs
@@ -126,13 +121,13 @@ class Campaign:
             raise EngineUnavailable(f"scenario {chosen.name} has containers: {failure}") from None
 
     def close(self) -> None:
-        """Stop the Toxiproxy server, if it is ours, and let the container engine go. May be called twice."""
+        """Stop the Toxiproxy server, if it is ours, and disconnect from the container engine. May be called twice."""
         self._server = None
         self._engine = None
         self._opened.close()
 
     def header(self) -> list[str]:
-        """Return the lines that say what is tested, and with what."""
+        """Return the lines that say what is tested, and with which Toxiproxy, seed and folder."""
         if self._server is not None:
             toxiproxy = self._server.describe()
         else:
@@ -144,11 +139,11 @@ class Campaign:
         ]
 
     def run(self, chosen: Scenario, progress: Callable[[str], None] = lambda line: None) -> RunResult:
-        """Run one of the scenarios, judge it, and write what it leaves into its folder.
+        """Run one of the scenarios, judge it, and write its files into its folder.
 
         Raises:
             ProcessFailed: a process did not start, or died of itself.
-            ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
+            ToxiproxyError: no Toxiproxy can be used, or a link could not be made or healed.
             EngineUnavailable: the scenario has containers, and there is no engine, or no image.
             ResultsError: its files cannot be written.
             KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
@@ -162,11 +157,11 @@ class Campaign:
             system = system_under_test(self._system)
             parts = ScenarioRunner(chosen, system, self._server, self.seed, folder, progress, self._engine)
             done = run_to_end(parts.run())
-            report.write(done, self._repeat(chosen))
+            write_run(done, self._repeat(chosen))
         return done
 
     def _repeat(self, chosen: Scenario) -> str:
-        """Return the command that runs one of the scenarios again as it is run here."""
+        """Return the command that repeats the run of a scenario."""
         file = self._origins[chosen.name]
         shipped = shipped_scenarios().get(chosen.name)
         own = shipped is None or shipped.resolve() != file
@@ -175,26 +170,3 @@ class Campaign:
         options |= {"--toxiproxy": self._toxiproxy} if self._toxiproxy else {}
         words = [f"{self._option_names.get(name, name)}={shlex.quote(value)}" for name, value in options.items()]
         return " ".join(["pytest", *words])
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Turn whatever keeps the block from writing into the folder `out` into ResultsError."""
-    try:
-        yield
-    except OSError as failure:
-        # A write to a file that is open names none; of what may fail there a full disk is the user's to know.
-        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
-        where = Path(failure.filename) if isinstance(failure.filename, (str, os.PathLike)) else out
-        if not full and (failure.filename is None or not where.absolute().is_relative_to(out.absolute())):
-            raise
-        raise ResultsError(f"cannot write {where}: {failure.strerror}: name another folder for the results") from None
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder for results, if it is not there yet."""
-    if not out.exists():
-        # Other processes of pytest-xdist may make it at the same time.
-        out.mkdir(parents=True, exist_ok=True)
-        # Results are no part of a project; pytest does the same with its cache.
-        (out / ".gitignore").write_text("*\n")

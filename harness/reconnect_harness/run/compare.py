@@ -1,8 +1,7 @@
 """Several systems under test in the same scenarios, side by side in one table.
 
-A row is one scenario and one system. That a system loses messages is a result; a row without one says why there is
-none.
-The table is `TABLE`: each column is a heading and a function of a row, so that a terminal and Markdown show the same.
+A row is one scenario and one system. A system that loses messages has a result; a row without a result says why. The
+columns are `TABLE`, so that a terminal and Markdown show the same.
 """
 
 from __future__ import annotations
@@ -30,19 +29,27 @@ from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import OWN, NotInstalled
 from reconnect_harness.sut.choose import system_under_test
 
-#: The systems that are compared where the user names none.
+#: The systems that are compared if the user names none.
 SYSTEMS = ("nginx", "haproxy", "fastify", OWN)
 
-#: What stands in a cell that has nothing to say.
+#: The text of a cell without a value.
 NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """What one run came to.
+    """What the table shows of one run.
 
-    `said` is the share (0..1) that the clients sent of what they had to say, None where they had nothing to; `sent` and
-    `lost` count messages by direction; `recovery` is the 99th percentile of `recovery_times`, in seconds.
+    Attributes:
+        verdict: the verdict.
+        said: the share (0..1) of the messages that the clients should send, and did; None where there were none.
+        sent: messages by direction.
+        lost: messages by direction.
+        repeated: messages, both directions.
+        reordered: messages, both directions.
+        disconnects: links of clients that ended though the client had not asked for it.
+        recovery: the 99th percentile of `recovery_times`, in seconds; None where there were none.
+
     """
 
     verdict: str
@@ -56,7 +63,7 @@ class ComparedRun:
 
     @classmethod
     def of(cls, run: RunResult) -> Self:
-        """Take what the table shows from a run."""
+        """Return what the table shows of a run."""
         found = {
             (result.check, result.direction): int(result.value)
             for result in run.judgement.results
@@ -66,8 +73,8 @@ class ComparedRun:
             direction: sum(len(list(stream.owed)) for stream in run.history.streams[direction])
             for direction in Direction
         }
-        talkers = run.scenario.clients
-        to_say = talkers.send * talkers.lasts * talkers.count
+        clients = run.scenario.clients
+        to_say = clients.send * clients.lasts * clients.count
         times = [seconds for seconds, _ in recovery_times(run.history)]
         return cls(
             verdict=run.judgement.verdict,
@@ -83,18 +90,18 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One scenario and one system: its result, or else the `problem` that kept it from having one."""
+    """One scenario and one system: the result, or the `problem` that prevented one."""
 
     scenario: str
     system: str
     result: ComparedRun | None = None
     problem: str = ""
-    #: Whether it was not run since this machine has not got what it needs, and nobody asked for it by name.
+    #: Whether it was skipped: this machine lacks what it needs, and it was not asked for by name.
     skipped: bool = False
 
 
 class ComparisonColumn(NamedTuple):
-    """A heading, and what stands below it for a result."""
+    """A heading, and the text below it for a result."""
 
     heading: str
     show: Callable[[ComparedRun], str]
@@ -117,7 +124,7 @@ def _recovery(seconds: float | None) -> str:
     return "never" if math.isinf(seconds) else f"{seconds:.2f} s"
 
 
-#: The columns behind scenario, system and verdict.
+#: The columns after scenario, system and verdict.
 TABLE = (
     ComparisonColumn("clients said", lambda result: NOTHING if result.said is None else f"{result.said:.0%}"),
     ComparisonColumn("lost c2u", _lost(Direction.C2U)),
@@ -133,7 +140,7 @@ _FIRST = ("scenario", "system under test", "verdict")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, by scenario and then by system, and `notes`: what was compared, with which versions."""
+    """All rows, by scenario and then by system, and notes about what was compared, with which versions."""
 
     rows: Sequence[ComparisonRow]
     notes: Sequence[str]
@@ -165,20 +172,20 @@ class Comparison:
 
 
 class Comparer:
-    """Runs scenarios against systems. Everything that can be wrong with what was asked for is found when it is made.
+    """Runs scenarios against systems. It checks both when it is made, before anything is started.
 
     Args:
         wanted: the scenarios: names, files, folders, `all`.
-        systems: the systems under test, as `sut.base` reads them.
+        systems: the systems under test, as `sut.choose` reads them.
         toxiproxy: which Toxiproxy to use, as `Campaign` takes it.
         seed: what the random parts are drawn from, the same for each system.
         out: the folder in which each system gets a folder of its own.
-        progress: called with a line that says how far the run is.
-        announce: called with a line for each run that has come to an end.
+        progress: called with a line about the progress of a run.
+        announce: called with a line for each run that has ended.
 
     Raises:
-        ScenarioError: a scenario or a system is not there or is wrong, or they do not fit. That a system is not
-            installed is a row of the table.
+        ScenarioError: a scenario or a system does not exist or is not valid, or they do not fit. A system that is not
+            installed has a row that says so.
 
     """
 
@@ -212,7 +219,7 @@ class Comparer:
         """Run everything, one system after the other.
 
         Raises:
-            ToxiproxyError: no Toxiproxy can be had, or a link could not be made or healed.
+            ToxiproxyError: no Toxiproxy can be used, or a link could not be made or healed.
             KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started is stopped.
 
         """
@@ -254,13 +261,13 @@ class Comparer:
                     f"{scenario.name}: clients and upstream speak the reconnect protocol, and resume by themselves "
                     "through a proxy that passes it on"
                 )
-        # Not where on this machine it was found.
+        # Without the path where it was found on this machine.
         toxiproxy = (self._toxiproxy or "no Toxiproxy").split(" (")[0]
         yield f"{toxiproxy}, seed {self._seed}, Python {sys.version.split()[0]}"
 
 
 def _folder(system: str, index: int) -> str:
-    """Return a name for a system's folder: a preset's own, or a number and the start of a command."""
+    """Return the name of a system's folder: the name of a preset, or a number and the start of a command."""
     if re.fullmatch(r"[\w-]+", system):
         return system
     return f"{index}-{re.sub(r'[^A-Za-z0-9.]+', '-', system)[:40].strip('-')}"
@@ -268,7 +275,7 @@ def _folder(system: str, index: int) -> str:
 
 def _cells(row: ComparisonRow) -> list[str]:
     if row.result is None:
-        # The first line is the sentence; below it are the last lines of a process.
+        # The first line is the sentence; the last lines of a process follow.
         return [row.scenario, row.system, f"not run: {row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
     return [row.scenario, row.system, row.result.verdict, *(column.show(row.result) for column in TABLE)]
 

@@ -1,4 +1,4 @@
-"""The files that a run leaves in its folder: `history.jsonl`, `results.json` and `report.html`.
+"""The folder for results, and the files that a run leaves there: `history.jsonl`, `results.json`, `report.html`.
 
 `history.jsonl` has one event a line, in order of time, in seconds from the start of the traffic. `results.json` has the
 verdict, each check with its value, bound and first violations, the counts, and the versions of what took part.
@@ -7,10 +7,15 @@ verdict, each check with its value, bound and first violations, the counts, and 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from reconnect_harness.checks.judgement import CheckResult
@@ -24,10 +29,37 @@ from reconnect_harness.scenario.explain import explain
 KEPT = 100
 
 
-def write(run: RunResult, repeat: str | None = None) -> None:
+class ResultsError(Exception):
+    """The files of a run cannot be written. The message says which, and why."""
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for results, if it does not exist."""
+    if not out.exists():
+        # Other processes of pytest-xdist may make it at the same time.
+        out.mkdir(parents=True, exist_ok=True)
+        # Results do not belong into a project's repository; pytest does the same with its cache.
+        (out / ".gitignore").write_text("*\n")
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn the errors of writing into the folder `out` into ResultsError; other errors pass."""
+    try:
+        yield
+    except OSError as failure:
+        # The error of a write to an open file has no name. Such an error is only reported here if the disk is full.
+        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = Path(failure.filename) if isinstance(failure.filename, (str, os.PathLike)) else out
+        if not full and (failure.filename is None or not where.absolute().is_relative_to(out.absolute())):
+            raise
+        raise ResultsError(f"cannot write {where}: {failure.strerror}: name another folder for the results") from None
+
+
+def write_run(run: RunResult, repeat: str | None = None) -> None:
     """Write `history.jsonl`, `results.json` and `report.html` into the run's folder.
 
-    `repeat` is the command that makes the run again, where there is one.
+    `repeat` is the command that repeats the run, where there is one.
     """
     run.history.write(run.folder / "history.jsonl")
     results = {**_results(run), "repeat": repeat}
@@ -71,7 +103,7 @@ def _check(run: RunResult, result: CheckResult) -> dict[str, Any]:
     return {
         "check": result.check,
         "direction": result.direction,
-        # JSON knows no infinity: a stream that never recovered.
+        # JSON has no infinity, which stands for a stream that never recovered.
         "value": "never" if endless else result.value,
         "bound": result.bound,
         "verdict": result.verdict,

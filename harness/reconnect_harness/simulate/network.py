@@ -1,16 +1,14 @@
-"""A network without sockets: a virtual clock, and links that delay, narrow, silence and cut what goes over them.
+"""A network without sockets: connections whose frames take time, and links with faults.
 
-    near End --put--> Pipe "upstream" ---deliver--> far End       a connection is two pipes, and each frame in a pipe
-    near End <-deliver-- Pipe "downstream" <--put-- far End       arrives in order, when the faults of its link let it
+    near end ──put──► Pipe "upstream" ───deliver──► far end       a connection is two pipes; the frames of a pipe
+    near end ◄─deliver── Pipe "downstream" ◄──put── far end       arrive in order, when the faults of its link let them
 
-The faults are those of `faults.fault`, with the effect that Toxiproxy gives them: whoever is cut loses some of what
-was under way and then learns of the end, and whoever falls silent learns nothing until the silence is over.
+The faults are those of `faults.link_faults`, with the effects that Toxiproxy has: a cut loses some of what is in
+flight, and both ends learn of it; a silence loses everything, and both ends learn of it only when it is over.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,76 +16,26 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from reconnect_harness.faults.fault import Occurrence
+from reconnect_harness.simulate.clock import VirtualClock, VirtualTimer
 from reconnect_harness.toxiproxy.toxics import Toxic
 from reconnect_proxy.core.wire import Claim
 
-#: What a frame costs beside its payload, in bytes: its header, or the few lines of a handshake.
+#: The bytes of a frame besides its payload: its header, or the few lines of a handshake.
 FRAME_BYTES = 8
 
-#: Bytes under way in a pipe above which its sender is held back, and below which it goes on.
+#: With more bytes than this in flight in a pipe its sender has to wait; with fewer than this it may go on.
 HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
 
-#: How long a frame is under way at least and at the most, in seconds, where nothing is wrong.
-SWIFT = (0.0005, 0.02)
+#: The shortest and the longest time that a frame takes without faults, in seconds.
+TRAVEL_SECONDS = (0.0005, 0.02)
 
-#: What can be done to a simulated link.
-LINK_FAULTS = ("down", "reset", "silence", "latency", "bandwidth", "cut")
-
-
-#: Calls within one `advance` above which the timers are held to set each other without end.
-MAX_CALLS = 1_000_000
-
-
-class VirtualTimer:
-    """A call that is still to be made; satisfies `reconnect_proxy.core.interfaces.Timer`."""
-
-    __slots__ = ("callback",)
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        """Take the call back."""
-        self.callback = None
-
-
-class VirtualClock:
-    """Seconds that pass when `advance` says so; satisfies `reconnect_proxy.core.interfaces.Clock`."""
-
-    def __init__(self, start: float = 0.0) -> None:
-        # The present time in seconds.
-        self.now = start
-        self._due: list[tuple[float, int, VirtualTimer]] = []
-        self._order = itertools.count()
-
-    def time(self) -> float:
-        """Return the present time in seconds."""
-        return self.now
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> VirtualTimer:
-        """Call `callback` once, when `delay` seconds have passed."""
-        timer = VirtualTimer(callback)
-        heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._order), timer))
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        """Let so much time pass, and make the calls that fall due, each at its time."""
-        until = self.now + seconds
-        calls = 0
-        while self._due and self._due[0][0] <= until:
-            due, _, timer = heapq.heappop(self._due)
-            if timer.callback is not None:
-                self.now = due
-                callback, timer.callback = timer.callback, None
-                callback()
-                calls += 1
-                assert calls < MAX_CALLS, "the timers set each other without end"
-        self.now = until
+#: The faults of links that are simulated.
+SIMULATED_LINK_FAULTS = ("down", "reset", "silence", "latency", "bandwidth", "cut")
 
 
 class FrameKind(Enum):
-    """What goes over a connection. END is the end of it without a close frame."""
+    """What goes over a connection. END is the end of the connection without a close frame."""
 
     REQUEST = auto()
     RESPONSE = auto()
@@ -101,8 +49,13 @@ class FrameKind(Enum):
 class Frame(NamedTuple):
     """One thing that goes over a connection.
 
-    `number` is the opcode of DATA, the status of a RESPONSE, the code of a CLOSE; `claim` is what a REQUEST says of its
-    session, and `received` what a RESPONSE to an aware peer states.
+    Attributes:
+        kind: what it is.
+        payload: that of DATA, PING and PONG.
+        number: the opcode of DATA, the status of a RESPONSE, the code of a CLOSE.
+        claim: what a REQUEST says about its session.
+        received: the count that a RESPONSE to an aware peer states.
+
     """
 
     kind: FrameKind
@@ -112,36 +65,44 @@ class Frame(NamedTuple):
     received: int | None = None
 
 
-class End:
-    """One end of a connection. `on_frame` takes what arrives, until the end is closed."""
+class ConnectionEnd:
+    """One end of a connection.
+
+    Attributes:
+        on_frame: called with each frame that arrives, until the end is closed.
+        on_room: called when the network takes more again, after `blocked`.
+        open: whether frames are handled.
+        closing: whether a last frame was sent.
+        paused: whether frames wait in the network.
+        blocked: whether more is in flight than should be.
+        frames: how many frames have arrived.
+
+    """
 
     def __init__(self) -> None:
         self.out: Pipe | None = None
         self.into: Pipe | None = None
         self.on_frame: Callable[[Frame], None] = lambda frame: None
-        # Called when the network takes more again.
         self.on_room: Callable[[], None] = lambda: None
         self.open = True
-        # A last frame was sent, and nothing follows it.
         self.closing = False
         self.paused = False
-        # More is under way than the network should be given.
         self.blocked = False
         self.frames = 0
 
     def put(self, frame: Frame) -> None:
-        """Send a frame; nothing happens where the end is closed, or closing."""
+        """Send a frame; does nothing if the end is closed, or closing."""
         if self.open and not self.closing and self.out is not None:
             self.out.put(frame)
 
-    def close(self, frame: Frame, *, hears: bool = False) -> None:
-        """Send a last frame, a CLOSE or an END; whoever `hears` still takes what comes until the other end closes."""
+    def close(self, frame: Frame, *, reading: bool = False) -> None:
+        """Send a last frame, a CLOSE or an END; with `reading`, handle frames until the other end closes."""
         self.put(frame)
         self.closing = True
-        self.open = self.open and hears
+        self.open = self.open and reading
 
     def take(self, frame: Frame) -> None:
-        """Take a frame from the network."""
+        """Handle a frame from the network."""
         if self.open:
             self.frames += 1
             if frame.kind in (FrameKind.CLOSE, FrameKind.END):
@@ -150,40 +111,41 @@ class End:
             self.on_frame(frame)
 
     def pause(self) -> None:
-        """Take nothing for a while; it waits on the way."""
+        """Let arriving frames wait in the network."""
         self.paused = True
 
     def resume(self) -> None:
-        """Take what waits, and what comes."""
+        """Handle the frames that wait, and those that arrive."""
         self.paused = False
         if self.into is not None:
             self.into.flow()
 
 
 class Pipe:
-    """One direction of a connection: frames on their way, in order."""
+    """One direction of a connection: frames in flight, in order."""
 
-    def __init__(self, link: SimulatedLink, stream: str, source: End, target: End) -> None:
+    def __init__(self, link: SimulatedLink, stream: str, source: ConnectionEnd, target: ConnectionEnd) -> None:
         self.stream = stream
         self._link = link
         self._source = source
         self._target = target
-        self._under_way: deque[tuple[float, Frame]] = deque()
+        # Each frame with the moment of its arrival.
+        self._in_flight: deque[tuple[float, Frame]] = deque()
         self._bytes = 0
-        # When the last frame put here arrives, and when the narrowest place is free again.
+        # When the last frame arrives, and when the narrowest part of the way is free again.
         self._last = self._free = 0.0
         self._timer: VirtualTimer | None = None
-        # A byte was lost: what follows it cannot arrive.
+        # A frame was lost: later ones cannot arrive either, since TCP delivers in order.
         self._gap = False
         self._cut = False
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is under way."""
-        return not self._under_way
+        """Whether nothing is in flight."""
+        return not self._in_flight
 
     def put(self, frame: Frame) -> None:
-        """Send a frame on its way."""
+        """Send a frame."""
         if self._cut:
             return
         size = len(frame.payload) + FRAME_BYTES
@@ -195,21 +157,21 @@ class Pipe:
             self._source.blocked = True
 
     def cut(self, kept: float) -> None:
-        """End the connection here: of what is under way that share still arrives, and then the end of it."""
+        """End the connection here: this share (0..1) of what is in flight still arrives, and then END."""
         if self._cut:
             return
         self._cut = True
-        left = 0 if self._gap else int(kept * len(self._under_way))
-        while len(self._under_way) > left:
-            self._under_way.pop()
+        left = 0 if self._gap else int(kept * len(self._in_flight))
+        while len(self._in_flight) > left:
+            self._in_flight.pop()
         self._gap = False
-        self._last = min(self._last, self._under_way[-1][0]) if self._under_way else 0.0
+        self._last = min(self._last, self._in_flight[-1][0]) if self._in_flight else 0.0
         self._append(Frame(FrameKind.END), 0)
 
     def flow(self) -> None:
-        """Have the next frame delivered when it is due and its receiver takes it."""
-        if self._timer is None and self._under_way and not self._target.paused:
-            delay = self._under_way[0][0] - self._link.clock.time()
+        """Schedule the delivery of the next frame, if its receiver is not paused."""
+        if self._timer is None and self._in_flight and not self._target.paused:
+            delay = self._in_flight[0][0] - self._link.clock.time()
             self._timer = self._link.clock.call_later(delay, self._deliver)
 
     def _append(self, frame: Frame, size: int) -> None:
@@ -217,17 +179,17 @@ class Pipe:
         if rate := self._link.rate(self.stream):
             ready = self._free = max(ready, self._free) + size / rate
         self._last = max(self._last, ready + self._link.delay(self.stream))
-        self._under_way.append((self._last, frame))
+        self._in_flight.append((self._last, frame))
         self.flow()
 
     def _deliver(self) -> None:
         self._timer = None
         now = self._link.clock.time()
-        while self._under_way and self._under_way[0][0] <= now and not self._target.paused:
-            _, frame = self._under_way.popleft()
+        while self._in_flight and self._in_flight[0][0] <= now and not self._target.paused:
+            _, frame = self._in_flight.popleft()
             self._bytes -= len(frame.payload) + FRAME_BYTES
-            # The network's own end of a connection is no frame that could be lost on it.
-            last = self._cut and frame.kind is FrameKind.END and not self._under_way
+            # The END of a cut connection comes from the network itself, and cannot be lost.
+            last = self._cut and frame.kind is FrameKind.END and not self._in_flight
             self._gap = self._gap or (not last and self._link.is_silent(self.stream))
             if last or not self._gap:
                 self._target.take(frame)
@@ -238,11 +200,11 @@ class Pipe:
                 self._source.on_room()
 
 
-class Connection:
-    """One connection over a link: `near` is the end of who made it."""
+class SimulatedConnection:
+    """One connection over a link: `near` is the end that made it."""
 
     def __init__(self, link: SimulatedLink) -> None:
-        self.near, self.far = End(), End()
+        self.near, self.far = ConnectionEnd(), ConnectionEnd()
         self.near.out = self.far.into = Pipe(link, "upstream", self.near, self.far)
         self.far.out = self.near.into = Pipe(link, "downstream", self.far, self.near)
 
@@ -257,18 +219,18 @@ class Connection:
         return not self.near.open and not self.far.open
 
     def cut(self, draw: random.Random | None) -> None:
-        """End it; without `draw` all that is under way is lost, else a share of it in each direction."""
+        """End it. A random share of what is in flight in each direction still arrives; without `draw` nothing does."""
         for pipe in self.pipes:
             pipe.cut(draw.random() if draw else 0.0)
 
 
 class SimulatedLink:
-    """A link by its name in the scenario, and the faults that are on it.
+    """A link of the scenario, and the faults that are on.
 
     Args:
         name: `client`, `upstream` …
         clock: the time.
-        draw: where the small delays, and what survives a cut, are drawn from.
+        draw: where small delays, and what survives a cut, are drawn from.
 
     """
 
@@ -276,40 +238,40 @@ class SimulatedLink:
         self.name = name
         self.clock = clock
         self._draw = draw
-        self._connections: list[Connection] = []
+        self._connections: list[SimulatedConnection] = []
         self._downs = 0
         self._silent: Counter[str] = Counter()
         self._toxics: list[Toxic] = []
-        # For each `cut` that is on, the bytes that each pipe may still carry.
+        # For each `cut` that is on: its limit in bytes, and the bytes that each pipe may still carry.
         self._limits: list[tuple[Occurrence, int, dict[Pipe, int]]] = []
 
-    def connect(self) -> Connection | None:
-        """Make a connection; None where the link is down."""
+    def connect(self) -> SimulatedConnection | None:
+        """Make a connection; None if the link is down."""
         if self._downs:
             return None
         self._connections = [connection for connection in self._connections if not connection.over]
-        self._connections.append(Connection(self))
+        self._connections.append(SimulatedConnection(self))
         return self._connections[-1]
 
     def delay(self, stream: str) -> float:
-        """Return how long a frame is under way, in seconds."""
-        seconds = self._draw.uniform(*SWIFT)
+        """Return how long a frame takes, in seconds."""
+        seconds = self._draw.uniform(*TRAVEL_SECONDS)
         for toxic in self._on("latency", stream):
             jitter = toxic.attributes["jitter"]
             seconds += max(0.0, toxic.attributes["latency"] + self._draw.uniform(-jitter, jitter)) / 1000
         return seconds
 
     def rate(self, stream: str) -> float:
-        """Return the bytes a second that a direction carries, 0 for any number."""
+        """Return how many bytes a second a direction carries, 0 for no limit."""
         rates = [toxic.attributes["rate"] * 1000.0 for toxic in self._on("bandwidth", stream)]
         return min(rates, default=0.0)
 
     def is_silent(self, stream: str) -> bool:
-        """Return whether what goes that way is lost at present."""
+        """Return whether everything in this direction is lost at present."""
         return self._silent[stream] > 0
 
     def lets_through(self, pipe: Pipe, size: int) -> bool:
-        """Count bytes against the limits that are on; past one of them the connection is cut, and they are lost."""
+        """Count bytes against the limits that are on. If one is exceeded, cut the connection; the bytes are lost."""
         for occurrence, limit, left in self._limits:
             if occurrence.fault.stream not in (pipe.stream, "both"):
                 continue
@@ -317,20 +279,20 @@ class SimulatedLink:
             if left[pipe] < 0:
                 for connection in self._connections:
                     if pipe in connection.pipes:
-                        # The core is in the middle of a call: it hears of the end when that is over.
+                        # Both ends learn of it later, by a timer: this may be called from within the core.
                         connection.cut(None)
                 return False
         return True
 
     def begin(self, occurrence: Occurrence) -> None:
-        """Let a fault take hold."""
-        do = occurrence.fault.name
-        if do in ("down", "reset"):
-            self._downs += do == "down"
+        """Begin a fault."""
+        name = occurrence.fault.name
+        if name in ("down", "reset"):
+            self._downs += name == "down"
             self._cut_all(self._draw)
-        elif do == "silence":
+        elif name == "silence":
             self._silent.update(_streams(occurrence))
-        elif do == "cut":
+        elif name == "cut":
             assert occurrence.toxic is not None
             self._limits.append((occurrence, occurrence.toxic.attributes["bytes"], {}))
         else:
@@ -338,17 +300,17 @@ class SimulatedLink:
             self._toxics.append(occurrence.toxic)
 
     def end(self, occurrence: Occurrence) -> None:
-        """Undo it."""
-        do = occurrence.fault.name
-        if do == "down":
+        """End a fault."""
+        name = occurrence.fault.name
+        if name == "down":
             self._downs -= 1
-        elif do == "silence":
+        elif name == "silence":
             self._silent.subtract(_streams(occurrence))
-            # They have lost bytes.
+            # The connections have lost bytes, so they cannot go on.
             self._cut_all(None)
-        elif do == "cut":
+        elif name == "cut":
             self._limits = [limit for limit in self._limits if limit[0] is not occurrence]
-        elif do != "reset":
+        elif name != "reset":
             assert occurrence.toxic is not None
             self._toxics.remove(occurrence.toxic)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from http import HTTPStatus
 
-from reconnect_harness.simulate.network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
+from reconnect_harness.simulate.clock import VirtualClock
+from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind, SimulatedConnection, SimulatedLink
 from reconnect_harness.simulate.peers import REFUSED_SECONDS
 from reconnect_harness.simulate.upstream import SimulatedUpstream
 from reconnect_proxy.core.context import Context
@@ -29,7 +30,7 @@ class SimulatedProxy:
     Args:
         policy: the mode and the settings.
         clock: the time.
-        dialler: makes what reaches the upstream, one for each session.
+        dialler: makes the dialler of each session.
 
     """
 
@@ -45,12 +46,12 @@ class SimulatedProxy:
         """How many sessions have not ended."""
         return len(self._registry.contexts)
 
-    def accept(self, connection: Connection) -> None:
+    def accept(self, connection: SimulatedConnection) -> None:
         """Accept a connection of a client."""
         end = connection.far
         end.on_frame = lambda frame: self._greet(end, frame)
 
-    def _greet(self, end: End, frame: Frame) -> None:
+    def _greet(self, end: ConnectionEnd, frame: Frame) -> None:
         """Answer a handshake when the first dial of its session is decided."""
         if frame.kind is not FrameKind.REQUEST or frame.claim is None:
             return
@@ -104,7 +105,7 @@ class SimulatedApplicant:
         """Let every client join: there are no hooks."""
 
 
-def _refuse(end: End, status: int) -> None:
+def _refuse(end: ConnectionEnd, status: int) -> None:
     end.put(Frame(FrameKind.RESPONSE, number=status))
     end.close(Frame(FrameKind.END))
 
@@ -112,11 +113,11 @@ def _refuse(end: End, status: int) -> None:
 class SimulatedLeg:
     """The proxy's end of a connection; satisfies `reconnect_proxy.core.interfaces.Leg`."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: ConnectionEnd) -> None:
         self.writable = True
         # Simulated messages are never compressed.
         self.deflate = False
-        # What the core makes of this socket; set as soon as it has made it.
+        # The core's side of this leg; set as soon as the core has made it.
         self.link: LegListener | None = None
         self._end = end
         end.on_frame = self._take
@@ -132,27 +133,27 @@ class SimulatedLeg:
         self._end.put(Frame(FrameKind.PING, payload))
 
     def close(self, code: int, reason: str) -> None:
-        """Write a close frame. What still comes is heard, and is nothing to the core."""
-        self._end.close(Frame(FrameKind.CLOSE, number=code), hears=True)
+        """Write a close frame. Frames that still arrive go to the core, which ignores them."""
+        self._end.close(Frame(FrameKind.CLOSE, number=code), reading=True)
 
     def abort(self) -> None:
         """Drop the socket."""
         self._end.close(Frame(FrameKind.END))
 
     def pause_reading(self) -> None:
-        """Take nothing for a while."""
+        """Let arriving frames wait."""
         self._end.pause()
 
     def resume_reading(self) -> None:
-        """Take what comes."""
+        """Handle the frames that wait, and those that arrive."""
         self._end.resume()
 
     def progress(self) -> int:
-        """Return how many frames have come."""
+        """Return how many frames have arrived."""
         return self._end.frames
 
     def flushed(self) -> bool:
-        """Tell whether all that was written has left the network."""
+        """Return whether all that was written has arrived."""
         return self._end.out is None or self._end.out.empty
 
     def _take(self, frame: Frame) -> None:
@@ -175,14 +176,14 @@ class SimulatedLeg:
 
 
 class SimulatedDialler:
-    """Reaches the upstream for one session; satisfies `reconnect_proxy.core.interfaces.Dialler`."""
+    """Dials the upstream for one session; satisfies `reconnect_proxy.core.interfaces.Dialler`."""
 
     def __init__(self, link: SimulatedLink, upstream: SimulatedUpstream) -> None:
         self._link = link
         self._upstream = upstream
-        # The dial under way: its number, and its socket where there is one yet.
+        # The present dial: its number, and its end of the connection, if there is one yet.
         self._number = 0
-        self._end: End | None = None
+        self._end: ConnectionEnd | None = None
 
     def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Start a dial."""
@@ -199,7 +200,7 @@ class SimulatedDialler:
         end.put(Frame(FrameKind.REQUEST, claim=dial.claim))
 
     def cancel(self) -> None:
-        """Give the dial under way up."""
+        """Give the present dial up."""
         self._number += 1
         end, self._end = self._end, None
         if end is not None:
@@ -209,7 +210,7 @@ class SimulatedDialler:
         if number == self._number:
             upstream.on_failed(dial, failure)
 
-    def _answered(self, end: End, dial: DialRequest, upstream: DialListener, frame: Frame) -> None:
+    def _answered(self, end: ConnectionEnd, dial: DialRequest, upstream: DialListener, frame: Frame) -> None:
         self._end = None
         if frame.kind is not FrameKind.RESPONSE:
             upstream.on_failed(dial, DialFailure("closed during its handshake"))

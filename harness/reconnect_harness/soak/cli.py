@@ -15,7 +15,7 @@ from reconnect_harness import options
 from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.plots import PlotsUnavailable
-from reconnect_harness.run.campaign import writing
+from reconnect_harness.run.results_folder import writing
 from reconnect_harness.scenario.model import proxy_options
 from reconnect_harness.soak import samples, table
 from reconnect_harness.soak.picture import draw

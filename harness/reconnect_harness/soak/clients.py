@@ -26,7 +26,7 @@ from reconnect_harness.peers.clients import OPENING
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.soak import upstream
-from reconnect_harness.soak.ledger import Count, Ledger, LedgerRow
+from reconnect_harness.soak.ledger import Counted, Ledger, LedgerRow
 from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 from reconnect_harness.soak.upstream import AWARE, PLAIN
 
@@ -110,7 +110,7 @@ class ClientSink(LedgerSink):
         super().__init__(ledger, row, self.recent, once=profile.kind == "aware")
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Count a link; describe an end of it that only a fault may explain."""
+        """Counted a link; describe an end of it that only a fault may explain."""
         super().link(name, event, asked=asked, code=code, reason=reason)
         if asked:
             return
@@ -245,22 +245,22 @@ class Slot:
             (sink.row, u2c, f"u2c to {name}"),
         ):
             if number:
-                row.add(Count.LOST, number)
+                row.add(Counted.LOST, number)
                 what = f"{words}: the last {number} have not arrived in {self._settings.patience:g} s"
-                self._settings.ledger.describe(what, count=Count.LOST, name=name)
+                self._settings.ledger.describe(what, count=Counted.LOST, name=name)
 
 
 async def request_pages(settings: ClientSettings) -> None:
     """Make plain HTTP requests until the soak closes. The answer has to be the page of the upstream."""
     row = settings.ledger.rows[PAGE_ROW]
     while not settings.closing.is_set():
-        row.add(Count.SENT)
+        row.add(Counted.SENT)
         body = await asyncio.to_thread(_fetch, settings.url)
         if body == upstream.PAGE:
-            row.add(Count.ARRIVED)
+            row.add(Counted.ARRIVED)
         elif body is not None:
-            row.add(Count.CORRUPTED)
-            settings.ledger.describe(f"a plain HTTP request was answered with {body[:80]!r}", count=Count.CORRUPTED)
+            row.add(Counted.CORRUPTED)
+            settings.ledger.describe(f"a plain HTTP request was answered with {body[:80]!r}", count=Counted.CORRUPTED)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(settings.closing.wait(), REQUEST_SECONDS)
 

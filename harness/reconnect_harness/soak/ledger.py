@@ -29,7 +29,7 @@ _MARK = struct.Struct("<qq")
 _STREAM = re.compile(r"[a-z]+(\d+)\.(\d+)")
 
 
-class Count(StrEnum):
+class Counted(StrEnum):
     """What a row counts.
 
     Links are connections that were made; those that were cut ended though this end had not asked for it.
@@ -45,7 +45,7 @@ class Count(StrEnum):
     CUT = "cut"
 
 
-_OFFSETS = {count: index * _NUMBER.size for index, count in enumerate(Count)}
+_OFFSETS = {count: index * _NUMBER.size for index, count in enumerate(Counted)}
 
 
 class MarkTable(NamedTuple):
@@ -115,16 +115,16 @@ class LedgerRow:
     def __init__(self, memory: mmap.mmap, start: int, incoming: MarkTable, outgoing: MarkTable) -> None:
         self._memory = memory
         self._start = start
-        marks = start + len(Count) * _NUMBER.size
+        marks = start + len(Counted) * _NUMBER.size
         self.incoming = StreamMarks(memory, marks, incoming)
         self.outgoing = StreamMarks(memory, marks + incoming.size, outgoing)
 
-    def add(self, count: Count, number: int = 1) -> None:
+    def add(self, count: Counted, number: int = 1) -> None:
         """Add to a counter."""
         offset = self._start + _OFFSETS[count]
         _NUMBER.pack_into(self._memory, offset, _NUMBER.unpack_from(self._memory, offset)[0] + number)
 
-    def counts(self) -> dict[Count, int]:
+    def counts(self) -> dict[Counted, int]:
         """Return all counters."""
         return {
             count: int(_NUMBER.unpack_from(self._memory, self._start + offset)[0]) for count, offset in _OFFSETS.items()
@@ -147,7 +147,7 @@ class Ledger:
     ) -> None:
         self._described = 0
         self._words = os.open(words_file(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        size = len(Count) * _NUMBER.size + incoming.size + outgoing.size
+        size = len(Counted) * _NUMBER.size + incoming.size + outgoing.size
         with path.open("ab") as file:
             file.truncate(size * len(rows))
         with path.open("r+b") as file:

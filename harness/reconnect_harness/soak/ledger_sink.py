@@ -12,7 +12,7 @@ from typing import Protocol
 
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
 from reconnect_harness.history.message import Direction, MessageLabel
-from reconnect_harness.soak.ledger import Count, Ledger, LedgerRow, StreamMarks
+from reconnect_harness.soak.ledger import Counted, Ledger, LedgerRow, StreamMarks
 
 #: How many lost numbers of a stream are remembered, to tell messages that arrive late from those that arrive again.
 REMEMBERED = 1000
@@ -20,11 +20,11 @@ REMEMBERED = 1000
 #: How many streams a `RecentStreams` remembers.
 RECENT = 16
 
-_COUNTS: Mapping[Flaw, Count] = {
-    Flaw.LOST: Count.LOST,
-    Flaw.DUPLICATED: Count.REPEATED,
-    Flaw.REORDERED: Count.REORDERED,
-    Flaw.CORRUPTED: Count.CORRUPTED,
+_COUNTS: Mapping[Flaw, Counted] = {
+    Flaw.LOST: Counted.LOST,
+    Flaw.DUPLICATED: Counted.REPEATED,
+    Flaw.REORDERED: Counted.REORDERED,
+    Flaw.CORRUPTED: Counted.CORRUPTED,
 }
 
 
@@ -91,18 +91,18 @@ class LedgerSink:
         self._accounts: dict[str, StreamAccount] = {}
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Count a message that is about to be sent."""
-        self.row.add(Count.SENT)
+        """Counted a message that is about to be sent."""
+        self.row.add(Counted.SENT)
         if self.outgoing is not None:
             self.outgoing.set(message.stream, message.number)
 
     def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Count a message as not sent: the socket did not take it. Its stream ends here."""
-        self.row.add(Count.SENT, -1)
+        """Counted a message as not sent: the socket did not take it. Its stream ends here."""
+        self.row.add(Counted.SENT, -1)
 
     def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Count a message that arrived, and judge it."""
-        self.row.add(Count.ARRIVED)
+        """Counted a message that arrived, and judge it."""
+        self.row.add(Counted.ARRIVED)
         wrong = message.wrong
         if wrong is None and message.direction != direction:
             wrong = f"it came {direction}"
@@ -118,7 +118,7 @@ class LedgerSink:
         if account.furthest > last:
             self.incoming.set(stream, account.furthest)
         if arrival.was_lost:
-            self.row.add(Count.LOST, -1)
+            self.row.add(Counted.LOST, -1)
         if arrival.skipped:
             # A connection delivers in order, so what was overtaken need not be waited for.
             account.write_off()
@@ -131,15 +131,15 @@ class LedgerSink:
 
     def arrived(self, name: str) -> int:
         """Return how many messages have arrived at all peers of the row."""
-        return self.row.counts()[Count.ARRIVED]
+        return self.row.counts()[Counted.ARRIVED]
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Count links."""
+        """Counted links."""
         if event == "connected":
-            self.row.add(Count.LINKS)
+            self.row.add(Counted.LINKS)
         elif event == "disconnected":
             if not asked:
-                self.row.add(Count.CUT)
+                self.row.add(Counted.CUT)
             if self._per_link and self.outgoing is not None:
                 self.outgoing.remove(name)
 
@@ -153,7 +153,7 @@ class LedgerSink:
         if self._once:
             self._count(Flaw.DUPLICATED, name, message, "came again")
         else:
-            self.row.add(Count.REPEATED)
+            self.row.add(Counted.REPEATED)
 
     def _count(self, flaw: Flaw, name: str, message: MessageLabel, what: str, number: int = 1) -> None:
         count = _COUNTS[flaw]

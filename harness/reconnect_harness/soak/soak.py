@@ -22,11 +22,11 @@ from pathlib import Path
 from reconnect_harness.history.record import FaultRecord, Footprint
 from reconnect_harness.processes.machine import machine
 from reconnect_harness.run.builder import TopologyBuilder
-from reconnect_harness.run.campaign import make_folder
+from reconnect_harness.run.results_folder import make_folder
 from reconnect_harness.run.runner import raise_failures
 from reconnect_harness.soak import clients, samples, upstream
 from reconnect_harness.soak.fault_phases import FaultPhases
-from reconnect_harness.soak.ledger import Count, Ledger
+from reconnect_harness.soak.ledger import Counted, Ledger
 from reconnect_harness.soak.plan import SoakPlan, check
 from reconnect_harness.soak.samples import ResourceSample
 from reconnect_harness.soak.testbed import CLIENTS_LEDGER, UPSTREAM_LEDGER, SoakTestbed, build
@@ -80,8 +80,8 @@ class SoakResult:
     interrupted: bool = False
     ended: str | None = None
     stayed: int = 0
-    upstream: dict[str, dict[Count, int]] = field(default_factory=dict)
-    clients: dict[str, dict[Count, int]] = field(default_factory=dict)
+    upstream: dict[str, dict[Counted, int]] = field(default_factory=dict)
+    clients: dict[str, dict[Counted, int]] = field(default_factory=dict)
     footprints: list[Footprint] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -270,14 +270,14 @@ class Soak:
         found = self._latest
         assert found is not None
         counts = [row.counts() for ledger in ledgers for row in ledger.rows.values()]
-        wrong = sum(one[count] for one in counts for count in (Count.LOST, Count.REORDERED, Count.CORRUPTED))
+        wrong = sum(one[count] for one in counts for count in (Counted.LOST, Counted.REORDERED, Counted.CORRUPTED))
         parts = [
             f"{found.memory / 1e6:.1f} MB",
             f"{found.files} descriptors",
             *([f"{found.sessions} sessions"] if found.sessions is not None else []),
             *([f"p50 {1000 * self._p50:.2f} ms"] if self._p50 is not None else []),
             f"{self.result.faults.total()} faults",
-            f"{sum(one[Count.ARRIVED] for one in counts):,} messages",
+            f"{sum(one[Counted.ARRIVED] for one in counts):,} messages",
             f"{wrong} wrong" if wrong else "nothing wrong",
         ]
         self._say(", ".join(parts))

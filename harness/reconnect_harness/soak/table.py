@@ -9,7 +9,7 @@ from typing import Any
 from reconnect_harness.checks.judgement import Judgement
 from reconnect_harness.report import markdown
 from reconnect_harness.soak.clients import PAGE_ROW
-from reconnect_harness.soak.ledger import Count
+from reconnect_harness.soak.ledger import Counted
 from reconnect_harness.soak.soak import SoakResult
 from reconnect_harness.soak.verdict import SoakEvidence, warm
 from reconnect_proxy.units import format_duration
@@ -89,20 +89,23 @@ def _number(check: str, value: float) -> str:
 
 
 def _messages(result: SoakResult) -> Iterator[tuple[str, str]]:
-    def total(rows: dict[str, dict[Count, int]], count: Count) -> int:
+    def total(rows: dict[str, dict[Counted, int]], count: Counted) -> int:
         return sum(counts[count] for name, counts in rows.items() if name != PAGE_ROW)
 
     yield "time", duration(round(result.seconds))
     yield "faults", f"{result.faults.total():,} of {len(result.faults)} kinds"
     for name, rows, direction in (("upstream", result.upstream, "c2u"), ("clients", result.clients, "u2c")):
-        yield f"messages {direction}", f"{total(rows, Count.ARRIVED):,}"
-        links, cut = total(rows, Count.LINKS), total(rows, Count.CUT)
+        yield f"messages {direction}", f"{total(rows, Counted.ARRIVED):,}"
+        links, cut = total(rows, Counted.LINKS), total(rows, Counted.CUT)
         yield f"connections, {name}", f"{links:,}, of which {cut:,} were cut"
-    again = sum(counts[Count.REPEATED] for rows in (result.upstream, result.clients) for counts in rows.values())
+    again = sum(counts[Counted.REPEATED] for rows in (result.upstream, result.clients) for counts in rows.values())
     yield "messages that came again, to peers that do not count", f"{again:,}"
     pages = result.clients.get(PAGE_ROW)
     if pages:
-        yield "plain HTTP requests", f"{pages[Count.SENT]:,}, of which {pages[Count.ARRIVED]:,} had the page in answer"
+        yield (
+            "plain HTTP requests",
+            f"{pages[Counted.SENT]:,}, of which {pages[Counted.ARRIVED]:,} had the page in answer",
+        )
 
 
 def _resources(result: SoakResult, evidence: SoakEvidence) -> Iterator[tuple[str, str]]:

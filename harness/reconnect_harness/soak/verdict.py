@@ -28,7 +28,7 @@ from reconnect_harness.checks.judgement import CheckResult, Finding, Judgement, 
 from reconnect_harness.history.message import Direction
 from reconnect_harness.soak import samples
 from reconnect_harness.soak.fault_phases import UPSTREAM
-from reconnect_harness.soak.ledger import Count, words
+from reconnect_harness.soak.ledger import Counted, words
 from reconnect_harness.soak.samples import ResourceSample
 from reconnect_harness.soak.soak import SoakResult
 from reconnect_harness.soak.testbed import CLIENTS_LEDGER, UPSTREAM_LEDGER
@@ -106,16 +106,20 @@ def _messages(result: SoakResult) -> Iterator[CheckResult]:
         return CheckResult.of(check, direction, Finding(total, violations), 0)
 
     ends = ((Direction.C2U, result.upstream), (Direction.U2C, result.clients))
-    for check, count in (("lost", Count.LOST), ("reordered", Count.REORDERED), ("corrupted", Count.CORRUPTED)):
+    for check, count in (
+        ("lost", Counted.LOST),
+        ("reordered", Counted.REORDERED),
+        ("corrupted", Counted.CORRUPTED),
+    ):
         for direction, rows in ends:
             yield found(check, direction, sum(counts[count] for counts in rows.values()))
     for direction, rows in ends:
         # Both ledgers have a row of the peers that count.
-        yield found("duplicated", direction, rows["aware"][Count.REPEATED])
+        yield found("duplicated", direction, rows["aware"][Counted.REPEATED])
 
 
 def _sessions(result: SoakResult, evidence: SoakEvidence) -> CheckResult:
-    """Count the sessions that ended, but for those that ended because the upstream had forgotten them."""
+    """Counted the sessions that ended, but for those that ended because the upstream had forgotten them."""
     forgotten = [
         (result.start + fault["t"], result.start + (fault["cleared"] or result.seconds))
         for fault in evidence.faults
@@ -181,7 +185,7 @@ def _doubts(result: SoakResult, evidence: SoakEvidence) -> Iterator[str]:
     if result.ended is not None:
         yield result.ended
     for direction, rows in ((Direction.C2U, result.upstream), (Direction.U2C, result.clients)):
-        if not any(counts[Count.ARRIVED] for name, counts in rows.items() if name != "page"):
+        if not any(counts[Counted.ARRIVED] for name, counts in rows.items() if name != "page"):
             yield f"no message arrived {direction}"
     if not result.faults:
         yield "no fault took hold"

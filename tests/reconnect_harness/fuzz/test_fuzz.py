@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 
 from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.cli import main
-from reconnect_harness.fuzz.fuzz import Fuzzer, Outcome
+from reconnect_harness.fuzz.fuzz import Fuzzer, SearchResult
 from reconnect_harness.fuzz.timelines import Level, Said, guarantees, scenarios
 from reconnect_harness.scenario.find import load_scenario, parse_scenario
 from reconnect_harness.simulate import simulation
@@ -96,7 +96,7 @@ def test_only_what_a_correct_proxy_keeps_is_expected(said: Said, promised: set[s
 # The simulated level.
 
 
-def _searched(out: Path, within: float = 60.0, seed: int = 1) -> Outcome:
+def _searched(out: Path, within: float = 60.0, seed: int = 1) -> SearchResult:
     with Fuzzer(Level.SIMULATED, within, seed=seed, out=out) as fuzzer:
         return fuzzer.search()
 
@@ -178,7 +178,7 @@ def test_whoever_ends_the_search_leaves_no_process(tmp_path: Path, number: signa
     [
         (["--for", "soon"], "--for"),
         (["--level", "unreal"], "'unreal'"),
-        (["--sut", "ws://127.0.0.1:1"], "brings an upstream of its own"),
+        (["--sut", "ws://127.0.0.1:1"], "has an upstream of its own"),
         (["--sut", "my-proxy --fast"], "does not say where to listen"),
         (["--level", "simulated", "--sut", "p {listen} {upstream}"], "only the core of this proxy can be simulated"),
         (["--level", "simulated", "sender-receiver-bad-network"], "cannot be simulated"),
@@ -198,7 +198,7 @@ def test_a_bad_request_is_one_line(
 
 def test_an_outcome_says_how_many_timelines_there_were() -> None:
     """And why some of them proved nothing."""
-    outcome = Outcome(Counter({Verdict.VALID: 1234, Verdict.UNKNOWN: 2}), Counter({"no message arrived c2u": 2}))
+    outcome = SearchResult(Counter({Verdict.VALID: 1234, Verdict.UNKNOWN: 2}), Counter({"no message arrived c2u": 2}))
     assert outcome.lines() == [
         "1,236 timelines: 1,234 valid, 0 invalid, 2 unknown",
         "unknown, 2 times: no message arrived c2u",

@@ -17,7 +17,7 @@ import gevent
 from gevent.fileobject import FileObjectThread
 
 from reconnect_harness.load.aware import AwareConversation
-from reconnect_harness.load.conversation import Conversation, ConversationOver, Endpoint
+from reconnect_harness.load.conversation import Conversation, ConversationOver, ConversationTarget
 from reconnect_harness.load.link import LinkEnd, LinkMaker
 
 QUIET_SECONDS = 5.0
@@ -64,7 +64,9 @@ class Listener:
 def main(url: str, kind: str) -> None:
     """Talk."""
     listener = Listener()
-    conversation = (AwareConversation if kind == "aware" else Conversation)(Endpoint(LinkMaker(url)), listener)
+    conversation = (AwareConversation if kind == "aware" else Conversation)(
+        ConversationTarget(LinkMaker(url)), listener
+    )
     conversation.open()
     enough = False
 

@@ -11,7 +11,7 @@ from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.record import End
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.sut.choose import system_under_test
@@ -30,7 +30,7 @@ async def _run(folder: Path, kind: str, expect: dict[str, Any], **changes: Any) 
     said = {**TALK, **changes, "clients": {**clients, **changes.get("clients", {})}}
     said["expect"] = {**TALK["expect"], **expect}
     done = await ScenarioRunner(parse_scenario(said, "test"), system_under_test("direct"), None, 1, folder).run()
-    report.write(done)
+    write_run(done)
     return done
 
 

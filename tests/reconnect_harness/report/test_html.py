@@ -19,7 +19,7 @@ from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.scenario.find import parse_scenario
 from tests.chromium import CHROMIUM
 from tests.reconnect_harness.histories import conversation, fault, history, message
@@ -44,7 +44,7 @@ def _left(folder: Path, found: History, expect: dict[str, object] | None = None,
     )
     folder.mkdir(exist_ok=True)
     judgement = judge(found, chosen.expect, chosen.directions)
-    report.write(RunResult(chosen, 7, system, "a Toxiproxy", folder, found, judgement, 12.0), "pytest --scenario=mine")
+    write_run(RunResult(chosen, 7, system, "a Toxiproxy", folder, found, judgement, 12.0), "pytest --scenario=mine")
     return folder / "report.html"
 
 

@@ -12,7 +12,7 @@ from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.scenario.find import parse_scenario
 from tests.reconnect_harness.histories import conversation, fault, history
 
@@ -74,7 +74,7 @@ def test_the_results_can_be_read_by_any_json_reader(tmp_path: Path) -> None:
     found = _found([1, 2, 3])
     done = _run(tmp_path, found, {"recovery_max": "1s"})
     assert {result.check: result.value for result in done.judgement.results}["recovery_max"] == math.inf
-    report.write(done)
+    write_run(done)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

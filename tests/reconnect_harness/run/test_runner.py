@@ -21,7 +21,7 @@ from reconnect_harness.processes.child import Actor, ProcessFailed, Warden
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
-from reconnect_harness.run import results_folder as report
+from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
@@ -52,7 +52,7 @@ async def _run(
     folder: Path, chosen: Scenario, system: str = RELAY, toxiproxy: ToxiproxyServer | None = None
 ) -> RunResult:
     done = await ScenarioRunner(chosen, system_under_test(system), toxiproxy, 1, folder).run()
-    report.write(done)
+    write_run(done)
     return done
 
 

@@ -14,7 +14,8 @@ from reconnect_harness.faults.fault import timeline
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario.find import load_scenario, parse_scenario, shipped_scenarios
 from reconnect_harness.scenario.model import ScenarioError
-from reconnect_harness.simulate.network import Connection, End, Frame, FrameKind, SimulatedLink, VirtualClock
+from reconnect_harness.simulate.clock import VirtualClock
+from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind, SimulatedConnection, SimulatedLink
 from reconnect_harness.simulate.simulation import simulate
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.link import Link
@@ -170,14 +171,14 @@ class Rig:
         self.link = SimulatedLink("upstream", self.clock, random.Random(1))
         connection = self.link.connect()
         assert connection is not None
-        self.connection: Connection = connection
+        self.connection: SimulatedConnection = connection
         self.arrived: dict[str, list[tuple[float, Frame]]] = {"near": [], "far": []}
         for name in self.arrived:
             self._listen(name, getattr(connection, name))
         said = parse_scenario({**BOTH, "faults": [{"at": 0, "link": "upstream", **fault} for fault in faults]}, "test")
         self.occurrences = timeline(said.faults, random.Random(1))
 
-    def _listen(self, name: str, end: End) -> None:
+    def _listen(self, name: str, end: ConnectionEnd) -> None:
         end.on_frame = lambda frame: self.arrived[name].append((self.clock.time(), frame))
 
     def send(self, *payloads: bytes) -> None:

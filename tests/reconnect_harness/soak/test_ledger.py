@@ -12,7 +12,7 @@ import pytest
 
 from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
 from reconnect_harness.soak import ledger as module
-from reconnect_harness.soak.ledger import Count, Ledger, MarkTable, words
+from reconnect_harness.soak.ledger import Counted, Ledger, MarkTable, words
 from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 
 MARKS = MarkTable(3, 4)
@@ -35,26 +35,26 @@ def _said(number: int, stream: str = "c1.1", **fields: str) -> MessageLabel:
     return MessageLabel(stream, "c2u", number, 40, MessageKind.TEXT, **fields)
 
 
-def _receive(sink: LedgerSink, *numbers: int, stream: str = "c1.1") -> dict[Count, int]:
+def _receive(sink: LedgerSink, *numbers: int, stream: str = "c1.1") -> dict[Counted, int]:
     for number in numbers:
         sink.received("u1", Direction.C2U, _said(number, stream))
-    return {count: number for count, number in sink.row.counts().items() if number and count is not Count.ARRIVED}
+    return {count: number for count, number in sink.row.counts().items() if number and count is not Counted.ARRIVED}
 
 
 @pytest.mark.parametrize(
     ("numbers", "counts"),
     [
         ((1, 2, 3), {}),
-        ((1, 4), {Count.LOST: 2}),
-        ((2, 3), {Count.LOST: 1}),
-        ((1, 3, 2, 4), {Count.REORDERED: 1}),
-        ((1, 4, 3), {Count.LOST: 1, Count.REORDERED: 1}),
-        ((1, 2, 1, 2, 3), {Count.REPEATED: 2}),
-        ((1, 3, 2, 2), {Count.REORDERED: 1, Count.REPEATED: 1}),
+        ((1, 4), {Counted.LOST: 2}),
+        ((2, 3), {Counted.LOST: 1}),
+        ((1, 3, 2, 4), {Counted.REORDERED: 1}),
+        ((1, 4, 3), {Counted.LOST: 1, Counted.REORDERED: 1}),
+        ((1, 2, 1, 2, 3), {Counted.REPEATED: 2}),
+        ((1, 3, 2, 2), {Counted.REORDERED: 1, Counted.REPEATED: 1}),
     ],
 )
 def test_a_message_is_judged_by_those_before_it(
-    ledger: Ledger, numbers: tuple[int, ...], counts: dict[Count, int]
+    ledger: Ledger, numbers: tuple[int, ...], counts: dict[Counted, int]
 ) -> None:
     """What was taken for lost and comes late is out of order, and not lost."""
     assert _receive(_sink(ledger), *numbers) == counts
@@ -99,11 +99,11 @@ def test_what_a_socket_refused_is_not_sent(ledger: Ledger) -> None:
     for number in (1, 2):
         sink.sent("p1.1", Direction.U2C, _said(number, "p1.1"))
     sink.refused("p1.1", Direction.U2C, _said(2, "p1.1"))
-    assert sink.row.counts()[Count.SENT] == 1
+    assert sink.row.counts()[Counted.SENT] == 1
     assert sink.row.outgoing.last("p1.1") == 2
     sink.link("p1.1", "disconnected", asked=False)
     assert sink.row.outgoing.last("p1.1") == 0
-    assert sink.row.counts()[Count.CUT] == 1
+    assert sink.row.counts()[Counted.CUT] == 1
 
 
 def test_marks_are_of_the_latest_streams(ledger: Ledger) -> None:
@@ -145,7 +145,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert done.returncode == -signal.SIGKILL
     assert ledger.rows["row"].incoming.last("c1.1") == 3
     assert _receive(_sink(ledger), 4) == {}
-    assert ledger.rows["row"].counts()[Count.ARRIVED] == 4
+    assert ledger.rows["row"].counts()[Counted.ARRIVED] == 4
 
 
 def test_the_file_does_not_grow(ledger: Ledger, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.history.record import Footprint
 from reconnect_harness.soak import clients, table, upstream
-from reconnect_harness.soak.ledger import Count, words_file
+from reconnect_harness.soak.ledger import Counted, words_file
 from reconnect_harness.soak.plan import SoakPlan
 from reconnect_harness.soak.samples import ResourceSample, append
 from reconnect_harness.soak.soak import SoakResult
@@ -21,8 +21,8 @@ from reconnect_harness.soak.verdict import SoakEvidence, judge
 SECONDS = 60.0
 
 
-def _counts(rows: tuple[str, ...], **found: int) -> dict[str, dict[Count, int]]:
-    return {row: {count: found.get(count, 100 if count is Count.ARRIVED else 0) for count in Count} for row in rows}
+def _counts(rows: tuple[str, ...], **found: int) -> dict[str, dict[Counted, int]]:
+    return {row: {count: found.get(count, 100 if count is Counted.ARRIVED else 0) for count in Counted} for row in rows}
 
 
 def _footprint(when: str, files: int = 12, sessions: int = 0) -> Footprint:
@@ -103,7 +103,7 @@ def test_those_who_do_not_count_may_get_a_message_again(tmp_path: Path) -> None:
     """PROTOCOL.md section 2: at least once."""
     _write(tmp_path)
     done = _done(tmp_path)
-    done.upstream["plain"][Count.REPEATED] = done.clients["plain"][Count.REPEATED] = 9
+    done.upstream["plain"][Counted.REPEATED] = done.clients["plain"][Counted.REPEATED] = 9
     assert _judge(done).verdict is Verdict.VALID
 
 

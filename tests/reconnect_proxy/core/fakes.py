@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconnect_harness.simulate.network import VirtualClock, VirtualTimer
+from reconnect_harness.simulate.clock import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import MemoryBudget
 from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest

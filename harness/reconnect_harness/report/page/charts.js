@@ -1,6 +1,6 @@
-// The charts over time below the diagram, on the same scale; and what the reader can do to the view.
+// The charts over time below the diagram, on the same scale, and the controls of the view.
 
-const ROWS = [["messages under way", 170, paintDepth], ["latency", 190, paintLatency]];
+const ROWS = [["messages in flight", 170, paintDepth], ["latency", 190, paintLatency]];
 for (const direction of DIRECTIONS) ROWS.push([`${direction} messages/s`, 150, paintRate(direction)]);
 document.getElementById("charts").setAttribute("height", ROWS.reduce((sum, [, height]) => sum + height, 24));
 
@@ -23,7 +23,7 @@ function paintCharts() {
   timeAxis(pen, x, width, height - 8, 0, 0);
 }
 
-// The largest of values in the span that is looked at, so that a chart fills its height.
+// The largest value in the visible span, so that a chart fills its height.
 function largest(series, grid) {
   const first = Math.max(0, Math.floor((view.from - grid.start) / grid.step));
   const last = Math.ceil((view.to - grid.start) / grid.step);
@@ -44,7 +44,7 @@ function scaleOf({ pen, width, top, bottom }, most) {
   return y;
 }
 
-// A line through the values of steps; it breaks where there is none.
+// A line through the values of the steps, with a gap where there is none.
 function trace(area, grid, values, y, dash = []) {
   const { pen, x } = area;
   pen.setLineDash(dash);
@@ -58,7 +58,7 @@ function trace(area, grid, values, y, dash = []) {
     const at = x(grid.start + (i + 0.5) * grid.step);
     if (drawing) pen.lineTo(at, y(value));
     else {
-      // A point by itself shows too.
+      // A single point is visible too.
       pen.moveTo(at - 1, y(value));
       pen.lineTo(at, y(value));
     }

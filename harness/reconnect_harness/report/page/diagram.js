@@ -5,9 +5,9 @@ const MIDDLE_TOP = 176;
 const MIDDLE = 230;
 const MIDDLE_BOTTOM = 284;
 const UPSTREAMS = 416;
-// Strokes are drawn in portions: within one stroke lines that cross do not add up.
+// Strokes are drawn in portions: crossing lines of one stroke do not become darker.
 const PORTION = 200;
-// How many lines of a sort are drawn at a time. More could not be told apart, and take seconds without a graphics card.
+// How many lines of a kind are drawn at a time. More could not be told apart, and take seconds without a graphics card.
 const MOST_LINES = 2000;
 
 function lanes(direction) {
@@ -15,8 +15,8 @@ function lanes(direction) {
   return direction === "c2u" ? [CLIENTS, UPSTREAMS] : [UPSTREAMS, CLIENTS];
 }
 
-// The corners of a message's line: moments and heights. What is echoed turns round at the other end, half-way for all
-// that is known; what is lost is known to have left, and not how far it came.
+// The corners of a message's line: moments and heights. An echo turns round at the other end, at an unknown moment that
+// is drawn half-way. A lost message is a stub, since how far it came is not known.
 function corners(column, i, direction) {
   const [from, to] = lanes(direction);
   const [sent, arrived] = [column.sent[i], column.arrived[i]];
@@ -62,7 +62,7 @@ function paintDiagram() {
       for (const direction of DIRECTIONS) paintLines(pen, x, thinned(lines[direction][pace], x), direction, pace);
     }
     for (const flawed of thinned(allowed, x)) paintFlaw(pen, x, allowed.length, ...flawed);
-    // The lines are dimmed where the queue is drawn; over them, so that it is seen, what was done when.
+    // The lines are dimmed where the queue is drawn; the faults are drawn over them, to be visible.
     pen.fillStyle = colour("ground");
     pen.globalAlpha = 0.8;
     pen.fillRect(LEFT, MIDDLE_TOP, width, MIDDLE_BOTTOM - MIDDLE_TOP);
@@ -77,7 +77,7 @@ function paintDiagram() {
   for (const [fault, left, right, y] of bands) paintName(pen, fault, left, right, y);
 }
 
-// Each fault is drawn where it was done: on its link, or along the lane of the end that it was done to.
+// Each fault is drawn on its link, or along the lane of its end.
 function paintFaults(pen, x, width) {
   const places = {
     "link client": [CLIENTS, MIDDLE_TOP],
@@ -89,7 +89,7 @@ function paintFaults(pen, x, width) {
   };
   const bands = [];
   for (const fault of data.faults) {
-    // Of several upstreams or proxies each has a number, and all have one place.
+    // Several upstreams or proxies have numbers, and are drawn in one place.
     const [top, bottom] = places[`${fault.on} ${fault.target.replace(/-\d+$/, "")}`] || [CLIENTS, UPSTREAMS];
     const drawn = band(pen, x, width, fault, top, bottom);
     if (drawn) bands.push([fault, ...drawn, fault.on === "link" ? (top + bottom) / 2 : top - 4]);
@@ -111,7 +111,7 @@ function paintName(pen, fault, left, right, y) {
   pen.fillText(name, (left + right) / 2, y + 4);
 }
 
-// One line of those that would cover each other, and of what is left not more than can be told apart.
+// One of the lines that would cover each other, and no more of the others than can be told apart.
 function thinned(lines, x) {
   const distinct = new Map();
   for (const line of lines) {
@@ -136,8 +136,8 @@ function paintLines(pen, x, lines, direction, pace) {
   pen.globalAlpha = 1;
 }
 
-// The messages under way, as [moment, how many] where their number changes: of all sessions from the series, which
-// counts every message; of one session from its drawn ones.
+// The messages in flight, as [moment, how many] where their number changes: for all sessions from the series, which
+// counts every message; for one session from its drawn messages.
 function queue(direction) {
   if (!view.session) {
     return data.depth[direction].map((count, i) => [data.fine.start + i * data.fine.step, count]);
@@ -219,12 +219,12 @@ function paintRecoveries(pen, x) {
 const SHAPES = { l: "✕", d: "◆", r: "▲", c: "■" };
 const CHECKS = { l: "lost", d: "duplicated", r: "reordered", c: "corrupted" };
 
-// Whether a flaw is held against the run, or allowed by the scenario.
+// Whether a flaw makes the run invalid, or is allowed by the scenario.
 function against(flaw, direction) {
   return [...flaw.letters].some((letter) => data.failed.includes(`${CHECKS[letter]} ${direction}`));
 }
 
-// What the scenario allows is drawn as thinly as any other line; what it does not is to be seen.
+// Flaws that the scenario allows are drawn as thin as other lines; the others stand out.
 function paintFlaw(pen, x, count, column, i, direction, flaw) {
   const held = against(flaw, direction);
   const line = corners(column, i, direction);

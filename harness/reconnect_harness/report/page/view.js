@@ -1,5 +1,4 @@
-// The view: which span of time and which session is looked at, and how moments become places. Everything that is drawn
-// asks it, and is drawn again when it changes.
+// The view: the visible span of time and session, and the places of moments. Everything is drawn again when it changes.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const DIRECTIONS = ["c2u", "u2c"].filter((direction) => data.depth[direction]);
@@ -60,7 +59,7 @@ function paint() {
   document.getElementById("shown").textContent = `${view.from.toFixed(digits)} to ${view.to.toFixed(digits)} s`;
 }
 
-// A canvas ready to be drawn on, in CSS pixels; on paper as fine as on the finest screen.
+// A canvas ready to be drawn on, in CSS pixels; for print with the resolution of the finest screen.
 function surface(id) {
   const canvas = document.getElementById(id);
   const height = Number(canvas.dataset.height || canvas.getAttribute("height"));
@@ -106,7 +105,7 @@ function timeAxis(pen, x, width, y, top, bottom) {
   }
 }
 
-// A band of a fault: hatched, so that it shows without colour. Not less than 2 px wide.
+// A band of a fault: hatched, to be visible without colour, and at least 2 px wide.
 function band(pen, x, width, fault, top, bottom) {
   if (fault.from === null) return null;
   const left = Math.max(LEFT, x(fault.from));
