@@ -128,8 +128,6 @@ class Program(Child):
         heard = {stream: len(numbers) for stream, numbers in streams.items()}
         gaps = {stream: sorted(set(range(1, max(numbers))) - numbers)[:9] for stream, numbers in streams.items()}
         last = "\n".join(f"    {line}" for line in self.lines[-5:])
-        return str(
-            self.failure(
-                f"was waited for until {what}. It had received {heard}, without {gaps}; its last reports:\n{last}\n"
-            )
-        )
+        events = {key: self.count(key) for key in ("lost", "back", "error")}
+        received = f"It had received {heard}, without {gaps}, and reported {events}; its last reports:\n{last}\n"
+        return str(self.failure(f"was waited for until {what}. {received}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .network import cut_while_it_works
+from .network import Fault, cut, cut_while_it_works, told
 from .options import if_built
 from .program import Program
 from .testbed import Testbed
@@ -19,7 +19,7 @@ CLIENTS = [
     pytest.param("coder", marks=pytest.mark.needs("coder/websocket")),
 ]
 
-pytestmark = [pytest.mark.needs("FastAPI"), pytest.mark.parametrize("script", CLIENTS)]
+pytestmark = pytest.mark.needs("FastAPI")
 
 
 async def serve(testbed: Testbed, port: int) -> Program:
@@ -29,6 +29,7 @@ async def serve(testbed: Testbed, port: int) -> Program:
     return server
 
 
+@pytest.mark.parametrize("script", CLIENTS)
 async def test_pair(testbed: Testbed, script: str) -> None:
     """Both directions arrive whole, once and in order, and neither program is disconnected."""
     server = await serve(testbed, port := testbed.port())
@@ -43,6 +44,7 @@ async def test_pair(testbed: Testbed, script: str) -> None:
     assert (server.count("opened"), client.count("lost")) == (1, 0)
 
 
+@pytest.mark.parametrize("script", CLIENTS)
 async def test_one_proxy(testbed: Testbed, script: str) -> None:
     """The client is not disconnected; each call gets there at least once, in order."""
     server = await serve(testbed, port := testbed.port())
@@ -55,6 +57,7 @@ async def test_one_proxy(testbed: Testbed, script: str) -> None:
     assert server.count("opened") == 7
 
 
+@pytest.mark.parametrize("script", CLIENTS)
 async def test_restart(testbed: Testbed, script: str) -> None:
     """The client is not disconnected when the server is killed, and its calls wait for the next one."""
     first = await serve(testbed, port := testbed.port())
@@ -67,6 +70,18 @@ async def test_restart(testbed: Testbed, script: str) -> None:
     await client.finish()
     assert client.count("lost") == 0
     assert_whole(first.numbers("calls") + second.numbers("calls"), client.called())
+
+
+@pytest.mark.needs("ws")
+@pytest.mark.parametrize("fault", Fault)
+async def test_a_client_without_a_proxy_is_told_of_each_cut(testbed: Testbed, fault: Fault) -> None:
+    """The control: what the other tests cut is what the client depends on."""
+    await serve(testbed, port := testbed.port())
+    route = await testbed.direct(f"127.0.0.1:{port}")
+    client = await testbed.run("ws_client.js", url=route.url("/calls"))
+    await client.further("answers")
+    await cut(route.link, fault)
+    await told(client)
 
 
 def assert_whole(numbers: list[int], count: int) -> None:

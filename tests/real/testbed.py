@@ -171,6 +171,11 @@ class Testbed:
         netloc, log = await self._proxy(f"127.0.0.1:{link.port}", options)
         return Route(netloc, link, [log])
 
+    async def direct(self, server: str) -> Route:
+        """Make a link to a server (HOST:PORT) that can be cut, and no proxy."""
+        link = await self._link(server)
+        return Route(f"127.0.0.1:{link.port}", link, [])
+
     async def _link(self, target: str) -> Relay:
         return await self._undo.enter_async_context(Relay(int(target.rpartition(":")[2])))
 
