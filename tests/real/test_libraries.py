@@ -44,6 +44,25 @@ async def test_pair(testbed: Testbed, script: str) -> None:
     assert (server.count("opened"), client.count("lost")) == (1, 0)
 
 
+@pytest.mark.needs("ws")
+async def test_pair_over_a_link_that_falls_silent(testbed: Testbed) -> None:
+    """Nothing tells the proxies that the link is lost; they find out by their Pings."""
+    pings = {"ping_interval": "1s", "ping_timeout": "1s"}
+    server = await serve(testbed, port := testbed.port())
+    route = await testbed.pair(f"127.0.0.1:{port}", sender=pings, **pings)
+    client = await testbed.run("ws_client.js", url=route.url("/ticks"))
+    await client.further("answers")
+    route.link.silence()
+    await route.link.reaches(2)
+    await client.further("answers")
+    await client.finish()
+    everything = list(range(1, client.called() + 1))
+    assert server.numbers("calls") == everything
+    assert client.numbers("answers") == everything
+    assert client.numbers("ticks") == list(range(1, client.sent("ticks") + 1))
+    assert (server.count("opened"), client.count("lost")) == (1, 0)
+
+
 @pytest.mark.parametrize("script", CLIENTS)
 async def test_one_proxy(testbed: Testbed, script: str) -> None:
     """The client is not disconnected; each call gets there at least once, in order."""

@@ -11,12 +11,13 @@ from .testbed import Testbed
 pytestmark = pytest.mark.needs("Socket.IO")
 
 
-async def test_pair(testbed: Testbed) -> None:
+@pytest.mark.parametrize("transports", [["websocket"], ["polling", "websocket"]], ids="-".join)
+async def test_pair(testbed: Testbed, transports: list[str]) -> None:
     """Calls, their acknowledgements and the server's own messages arrive once and in order; nobody is disconnected."""
     port = testbed.port()
     server = await testbed.run("socketio_server.js", port=port)
     route = await testbed.pair(f"127.0.0.1:{port}", **if_built(preset="stateful"))
-    client = await testbed.run("socketio_client.js", url=route.url("", "http"))
+    client = await testbed.run("socketio_client.js", url=route.url("", "http"), transports=transports)
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
     everything = list(range(1, client.called() + 1))
