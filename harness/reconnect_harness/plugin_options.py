@@ -3,7 +3,8 @@
 Each option has two names. The long one, `--reconnect-scenario`, always exists. The short one, `--scenario`, may be the
 name of an option of the project whose tests run, or of another plugin. Then the project's option wins.
 
-pytest loads plugins before conftests, and a name that two add is an error for the second. So the short names come last:
+pytest loads plugins before conftests, and the second of two that add one name gets an error. So the short names come
+last:
 
 1. `add_options` adds the long names when pytest loads the plugin. If a conftest loads it, the short names come too.
 2. `add_short_names` runs when pytest has loaded the initial conftests. It adds the short names that the command line
@@ -11,8 +12,8 @@ pytest loads plugins before conftests, and a name that two add is an error for t
    load more conftests during collection.
 3. `join_names` runs when the command line is parsed. From then on the value of an option is that of its long name.
 
-Not in this way: pytest reads `--sut NAME` before it knows `--sut`, and takes NAME for the path of a test. Such paths
-decide which conftests are initial ones. `add_short_names` therefore loads those that pytest would have loaded.
+The cost: pytest reads `--sut NAME` before it knows `--sut`, and takes NAME for the path of a test. These paths decide
+which conftests are the initial ones. So `add_short_names` also loads those that pytest would have loaded without NAME.
 """
 
 from __future__ import annotations
