@@ -100,13 +100,10 @@ class Generator:
         traffic.begin()
         try:
             await self._connections.unbroken(_flowing(traffic))
-            begin = self._usage(traffic.count, contender)
-            traffic.found.clear()
-            await self._connections.unbroken(asyncio.sleep(seconds))
-            end = self._usage(traffic.count, contender)
+            interval = await self._measure(traffic, contender, seconds)
         finally:
             traffic.end()
-        return self._told(Interval(begin, end, self._cores), traffic.found)
+        return self._told(interval, traffic.found)
 
     async def _pace(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
         traffic = flows.Paced(self._connections, case)
@@ -114,15 +111,19 @@ class Generator:
         try:
             with called_on(traffic.schedule, traffic.send_due):
                 await self._connections.unbroken(asyncio.sleep(WARM_UP))
-                begin = self._usage(traffic.count, contender)
-                traffic.found.clear()
-                await self._connections.unbroken(asyncio.sleep(seconds))
-                end = self._usage(traffic.count, contender)
+                interval = await self._measure(traffic, contender, seconds)
         finally:
             traffic.end()
         # The slowest echoes come last, and matter most.
         await self._connections.unbroken(asyncio.wait_for(traffic.idle.wait(), LATE))
-        return self._told(Interval(begin, end, self._cores), traffic.found)
+        return self._told(interval, traffic.found)
+
+    async def _measure(self, traffic: flows.TrafficFlow, contender: Sequence[int], seconds: float) -> Interval:
+        """Measure traffic that flows already."""
+        begin = self._usage(traffic.count, contender)
+        traffic.found.clear()
+        await self._connections.unbroken(asyncio.sleep(seconds))
+        return Interval(begin, self._usage(traffic.count, contender), self._cores)
 
     def _owe(self, case: Case) -> None:
         self._owed = flows.Owed(self._connections, case)

@@ -1,16 +1,16 @@
-"""How links and conversations end, and whether that is as the scenario says: close codes, reasons, refusals.
+"""Checkers of how links and conversations end: close codes, reasons, refusals.
 
-| in `expect` | what it asks |
+| in `expect` | what has to hold |
 | --- | --- |
-| `client_close: 1014` | that every client is closed by the other side, with this code |
-| `upstream_close: 4321` | that every connection of an upstream ended with this code in the end |
-| `handshake: 401` | that clients were refused with this status, and with no other |
-| `closed_after: 1s..8s` | that clients are closed no sooner and no later than this after the first fault took hold |
-| `passed_on: [1000, 4001]` | that each close of an upstream with such a code reached a client, and no other close did |
+| `client_close: 1014` | every client is closed by the other side, with this code |
+| `upstream_close: 4321` | the last connection of every session at an upstream ends with this code |
+| `handshake: 401` | clients are refused with this status, and with no other |
+| `closed_after: 1s..8s` | clients are closed within this time after the first fault took hold |
+| `passed_on: [1000, 4001]` | each close of an upstream with such a code reaches a client, and no other close does |
 
-A code may be followed by a reason (`1014 upstream lost the session`), and several be given as a list: each will do,
-and of a handshake each must have come. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it is then
-about the links that clients made under that label (`peers.contenders`), all of them, and there has to be one.
+A code may be followed by a reason (`1014 upstream lost the session`). In a list any of the codes is right; of
+`handshake` each has to occur. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it then applies to all
+links that clients made under that label (`peers.contenders`), and there has to be one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reconnect_harness.values import seconds, value_or_range
 
 
 class Ending(NamedTuple):
-    """A close code (RFC 6455 section 7.4) or HTTP status, and the reason if that matters."""
+    """A close code (RFC 6455 section 7.4) or HTTP status, and a reason if it matters."""
 
     code: int
     reason: str = ""
@@ -36,7 +36,7 @@ class Ending(NamedTuple):
         return f"{self.code} {self.reason}".rstrip()
 
     def fits(self, event: LinkEvent) -> bool:
-        """Return whether a link ended like this. Of an HTTP error the reason is but a part of its body."""
+        """Return whether a link ended like this. The reason may be a part of what was recorded, as of an HTTP body."""
         return event.code == self.code and self.reason in event.reason
 
 
@@ -44,14 +44,14 @@ Find = Callable[[History], Finding]
 
 
 def client_close(given: object) -> Find:
-    """Return the checker that clients, or their links of some label, were closed like this."""
+    """Return a checker: clients, or their links with a label, are closed like this."""
 
     def find(history: History) -> Finding:
         violations: list[Violation] = []
         for label, allowed in _by_label(given, range(1000, 5000)).items():
             closed: dict[str, LinkEvent] = {}
             for event in _clients(history, label):
-                # What a client does with a link of its own label it does on purpose.
+                # A client closes a link with a label on purpose.
                 if event.event == "disconnected" and (label or not event.asked):
                     closed[event.name] = event
             names = {event.name for event in _clients(history, label)}
@@ -59,8 +59,8 @@ def client_close(given: object) -> Find:
                 violations.append(
                     Violation(_end(history), f"client {name} was never closed, rather than with {_any(allowed)}")
                 )
-            violations += _misfits(closed.values(), allowed, "client {name} was closed with {ending}")
-            violations += _nobody(history, label, names)
+            violations += _others(closed.values(), allowed, "client {name} was closed with {ending}")
+            violations += _missing(history, label, names)
         return Finding.counted(violations)
 
     _by_label(given, range(1000, 5000))
@@ -68,7 +68,7 @@ def client_close(given: object) -> Find:
 
 
 def upstream_close(given: object) -> Find:
-    """Return the checker that the last connection of every session ended like this at its upstream."""
+    """Return a checker: the last connection of every session ends like this at its upstream."""
     allowed = _endings(given, range(1000, 5000))
 
     def find(history: History) -> Finding:
@@ -82,7 +82,7 @@ def upstream_close(given: object) -> Find:
             if event.event == "connected"
         ]
         ended = [event for event in last.values() if event.event == "disconnected"]
-        violations += _misfits(ended, allowed, "upstream connection {name} was closed with {ending}")
+        violations += _others(ended, allowed, "upstream connection {name} was closed with {ending}")
         if not last:
             violations.append(Violation(_end(history), "there was no upstream connection that could have been closed"))
         return Finding.counted(violations)
@@ -91,21 +91,21 @@ def upstream_close(given: object) -> Find:
 
 
 def handshake(given: object) -> Find:
-    """Return the checker that handshakes of clients, all or those of some label, were refused like this."""
+    """Return a checker: handshakes of clients, all or those with a label, are refused like this."""
 
     def find(history: History) -> Finding:
         violations: list[Violation] = []
         for label, allowed in _by_label(given, range(300, 600)).items():
             events = list(_clients(history, label))
             refused = [event for event in events if event.event == "unreachable"]
-            violations += _misfits(refused, allowed, "the handshake of client {name} was answered with {ending}")
+            violations += _others(refused, allowed, "the handshake of client {name} was answered with {ending}")
             if label:
                 violations += [
                     Violation(event.t, f"client {event.name} was let in, rather than refused with {_any(allowed)}")
                     for event in events
                     if event.event == "connected"
                 ]
-                violations += _nobody(history, label, events)
+                violations += _missing(history, label, events)
             violations += [
                 Violation(_end(history), f"no handshake{f' of {label}' * bool(label)} was refused with {ending}")
                 for ending in allowed
@@ -118,7 +118,7 @@ def handshake(given: object) -> Find:
 
 
 def closed_after(given: object) -> Find:
-    """Return the checker that clients were closed within a span of time after the first fault took hold."""
+    """Return a checker: clients are closed within a span of time after the first fault took hold."""
     spanned = value_or_range(seconds, given)
     if not isinstance(spanned, tuple) or spanned[0] > spanned[1]:
         raise ValueError(f"{given!r} is not a span of time: write least..most, such as 1s..8s")
@@ -141,7 +141,7 @@ def closed_after(given: object) -> Find:
 
 
 def passed_on(given: object) -> Find:
-    """Return the checker that closes by upstreams with these codes, and no others, reached their clients."""
+    """Return a checker: closes by upstreams with these codes, and no others, reach their clients."""
     codes = {ending.code for ending in _endings(given, range(1000, 5000))}
 
     def find(history: History) -> Finding:
@@ -149,9 +149,9 @@ def passed_on(given: object) -> Find:
         said = [event for event in ends if event.end is End.UPSTREAM and event.asked and event.code in codes]
         heard = [event for event in ends if event.end is End.CLIENT and not event.asked]
         violations = list(
-            _beyond(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
+            _unmatched(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
         )
-        violations += _beyond(heard, said, "client {name} was closed with {ending}, which no upstream has said")
+        violations += _unmatched(heard, said, "client {name} was closed with {ending}, which no upstream has said")
         violations += [
             Violation(_end(history), f"no upstream has closed a connection with {code}")
             for code in sorted(codes - {event.code for event in said})
@@ -161,7 +161,7 @@ def passed_on(given: object) -> Find:
     return find
 
 
-#: What makes the checker of an expectation, by the name that `expect` calls it.
+#: The functions that make these checkers, by their keys in `expect`.
 ENDINGS: Mapping[str, Callable[[object], Find]] = {
     "client_close": client_close,
     "upstream_close": upstream_close,
@@ -172,7 +172,7 @@ ENDINGS: Mapping[str, Callable[[object], Find]] = {
 
 
 def expectation(check: str, given: object) -> Expectation:
-    """Return the expectation of an entry of `ENDINGS`; ValueError says what is wrong with it."""
+    """Return the expectation of an entry of `ENDINGS`; ValueError says what is not valid."""
     try:
         return Expectation(check, None, 0.0, ENDINGS[check](given), _said(given))
     except ValueError as error:
@@ -186,7 +186,7 @@ def _said(given: Any) -> str:
 
 
 def _by_label(given: object, codes: range) -> dict[str, list[Ending]]:
-    """Return which endings are allowed to the links of which label; "" stands for the clients' own conversations."""
+    """Return the allowed endings by label; "" stands for the clients' own conversations."""
     if isinstance(given, dict):
         return {str(label): _endings(value, codes) for label, value in given.items()}
     return {"": _endings(given, codes)}
@@ -200,7 +200,7 @@ def _endings(given: object, codes: range) -> list[Ending]:
         if found is None or int(found[1]) not in codes:
             allowed = f"{codes.start} to {codes.stop - 1}"
             raise ValueError(
-                f"{value!r} is no ending: write a code from {allowed}, and a reason behind it if it matters"
+                f"{value!r} is not an ending: write a code from {allowed}, and a reason after it if it matters"
             )
         endings.append(Ending(int(found[1]), found[2] or ""))
     if not endings:
@@ -209,35 +209,35 @@ def _endings(given: object, codes: range) -> list[Ending]:
 
 
 def _clients(history: History, label: str) -> Iterator[LinkEvent]:
-    """Yield the link events of the clients' own conversations, or of their links of one label."""
+    """Yield the link events of the clients' own conversations, or of their links with a label."""
     for event in history.links:
         if event.end is End.CLIENT and event.name.partition(".")[2] == label:
             yield event
 
 
-def _misfits(events: Any, allowed: Sequence[Ending], words: str) -> Iterator[Violation]:
+def _others(events: Any, allowed: Sequence[Ending], words: str) -> Iterator[Violation]:
     for event in events:
         if not any(ending.fits(event) for ending in allowed):
-            what = words.format(name=event.name, ending=_told(event))
+            what = words.format(name=event.name, ending=_ending_of(event))
             yield Violation(event.t, f"{what}, rather than with {_any(allowed)}")
 
 
-def _nobody(history: History, label: str, found: Any) -> Iterator[Violation]:
+def _missing(history: History, label: str, found: Any) -> Iterator[Violation]:
     if not found:
         yield Violation(_end(history), f"there was no link {label!r} of any client" if label else "there was no client")
 
 
-def _beyond(events: Sequence[LinkEvent], others: Sequence[LinkEvent], words: str) -> Iterator[Violation]:
-    """Yield those of the events that have no counterpart of the same code and reason among the others."""
+def _unmatched(events: Sequence[LinkEvent], others: Sequence[LinkEvent], words: str) -> Iterator[Violation]:
+    """Yield the events that have no counterpart with the same code and reason among the others."""
     left = Counter((event.code, event.reason) for event in others)
     for event in events:
         if left[event.code, event.reason]:
             left[event.code, event.reason] -= 1
         else:
-            yield Violation(event.t, words.format(name=event.name, ending=_told(event)))
+            yield Violation(event.t, words.format(name=event.name, ending=_ending_of(event)))
 
 
-def _told(event: LinkEvent) -> str:
+def _ending_of(event: LinkEvent) -> str:
     return f"{event.code or 'no code'} {event.reason}".rstrip()
 
 
@@ -246,5 +246,5 @@ def _any(allowed: Sequence[Ending]) -> str:
 
 
 def _end(history: History) -> float:
-    """Return the moment of the last thing that was recorded."""
+    """Return the moment of the last recorded event."""
     return max([event.t for event in history.messages[-1:]] + [event.t for event in history.links[-1:]], default=0.0)

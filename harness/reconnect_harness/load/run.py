@@ -7,8 +7,8 @@
     test_stop       the result of the run
     quitting        the same if locust ends in the middle of a run; then the testbed is stopped
 
-`LocalUsers` drives the users of this process. `LoadRun` is in the process that sums up: that of the local runner or of
-the master.
+`LoadRun` is in the process that sums up: that of the local runner or of the master. `load.local_users` drives the users
+of a process.
 """
 
 from __future__ import annotations
@@ -30,8 +30,17 @@ from locust.web import WebUI
 
 from reconnect_harness.load import web
 from reconnect_harness.load.link import LinkMaker
+from reconnect_harness.load.local_users import (
+    DRAIN,
+    FAULT_OVER,
+    INTERRUPTED,
+    REPORT,
+    REPORT_KEY,
+    LocalUsers,
+    WorkerUsers,
+)
 from reconnect_harness.load.settings import UserSettings
-from reconnect_harness.load.shapes import STORM, LoadShape, shape_of
+from reconnect_harness.load.shapes import LoadShape, shape_of
 from reconnect_harness.load.summary import LoadResult
 from reconnect_harness.load.tally import Tally
 from reconnect_harness.load.testbed import FaultTimes, LoadTestbed, TestbedError
@@ -41,21 +50,10 @@ from reconnect_harness.values import rate, seconds
 
 logger = logging.getLogger(__name__)
 
-#: Messages between a master and its workers.
-DRAIN = "reconnect-drain"
-FAULT_OVER = "reconnect-fault-over"
-REPORT = "reconnect-report"
-
-#: The key of a worker's tally in the reports that locust sends anyway.
-_KEY = "reconnect"
-
 #: How much longer than `--settle` a worker may take for its final report, in seconds.
 PATIENCE_SECONDS = 30.0
 
 _POLL_SECONDS = 0.05
-
-#: Why a run is unknown after a second Ctrl-C.
-INTERRUPTED = "it was interrupted again before everything in flight was awaited"
 
 
 def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:
@@ -73,67 +71,6 @@ def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None,
         WorkerUsers(group, runner)
     else:
         LoadRun(environment, group, runner, web_ui)
-
-
-class LocalUsers:
-    """The users of this process, as locust's events ask for it."""
-
-    def __init__(self, group: UserGroup, runner: Runner) -> None:
-        self.group = group
-        self.runner = runner
-        self.running = False
-        runner.register_message(STORM, self._on_storm)
-        runner.register_message(FAULT_OVER, self._on_fault_over)
-
-    def begin(self) -> None:
-        """Begin a run."""
-        self.running = True
-        self.group.begin()
-
-    def end(self) -> None:
-        """Wait for what is in flight, and have all users leave."""
-        self.group.drain()
-        self.group.leave()
-
-    def _on_storm(self, **_: Any) -> None:
-        self.group.drop_links()
-
-    def _on_fault_over(self, **_: Any) -> None:
-        self.group.fault_over()
-
-
-class WorkerUsers(LocalUsers):
-    """The users of a worker, which reports to its master."""
-
-    def __init__(self, group: UserGroup, runner: WorkerRunner) -> None:
-        super().__init__(group, runner)
-        runner.register_message(DRAIN, self._on_drain, concurrent=True)
-        events = group.environment.events
-        events.test_start.add_listener(lambda **_: self.begin())
-        events.test_stopping.add_listener(lambda **_: self._stopping())
-        events.report_to_master.add_listener(self._report)
-        events.quitting.add_listener(lambda **_: self._quitting())
-
-    def _report(self, data: dict[str, Any], **_: Any) -> None:
-        if self.running:
-            data[_KEY] = self.group.report()
-
-    def _on_drain(self, **_: Any) -> None:
-        self._stopping()
-
-    def _stopping(self) -> None:
-        if self.running:
-            try:
-                self.end()
-            except KeyboardInterrupt:
-                logger.warning(INTERRUPTED)
-            self.runner.send_message(REPORT, self.group.report())
-
-    def _quitting(self) -> None:
-        # After Ctrl-C and SIGTERM users may still be talking.
-        self.runner.stop()
-        if self.running and self.group.tally.breaches():
-            self.group.environment.process_exit_code = 1
 
 
 class LoadRun:
@@ -206,7 +143,7 @@ class LoadRun:
         events.quitting.add_listener(lambda **_: self._quitting())
         events.quit.add_listener(lambda **_: self._quit())
         if isinstance(self.runner, MasterRunner):
-            events.worker_report.add_listener(lambda client_id, data, **_: self._take(client_id, data.get(_KEY)))
+            events.worker_report.add_listener(lambda client_id, data, **_: self._take(client_id, data.get(REPORT_KEY)))
             events.worker_connect.add_listener(lambda client_id, **_: self._on_worker(client_id))
             self.runner.register_message(REPORT, lambda environment, msg: self._take(msg.node_id, msg.data))
 

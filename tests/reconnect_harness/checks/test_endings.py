@@ -134,10 +134,10 @@ def test_final_closes_reach_their_clients() -> None:
 @pytest.mark.parametrize(
     ("check", "said", "complaint"),
     [
-        ("client_close", 99, "client_close: 99 is no ending: write a code from 1000 to 4999"),
-        ("client_close", "gone", "'gone' is no ending"),
-        ("client_close", True, "True is no ending"),
-        ("handshake", {"thief": 1014}, "handshake: 1014 is no ending: write a code from 300 to 599"),
+        ("client_close", 99, "client_close: 99 is not an ending: write a code from 1000 to 4999"),
+        ("client_close", "gone", "'gone' is not an ending"),
+        ("client_close", True, "True is not an ending"),
+        ("handshake", {"thief": 1014}, "handshake: 1014 is not an ending: write a code from 300 to 599"),
         ("passed_on", [], "the list is empty"),
         ("closed_after", "1s", "is not a span of time"),
     ],
