@@ -119,7 +119,7 @@ def _keep_lost_sockets() -> None:
 
 
 def _hoard() -> None:
-    """Keep every message for good."""
+    """Keep every message to the end."""
     push, kept = Outbox.push, []
 
     def wrong(self: Outbox, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The shipped scenarios against proxies that are wrong in one thing: each is invalid, by the check that is meant."""
+"""The shipped scenarios against proxies with one bug: each is invalid, by the check for that bug."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _failed(done: RunResult) -> set[str]:
 
 @pytest.mark.parametrize("name", ["steady", "steady-large", "steady-echo"])
 async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, name: str) -> None:
-    """It keeps nothing and knows nothing, and needs to do neither."""
+    """It keeps no state, and needs none."""
     done = await _run(tmp_path, _shipped(name), RELAY, None)
     assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
     before, *_, after = done.history.footprints
@@ -75,7 +75,7 @@ async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, 
 async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
     tmp_path: Path, harm: str, name: str, check: str
 ) -> None:
-    """Whatever it does, and to whichever messages, the check of that name finds it."""
+    """The check for the flaw finds it, in any kind of message."""
     chosen = _shipped(name).model_copy(update={"settle": 1.0})
     failed = _failed(await _run(tmp_path, chosen, f"{RELAY} {harm}", None))
     # A message whose head is cut off has lost its number.
@@ -126,7 +126,7 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
 async def test_a_proxy_that_is_wrong_when_something_happens_is_invalid(
     tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str
 ) -> None:
-    """It does all else right, and is found out in the scenario in which that happens."""
+    """It does everything else right, and fails the scenario in which that happens."""
     chosen = _shipped(name)
     chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0)})
     assert check in _failed(await _run(tmp_path, chosen, _keeper(harm, chosen), server))

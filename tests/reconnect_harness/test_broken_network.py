@@ -1,4 +1,4 @@
-"""Scenarios of links and of load against proxies that are wrong in one thing: each is invalid, by the check meant."""
+"""Scenarios of links and of load against proxies with one bug: each is invalid, by the check for that bug."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.reconnect_harness.test_broken import RELAY, _failed, _keeper, _run, _
         ("drop-when-full", "narrow-bandwidth", "lost", {}),
         # It waits for the end of a connection that is dead half-way.
         ("none", "upstream-half-dead", "latency_p90", {"ping_interval": "20s", "ping_timeout": "20s"}),
-        # It takes whatever it is given, and keeps all of it.
+        # It accepts all messages, and keeps all of them.
         ("none", "queue-limit", "memory", {"max_queue": "64MiB"}),
     ],
 )
 async def test_a_proxy_that_bears_a_bad_network_badly_is_invalid(
     tmp_path: Path, server: ToxiproxyServer, harm: str, name: str, check: str, options: dict[str, Any]
 ) -> None:
-    """It does all else right, and is found out by the scenario of that fault."""
+    """It does everything else right, and fails the scenario of that fault."""
     chosen = _shipped(name)
     proxy = {**chosen.proxy, **options}
     chosen = chosen.model_copy(update={"settle": min(chosen.settle, 2.0), "proxy": proxy})
@@ -39,7 +39,7 @@ async def test_a_proxy_that_bears_a_bad_network_badly_is_invalid(
 
 
 async def test_a_relay_that_lets_a_slow_client_hold_up_the_others_is_invalid(tmp_path: Path) -> None:
-    """And one that does not is valid: no link is harmed there."""
+    """A relay that does not is valid: no link has a fault in this scenario."""
     chosen = _shipped("slow-consumer")
     assert _failed(await _run(tmp_path / "wrong", chosen, f"{RELAY} --in-step", None)) == {"latency_p90"}
     done = await _run(tmp_path / "right", chosen, RELAY, None)

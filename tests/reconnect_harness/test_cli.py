@@ -28,7 +28,7 @@ def test_list_has_every_shipped_scenario(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_show_explains_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who talks to whom, what is done to them, what has to hold."""
+    """The topology, the timeline of faults, the expectations."""
     assert main(["show", "upstream-flap"]) == 0
     said = capsys.readouterr().out
     for line in (
@@ -75,7 +75,7 @@ def test_the_embedded_toxiproxy_can_be_started_by_hand(capsys: pytest.CaptureFix
         (["run", "upstream-flap", "--toxiproxy", "no-such"], 1, "--toxiproxy names 'no-such'"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_an_error_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, complaint: str
 ) -> None:
     """On stderr, with an exit code of its own."""
@@ -101,7 +101,7 @@ def test_run_says_what_was_proven_and_exits_by_the_verdict(
 
 
 def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing() -> None:
-    """The command is there then, and its packages are not."""
+    """The command exists then, but its packages do not."""
     hidden = "import sys; sys.modules['rich'] = None; from reconnect_harness.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", hidden, "list"], capture_output=True, text=True, timeout=60, check=False
@@ -114,7 +114,7 @@ def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing() -> No
 
 
 def test_the_program_is_a_module_as_well() -> None:
-    """`python -m reconnect_harness`, for whoever has several Pythons."""
+    """`python -m reconnect_harness`, for users with several Pythons."""
     done = subprocess.run(
         [sys.executable, "-m", "reconnect_harness", "--version"], capture_output=True, text=True, timeout=60, check=True
     )
@@ -122,10 +122,10 @@ def test_the_program_is_a_module_as_well() -> None:
 
 
 @pytest.mark.parametrize("command", ["compare", "bench"])
-def test_a_file_that_cannot_be_written_is_said_before_anything_runs(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """What took minutes must not be lost for it."""
+    """Otherwise the results of minutes would be lost."""
     arguments = [command, *(["steady"] if command == "compare" else []), "--markdown", str(tmp_path / "no" / "file.md")]
     assert main(arguments) == 2
     said = capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_runs(
     assert said.count("\n") == 1
 
 
-def test_a_folder_that_cannot_be_written_is_said_in_one_line(
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file is in its place."""
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(
     ],
     ids=["cut short", "no key", "twice", "deep", "empty"],
 )
-def test_a_file_that_is_no_scenario_is_said_in_one_line(
+def test_a_file_that_is_not_a_scenario_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
 ) -> None:
     """With the place in it where reading has ended."""
@@ -172,6 +172,6 @@ def test_a_file_that_is_no_scenario_is_said_in_one_line(
 
 @pytest.mark.parametrize("seed", ["--seed", "--scenario-seed"])
 def test_the_names_of_pytests_options_are_taken_too(capsys: pytest.CaptureFixture[str], seed: str) -> None:
-    """Who knows one command knows the others."""
+    """A user of one command knows the options of the others."""
     assert main(["show", "random-cuts", seed, "2"]) == 0
     assert "reconnect-harness run random-cuts --seed 2" in capsys.readouterr().out

@@ -83,7 +83,7 @@ class Conversation:
         retry_for: how long a lost link is dialled again, in seconds, before the conversation is over.
 
     Attributes:
-        session: its id, which is a secret: whoever knows it can take the session over.
+        session: its id, which is a secret: with it a client can take the session over.
 
     """
 

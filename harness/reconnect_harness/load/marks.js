@@ -1,8 +1,8 @@
 // Marks faults in the charts of locust's web UI and of its reports.
 //
-// The charts are echarts' in a page of React's, and neither is there for others to find: an element of the page leads to
-// the component that drew it, and that keeps the chart in its state. Where another version of locust does otherwise, the
-// charts are as they always were, and the tab "Faults" says the same in words.
+// The charts are made by echarts in a React page, and have no public names. An element of the page leads to the component
+// that drew it, and that has the chart in its state. If another version of locust differs, the charts stay as they are;
+// the tab "Faults" has the same in words.
 "use strict";
 
 (() => {
@@ -21,8 +21,8 @@
     return null;
   };
 
-  // A fault is a band from its begin to its end, as high as the chart; one of a moment is a line. locust's build of echarts
-  // has no marks of its own, so the bands are drawn as a line chart over an axis that nobody sees.
+  // A fault is a band from its begin to its end, as high as the chart; a momentary one is a line. locust's build of echarts
+  // has no marks of its own, so the bands are drawn as a line chart over a hidden axis.
   const bandOf = ({ label, from, to }) => {
     const [begin, end] = [from * 1000, (to ?? from) * 1000];
     const named = { show: true, formatter: label, position: "right", rotate: 90, align: "right", offset: [-4, 4] };
@@ -65,7 +65,7 @@
     }
   };
 
-  // What a test, or a curious reader, finds in each chart: where the bands begin, in its pixels, and what they are called.
+  // For tests: where the bands of each chart begin, in its pixels, and their labels.
   window.reconnectMarks = () =>
     [...document.querySelectorAll("[_echarts_instance_]")].map((element) => {
       const chart = chartOf(element);
@@ -79,7 +79,7 @@
     });
 
   if (window.reconnectFaults) {
-    // A report, which has all of them, and draws its charts a moment later.
+    // A report: it contains all faults, and draws its charts a moment later.
     const wait = setInterval(() => {
       const elements = [...document.querySelectorAll("[_echarts_instance_]")];
       if (elements.length && elements.every(chartOf)) {

@@ -76,7 +76,7 @@ class Spike(LoadShape):
     abstract = False
 
     def at(self, now: float) -> int:
-        """Return the height, on or beside the spike."""
+        """Return the number of users, in the spike or out of it."""
         spike = 1 / 3 <= now % self.cycle / self.cycle < 2 / 3
         return self.users if spike else max(1, self.users // 5)
 

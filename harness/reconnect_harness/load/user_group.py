@@ -3,7 +3,7 @@
     test_start ── users connect, talk, leave ── test_stopping: drain ── test_stop
 
 `drain` means that no user sends any more, and that what is in flight is waited for. Until then no account is closed,
-whatever ends the run: Ctrl-C, --run-time, --stop-timeout, the web UI, or a master.
+however the run ends: Ctrl-C, --run-time, --stop-timeout, the web UI, or a master.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from reconnect_harness.report import series
 #: The resolution of the times of drawn messages, in seconds.
 UNIT = 1e-5
 
-#: How many messages are drawn at most, and how many flawed ones beside them.
+#: How many messages are drawn at most, and how many with flaws in addition.
 MOST_DRAWN = 100_000
 MOST_FLAWED = 20_000
 

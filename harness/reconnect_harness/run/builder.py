@@ -60,7 +60,7 @@ class TopologyBuilder:
         return self.exits.enter_context(context)
 
     def reserve_port(self) -> int:
-        """Return a loopback port that stays reserved to the end, whoever listens there meanwhile."""
+        """Return a loopback port that stays reserved to the end; the parts may listen there."""
         port: int = self.enter(reserve_port()).getsockname()[1]
         return port
 
@@ -120,7 +120,7 @@ class TopologyBuilder:
         """Start a system under test in front of `upstreams`, HOST:PORT each; return the URL for its clients.
 
         Raises:
-            ProcessFailed: it does not come to listen.
+            ProcessFailed: it does not start to listen.
 
         """
         self.exits.push_async_callback(system.stop)

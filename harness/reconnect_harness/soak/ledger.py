@@ -5,7 +5,7 @@
         outgoing   a mark for each stream that it sends      a1.93: the last number was 204
 
 The file is mapped into memory: a process that is killed loses nothing of it, and other processes read it meanwhile.
-What went wrong is also written in words, to a file beside it.
+What went wrong is also written in words, to a second file (`words_file`).
 """
 
 from __future__ import annotations

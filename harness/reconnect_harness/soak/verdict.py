@@ -40,7 +40,7 @@ WARM_UP_SECONDS = 90.0
 WARM_UP_AT_MOST = 0.4
 WARM_UP_AT_LEAST = 0.2
 
-#: Bytes that may be added between the warm-up and the end, beside a share of the median.
+#: Bytes that may be added between the warm-up and the end, in addition to a share of the median.
 MEMORY = 4 * 1024**2
 MEMORY_SHARE = 0.05
 

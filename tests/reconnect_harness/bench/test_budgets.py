@@ -30,8 +30,8 @@ def test_a_ratio_is_compared_with_its_bound(own: float, outcome: BudgetOutcome) 
     assert str(verdict) == f"{outcome}: CPU: {own / 10:.2f} x (at most 1.20 x)"
 
 
-def test_some_things_have_to_be_at_least_so_much() -> None:
-    """A rate is better the higher it is."""
+def test_a_bound_may_be_a_minimum() -> None:
+    """A higher rate is better."""
     budget = PerformanceBudget("rate", TERM, NGINX, at_least=1.0)
     for own, outcome in ((9.9, BudgetOutcome.EXCEEDED), (10.0, BudgetOutcome.KEPT)):
         results = _results((CASE, OWN, Figure.CPU, own), (CASE, "nginx", Figure.CPU, 10.0))
@@ -50,7 +50,7 @@ def test_a_bound_may_be_absolute() -> None:
 
 
 def test_what_was_not_measured_is_not_kept() -> None:
-    """And it is said what is missing."""
+    """The reason says what is missing."""
     results = _results((CASE, OWN, Figure.CPU, 1.0))
     [verdict] = judge([CASE], results, [PerformanceBudget("CPU", TERM, NGINX, at_most=1.2)])
     assert verdict.outcome is BudgetOutcome.UNKNOWN
@@ -72,7 +72,7 @@ def test_of_a_latency_only_what_a_proxy_adds_counts() -> None:
 
 @pytest.mark.parametrize("plan", [plans.QUICK, plans.STANDARD, plans.FULL])
 def test_every_plan_measures_what_every_budget_needs(plan: BenchPlan) -> None:
-    """`--check` after any of them can say yes."""
+    """`--check` can succeed after any of them."""
     trials = {(case, name) for _, case, name in plan.trials(CONTENDERS)}
     results = BenchResults(TrialSample(case.name, name, 1, dict.fromkeys(Figure, 1.0)) for case, name in trials)
     unknown = [verdict for verdict in judge(plan.cases, results) if verdict.outcome is BudgetOutcome.UNKNOWN]

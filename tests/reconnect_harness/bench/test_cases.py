@@ -30,21 +30,21 @@ from reconnect_harness.sut.base import OWN
     ],
 )
 def test_large_messages_have_a_smaller_window(case: Case, window: int) -> None:
-    """So that it is not memory that is measured; a reply is one message whatever its size."""
+    """Otherwise memory would be measured; a reply is one message of any size."""
     assert case.window == window
 
 
 @pytest.mark.parametrize("size", [64, 128, 1024, 64 * 1024, 1024**2])
 @pytest.mark.parametrize("count", [1, 16, 100, 1000])
-def test_what_is_under_way_is_bounded(size: int, count: int) -> None:
-    """On a connection and in all, except that each connection has one message."""
+def test_what_is_in_flight_is_bounded(size: int, count: int) -> None:
+    """On a connection and in all; but each connection has at least one message."""
     case = Case(Shape.PIPELINED, size, count)
     assert case.window * size <= WINDOW_BYTES
     assert case.flight <= FLIGHT_BYTES or case.window == 1
 
 
 def test_a_case_has_a_name_for_readers() -> None:
-    """What is counted is in it."""
+    """It contains what is counted."""
     assert Case(Shape.PIPELINED, 64 * 1024, 16).name == "pipelined, 64 KiB, 16 connections"
     assert Case(Shape.REQUEST_REPLY, 100, 1).name == "request-reply, 100 B, 1 connection"
     assert Case(Shape.CROWD, count=10_000).name == "crowd, 10,000 sessions"
@@ -53,7 +53,7 @@ def test_a_case_has_a_name_for_readers() -> None:
 
 
 def test_options_make_all_combinations() -> None:
-    """Sessions have no size; what would fill the memory is left out, and said."""
+    """Sessions have no size; cases that would fill the memory are left out with a note."""
     cases, notes = product([Shape.UP, Shape.OPEN], [64, 1024**2], [16, 1000])
     assert [case.name for case in cases] == [
         "c2u, 64 B, 16 connections",
@@ -71,7 +71,7 @@ def test_one_option_is_enough() -> None:
 
 
 def test_sessions_are_as_many_as_there_may_be_descriptors() -> None:
-    """A proxy needs two for each; that there are fewer than asked for is said, and why."""
+    """A proxy needs two for each; a note says that there are fewer than asked for, and why."""
     cases, notes = within_descriptors([Case(Shape.CROWD, count=count) for count in (100, 10_000, 12_000)], 20_000)
     assert [case.count for case in cases] == [100, 9300]
     assert len(notes) == 2
@@ -87,21 +87,21 @@ def test_a_burst_has_one_connection() -> None:
 
 
 def test_every_round_goes_over_all_contenders_in_turn() -> None:
-    """So that what else the machine does meets them alike; who comes first changes from round to round."""
+    """Other load on the machine affects all alike; the first contender changes from round to round."""
     case = Case(Shape.PIPELINED)
     trials = list(BenchPlan([case], rounds=3, seconds=1.0).trials(["a", "b", "c"]))
     assert [name for _, _, name in trials] == ["b", "c", "a", "c", "a", "b", "a", "b", "c"]
     assert [number for number, _, _ in trials] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
-def test_many_sessions_are_opened_less_often_and_not_by_everyone() -> None:
+def test_many_sessions_are_opened_less_often_and_not_by_slow_contenders() -> None:
     """Those that take a millisecond for each are left out of the largest crowds."""
     plan = BenchPlan([Case(Shape.CROWD, count=10_000)], rounds=3, seconds=1.0, session_rounds=1, slow=2000)
     assert sorted(name for _, _, name in plan.trials(CONTENDERS)) == ["direct", "haproxy", "nginx", OWN]
 
 
 def test_only_what_may_outlive_its_upstream_is_asked_to() -> None:
-    """Of the presets it is known that they do not; of a command nothing is known."""
+    """The presets are known not to; a command may be anything."""
     plan = BenchPlan([Case(Shape.RECOVER)], rounds=1, seconds=1.0)
     assert [name for _, _, name in plan.trials(["direct", "nginx", OWN, "mine {listen} {upstream}"])] == [
         OWN,
@@ -110,7 +110,7 @@ def test_only_what_may_outlive_its_upstream_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize(("plan", "minutes"), [(plans.QUICK, 1.0), (plans.STANDARD, 5.0), (plans.FULL, 120.0)])
-def test_plans_take_about_as_long_as_is_said_of_them(plan: BenchPlan, minutes: float) -> None:
+def test_plans_take_about_as_long_as_the_help_says(plan: BenchPlan, minutes: float) -> None:
     """By their own estimate."""
     assert minutes / 3 < plan.estimate(CONTENDERS) / 60 < minutes
     assert len({case.name for case in plan.cases}) == len(plan.cases)

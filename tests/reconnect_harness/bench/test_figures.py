@@ -22,22 +22,22 @@ def _interval(seconds: float, done: int, cpu: float, load: tuple[float, float], 
     return Interval(begin, end, cores)
 
 
-def test_latencies_are_told_in_microseconds() -> None:
-    """Whatever the order in which they came; without any there are none to tell."""
+def test_latencies_are_in_microseconds() -> None:
+    """In any order; without latencies there are no figures."""
     assert latencies([0.003, 0.001, 0.002]) == pytest.approx(
         {Figure.P50: 2000.0, Figure.P99: 3000.0, Figure.P999: 3000.0}
     )
     assert latencies([]) == {}
 
 
-def test_the_cpu_time_of_an_interval_is_divided_by_what_came_about_in_it() -> None:
-    """What was there before counts for nothing."""
+def test_the_cpu_time_of_an_interval_is_divided_by_what_was_done_in_it() -> None:
+    """What was done before does not count."""
     interval = _interval(2.0, done=1000, cpu=0.5, load=(0.4, 0.3))
     assert interval.figures == pytest.approx({Figure.CPU: 500.0, Figure.RATE: 500.0})
 
 
-def test_an_interval_in_which_nothing_came_about_has_no_figures() -> None:
-    """It is no division by zero, and no contender that costs nothing."""
+def test_an_interval_in_which_nothing_was_done_has_no_figures() -> None:
+    """It is neither a division by zero nor a contender without costs."""
     assert _interval(2.0, done=0, cpu=0.5, load=(0.4, 0.3)).figures == {}
 
 
@@ -66,7 +66,7 @@ def test_a_spread_has_the_least_the_middle_and_the_most() -> None:
 
 
 def test_results_are_found_by_case_and_contender() -> None:
-    """What was not measured is none; a problem is one only where no round has figures."""
+    """What was not measured is None; a problem counts only if no round has figures."""
     results = BenchResults(
         [
             TrialSample("a", "x", 1, {Figure.CPU: 4.0}, Bottleneck.LOAD),

@@ -1,4 +1,4 @@
-"""The open loop: moments that do not wait for anything."""
+"""The open loop: moments that do not wait for answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from reconnect_harness.bench.open_loop import Schedule, called_on
 
 
 def test_moments_are_at_an_even_distance_and_do_not_drift() -> None:
-    """The millionth one is where it was to be, however late those before it were taken."""
+    """The millionth one is exact, however late the earlier ones were taken."""
     schedule = Schedule(start=100.0, rate=1000.0)
     assert [schedule.moment(k) for k in (0, 1, 1_000_000)] == pytest.approx([100.0, 100.001, 1100.0])
 
 
 def test_each_moment_comes_once_and_none_is_left_out() -> None:
-    """After a stall all that were missed come at once, with the moments at which they were due."""
+    """After a stall all missed ones come at once, with the moments at which they were due."""
     schedule = Schedule(start=0.0, rate=2.0)
     assert list(schedule.due(-1.0)) == []
     assert list(schedule.due(0.0)) == [(0, 0.0)]
@@ -29,8 +29,8 @@ def test_each_moment_comes_once_and_none_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("exact", [True, False])
-async def test_a_beat_comes_for_every_moment(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a timer of the system, and with the loop's where there is none; no moment is early."""
+async def test_every_moment_makes_a_call(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a timer of the system, or else with the loop's; no moment is early."""
     if exact and sys.platform != "linux":
         pytest.skip("the timer is one of Linux")
     if not exact:

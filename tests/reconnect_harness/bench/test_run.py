@@ -76,7 +76,7 @@ def test_a_run_measures_each_contender_in_each_shape(tmp_path: Path, capsys: pyt
 
 
 def test_check_fails_for_what_was_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A check that proves nothing is none; each budget is named."""
+    """A budget that was not measured fails, and is named."""
     assert _bench(tmp_path / "out", "--sut", "direct", "--size", "1KiB", "--markdown", "-", "--check") == 1
     said = capsys.readouterr().out
     assert "| CPU time a round trip, 128 B, against nginx | at most 1.20 x | this run has no cpu_us of" in said
@@ -84,7 +84,7 @@ def test_check_fails_for_what_was_not_measured(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_contender_that_does_not_start_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is said, and the others are measured."""
+    """A note says so, and the others are measured."""
     command = f"{sys.executable} -c 'raise SystemExit(3)' {{listen}} {{upstream}}"
     assert _bench(tmp_path / "out", "--sut", command, "--sut", "direct", "--size", "64", "--markdown", "-") == 0
     said = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_a_contender_that_breaks_messages_is_caught(tmp_path: Path, capsys: pyte
 def test_without_matplotlib_there_is_all_but_the_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a sentence that says what to install."""
+    """A sentence says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert _bench(tmp_path / "out", "--sut", "direct", "--size", "64", "--markdown", "-") == 0
     said = capsys.readouterr().err
@@ -136,7 +136,7 @@ def test_what_cannot_be_measured_is_said_at_once(
 
 
 def test_a_file_without_markers_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is somebody's text; and it is looked at before minutes are spent."""
+    """It may be any text; and it is checked before the run, which takes minutes."""
     doc = tmp_path / "doc.md"
     doc.write_text("mine\n")
     assert _bench(tmp_path / "out", "--sut", "direct", "--markdown", str(doc)) == 2

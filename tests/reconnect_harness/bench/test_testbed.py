@@ -25,7 +25,7 @@ while True:
 
 
 async def test_a_contender_is_known_with_all_its_processes(tmp_path: Path) -> None:
-    """It listens before the process is there that serves, which is the one to be measured."""
+    """It listens before the process that serves has started, and that process has to be measured."""
     program = tmp_path / "late.py"
     program.write_text(LATE)
     late = f"{sys.executable} {program} {{listen}} {{upstream}}"

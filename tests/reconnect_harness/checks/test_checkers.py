@@ -59,14 +59,14 @@ def test_one_wrong_message_is_one_finding(arrivals: list[int], check: str, numbe
 
 
 def test_order_is_judged_without_repeats() -> None:
-    """A resend of what had arrived is no disorder."""
+    """A message that is sent again after it has arrived does not break the order."""
     found = history(*conversation([1, 2, 3, 4, 3, 4, 5, 6, 7, 8, 9, 10]))
     assert _find(Flaw.REORDERED, found, Direction.C2U).value == 0
     assert _find(Flaw.DUPLICATED, found, Direction.C2U).value == 2
 
 
 def test_a_message_that_arrives_changed_is_corrupted() -> None:
-    """What the reader found wrong is in the finding; the message is not lost as well."""
+    """The violation says what is wrong; the message does not count as lost too."""
     events = conversation([1, 2, 4, 5, 6, 7, 8, 9, 10])
     found = history(*events, message("received", 3, 3.5, wrong="truncated: 20 of 100 bytes came"))
     assert "truncated" in _find(Flaw.CORRUPTED, found, Direction.C2U).violations[0].what
@@ -81,7 +81,7 @@ def test_an_unreadable_message_is_corrupted_and_breaks_no_order() -> None:
 
 
 def test_a_refused_message_may_arrive_or_not() -> None:
-    """Nobody knows what became of what a socket would not take."""
+    """Whether a message that the socket refused has arrived is unknown."""
     refused = message("refused", 10, 10.1)
     assert _find(Flaw.LOST, history(*conversation(range(1, 10)), refused), Direction.C2U).value == 0
     both = history(*conversation(ALL), refused)
@@ -89,7 +89,7 @@ def test_a_refused_message_may_arrive_or_not() -> None:
     assert _find(Flaw.CORRUPTED, both, Direction.C2U).value == 0
 
 
-def test_a_stream_that_reached_nobody_is_lost_once() -> None:
+def test_a_stream_without_a_receiver_is_lost_once() -> None:
     """Ten messages without a receiver are ten lost messages."""
     assert _find(Flaw.LOST, history(*conversation([])), Direction.C2U).value == 10
 
@@ -110,14 +110,14 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
 
 
 def test_directions_are_judged_apart() -> None:
-    """A loss in one direction is none in the other."""
+    """A loss in one direction does not count in the other."""
     found = history(*conversation(ALL), *conversation([1, 2], direction=Direction.U2C, stream="u1.1"))
     assert _find(Flaw.LOST, found, Direction.C2U).value == 0
     assert _find(Flaw.LOST, found, Direction.U2C).value == 8
 
 
-def test_only_what_a_client_did_not_want_is_a_disconnect() -> None:
-    """Its own goodbye does not count; a close by the other side and a failed handshake do."""
+def test_only_an_end_that_a_client_did_not_ask_for_is_a_disconnect() -> None:
+    """Its own close does not count; a close by the other side and a failed handshake do."""
     links = [
         LinkEvent(0.0, End.CLIENT, "c01", "connected", True),
         LinkEvent(1.0, End.CLIENT, "c01", "disconnected", False, 1006),
@@ -137,7 +137,7 @@ def test_recovery_is_from_the_end_of_a_fault_to_the_next_arrival() -> None:
 
 
 def test_a_stream_that_stays_dead_never_recovers() -> None:
-    """Messages that were sent after the fault and never came are an endless recovery, which no bound allows."""
+    """If messages that were sent after the fault never arrive, the recovery time is infinite."""
     found = history(*conversation([1, 2, 3]), faults=[fault()])
     assert [seconds for seconds, _ in recovery_times(found)] == [math.inf]
     judged = judge(found, [Expectation("recovery_p99", None, 60.0)], [Direction.C2U])
@@ -179,7 +179,7 @@ def test_a_stream_that_had_ended_is_not_asked_to_recover() -> None:
     ],
 )
 def test_a_run_that_proves_nothing_is_unknown(found: History, doubt: str) -> None:
-    """No traffic, or a fault without effect, is no success, and says so."""
+    """A doubt says that there was no traffic, or that a fault had no effect."""
     judged = judge(found, [Expectation("duplicated", Direction.C2U, 0.0)], [Direction.C2U])
     assert judged.verdict is Verdict.UNKNOWN
     assert any(doubt in line for line in judged.doubts)
@@ -192,13 +192,13 @@ def test_a_bound_on_what_was_not_measured_is_unknown() -> None:
 
 
 def test_a_loss_outweighs_a_doubt() -> None:
-    """What was lost was lost, whatever the fault did."""
+    """A loss makes the run invalid, also if a fault never took hold."""
     found = history(*conversation([1, 2, 3]), faults=[fault(None, None)])
     assert judge(found, EXPECTED, [Direction.C2U]).verdict is Verdict.INVALID
 
 
 def test_what_is_only_reported_does_not_decide() -> None:
-    """A checker without a bound has a value and no say."""
+    """A checker without a bound has a value, but no verdict."""
     judged = judge(history(*conversation([1, 2, 3])), [Expectation("lost", Direction.C2U, None)], [Direction.C2U])
     assert judged.verdict is Verdict.VALID
     assert next(r.value for r in judged.results if r.check == "lost") == 7
@@ -213,7 +213,7 @@ def test_a_bound_may_be_reached() -> None:
 
 
 def test_a_later_doubt_makes_a_valid_run_unknown() -> None:
-    """And leaves an invalid one invalid."""
+    """It leaves an invalid run invalid."""
     valid = judge(history(*conversation(ALL)), EXPECTED, [Direction.C2U])
     assert valid.doubted("the proxy has died").verdict is Verdict.UNKNOWN
     invalid = judge(history(*conversation([1])), EXPECTED, [Direction.C2U])
@@ -249,7 +249,7 @@ def test_a_bound_on_latency_without_messages_is_unknown() -> None:
 
 
 def test_memory_is_the_most_above_what_there_was_before() -> None:
-    """Whenever it was; without a measurement there is none."""
+    """At any time of the run; without a measurement there is no value."""
     found = history(*conversation(ALL))
     assert RUN_CHECKERS["memory"](found).value is None
     for t, when, size in ((0.0, "before", 40), (1.0, "during", 90), (2.0, "during", 70), (3.0, "after", 50)):

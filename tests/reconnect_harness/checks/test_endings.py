@@ -29,7 +29,7 @@ def _upstream(
 
 
 def _wrong(check: str, said: object, *links: LinkEvent, **more: Any) -> list[str]:
-    """Return what a checker holds against a history of links."""
+    """Return the violations that a checker finds in a history of links."""
     expected = expectation(check, said)
     assert expected.find is not None
     return [violation.what for violation in expected.find(history(links=links, **more)).violations]
@@ -59,21 +59,21 @@ def test_clients_that_are_closed_as_expected_are_right() -> None:
 def test_clients_that_are_not_closed_as_expected_are_wrong(
     said: object, links: list[LinkEvent], complaint: str
 ) -> None:
-    """Another code, another reason, no close at all, nobody to be closed."""
+    """Another code, another reason, no close at all, no client."""
     wrong = _wrong("client_close", said, *links)
     assert len(wrong) == 1
     assert complaint in wrong[0]
 
 
 def test_links_of_a_label_are_judged_apart() -> None:
-    """The client's own conversation does not count for them, nor they for it."""
+    """The client's own conversation and its links with labels are separate."""
     old = _client("disconnected", 4000, "taken over", name="c01.old", asked=True)
     assert not _wrong("client_close", {"old": 4000}, UP, old, GONE)
     assert _wrong("client_close", 4000, UP, old, GONE) == ["client c01 was never closed, rather than with 4000"]
 
 
 def test_an_upstream_is_judged_by_its_last_connection() -> None:
-    """A session that was dialled again is not over with its first connection."""
+    """A session that was dialled again does not end with its first connection."""
     up = _upstream("connected", asked=True)
     end = _upstream("disconnected", 4321, "vanished")
     assert not _wrong("upstream_close", 4321, up, _upstream("disconnected", 1006), up, end)
@@ -101,14 +101,14 @@ def test_an_upstream_is_judged_by_its_last_connection() -> None:
     ],
 )
 def test_handshakes_are_refused_as_expected_or_not(said: object, links: list[LinkEvent], complaints: list[str]) -> None:
-    """Whoever is let in is as wrong as whoever is refused otherwise, and nobody who came is no proof."""
+    """A client that is let in, or refused otherwise, is a violation; so is a missing client."""
     wrong = _wrong("handshake", said, *links)
     assert len(wrong) == len(complaints)
     assert all(any(complaint in what for what in wrong) for complaint in complaints)
 
 
 def test_a_close_has_its_time() -> None:
-    """No sooner and no later than the span says; without a close there is nothing to measure."""
+    """Within the span; without a close there is nothing to measure."""
     faults = [fault(4.0, 5.0)]
     for t, wrong in ((4.5, 1), (6.0, 0), (9.0, 1)):
         assert len(_wrong("closed_after", "1s..3s", UP, _client("disconnected", 1014, t=t), faults=faults)) == wrong
@@ -118,7 +118,7 @@ def test_a_close_has_its_time() -> None:
 
 
 def test_final_closes_reach_their_clients() -> None:
-    """Each with its code and reason, and none that no upstream has said."""
+    """Each with its code and reason, and only closes that an upstream has sent."""
     said = _upstream("disconnected", 4001, "one", asked=True)
     passing = _upstream("disconnected", 1012, "two", asked=True)
     heard = _client("disconnected", 4001, "one")
@@ -142,14 +142,14 @@ def test_final_closes_reach_their_clients() -> None:
         ("closed_after", "1s", "is not a span of time"),
     ],
 )
-def test_what_is_no_ending_is_said(check: str, said: object, complaint: str) -> None:
+def test_a_wrong_ending_is_reported(check: str, said: object, complaint: str) -> None:
     """Before anything is started."""
     with pytest.raises(ValueError, match=complaint):
         expectation(check, said)
 
 
 def test_an_ending_decides_the_verdict() -> None:
-    """It is judged beside the other checks, and by its own name."""
+    """It is one of the checks, by its own name."""
     expected = [expectation("client_close", 1014)]
     for code, verdict in ((1014, Verdict.VALID), (1006, Verdict.INVALID)):
         found = history(*conversation(ALL), links=[UP, _client("disconnected", code)])
@@ -159,7 +159,7 @@ def test_an_ending_decides_the_verdict() -> None:
 
 
 def test_a_breach_is_found() -> None:
-    """Whatever an end has seen that may not be."""
+    """What an end has seen that the protocol forbids."""
     found = history(links=[_upstream("breach", reason="a message came before the gate was open")])
     assert breaches(found).value == 1
     assert "before the gate" in breaches(found).violations[0].what
@@ -184,15 +184,15 @@ def _held(after: Footprint) -> History:
         ({"sessions": 1}, "1 sessions"),
     ],
 )
-def test_whatever_there_is_more_of_is_a_leak(more: dict[str, Any], words: str) -> None:
-    """One more is enough, but for threads of a pool and what an allocator keeps."""
+def test_anything_that_there_is_more_of_is_a_leak(more: dict[str, Any], words: str) -> None:
+    """One more is enough, except for threads of a pool and memory that an allocator keeps."""
     found = leaks(_held(BEFORE._replace(**more)))
     assert found.value
     assert words in found.violations[0].what
 
 
 def test_less_than_before_is_no_leak() -> None:
-    """Nor is as much, nor a few threads and megabytes more."""
+    """Neither is as much, nor a few threads and megabytes more."""
     for after in (
         BEFORE,
         BEFORE._replace(files=5, threads=2 + THREADS_KEPT, memory=BEFORE.memory + MEMORY_KEPT, sessions=None),
@@ -201,7 +201,7 @@ def test_less_than_before_is_no_leak() -> None:
 
 
 def test_leaks_of_what_was_not_measured_are_unknown() -> None:
-    """A system that is no process of ours has proven nothing."""
+    """A system that is not a process of ours cannot be measured."""
     assert leaks(history()).value is None
 
 

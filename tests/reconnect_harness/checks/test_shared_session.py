@@ -1,4 +1,4 @@
-"""A session that several clients share: who is owed what, and that a client which is left out is noticed."""
+"""A session that several clients share: which messages are owed to which client."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _numbers(found: Finding, client: str = "") -> list[int]:
     return [round(violation.t) for violation in found.violations if violation.what.endswith(end)]
 
 
-def test_each_client_that_is_there_is_owed_every_message() -> None:
-    """Where all get all, nothing is lost; where one misses one, that is lost at this one."""
+def test_every_message_is_owed_to_each_connected_client() -> None:
+    """If all get all, nothing is lost; what one client misses is lost at this client."""
     there = [_link("c01", "connected", 0), _link("c02", "connected", 0)]
     assert _lost(_shared({"c01": list(ALL), "c02": list(ALL)}, there), U2C).value == 0
     found = _lost(_shared({"c01": list(ALL), "c02": [n for n in ALL if n != 4]}, there), U2C)
@@ -47,14 +47,14 @@ def test_each_client_that_is_there_is_owed_every_message() -> None:
 
 
 def test_a_client_that_gets_nothing_is_noticed() -> None:
-    """Though no message of the stream bears its name."""
+    """Though the stream has no arrival at this client."""
     there = [_link("c01", "connected", 0), _link("c02", "connected", 0)]
     found = _lost(_shared({"c01": list(ALL)}, there), U2C)
     assert _numbers(found, "c02") == list(ALL)
 
 
-def test_a_client_is_owed_what_is_sent_while_it_is_there() -> None:
-    """Not what was sent before it came, nor what may have been under way when it left; and again when it is back."""
+def test_a_client_is_owed_what_is_sent_while_it_is_connected() -> None:
+    """Not what was sent before it connected, nor what may have been in flight when it left; again when it returns."""
     there = [
         _link("c01", "connected", 0),
         _link("c02", "connected", 2.5),
@@ -65,8 +65,8 @@ def test_a_client_is_owed_what_is_sent_while_it_is_there() -> None:
     assert _numbers(_lost(_shared({"c01": list(ALL), "c02": [3, 9]}, there), U2C), "c02") == [4, 10]
 
 
-def test_what_nobody_gets_is_lost_once() -> None:
-    """Somebody has to get it, though nobody was there when it was sent; and it is not counted for each client."""
+def test_a_message_that_arrives_nowhere_is_lost_once() -> None:
+    """One client has to get it, though none was connected when it was sent; it is not counted for each client."""
     gap = [
         _link("c01", "connected", 0),
         _link("c01", "disconnected", 4.1),
@@ -79,7 +79,7 @@ def test_what_nobody_gets_is_lost_once() -> None:
 
 
 def test_what_clients_send_is_theirs_alone() -> None:
-    """The other direction is judged as ever."""
+    """The other direction is judged as in other sessions."""
     found = history(*conversation([1, 2, 4], sent=4), links=[_link("c01", "connected", 0)])
     found.shared = True
     assert _lost(found, Direction.C2U).value == 1

@@ -1,4 +1,4 @@
-"""What became of each message."""
+"""Traces: the way of each message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_flaws_are_those_that_the_checkers_count(arrivals: list[int], direction:
 
 
 def test_a_trace_has_its_times_from_the_start_of_the_traffic() -> None:
-    """And how long it took."""
+    """It also has the time that the message took."""
     told = history(*conversation([1], sent=2))
     told.start = 0.5
     came, lost = traces(told)
@@ -49,20 +49,20 @@ def test_a_trace_has_its_times_from_the_start_of_the_traffic() -> None:
 
 
 def test_a_repeated_message_travelled_once() -> None:
-    """What arrives again says nothing of latency, and leaves the queue as it is."""
+    """A repeat has no latency, and does not change the queue."""
     first, again = traces(history(*conversation([1, 1], sent=1)))
     assert (first.first, first.travel) == (True, 0.5)
     assert (again.first, again.travel) == (False, None)
 
 
-def test_what_nobody_sent_has_no_beginning() -> None:
-    """It says so."""
+def test_a_message_that_was_never_sent_has_no_beginning() -> None:
+    """The trace says so."""
     (stray,) = traces(history(message("received", 7, 3.0)))
     assert (stray.sent, stray.arrived, stray.what) == (None, 3.0, "it was never sent")
 
 
 def test_a_session_is_named_after_its_client() -> None:
-    """What was pushed belongs to the client that got it; what nobody got, to its stream."""
+    """What was pushed belongs to the client that got it; what no client got, to its stream."""
     pushed = conversation([1], sent=1, direction=U2C, stream="u1.1")
     unheard = conversation([], sent=1, direction=U2C, stream="u1.2")
     told = history(*conversation([1], sent=1), *pushed, *unheard)
@@ -70,7 +70,7 @@ def test_a_session_is_named_after_its_client() -> None:
 
 
 def test_what_is_pushed_to_two_clients_travels_twice() -> None:
-    """And may be lost at one of them."""
+    """It may be lost at one of them."""
     sent = conversation([], sent=2, direction=U2C, stream="u1.1")
     one = [message("received", n, 5.0 + n, direction=U2C, stream="u1.1", name="c01") for n in (1, 2)]
     other = [message("received", 1, 5.0, direction=U2C, stream="u1.1", name="c02")]

@@ -1,4 +1,4 @@
-"""Random timelines: what is drawn is a scenario that can be run, a bug is found and made small, and nothing is left."""
+"""Random timelines: what is drawn is a scenario that can be run; a bug is found and shrunk; nothing is left."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ GONE = {"link": "client", "do": "reset", "at": "1s"}
     ],
 )
 def test_only_what_a_correct_proxy_keeps_is_expected(said: Said, promised: set[str]) -> None:
-    """Exactly once to a peer that counts, at least once to another; nobody is disconnected for the other's sake."""
+    """Exactly once at a peer that counts, at least once at others; no client is disconnected by the other side."""
     expect = guarantees(said, Level.REAL)
     found = {f"{check} {way}" for way in ("c2u", "u2c") for check in ("lost", "duplicated") if expect[way][check] == 0}
     assert found | ({"stays"} if expect["client_disconnects"] == 0 else set()) == promised
@@ -102,7 +102,7 @@ def _searched(out: Path, within: float = 60.0, seed: int = 1) -> SearchResult:
 
 
 def test_a_correct_core_comes_out_clean(tmp_path: Path) -> None:
-    """Whatever timelines a few seconds are enough for: none of them is `invalid`."""
+    """Of the timelines that a few seconds are enough for, none is `invalid`."""
     outcome = _searched(tmp_path, 5.0)
     assert outcome.finding is None, outcome.lines()
     assert outcome.verdicts[Verdict.VALID] > 0
@@ -160,7 +160,7 @@ def test_a_broken_proxy_is_found_for_real(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_whoever_ends_the_search_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_search_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM stop everything that was started."""
     command = [sys.executable, "-m", "reconnect_harness.cli", "fuzz", "--for", "100s", *EMBEDDED]
     with subprocess.Popen([*command, "--scenario-out", str(tmp_path)], stdout=subprocess.DEVNULL) as fuzzing:

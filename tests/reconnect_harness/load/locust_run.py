@@ -1,4 +1,4 @@
-"""A real locust, as people start it, and what it has said in the end."""
+"""A real locust process, and its output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ expect: {lost: 0}
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a locust that has ended said, and with which exit code."""
+    """The output and the exit code of a locust that has ended."""
 
     code: int
     text: str
@@ -56,13 +56,13 @@ class Said:
 
 
 def free_port() -> int:
-    """Return a port for locust, which cannot be asked which one it has chosen: one that the system gives to nobody."""
+    """Return a port for locust, which does not report a port of its own choice; no other program gets it."""
     return base._free_port()
 
 
 @contextlib.contextmanager
 def running(*options: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
-    """Start locust in a session of its own, and kill all of that if it is still there in the end."""
+    """Start locust in a session of its own, and kill what is left of it at the end."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     # It is the code of this checkout that is tested, wherever locust stands.
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environ.get("PYTHONPATH")])])
@@ -87,7 +87,7 @@ def running(*options: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[str
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """Return what it has said so far."""
+    """Return its output so far."""
     assert process.stdout is not None
     # Not read(): the position is that of the process too.
     return os.pread(process.stdout.fileno(), 1 << 24, 0).decode(errors="replace")

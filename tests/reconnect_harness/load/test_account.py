@@ -22,7 +22,7 @@ def _take(
 
 
 def test_what_comes_back_in_order_is_all_right() -> None:
-    """Each has the time that it took, and nothing is in flight in the end."""
+    """Each has its delay, and at the end nothing is in flight."""
     account = _account(3)
     assert [_take(account, number) for number in (1, 2, 3)] == [
         Receipt(True, 100.0),
@@ -44,7 +44,7 @@ def test_what_does_not_come_is_in_flight_until_the_end_and_then_lost() -> None:
 
 
 def test_what_comes_twice_is_repeated() -> None:
-    """And is not counted as an answer again."""
+    """It is not counted as an answer again."""
     account = _account(2)
     _take(account, 1)
     assert _take(account, 1) == Receipt(True, None, Flaw.DUPLICATED)
@@ -62,7 +62,7 @@ def test_what_is_overtaken_is_late_or_lost_after_a_while() -> None:
 
 
 def test_what_was_given_up_and_comes_after_all_is_found_again() -> None:
-    """It was late, and not lost."""
+    """It was late, not lost."""
     account = _account(2)
     _take(account, 2)
     assert account.give_up(100.0) == 1
@@ -70,8 +70,8 @@ def test_what_was_given_up_and_comes_after_all_is_found_again() -> None:
     assert _take(account, 1).flaw is Flaw.DUPLICATED
 
 
-def test_a_number_that_was_never_sent_is_damage() -> None:
-    """So is what says of itself that it is not what was sent."""
+def test_a_number_that_was_never_sent_is_corrupted() -> None:
+    """So is a message whose own checksum is wrong."""
     account = _account(1)
     assert _take(account, 2).flaw is Flaw.CORRUPTED
     assert account.take(Stamp("mine", 1, None, "c2u", "truncated"), 1.0, 1.0).flaw is Flaw.CORRUPTED
@@ -79,7 +79,7 @@ def test_a_number_that_was_never_sent_is_damage() -> None:
 
 
 def test_what_needs_no_answer_is_not_missed() -> None:
-    """It has a number all the same."""
+    """It still has a number."""
     account = _account(1)
     assert account.send(1.0, answered=False) == 2
     _take(account, 1)
@@ -87,7 +87,7 @@ def test_what_needs_no_answer_is_not_missed() -> None:
 
 
 def test_a_gap_in_what_is_pushed_is_missing() -> None:
-    """A server's stream begins with 1; the delay is by the clock of the day."""
+    """A server's stream begins with 1; the delay is measured by the wall clock."""
     account = _account()
     assert _take(account, 3, "u1.1", "u2c", now=1.0) == Receipt(False, 3.0)
     assert account.in_flight == 2
@@ -97,14 +97,14 @@ def test_a_gap_in_what_is_pushed_is_missing() -> None:
     assert account.close() == 0
 
 
-def test_what_another_user_says_is_heard_from_somewhere_on() -> None:
-    """In a chat nobody was there from its begin; what comes then has to be complete."""
+def test_the_stream_of_another_user_may_begin_with_any_number() -> None:
+    """A user joins a chat that has begun already; from then on its stream has to be complete."""
     account = _account()
-    assert _take(account, 7, "somebody") == Receipt(False, 3.0)
-    _take(account, 9, "somebody")
+    assert _take(account, 7, "another") == Receipt(False, 3.0)
+    _take(account, 9, "another")
     assert account.close() == 1
 
 
-def test_a_delay_is_never_less_than_nothing() -> None:
+def test_a_delay_is_never_negative() -> None:
     """The clocks of two machines may differ."""
     assert _account().take(Stamp("u1.1", 1, 60.0, "u2c"), 1.0, 53.0).delay == 0.0

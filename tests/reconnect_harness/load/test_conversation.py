@@ -105,7 +105,7 @@ def test_an_aware_conversation_hears_each_message_once_and_in_order_over_cut_lin
 def test_an_ordinary_conversation_comes_back_under_its_id(
     mock_upstream: Callable[..., MockUpstream], reconnect_proxy_server: Callable[..., ProxyServer]
 ) -> None:
-    """Through the proxy what was under way to it comes too, perhaps twice; it never asks for anything again."""
+    """Through the proxy it also gets what was in flight to it, perhaps twice; it never repeats anything."""
     proxy = reconnect_proxy_server(mock_upstream("aware-echo").url, grace="30s")
     with _talking(proxy.url, "plain") as talk:
         for _ in range(3):
@@ -119,7 +119,7 @@ def test_an_ordinary_conversation_comes_back_under_its_id(
 def test_an_aware_conversation_with_an_ordinary_server_is_an_ordinary_one(
     mock_upstream: Callable[..., MockUpstream],
 ) -> None:
-    """Nobody resumes it, and it does not believe that anybody does."""
+    """Nothing resumes it, and it does not expect that."""
     server = mock_upstream("echo")
     with _talking(server.url, "aware") as talk:
         talk.say("drop")
@@ -134,7 +134,7 @@ def test_an_aware_conversation_with_an_ordinary_server_is_an_ordinary_one(
 def test_a_session_that_is_gone_is_over(
     mock_upstream: Callable[..., MockUpstream], reconnect_proxy_server: Callable[..., ProxyServer]
 ) -> None:
-    """The upstream forgets it: the proxy says so, and the conversation does not come back."""
+    """The upstream forgets it: the proxy says so, and the conversation does not reconnect."""
     upstream = mock_upstream("aware-echo")
     proxy = reconnect_proxy_server(upstream.url, retry_for="10s")
     with _talking(proxy.url, "aware") as talk:

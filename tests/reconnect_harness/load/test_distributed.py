@@ -1,4 +1,4 @@
-"""Load runs of several processes: what each counts is one sum, and who is gone took something with it."""
+"""Load runs of several processes: their counts are added up, and a worker that dies takes its accounts with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def work():
                 pass
             gevent.sleep(0.005)
     except KeyboardInterrupt:
-        print("Ctrl-C has come to the wrong one", flush=True)
+        print("Ctrl-C has reached the wrong one", flush=True)
         raise
 
 
@@ -80,8 +80,8 @@ def test_a_run_that_is_refused_leaves_no_workers_behind() -> None:
         wait_until(lambda: not _of_group(process.pid))
 
 
-def test_a_worker_that_dies_is_no_proof_that_nothing_was_lost() -> None:
-    """Nobody knows what became of its users' messages, and the exit code is 1."""
+def test_a_worker_that_dies_makes_the_run_unknown() -> None:
+    """What became of its users' messages is unknown, and the exit code is 1."""
     options = ("-u", "10", "-r", "10", "-t", "6s", *_processes())
     with running("--headless", "--only-summary", *options) as process:
         wait_until(lambda: "All users spawned" in said(process))
@@ -143,12 +143,12 @@ def test_another_interrupt_while_everything_is_stopped_takes_nothing_from_the_en
     assert survivors(started) == []
 
 
-def test_ctrl_c_ends_the_run_and_not_whoever_is_busy(tmp_path: Path) -> None:
-    """Of a master's greenlets it may be the one that hears the workers that runs when the signal comes."""
+def test_ctrl_c_ends_the_run_and_not_the_running_greenlet(tmp_path: Path) -> None:
+    """When the signal comes, the greenlet of a master that hears the workers may be running."""
     (tmp_path / "busy.py").write_text(BUSY)
     with running("--headless", "-u", "2", "-r", "2", "-f", "busy.py", folder=tmp_path) as process:
         wait_until(lambda: "round trip" in said(process))
         process.send_signal(signal.SIGINT)
         run = ended(process)
     assert "verdict: " in run.text
-    assert "Ctrl-C has come to the wrong one" not in run.text
+    assert "Ctrl-C has reached the wrong one" not in run.text

@@ -9,7 +9,7 @@ from tests.reconnect_harness.load.locust_run import locust
 
 
 def test_a_generator_that_keeps_up_says_nothing() -> None:
-    """A busy machine is no limit as long as nothing is late."""
+    """A busy machine is not a limit as long as nothing is late."""
     assert GeneratorReading(cpu=0.5, machine=1.0, lag_p99=0.02, sends=1000, late=3).limits() == []
 
 
@@ -22,23 +22,23 @@ def test_a_generator_that_keeps_up_says_nothing() -> None:
     ],
 )
 def test_each_reading_has_a_limit(reading: GeneratorReading, said: str) -> None:
-    """And a sentence with numbers."""
+    """Each limit has a sentence with numbers."""
     assert reading.limits() == [said]
 
 
 def test_a_few_late_sends_are_no_limit() -> None:
-    """In a small run one is soon more than some share of all."""
+    """In a small run a single one is soon a large share."""
     assert GeneratorReading(sends=50, late=LATE_SENDS).limits() == []
 
 
 def test_it_says_when_others_have_the_machine() -> None:
-    """Then more processes here would not help."""
+    """More processes on this machine would not help then."""
     *_, last = GeneratorReading(cpu=0.3, machine=0.99, lag_p99=0.4).limits()
     assert last == "it had 30% of a core, for others kept this machine busy (99%)"
 
 
 def test_a_run_that_asks_too_much_of_its_generator_says_so() -> None:
-    """In a warning while it runs, and in the summary; it is no failure of the target."""
+    """In a warning while it runs, and in the summary; it is not a failure of the target."""
     run = locust(
         "-u", "100", "-r", "100", "-t", "8s", "--rate", "1000/s", "--push", "0/s", "--sut", "direct", "PlainUser"
     )

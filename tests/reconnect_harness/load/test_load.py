@@ -1,4 +1,4 @@
-"""Headless load runs: what is lost is counted, whoever loses it, and decides how locust ends."""
+"""Headless load runs: lost messages are counted, and decide locust's exit code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_through_the_proxy_nothing_is_lost_while_the_upstream_flaps(flap: str) -
 
 
 def test_through_nginx_plain_users_lose_and_aware_ones_resume(flap: str) -> None:
-    """The same run: whoever is dropped with its upstream loses what was under way."""
+    """The same run: a user that is dropped with its upstream loses what was in flight."""
     if installed.find("nginx") is None:
         pytest.skip("nginx is not installed")
     run = locust(
@@ -54,7 +54,7 @@ def test_through_nginx_plain_users_lose_and_aware_ones_resume(flap: str) -> None
 
 
 def test_what_a_relay_does_wrong_is_a_failure_by_its_name() -> None:
-    """Each of it has a row of its own, and the exit code is 1."""
+    """Each flaw has a row of its own, and the exit code is 1."""
     harms = "--drop 37 --repeat 41 --swap 43 --truncate 47"
     options = ("--rate", "10/s", "--settle", "1s", "--sut", f"{RELAY} {harms}")
     run = locust("-u", "10", "-r", "10", "-t", "4s", *options, "AwareUser")
@@ -66,8 +66,8 @@ def test_what_a_relay_does_wrong_is_a_failure_by_its_name() -> None:
     assert "verdict: INVALID: " in run.text
 
 
-def test_in_a_reconnect_storm_everybody_is_dropped_and_comes_back() -> None:
-    """Again and again, and nothing is lost; an ordinary user may get something twice, which is within its promise."""
+def test_in_a_reconnect_storm_all_users_are_dropped_and_reconnect() -> None:
+    """Repeatedly, and nothing is lost; an ordinary user may get a message twice, which its guarantee allows."""
     options = ("--shape", "reconnect-storm", "--storm-every", "1s", "--rate", "5/s")
     run = locust("-u", "20", "-r", "20", "-t", "5s", *options)
     assert run.code == 0, run.text
@@ -78,7 +78,7 @@ def test_in_a_reconnect_storm_everybody_is_dropped_and_comes_back() -> None:
 
 
 def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
-    """An upstream that is not there: the exit code is 1."""
+    """An upstream that does not exist: the exit code is 1."""
     options = ("-u", "2", "-r", "2", "-t", "2s", "--host", "ws://127.0.0.1:9", "--retry-for", "1s")
     run = locust(*options)
     assert run.code == 1, run.text
@@ -87,15 +87,15 @@ def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
 
 
 def test_a_run_that_ends_before_its_faults_begin_proves_nothing(flap: str) -> None:
-    """They wait until all users are there, on a ramp too, whose every step is complete."""
+    """They wait until all users have started, also on a ramp, whose steps complete one by one."""
     run = locust("-u", "20", "-r", "2", "-t", "3s", "--shape", "ramp", "--scenario", flap)
     assert run.code == 1, run.text
     assert "verdict: UNKNOWN" in run.text
     assert "the faults of short-flap have not begun: the run ended before all users were there" in run.text
 
 
-def test_users_come_from_the_addresses_that_are_given_to_the_place_that_is_given() -> None:
-    """Own addresses in turn; a host with a path is the place itself, and not what is below it."""
+def test_users_connect_from_the_given_addresses_to_the_given_path() -> None:
+    """Own addresses in turn; a host with a path is used as it is."""
     seen: list[tuple[str, str]] = []
     with echo_server(seen) as port:
         host = f"ws://127.0.0.1:{port}/place?token=x"
@@ -104,8 +104,8 @@ def test_users_come_from_the_addresses_that_are_given_to_the_place_that_is_given
     assert sorted(seen) == [("127.0.0.2", "/place?token=x")] * 2 + [("127.0.0.3", "/place?token=x")] * 2
 
 
-def test_what_is_pushed_does_not_keep_a_run_from_its_end(mock_upstream: Callable[..., MockUpstream]) -> None:
-    """A server that talks for ever and never answers: what was sent is lost."""
+def test_a_server_that_pushes_without_end_does_not_delay_the_end(mock_upstream: Callable[..., MockUpstream]) -> None:
+    """A server that pushes without end and never answers: what was sent is lost."""
     server = mock_upstream("push", push="20/s")
     run = locust("-u", "2", "-r", "2", "-t", "4s", "--settle", "1s", "--host", server.url)
     assert run.code == 1, run.text
@@ -113,8 +113,8 @@ def test_what_is_pushed_does_not_keep_a_run_from_its_end(mock_upstream: Callable
     assert run.total("pushed") > 0
 
 
-def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
-    """Before anybody talks, with exit code 2."""
+def test_wrong_options_are_reported_in_a_line() -> None:
+    """Before any user starts, with exit code 2."""
     unknown = locust("-u", "1", "-t", "1s", "--scenario", "upstream-flop")
     assert unknown.code == 2
     assert "locust: error: there is no scenario 'upstream-flop': did you mean upstream-flap?" in unknown.text
@@ -131,8 +131,8 @@ def test_what_is_wrong_with_the_options_is_said_in_a_line() -> None:
         ("--ca", "nowhere.pem", "'nowhere.pem' is not a file of PEM certificates: No such file or directory"),
     ],
 )
-def test_how_to_connect_is_looked_at_before_anybody_does(option: str, given: str, sentence: str) -> None:
-    """A port, an address of its own, or a file of certificates that is none."""
+def test_options_for_connecting_are_checked_first(option: str, given: str, sentence: str) -> None:
+    """A wrong port, address or file of certificates."""
     wrong = locust("-u", "1", "-t", "1s", option, given)
     assert wrong.code == 2
     assert sentence in wrong.text

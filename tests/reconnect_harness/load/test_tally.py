@@ -26,14 +26,14 @@ def _report(sent: int, lost: int = 0, *, run: int = 1, final: bool = False) -> d
 
 
 def test_tallies_add_up_by_class() -> None:
-    """What travels from a worker is what it has counted."""
+    """A worker reports what it has counted."""
     merged = Tally.merge([Tally.from_report(_tally(10).to_report()), _tally(20, 3)])
     assert (merged.of("PlainUser").sent, merged.of("PlainUser").lost, merged.total.users) == (30, 3, 2)
     assert merged.breaches() == ["3 messages were lost"]
 
 
-def test_a_repeat_breaks_the_promise_to_those_who_count_only() -> None:
-    """To an ordinary peer each message comes at least once."""
+def test_a_repeat_breaks_the_guarantee_of_aware_users_only() -> None:
+    """An ordinary peer gets each message at least once."""
     tally = Tally()
     tally.of("PlainUser").count(Flaw.DUPLICATED, 2)
     assert tally.breaches() == []
@@ -43,7 +43,7 @@ def test_a_repeat_breaks_the_promise_to_those_who_count_only() -> None:
 
 
 def test_examples_are_few() -> None:
-    """The first ones say enough."""
+    """The first ones are enough."""
     tally = Tally()
     for number in range(100):
         tally.example(str(number))
@@ -61,8 +61,8 @@ def test_the_latest_report_of_each_worker_counts() -> None:
     assert (reports.tally.total.sent, reports.tally.total.lost, reports.unfinished) == (15, 1, [])
 
 
-def test_a_worker_without_a_last_word_is_silent() -> None:
-    """Whether it has said something, or nothing, or came in the middle."""
+def test_a_worker_without_a_final_report_is_unfinished() -> None:
+    """Whether it has reported before, never, or has joined in the middle."""
     reports = WorkerReports()
     reports.begin(["one", "two"])
     reports.take("one", _report(5))
@@ -72,8 +72,8 @@ def test_a_worker_without_a_last_word_is_silent() -> None:
     assert reports.users_of("two") == 0
 
 
-def test_what_comes_late_of_a_run_that_is_over_is_no_word_of_the_next() -> None:
-    """A worker counts its runs."""
+def test_a_late_report_of_an_earlier_run_is_ignored() -> None:
+    """Each worker counts its runs."""
     reports = WorkerReports()
     reports.begin(["one"])
     reports.take("one", _report(5, run=1, final=True))

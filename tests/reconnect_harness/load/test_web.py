@@ -39,7 +39,7 @@ async def _marks(page: Tab) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-async def test_the_charts_mark_the_faults_and_tabs_tell_of_them(tmp_path: Path) -> None:
+async def test_charts_and_tabs_show_the_faults(tmp_path: Path) -> None:
     """In the web UI while the run goes on, and in the report of it; STOP and Ctrl-C end it in good order."""
     scenario = tmp_path / "short-flap.yaml"
     scenario.write_text(FLAP)
@@ -87,7 +87,7 @@ async def test_the_charts_mark_the_faults_and_tabs_tell_of_them(tmp_path: Path) 
 
 
 def test_the_form_of_the_web_ui_chooses_the_shape() -> None:
-    """What was chosen on the command line is what the form begins with."""
+    """The form begins with the choice of the command line."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ("--web-host", "127.0.0.1", "--web-port", str(port), "--shape", "ramp", "--sut", "direct")

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: what a page says, asks for and complains of."""
+"""A headless Chromium, driven over its DevTools protocol: the text, requests and errors of a page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tab:
         await self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     async def value(self, expression: str) -> Any:
-        """Return what a JavaScript expression comes to."""
+        """Return the value of a JavaScript expression."""
         found = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in found:
             raise AssertionError(found["exceptionDetails"])

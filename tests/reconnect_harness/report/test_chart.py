@@ -44,8 +44,8 @@ def test_a_session_is_columns_that_add_up_to_its_messages() -> None:
     assert columns["flaws"] == [[2, "l", 1]]
 
 
-def test_what_nobody_sent_is_marked() -> None:
-    """It stands where it arrived."""
+def test_a_message_that_was_never_sent_is_marked() -> None:
+    """It is drawn where it arrived."""
     (session,) = _picture(history(message("received", 7, 3.0)))["sessions"]
     assert session["c2u"]["sent"] == [round(3.0 / pictures.UNIT)]
     assert session["c2u"]["flaws"] == [[0, "c", 0]]

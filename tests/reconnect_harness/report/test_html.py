@@ -31,7 +31,7 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is insta
 
 
 def _left(folder: Path, found: History, expect: dict[str, object] | None = None, system: str = "a proxy") -> Path:
-    """Judge a history and leave what a run leaves."""
+    """Judge a history and write the files of a run."""
     chosen = parse_scenario(
         {
             "name": "mine",
@@ -70,7 +70,7 @@ def _data(page: str) -> dict[str, Any]:
 
 
 def test_the_page_of_a_valid_run_says_so(tmp_path: Path) -> None:
-    """With what was tested, with what, and how to do it again."""
+    """It has what was tested, the versions, and the command that repeats it."""
     page = _left(tmp_path, _found(range(1, 11))).read_text()
     said = _text(page)
     assert "✓ valid" in said
@@ -93,7 +93,7 @@ def test_the_page_of_an_invalid_run_names_its_messages(tmp_path: Path) -> None:
 
 
 def test_what_a_scenario_allows_is_told_apart(tmp_path: Path) -> None:
-    """It is counted, listed and not held against the run."""
+    """It is counted and listed, and does not make the run invalid."""
     said = _text(_left(tmp_path, _found([1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10])).read_text())
     assert "✓ valid" in said
     assert "0 wrong messages, and 1 with a flaw that the scenario allows." in said
@@ -130,7 +130,7 @@ def test_the_page_made_again_is_the_same(tmp_path: Path, capsys: pytest.CaptureF
         ("history.jsonl", None, "holds no run: there is no history.jsonl in it"),
         ("results.json", "{", "holds a run that cannot be read"),
         ("results.json", "{}", "holds a run that cannot be read"),
-        ("history.jsonl", '{"event":"sent"}\n', "history.jsonl, line 1: it is no event of a history"),
+        ("history.jsonl", '{"event":"sent"}\n', "history.jsonl, line 1: it is not an event of a history"),
     ],
 )
 def test_a_folder_that_holds_no_run_is_one_line(
@@ -263,7 +263,7 @@ async def test_pointing_at_a_line_tells_of_its_message(tmp_path: Path) -> None:
 
 @in_a_browser
 async def test_it_prints_on_white(tmp_path: Path) -> None:
-    """Whatever the screen was; and is dark again afterwards."""
+    """Also after a dark screen, which is dark again afterwards."""
     page = _left(tmp_path / "run", _found(range(1, 11)))
     async with tab(tmp_path / "profile") as shown:
         await shown.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])

@@ -36,7 +36,7 @@ def test_a_moment_outside_of_a_grid_lies_at_its_edge(t: float, step: int) -> Non
 
 
 def test_the_depth_of_a_step_is_the_deepest_in_it() -> None:
-    """A queue that fills and drains within one step shows; and so does one that nobody touches."""
+    """A queue that fills and drains within one step shows; so does one that does not change."""
     waiting = [_trace(0.5, 3.5), _trace(0.6, 0.7), _trace(0.6, 3.5)]
     assert series.depth(waiting, SECONDS) == [3, 2, 2, 2, 0]
 
@@ -47,7 +47,7 @@ def test_what_is_lost_stays_in_the_queue() -> None:
 
 
 def test_what_arrives_again_or_was_never_sent_is_not_in_the_queue() -> None:
-    """Else it would never be empty, or less than that."""
+    """Otherwise the queue would never be empty, or negative."""
     strays = [_trace(0.5, 3.5, Flaw.DUPLICATED), _trace(None, 2.5, Flaw.CORRUPTED)]
     assert series.depth(strays, SECONDS) == [0, 0, 0, 0, 0]
 
@@ -58,7 +58,7 @@ def test_an_arrival_makes_room_for_what_is_sent_at_the_same_moment() -> None:
 
 
 def test_a_rate_is_per_second() -> None:
-    """Whatever the length of a step."""
+    """For steps of any length."""
     assert series.rate([0.1, 0.2, 0.6], Grid(0.0, 0.5, 3)) == [4.0, 2.0, 0.0]
 
 

@@ -1,4 +1,4 @@
-"""Several systems side by side: what the table shows of a run, and what becomes of a system that cannot be run."""
+"""Several systems side by side: what the table shows of a run, and of a system that cannot be run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _comparison(*rows: Row) -> Comparison:
 
 
 def test_a_result_counts_each_direction() -> None:
-    """What was sent and lost by direction; repeats of both together."""
+    """Sent and lost messages by direction; repeats in both directions together."""
     up = conversation([1, 2, 2, 3, 5, 4, 6, 7, 8])
     down = conversation([1, 1, *range(2, 11)], direction=U2C, stream="u1.1")
     gone = LinkEvent(5.0, End.CLIENT, "c01", "disconnected", asked=False, code=1006)
@@ -78,14 +78,14 @@ def test_a_result_counts_each_direction() -> None:
 
 
 def test_a_client_that_is_gone_has_not_said_all_it_had_to() -> None:
-    """Whoever stops talking loses nothing, and that is no merit of the proxy."""
+    """A client that stops sending loses nothing, which is not an achievement of the proxy."""
     result = _result(conversation(range(1, 4), sent=3))
     assert result.lost[C2U] == 0
     assert result.said == pytest.approx(0.3)
 
 
 def test_clients_that_had_nothing_to_say_have_no_share() -> None:
-    """Where only the upstream speaks the column is empty."""
+    """If only the upstream sends, the column is empty."""
     result = _result(
         conversation(range(1, 11), direction=U2C, stream="u1.1"), clients={"kind": "plain", "count": 1, "for": "10s"}
     )
@@ -94,14 +94,14 @@ def test_clients_that_had_nothing_to_say_have_no_share() -> None:
 
 
 def test_a_stream_that_stays_dead_never_recovers() -> None:
-    """And the row can still be made and shown."""
+    """The row can still be made and shown."""
     result = _result(conversation([1, 2, 3]))
     assert result.recovery == math.inf
     assert "| never |" in _comparison(Row("mine", "nginx", result)).to_markdown("made")
 
 
 def test_markdown_has_one_line_for_each_row() -> None:
-    """Then the command that made it, and what it was made with."""
+    """Below are the command that made it, and the versions."""
     text = _comparison(
         Row("flap", "nginx", RESULT),
         Row("flap", "a | b", problem="it did not start. Its last lines:\n    oops"),
@@ -126,7 +126,7 @@ def test_a_terminal_shows_the_same_table() -> None:
     rows = [
         Row("flap", "nginx", RESULT),
         Row("flap", "haproxy", RESULT),
-        Row("calm", "nginx", RESULT),
+        Row("peace", "nginx", RESULT),
     ]
     console.print(_comparison(*rows).table())
     said = console.export_text()
@@ -187,7 +187,7 @@ def test_a_system_that_is_not_installed_is_a_row(
 def test_a_system_that_does_not_start_is_a_row_and_shows_its_last_lines(
     mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The row has the sentence; stderr has the whole of it."""
+    """The row has the sentence; stderr has all lines."""
     system = "sh -c 'echo I cannot; exit 4' {listen} {upstream}"
     arguments = ["compare", mine, "--sut", system, "--markdown", "-", "--scenario-out", str(tmp_path / "out")]
     assert main(arguments) == 1
@@ -197,7 +197,7 @@ def test_a_system_that_does_not_start_is_a_row_and_shows_its_last_lines(
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_runs(mine: str, tmp_path: Path) -> None:
-    """Of all systems, so that an hour's run does not end at the last one."""
+    """For all systems, so that a run of an hour does not fail at the last one."""
     with pytest.raises(ScenarioError, match="there is no system under test 'ngnix': did you mean nginx"):
         Comparer([mine], ["direct", "ngnix"], out=tmp_path / "out")
     with pytest.raises(ScenarioError, match="there is no scenario"):

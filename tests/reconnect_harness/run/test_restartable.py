@@ -1,4 +1,4 @@
-"""Roles: an actor that a fault has ended is not missed, and the next one is in its place."""
+"""Roles: an actor that a fault has ended is replaced, and its absence is no failure."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def role(tmp_path: Path) -> AsyncIterator[Role]:
         await made.stop()
 
 
-async def test_an_actor_that_a_fault_has_ended_is_not_missed(role: Role) -> None:
-    """While it is away it is as if it had said the same again; what was never asked is answered with nothing."""
+async def test_an_actor_that_a_fault_has_ended_is_no_failure(role: Role) -> None:
+    """While it is away its last answers are repeated; a new question has an empty answer."""
     assert await role.ask("count") == {"life": 1, "asked": 1}
     role.send_signal(signal.SIGKILL)
     assert role.away
@@ -59,8 +59,8 @@ async def test_an_actor_that_a_fault_has_ended_is_not_missed(role: Role) -> None
     assert await role.ask("count") == {"life": 2, "asked": 1}
 
 
-async def test_an_actor_that_dies_of_itself_is_missed(role: Role) -> None:
-    """Only what a fault does is to be expected."""
+async def test_an_actor_that_dies_of_itself_is_a_failure(role: Role) -> None:
+    """Only an end by a fault is expected."""
     role._actor.send_signal(signal.SIGKILL)
     with pytest.raises(ProcessFailed):
         await role.ask("count")
@@ -74,8 +74,8 @@ async def test_a_stopped_actor_is_still_there(role: Role) -> None:
     assert (await asking)["life"] == 1
 
 
-async def test_nobody_to_take_over_ends_the_run(role: Role) -> None:
-    """The fault says why, and whoever asks the role next is told too, rather than what was said last."""
+async def test_without_a_replacement_the_run_ends(role: Role) -> None:
+    """The fault says why, and so does the next question to the role."""
     await role.ask("count")
     role.send_signal(signal.SIGKILL)
     await asyncio.to_thread(role.restart)

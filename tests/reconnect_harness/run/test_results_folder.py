@@ -1,4 +1,4 @@
-"""What a run leaves for programs and for people."""
+"""The files and the summary of a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _found(arrivals: Iterable[int]) -> History:
 
 
 def test_a_valid_run_is_told_in_one_sentence(tmp_path: Path) -> None:
-    """Who talked, what was done to them, and what came of the messages, with numbers."""
+    """The clients, the faults, and the counts of messages."""
     done = _run(tmp_path, _found(range(1, 11)))
     assert summary.sentence(done) == (
         "1 plain client, down upstream x 1; "
@@ -63,14 +63,14 @@ def test_an_invalid_run_names_the_first_messages_and_the_fault_that_was_on(tmp_p
 
 
 def test_a_doubt_is_told(tmp_path: Path) -> None:
-    """Why nothing is proven."""
+    """The summary says why nothing is proven."""
     lines = list(summary.reasons(_run(tmp_path, history(*conversation(range(1, 11))))))
     assert "nothing is proven: no message was sent u2c" in lines
     assert "nothing is proven: recovery_p99 had nothing to measure" in lines
 
 
 def test_the_results_can_be_read_by_any_json_reader(tmp_path: Path) -> None:
-    """JSON knows no infinity: what never recovered is a word."""
+    """JSON has no infinity: a stream that never recovered has a word."""
     found = _found([1, 2, 3])
     done = _run(tmp_path, found, {"recovery_max": "1s"})
     assert {result.check: result.value for result in done.judgement.results}["recovery_max"] == math.inf

@@ -1,4 +1,4 @@
-"""Whole runs against real proxies, right and broken: the verdict is the right one, and nothing is left behind."""
+"""Whole runs against correct and broken proxies: the verdict is right, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -156,14 +156,14 @@ async def test_a_run_in_which_nothing_arrives_is_unknown(tmp_path: Path) -> None
 
 
 async def test_a_system_that_dies_of_itself_is_not_valid(tmp_path: Path) -> None:
-    """Its end is told with its exit status."""
+    """The doubt has its exit status."""
     done = await _run(tmp_path, _scenario(), f"{RELAY} --exit 500")
     assert done.judgement.verdict is Verdict.INVALID
     assert any("with status 3" in doubt for doubt in done.judgement.doubts)
 
 
 async def test_a_system_that_does_not_start_shows_its_last_lines(tmp_path: Path) -> None:
-    """Whatever it said before it ended is in the error."""
+    """The error has its output."""
     broken = f"{sys.executable} -c 'import sys; sys.exit(\"no such colour: {{listen}} {{upstream}}\")'"
     with pytest.raises(ProcessFailed, match=r"ended with status 1(?s:.)*no such colour: 127"):
         await _run(tmp_path, _scenario(), broken)
@@ -183,7 +183,7 @@ async def test_a_service_with_its_own_upstream_takes_echo_scenarios_only(tmp_pat
 
 
 async def test_a_service_that_echoes_is_judged_by_what_comes_back(tmp_path: Path) -> None:
-    """The mock upstream stands in for a service of somebody's own, which the run neither starts nor stops."""
+    """The mock upstream stands for a service that the run neither starts nor stops."""
     spec = {"kind": "echo", "name": "service", "load": {}, "seed": "1", "history": str(tmp_path / "service")}
     with Warden() as warden:
         service = await Actor.launch(
@@ -247,8 +247,8 @@ def test_nothing_is_left_when_the_test_itself_is_ended(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_end_that_goes_unheard_in_the_run_is_heard_behind_it(number: signal.Signals) -> None:
-    """Whatever the run was waiting for may be done at the very moment when it is told to end."""
+def test_a_cancellation_that_the_run_swallows_still_ends_it(number: signal.Signals) -> None:
+    """What the run waits for may finish at the same moment as the signal comes."""
 
     async def deaf() -> str:
         os.kill(os.getpid(), number)
@@ -256,7 +256,7 @@ def test_an_end_that_goes_unheard_in_the_run_is_heard_behind_it(number: signal.S
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             return "as if nothing had happened"
-        raise AssertionError("nobody told it to end")
+        raise AssertionError("the signal did not come")
 
     with pytest.raises(KeyboardInterrupt):
         run_to_end(deaf())

@@ -1,4 +1,4 @@
-"""Topologies of several upstreams and proxies, and processes that are ended and come back: whole runs, for real."""
+"""Topologies of several upstreams and proxies, and processes that are killed and started again: whole runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.reconnect_harness.run.test_runner import RELAY
 #: Some 100 messages in each direction from each of four clients, and nothing that could go wrong.
 TALK: dict[str, Any] = {
     "name": "talk",
-    "summary": "Something happens to somebody.",
+    "summary": "Something happens.",
     "upstream": {"kind": "push", "push": "50/s"},
     "clients": {"kind": "plain", "count": 4, "send": "50/s", "for": "2s"},
     "expect": {"c2u": {"lost": 0, "reordered": 0}, "client_disconnects": 0},
@@ -51,7 +51,7 @@ def _connected(run: RunResult, end: End) -> list[str]:
 
 
 async def test_an_upstream_that_is_killed_comes_back_on_its_port(tmp_path: Path) -> None:
-    """It goes on with its record, and nobody takes its absence for a failure of the run."""
+    """It continues its record, and its absence is not a failure of the run."""
     fault = {"at": "600ms", "process": "upstream", "do": "kill", "for": "300ms"}
     done = await _run(tmp_path, faults=[fault])
     assert done.judgement.verdict is Verdict.VALID, _why(done)
@@ -64,7 +64,7 @@ async def test_an_upstream_that_is_killed_comes_back_on_its_port(tmp_path: Path)
 
 
 async def test_an_upstream_that_dies_of_itself_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a fault may end a process; whatever else does is told."""
+    """Only a fault may end a process; any other end is an error."""
     quiet = Topology.quiet
 
     async def die(topology: Topology) -> None:
@@ -158,7 +158,7 @@ async def test_visitors_of_a_receiver_share_one_connection(tmp_path: Path) -> No
 
 
 async def test_an_upstream_is_refused_while_it_is_away_and_then_there_again(tmp_path: Path) -> None:
-    """On the same port all the time, which nobody else is given."""
+    """The port stays the same, and no other program gets it."""
     seen: list[int] = []
 
     def look(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Scenarios in virtual time: the core of the proxy as it is comes out valid, one that is wrong does not."""
+"""Scenarios in virtual time: the core of the proxy is valid, and a core with a bug is not."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_same_scenario_and_seed_give_the_same_history() -> None:
 
 
 def test_nothing_is_proven_where_nothing_is_said() -> None:
-    """A link that is down from the first moment on lets nobody in: there is doubt, and no verdict `valid`."""
+    """A link that is down from the beginning lets no client in: the verdict is unknown."""
     faults = [{"at": "0ms", "link": "upstream", "do": "bandwidth", "for": "9s", "rate": 1}]
     load = {"kind": "record", "push": "50/s", "size": "64KiB"}
     run = _simulated(upstream=load, faults=faults, expect={"reordered": 0}, settle="100ms")
@@ -131,7 +131,7 @@ def test_a_core_that_is_wrong_is_invalid(
 
 
 def test_a_core_that_raises_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it raised is what is wrong."""
+    """The violation has the error."""
 
     def raises(link: Link, payload: bytes) -> None:
         raise ZeroDivisionError("no")
@@ -232,7 +232,7 @@ def test_a_cut_link_tells_both_ends_and_refuses_new_connections() -> None:
     assert rig.link.connect() is not None
 
 
-def test_a_silent_link_tells_nobody_until_the_silence_is_over() -> None:
+def test_a_silent_link_is_noticed_only_when_the_silence_is_over() -> None:
     """What was said meanwhile is gone, and the connection with it."""
     rig = Rig({"do": "silence", "for": 1, "stream": "upstream"})
     rig.link.begin(rig.occurrences[0])

@@ -1,4 +1,4 @@
-"""Hooks that make the proxy wrong: what the checks of a soak are tested against."""
+"""Hooks that break the proxy, to test the checks of a soak."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Leaking(Hooks):
 
 
 class Losing(Hooks):
-    """Drops a message now and then."""
+    """Drops some messages."""
 
     def on_message(self, session: Any, message: Any) -> Any:
         """Drop each fiftieth."""

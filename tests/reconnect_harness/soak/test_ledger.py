@@ -1,4 +1,4 @@
-"""Messages are judged ledger by ledger, by the number of the one before."""
+"""Messages are judged one by one, by the number of the one before."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _receive(sink: LedgerSink, *numbers: int, stream: str = "c1.1") -> dict[Coun
 def test_a_message_is_judged_by_those_before_it(
     ledger: Ledger, numbers: tuple[int, ...], counts: dict[Counted, int]
 ) -> None:
-    """What was taken for lost and comes late is out of order, and not lost."""
+    """A message that counted as lost and arrives late is reordered, and no longer lost."""
     assert _receive(_sink(ledger), *numbers) == counts
 
 
@@ -69,7 +69,7 @@ def test_streams_are_judged_by_themselves(ledger: Ledger) -> None:
 
 
 def test_what_goes_wrong_is_described(ledger: Ledger, tmp_path: Path) -> None:
-    """A message that comes again only where that is wrong."""
+    """A repeated message is described only where repeats are forbidden."""
     _receive(_sink(ledger), 1, 1)
     assert not list(words(tmp_path / "one.ledger"))
     sink = _sink(ledger, once=True)
@@ -85,7 +85,7 @@ def test_what_goes_wrong_is_described(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_not_everything_is_described(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that loses a message each second for a year fills no disk."""
+    """A proxy that loses a message every second for a year does not fill the disk."""
     monkeypatch.setattr(module, "DESCRIBED", 3)
     _receive(_sink(ledger), *range(2, 100, 2))
     assert len(list(words(tmp_path / "one.ledger"))) == 3
@@ -94,7 +94,7 @@ def test_not_everything_is_described(ledger: Ledger, tmp_path: Path, monkeypatch
 
 
 def test_what_a_socket_refused_is_not_sent(ledger: Ledger) -> None:
-    """And what is sent leaves its mark, until its link has ended where that ends it."""
+    """What is sent leaves a mark; where a stream ends with its link, so does the mark."""
     sink = _sink(ledger, per_link=True)
     for number in (1, 2):
         sink.sent("p1.1", Direction.U2C, _said(number, "p1.1"))
@@ -107,7 +107,7 @@ def test_what_a_socket_refused_is_not_sent(ledger: Ledger) -> None:
 
 
 def test_marks_are_of_the_latest_streams(ledger: Ledger) -> None:
-    """A later stream takes the place of ledger that is long over."""
+    """A later stream replaces one that ended long ago."""
     came = ledger.rows["row"].incoming
     for stream, number in (("c1.1", 5), ("c1.2", 6), ("c2.1", 7), ("c1.5", 8)):
         came.set(stream, number)
@@ -119,7 +119,7 @@ def test_marks_are_of_the_latest_streams(ledger: Ledger) -> None:
 
 
 def test_recent_streams_are_few() -> None:
-    """What is remembered in memory does not grow either."""
+    """The memory of a client does not grow."""
     recent = RecentStreams()
     for ordinal in range(100):
         recent.set(f"c1.{ordinal}", ordinal + 1)
@@ -128,7 +128,7 @@ def test_recent_streams_are_few() -> None:
 
 
 def test_a_killed_process_loses_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    """Another ledger goes on with its numbers, and those who look on see them at once."""
+    """The next process continues with its numbers; processes that read the file see them at once."""
     code = f"""
 import os, signal
 from pathlib import Path

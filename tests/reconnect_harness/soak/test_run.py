@@ -54,7 +54,7 @@ def _bad(found: dict[str, Any]) -> set[str]:
 def test_a_soak_leaves_its_verdict_its_samples_and_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is lost, whatever was done to it. How flat it all was is for longer runs to say."""
+    """Nothing is lost in spite of the faults. Whether memory is flat can only be seen in longer runs."""
     code, found = _soak(tmp_path, "--for", "12s")
     said = capsys.readouterr().out
     assert code == (found["verdict"] != "valid")
@@ -92,7 +92,7 @@ def test_a_proxy_that_leaks_is_refused(
 
 
 def test_a_proxy_that_ends_ends_the_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At once, and it says so."""
+    """At once, with a sentence that says so."""
     code, found = _soak(tmp_path, "--for", "10m", "--sut", SHORT_LIVED)
     assert code == 1
     assert found["verdict"] == "invalid"
@@ -116,7 +116,7 @@ def _interrupted(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_ends_it_early_with_a_verdict(tmp_path: Path) -> None:
-    """On what was run. Nothing is left behind."""
+    """The verdict is on what was run. Nothing is left behind."""
     process = _interrupted(tmp_path)
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 5
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_it_early_with_a_verdict(tmp_path: Path) -> None:
 
 
 def _end(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal again and again, as one does who is in a hurry: two that come at once are one."""
+    """Send a signal repeatedly, as an impatient user does: two signals at the same moment count as one."""
     while process.poll() is None:
         os.kill(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -140,7 +140,7 @@ def _end(process: subprocess.Popen[str], number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_it_is_ended_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    """By a second Ctrl-C, or otherwise."""
+    """By a second Ctrl-C, or by another signal."""
     process = _interrupted(tmp_path)
     started = psutil.Process(process.pid).children(recursive=True)
     _end(process, number)
@@ -161,7 +161,7 @@ def test_nothing_is_left_when_it_is_ended_at_once(tmp_path: Path, number: signal
         (["--proxy", "graze=1s"], "graze"),
     ],
 )
-def test_what_cannot_be_soaked_is_said_at_once(
+def test_what_cannot_be_soaked_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     """Before anything is started."""
@@ -173,7 +173,7 @@ def test_what_cannot_be_soaked_is_said_at_once(
 def test_without_matplotlib_there_is_all_but_the_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a sentence that says what to install."""
+    """A sentence says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     _soak(tmp_path, "--for", "1s")
     said = capsys.readouterr().err

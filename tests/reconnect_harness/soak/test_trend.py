@@ -10,20 +10,20 @@ from reconnect_harness.soak.trend import slope, thinned, thirds
 
 
 def test_the_slope_is_that_of_a_line() -> None:
-    """Exactly, whatever the order of the points."""
+    """Exactly, for any order of the points."""
     points = [(float(t), 5.0 + 2.0 * t) for t in range(50)]
     random.Random(1).shuffle(points)
     assert slope(points) == pytest.approx(2.0)
 
 
-def test_odd_points_do_not_move_it() -> None:
-    """A quarter of them may be anything; with a mean of squares it would be another line."""
+def test_outliers_do_not_move_it() -> None:
+    """A quarter of them may be anything; a least squares fit would be a different line."""
     points = [(float(t), 1000.0 if t > 30 else 7.0) for t in range(40)]
     assert slope(points) == 0.0
 
 
 def test_noise_is_no_trend_and_a_small_trend_is_one_in_noise() -> None:
-    """What is added each second shows, though each single point may be far off."""
+    """A constant growth is found, though single points are far off."""
     draw = random.Random(6)
     noise = [(float(t), draw.gauss(100, 5)) for t in range(600)]
     flat, grown = slope(noise), slope([(t, value + 0.05 * t) for t, value in noise])
@@ -32,7 +32,7 @@ def test_noise_is_no_trend_and_a_small_trend_is_one_in_noise() -> None:
 
 
 def test_there_is_none_of_a_single_moment() -> None:
-    """Nor of nothing."""
+    """Nor of no points."""
     assert slope([]) is None
     assert slope([(1.0, 2.0), (1.0, 3.0)]) is None
 

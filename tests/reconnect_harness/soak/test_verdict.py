@@ -72,8 +72,8 @@ def _bad(judgement: Judgement) -> list[str]:
     return [result.label for result in judgement.results if result.verdict is not Verdict.VALID]
 
 
-def test_a_run_without_a_flaw_is_valid(tmp_path: Path) -> None:
-    """All is measured, and flat."""
+def test_a_run_without_violations_is_valid(tmp_path: Path) -> None:
+    """Everything is measured, and flat."""
     _write(tmp_path)
     found = _judge(_done(tmp_path))
     assert (found.verdict, list(found.doubts)) == (Verdict.VALID, [])
@@ -92,14 +92,14 @@ def test_a_run_without_a_flaw_is_valid(tmp_path: Path) -> None:
         ({"stayed": 2}, ["sessions_lost"]),
     ],
 )
-def test_what_may_not_be_makes_it_invalid(tmp_path: Path, fields: dict[str, Any], bad: list[str]) -> None:
-    """A single one of it."""
+def test_a_violation_makes_it_invalid(tmp_path: Path, fields: dict[str, Any], bad: list[str]) -> None:
+    """A single violation is enough."""
     _write(tmp_path)
     found = _judge(_done(tmp_path, **fields))
     assert (found.verdict, _bad(found)) == (Verdict.INVALID, bad)
 
 
-def test_those_who_do_not_count_may_get_a_message_again(tmp_path: Path) -> None:
+def test_peers_that_do_not_count_may_get_a_message_again(tmp_path: Path) -> None:
     """PROTOCOL.md section 2: at least once."""
     _write(tmp_path)
     done = _done(tmp_path)
@@ -108,14 +108,14 @@ def test_those_who_do_not_count_may_get_a_message_again(tmp_path: Path) -> None:
 
 
 def test_memory_that_grows_makes_it_invalid(tmp_path: Path) -> None:
-    """Behind the warm-up: a quarter of a mebibyte a second."""
+    """After the warm-up: a quarter of a mebibyte a second."""
     _write(tmp_path, memory=lambda t: 40e6 + 2**18 * t)
     found = _judge(_done(tmp_path))
     assert (found.verdict, _bad(found)) == (Verdict.INVALID, ["memory_growth"])
 
 
 def test_memory_may_grow_at_first_and_jump(tmp_path: Path) -> None:
-    """What an allocator once got it keeps; and what a fault makes wait is there for a while."""
+    """An allocator keeps what it has; and queues during a fault take memory for a while."""
     _write(tmp_path, memory=lambda t: 40e6 + 1e6 * min(t, 11) + (80e6 if 30 < t < 36 else 0))
     assert _judge(_done(tmp_path)).verdict is Verdict.VALID
 
@@ -128,13 +128,13 @@ def test_round_trips_that_become_slower_make_it_invalid(tmp_path: Path) -> None:
 
 
 def test_the_machine_may_become_slower(tmp_path: Path) -> None:
-    """The way beside the proxy shows it."""
+    """The round trips past the proxy show it."""
     _write(tmp_path, trips=lambda t: (0.002 + 0.001 * t, 0.001 + 0.0005 * t))
     assert _judge(_done(tmp_path)).verdict is Verdict.VALID
 
 
 def test_a_proxy_that_becomes_slower_on_a_slower_machine_is_found_out(tmp_path: Path) -> None:
-    """Twice as slow on one that is half as fast is no excuse for being ten times slower."""
+    """A machine that is half as fast does not excuse a proxy that is ten times slower."""
     _write(tmp_path, trips=lambda t: (0.002, 0.001) if t < 30 else (0.02, 0.002))
     assert _bad(_judge(_done(tmp_path))) == ["latency_p50", "latency_p99"]
 
@@ -151,7 +151,7 @@ def test_a_proxy_that_becomes_slower_on_a_slower_machine_is_found_out(tmp_path: 
 def test_only_an_upstream_that_forgot_its_sessions_excuses_their_end(
     tmp_path: Path, line: dict[str, Any], excused: bool
 ) -> None:
-    """It was killed at 120 s, and back at 121 s: that excuses older sessions, with the upstream that has some."""
+    """It was killed at 120 s, and back at 121 s: this excuses older sessions with the upstream that keeps sessions."""
     told = {**line, "what": "the aware client c1.1 was disconnected: 1014 upstream lost the session", "count": "ended"}
     _write(tmp_path, words=(told,))
     found = _judge(_done(tmp_path))
@@ -168,7 +168,7 @@ def test_only_an_upstream_that_forgot_its_sessions_excuses_their_end(
     ],
 )
 def test_a_run_that_proves_nothing_is_unknown(tmp_path: Path, fields: dict[str, Any], doubt: str) -> None:
-    """Nothing was wrong with it, but what does that mean?"""
+    """Nothing was wrong, but nothing was tested either."""
     _write(tmp_path)
     found = _judge(_done(tmp_path, **fields))
     assert found.verdict is Verdict.UNKNOWN
@@ -176,20 +176,20 @@ def test_a_run_that_proves_nothing_is_unknown(tmp_path: Path, fields: dict[str, 
 
 
 def test_a_harness_that_grows_is_a_doubt(tmp_path: Path) -> None:
-    """Its own memory is to be flat as well."""
+    """Its own memory has to be flat as well."""
     _write(tmp_path, harness=lambda t: 90e6 + 3e6 * t)
     assert any("the harness itself has grown by" in doubt for doubt in _judge(_done(tmp_path)).doubts)
 
 
 def test_a_proxy_that_ended_makes_it_invalid(tmp_path: Path) -> None:
-    """However good it was until then."""
+    """Even if everything was right until then."""
     _write(tmp_path)
     found = _judge(_done(tmp_path, ended="the system under test has ended, with status 3"))
     assert found.verdict is Verdict.INVALID
     assert "the system under test has ended, with status 3" in found.doubts
 
 
-def test_what_is_said_of_it_can_be_read_by_a_program(tmp_path: Path) -> None:
+def test_the_results_can_be_read_by_a_program(tmp_path: Path) -> None:
     """The table as Markdown, and the same as JSON."""
     _write(tmp_path)
     done, evidence = _done(tmp_path), SoakEvidence.of(tmp_path)
