@@ -76,7 +76,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False)
 @click.version_option(package_name="reconnect-proxy", message="%(prog)s %(version)s")
 def commands() -> None:
     """Test how WebSocket proxies and servers behave when the network fails."""
@@ -85,7 +85,7 @@ def commands() -> None:
 @commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("words", metavar="[OPTIONS]...", nargs=-1, type=click.UNPROCESSED)
 def load(words: Sequence[str]) -> None:
-    """Run a load test with locust, with locust's own options. docs/load.md has examples."""
+    """Run a load test with locust and its options: see docs/load.md."""
     if importlib.util.find_spec("locust") is None or importlib.util.find_spec("websocket") is None:
         raise click.UsageError(
             "load runs need locust and websocket-client, which are not installed: pip install 'reconnect-proxy[load]'. "
@@ -115,7 +115,10 @@ def list_scenarios() -> None:
 @click.argument("wanted", metavar="NAME|FILE")
 @options.seed()
 def show(wanted: str, seed: int) -> None:
-    """Explain one scenario: its purpose, its topology, its timeline of faults, its expectations, and how to run it."""
+    """Explain one scenario.
+
+    It prints the purpose, the topology, the timeline of faults, the expectations, and the command that runs it.
+    """
     for path in scenario_files(wanted):
         chosen = load_scenario(path)
         name, summary, _, *lines = explain(chosen)
@@ -179,7 +182,10 @@ def _print_result(done: RunResult) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
 )
 def report(folders: tuple[Path, ...]) -> None:
-    """Make report.html of each DIR again, from its history.jsonl and results.json, and print its path."""
+    """Make report.html again and print its path.
+
+    It is made from the history.jsonl and results.json of each DIR.
+    """
     for folder in folders:
         click.echo(report_html.make(folder))
 
@@ -229,14 +235,21 @@ def compare(
 @click.argument("wanted", metavar="[NAME|FILE ...]", nargs=-1)
 @click.option("--for", "within", metavar="TIME", default="60s", show_default=True, help="How long to search.")
 @options.seed()
-@click.option("--level", type=click.Choice(["real", "simulated"]), default="real", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["real", "simulated"]),
+    default="real",
+    show_default=True,
+    help="With sockets and processes, or in a simulation of the proxy's core, which is much faster.",
+)
 @options.sut(kinds="PRESET|COMMAND")
 @options.toxiproxy()
 @options.out(DEFAULT_OUT, "The folder for the scenario file of a failure, and its report.")
 def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
-    """Run random timelines of faults until one fails, and shrink that one to a small scenario file.
+    """Run random timelines of faults until one fails.
 
-    With NAME or FILE this scenario is run once instead, to repeat a failure at the simulated level.
+    The failure is shrunk to a small scenario file. With NAME or FILE this scenario is run once instead, to repeat a
+    failure at the simulated level.
     """
     # Imported here: importing hypothesis takes long, and no other command needs it.
     from reconnect_harness.fuzz.fuzz import Fuzzer, load_for

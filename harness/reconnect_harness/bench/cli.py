@@ -88,10 +88,10 @@ def bench(
     plots: Path | None,
     out: Path,
 ) -> int:
-    """Measure proxies side by side: CPU time, latency, memory, recovery.
+    """Measure proxies side by side.
 
-    This takes three to four minutes. With --shape, --size and --connections all combinations of these are measured
-    instead.
+    The figures are CPU time, latency, memory and recovery. This takes three to four minutes. With --shape, --size and
+    --connections all combinations of these are measured instead.
     """
     plan, notes = _plan(chosen, [Shape(shape) for shape in shapes], sizes, counts)
     plan = BenchPlan(

@@ -52,7 +52,7 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
     default="10m",
     show_default=True,
     callback=options.positive(parse_duration),
-    help="How long.",
+    help="How long there are faults and traffic.",
 )
 @click.option(
     "--sessions",
@@ -77,10 +77,10 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
 def soak(
     seconds: float, sessions: int, system: str | None, proxy: dict[str, str], toxiproxy: str, seed: int, out: Path
 ) -> int:
-    """Run sessions, faults and reconnects for a long time, and check that nothing is lost and nothing grows.
+    """Run sessions and faults for a long time.
 
-    Memory, descriptors and latency have to stay flat. Ctrl-C ends the faults early, and the verdict is on what was run
-    until then; a second Ctrl-C ends everything at once.
+    No message may be lost, and memory, descriptors and latency have to stay flat. Ctrl-C ends the faults early, and the
+    verdict is on what was run until then; a second Ctrl-C ends everything at once.
     """
     plan = SoakPlan(seconds, sessions, seed, system, proxy)
     check(plan)
