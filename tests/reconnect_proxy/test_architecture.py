@@ -28,6 +28,8 @@ PACKAGES = {
 
 #: Rooms above one another, at most.
 FLOORS = 12
+#: Lines of a module, at most.
+LINES = 450
 
 
 @cache
@@ -146,6 +148,13 @@ def test_a_circle_is_found() -> None:
 def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
     """The modules of a package have an order in which each imports only those before it."""
     assert circles(within(package)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_module_is_short_enough_to_read(package: str) -> None:
+    """A longer one has more than one subject."""
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules_of(package).items()}
+    assert {name: length for name, length in lengths.items() if length > LINES} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
