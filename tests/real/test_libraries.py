@@ -77,10 +77,12 @@ async def test_one_proxy(testbed: Testbed, script: str) -> None:
 
 
 @pytest.mark.parametrize("script", CLIENTS)
-async def test_restart(testbed: Testbed, script: str) -> None:
+@pytest.mark.parametrize("topology", ["pair", "single"])
+async def test_restart(testbed: Testbed, script: str, topology: str) -> None:
     """The client is not disconnected when the server is killed, and its calls wait for the next one."""
     first = await serve(testbed, port := testbed.port())
-    route = await testbed.single(f"127.0.0.1:{port}", **if_built(preset="stateless"))
+    make = testbed.pair if topology == "pair" else testbed.single
+    route = await make(f"127.0.0.1:{port}", **if_built(preset="stateless"))
     client = await testbed.run(script, url=route.url("/calls"))
     await client.further("answers")
     await first.kill()
