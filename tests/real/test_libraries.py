@@ -63,6 +63,18 @@ async def test_pair_over_a_link_that_falls_silent(testbed: Testbed) -> None:
     assert (server.count("opened"), client.count("lost")) == (1, 0)
 
 
+@pytest.mark.xfail(strict=True, reason="the receiver keeps the session for its grace, although the sender has ended it")
+@pytest.mark.needs("ws")
+async def test_pair_ends_with_its_client(testbed: Testbed) -> None:
+    """When the client is killed the server is told at once: no other client can resume the session of a sender."""
+    server = await serve(testbed, port := testbed.port())
+    route = await testbed.pair(f"127.0.0.1:{port}", **if_built(preset="stateless"))
+    client = await testbed.run("ws_client.js", url=route.url("/calls"))
+    await client.further("answers")
+    await client.kill()
+    await server.until(lambda lines: {"closed": True} in lines, "the connection ends", within=10)
+
+
 @pytest.mark.parametrize("script", CLIENTS)
 async def test_one_proxy(testbed: Testbed, script: str) -> None:
     """The client is not disconnected; each call gets there at least once, in order."""

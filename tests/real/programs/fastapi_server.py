@@ -48,6 +48,7 @@ async def converse(socket: WebSocket, path: str) -> None:
             got("calls", int(n))
             await (socket.send_text(f"answer {n}") if text is not None else socket.send_bytes(f"answer {n}".encode()))
     finally:
+        report(closed=True)
         ticking.cancel()
 
 
