@@ -6,7 +6,6 @@ upstream.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,30 +38,31 @@ class Wait(NamedTuple):
 
 
 class RetryBudget:
-    """How long an upstream has been away, how often it was dialled meanwhile, and for how long it still will be."""
+    """How long an upstream has been away, how often it was dialled meanwhile, and for how long it still will be.
+
+    Made when a link is lost; a link that proves itself (`PROVEN_AFTER`) makes it superfluous.
+    """
 
     __slots__ = ("_attempt", "_away_since", "_clock", "_draw", "_retry_for", "_timer")
 
-    def __init__(self, retry_for: float, clock: Clock, draw: Callable[[float, float], float] = random.uniform) -> None:
-        """Make a budget of `retry_for` seconds, nothing of which is used; `draw` draws a number between two."""
+    def __init__(self, retry_for: float, clock: Clock, draw: Callable[[float, float], float]) -> None:
+        """Make a budget of `retry_for` seconds that begins now; `draw` draws a number between two, uniformly."""
         self._retry_for = retry_for
         self._clock = clock
         self._draw = draw
-        # Failed attempts in a row, and since when there has been no link that has proven itself.
+        # Failed attempts in a row, and since when there has been no link that was of use.
         self._attempt = 0
-        self._away_since: float | None = None
+        self._away_since = clock.time()
         # Ends the budget.
         self._timer: Timer | None = None
 
     @property
     def away(self) -> float:
-        """For how long, in seconds, there has been no link that has proven itself."""
-        return 0.0 if self._away_since is None else self._clock.time() - self._away_since
+        """For how long, in seconds, there has been no link that was of use."""
+        return self._clock.time() - self._away_since
 
     def next_wait(self, on_over: Callable[[], None]) -> Wait:
         """Return the wait before the next dial. `on_over` is called when the budget is over, unless it is stopped."""
-        if self._away_since is None:
-            self._away_since = self._clock.time()
         away = self.away
         left = max(0.0, self._retry_for - away)
         if self._timer is None:
@@ -71,17 +71,12 @@ class RetryBudget:
         self._attempt += 1
         return Wait(self._attempt, delay)
 
+    def begin_again(self) -> None:
+        """Give the new loss the whole budget: the link was brief, but carried something. The waits go on growing."""
+        self._away_since = self._clock.time()
+
     def stop(self) -> None:
         """Stop the timer: there is a link, or the upstream is terminated. What was used stays used."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def link_lived(self) -> None:
-        """Dial at once after the next loss: a link has proven itself."""
-        self._attempt = 0
-        self._away_since = None
-
-    def link_spoke(self) -> None:
-        """Give the next loss the whole budget: a link was brief, but carried something."""
-        self._away_since = None

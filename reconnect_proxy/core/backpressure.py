@@ -18,7 +18,6 @@ that come with them let `c2u` grow past its mark. `ReadForPongs` limits that: pa
 
 from __future__ import annotations
 
-from .budget import MemoryBudget
 from .clients import Clients
 from .outbox import Outbox
 from .stream import Stream
@@ -28,65 +27,38 @@ from .upstream import Upstream
 HARD_LIMIT = 2
 
 
-class Backpressure:
-    """Stops and resumes the reading of one session's legs."""
+def regulate(c2u: Stream, u2c: Stream, clients: Clients, upstream: Upstream) -> bool:
+    """Stop reading the legs that feed a full outbox, and read them again once that outbox has emptied.
 
-    __slots__ = ("_budget", "_c2u", "_clients", "_for_pongs", "_slack", "_u2c", "_upstream")
-
-    def __init__(
-        self, c2u: Stream, u2c: Stream, clients: Clients, upstream: Upstream, budget: MemoryBudget, slack: int
-    ) -> None:
-        """Watch both streams. `slack` is what the sockets may hold in front of a Pong, in bytes."""
-        self._c2u = c2u
-        self._u2c = u2c
-        self._clients = clients
-        self._upstream = upstream
-        self._budget = budget
-        self._slack = slack
-        # While `c2u` is full and a client is read all the same.
-        self._for_pongs: ReadForPongs | None = None
-
-    def regulate(self) -> bool:
-        """Stop reading the leg that feeds a full outbox, and read it again once that outbox has emptied.
-
-        Returns False if a client that is read for its Pongs alone has sent too much with them.
-        """
-        clients = self._u2c.receivers
-        stop_upstream = self._u2c.holds_back
-        if stop_upstream and len(clients) > 1:
-            self._clients.compare()
-        upstream = self._upstream.link
-        if upstream is not None:
-            # A gate opens with a message, so a gated link is read in any case.
-            upstream.regulate(stop_upstream and upstream.open)
-        rates = self._clients.rates
-        if not self._c2u.holds_back:
-            self._for_pongs = None
-            for client in clients:
-                client.regulate(rates is not None and rates.too_fast(client))
-            return True
-        for_pongs = False
-        for client in clients:
-            waits_for_pong = client.outbox.full and not client.outbox.pending
-            client.regulate(not waits_for_pong or (rates is not None and rates.too_fast(client)))
-            for_pongs = for_pongs or waits_for_pong
-        if not for_pongs:
-            self._for_pongs = None
-            return True
-        if self._for_pongs is None:
-            self._for_pongs = ReadForPongs(self._c2u.outbox, self._budget, self._slack)
-        return not self._for_pongs.exceeded
+    Returns whether a client is read for its Pongs alone.
+    """
+    stop_upstream = u2c.holds_back
+    if stop_upstream and len(u2c.receivers) > 1:
+        clients.compare()
+    if upstream.link is not None:
+        # A gate opens with a message, so a gated link is read in any case.
+        upstream.link.regulate(stop_upstream and upstream.link.open)
+    rates = clients.rates
+    if not c2u.holds_back:
+        for client in u2c.receivers:
+            client.regulate(rates is not None and rates.too_fast(client))
+        return False
+    for_pongs = False
+    for client in u2c.receivers:
+        waits_for_pong = client.outbox.full and not client.outbox.pending
+        client.regulate(not waits_for_pong or (rates is not None and rates.too_fast(client)))
+        for_pongs = for_pongs or waits_for_pong
+    return for_pongs
 
 
 class ReadForPongs:
     """How much a full outbox has grown since its client is read for Pongs alone."""
 
-    __slots__ = ("_budget", "_held_at_first", "_outbox", "_slack")
+    __slots__ = ("_held_at_first", "_outbox", "_slack")
 
-    def __init__(self, outbox: Outbox, budget: MemoryBudget, slack: int) -> None:
+    def __init__(self, outbox: Outbox, slack: int) -> None:
         """Begin. `slack` is what the sockets may hold in front of a Pong, in bytes."""
         self._outbox = outbox
-        self._budget = budget
         self._slack = slack
         self._held_at_first = outbox.bytes_held
 
@@ -99,4 +71,4 @@ class ReadForPongs:
         """
         held, mark, slack = self._outbox.bytes_held, self._outbox.high_water, self._slack
         too_much = held > max(HARD_LIMIT * mark, mark + slack)
-        return too_much or held - self._held_at_first > self._budget.allowance(slack)
+        return too_much or held - self._held_at_first > self._outbox.allowance(slack)

@@ -15,6 +15,7 @@ read for a while (`Throttle`).
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 from ..events import LegName, Limit, LimitReached, Observe, SlowClientClosed, TakenOver
 from .interfaces import ClientsOwner, Clock, Leg, Timer
@@ -39,7 +40,6 @@ class Clients(SessionSide):
         "_slow_check",
         "attached_before",
         "away_since",
-        "links",
         "rates",
         "said_goodbye",
     )
@@ -50,8 +50,6 @@ class Clients(SessionSide):
         self, session: ClientsOwner, feeds: Stream, owed: Stream, clock: Clock, policy: Policy, observe: Observe
     ) -> None:
         super().__init__(session, feeds, owed, clock, policy, observe)
-        # The attached clients, in the order in which they attached. At most one, except in a shared session.
-        self.links: list[Link] = owed.receivers
         # A client has been there before.
         self.attached_before = False
         # When the last one left, or was taken over; before the first, when the session was made.
@@ -69,6 +67,11 @@ class Clients(SessionSide):
         self._overtaken: weakref.ref[Leg] | None = None
         # While several are compared, one of which is past its high-water mark.
         self._slow_check: SlowClientCheck | None = None
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The attached clients, in the order in which they attached. At most one, except in a shared session."""
+        return self.owed.receivers
 
     # Coming.
 

@@ -24,14 +24,14 @@ other one is CLOSED. `_finish` is the one place where a session ends.
        |  rejected, or the client must not wait                                            ^
        +-----------------------------------------------------------------------------------+
 
-**Backpressure.** `Backpressure` decides which legs are read. It is asked whenever an outbox may have become full or not
-full (`regulate`).
+**Backpressure.** A full outbox stops the reading of the leg that feeds it. Both at once would be a deadlock;
+`backpressure` says how that is avoided. `regulate` is called whenever an outbox may have become full or not full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
+from enum import auto
 from http import HTTPStatus
 
 from ..events import (
@@ -43,7 +43,7 @@ from ..events import (
     SessionEnded,
     SessionOpened,
 )
-from .backpressure import Backpressure
+from .backpressure import ReadForPongs, regulate
 from .budget import MemoryBudget
 from .clients import Clients
 from .delivery import Delivery
@@ -52,17 +52,17 @@ from .idle import IdleWatch
 from .interfaces import Clock, Dialler, Filter, Leg
 from .link import Link
 from .message import Direction, Message
-from .opening import FirstDial, Opening, Waiter, closed, gone, unreachable
+from .opening import ACCEPTED, FirstDial, Opening, Waiter, closed, gone, unreachable
 from .outbox import Outbox, OutOfRange
 from .policy import Policy
 from .pool import Pool
 from .stream import Stream, StreamState
-from .transitions import Transitions, follow
+from .transitions import IllegalTransition, MachineState, Transitions
 from .upstream import Upstream
 from .wire import Claim, Refusal, new_id
 
 
-class SessionState(Enum):
+class SessionState(MachineState):
     """Where a session is in its life; see the picture above."""
 
     OPENING = auto()
@@ -83,10 +83,10 @@ class Context:
     """One session: `clients` is its client leg, `upstream` its outgoing leg; `c2u` and `u2c` are its streams."""
 
     __slots__ = (
-        "_backpressure",
         "_clock",
         "_delivery",
         "_first_dial",
+        "_for_pongs",
         "_idle",
         "_observe",
         "_on_ended",
@@ -137,10 +137,12 @@ class Context:
         self.u2c = Stream(Direction.U2C, self, policy.max_queue, budget, message_filter)
         self.clients = Clients(self, self.c2u, self.u2c, clock, policy, observe)
         self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe)
-        self._backpressure = Backpressure(self.c2u, self.u2c, self.clients, self.upstream, budget, policy.slack)
+        # While `c2u` is full and a client is read all the same.
+        self._for_pongs: ReadForPongs | None = None
         # When the session was made: since then no client has been there.
         self.opened_at = self.clients.away_since
-        self._first_dial = FirstDial()
+        # The clients that wait for the first dial. None once the session is open.
+        self._first_dial: FirstDial | None = FirstDial()
         # If there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
         # The close code and reason with which the session ends, or ended.
@@ -181,14 +183,22 @@ class Context:
 
     def when_opened(self, waiter: Waiter) -> None:
         """Call `waiter` with the outcome of the first dial: at once if it is known."""
-        if self._first_dial.tell(waiter):
+        if self._first_dial is None:
+            waiter(ACCEPTED)
+        elif self._first_dial.tell(waiter):
             self.clients.cancel_grace()
 
     def client_left(self, waiter: Waiter) -> None:
         """Call `waiter` no more: its client went away before it could attach."""
-        self._first_dial.leave(waiter)
-        if not self.clients.links and not self._first_dial.awaited and self.state is not SessionState.ENDED:
+        waited_for = self._first_dial is not None and self._first_dial.leave(waiter)
+        if not self.clients.links and not waited_for and self.state is not SessionState.ENDED:
             self.clients.await_return(1006, "")
+
+    def _decide(self, opening: Opening) -> None:
+        if self._first_dial is not None:
+            self._first_dial.decide(opening)
+        if opening.accepted:
+            self._first_dial = None
 
     def upstream_up(self, answer: DialAnswer) -> None:
         """Go on with an upstream that is connected and whose gate is open: for the first time, or again."""
@@ -198,10 +208,10 @@ class Context:
     def upstream_unreachable(self, failure: DialFailure) -> None:
         """Decide what the waiting clients get, since the first dial reached no upstream."""
         if failure.rejected:
-            self._first_dial.decide(Opening(failure=failure))
+            self._decide(Opening(failure=failure))
             self._finish(1014, failure.detail)
         elif not self._policy.accept_when_down:
-            self._first_dial.decide(unreachable(failure))
+            self._decide(unreachable(failure))
             self._finish(1014, "upstream unavailable")
         else:
             self.upstream.retry()
@@ -214,7 +224,7 @@ class Context:
         self._observe(SessionOpened(self.session_id, self.upstream.url, connected))
         if self._policy.idle_timeout is not None:
             self._idle = IdleWatch(self._policy.idle_timeout, self._clock, self._moved, self._on_idle)
-        self._first_dial.decide(opening)
+        self._decide(opening)
 
     # The client leg.
 
@@ -273,19 +283,21 @@ class Context:
 
     def relieved(self) -> None:
         """Read on if an outbox has emptied, and end if that was the last thing to wait for."""
-        if not self._backpressure.regulate():
-            self._on_too_much()
+        self.regulate()
         if self._delivery is not None:
             self._delivery.check()
 
     def regulate(self) -> None:
-        """Decide again which legs are read: an outbox has become full, or is not full any more."""
-        if not self._backpressure.regulate():
-            self._on_too_much()
+        """Decide again which legs are read: an outbox has become full, or is not full any more.
 
-    def _on_too_much(self) -> None:
-        """End a session whose client sends too much while it is read for its Pongs alone."""
-        if self.state is SessionState.OPEN:
+        Ends the session of a client that sends too much while it is read for its Pongs alone.
+        """
+        if not regulate(self.c2u, self.u2c, self.clients, self.upstream):
+            self._for_pongs = None
+            return
+        if self._for_pongs is None:
+            self._for_pongs = ReadForPongs(self.c2u.outbox, self._policy.slack)
+        if self._for_pongs.exceeded and self.state is SessionState.OPEN:
             held = self.c2u.outbox.bytes_held
             detail = f"{held} bytes are held of a client that sends on and does not say what it has"
             self._observe(LimitReached(self.session_id or "", Limit.QUEUE, detail))
@@ -330,7 +342,7 @@ class Context:
             code, reason = 1014, reason or "upstream connection lost"
         if self.state is SessionState.OPENING:
             # It left between its handshake and the opening of its gate, and no client was accepted yet.
-            self._first_dial.decide(gone(code, reason))
+            self._decide(gone(code, reason))
             self._finish(code, reason)
         elif self.u2c.state is StreamState.CLOSED:
             self.delivery_over()
@@ -343,7 +355,7 @@ class Context:
         Clients that wait for the first dial are refused, with `error` as the name of the refusal.
         """
         if self.state is SessionState.OPENING:
-            self._first_dial.decide(closed(error, reason))
+            self._decide(closed(error, reason))
         if self.state is not SessionState.ENDED:
             self._end(code, reason, None)
 
@@ -414,7 +426,9 @@ class Context:
         self.upstream.terminate(1001 if code in (1012, 1013, 1014) else code, reason)
 
     def _enter(self, state: SessionState) -> None:
-        self.state = follow(_TRANSITIONS, self.state, state)
+        if state not in _TRANSITIONS[self.state]:
+            raise IllegalTransition(self.state, state)
+        self.state = state
 
     # Reports.
 

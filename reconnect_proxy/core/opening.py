@@ -37,7 +37,7 @@ class Opening:
 
 Waiter = Callable[[Opening], None]
 
-#: What a session remembers of its opening. The upstream's answer was for the clients that waited for it.
+#: For a client that comes later: the upstream's answer was for those that waited for it.
 ACCEPTED = Opening()
 
 
@@ -59,7 +59,7 @@ def closed(error: str, reason: str) -> Opening:
 
 
 class FirstDial:
-    """The outcome of a session's first dial, and the clients that wait for it."""
+    """The clients that wait for the outcome of a session's first dial, and that outcome."""
 
     __slots__ = ("_opening", "_waiters")
 
@@ -67,11 +67,6 @@ class FirstDial:
         self._waiters: Sequence[Waiter] = ()
         # None until it is known.
         self._opening: Opening | None = None
-
-    @property
-    def awaited(self) -> bool:
-        """Whether a client waits for the outcome."""
-        return bool(self._waiters)
 
     def tell(self, waiter: Waiter) -> bool:
         """Call `waiter` with the outcome, now or when it is known. Returns whether it has to wait."""
@@ -81,10 +76,11 @@ class FirstDial:
         self._waiters = [*self._waiters, waiter]
         return True
 
-    def leave(self, waiter: Waiter) -> None:
-        """Call `waiter` no more. Does nothing if it was called already."""
+    def leave(self, waiter: Waiter) -> bool:
+        """Call `waiter` no more, if it was not called yet. Returns whether other clients wait."""
         if waiter in self._waiters:
             self._waiters = [other for other in self._waiters if other != waiter]
+        return bool(self._waiters)
 
     def decide(self, opening: Opening) -> None:
         """Tell the outcome to the clients that wait for it."""
@@ -92,5 +88,3 @@ class FirstDial:
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             waiter(opening)
-        if opening.accepted:
-            self._opening = ACCEPTED

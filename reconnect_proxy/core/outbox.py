@@ -150,6 +150,10 @@ class Outbox:
             self.full = True
             self._budget.held_back[self] = None
 
+    def allowance(self, slack: int) -> float:
+        """Return by how many bytes the budget lets this outbox grow while its sender is read for Pongs alone."""
+        return self._budget.allowance(slack)
+
     def relieve(self) -> None:
         """Stop being full because of the budget (`BudgetMember`), which has taken this outbox off its list already."""
         if self.bytes_held <= self.high_water:

@@ -98,7 +98,8 @@ class Stream:
             message_filter: sees each message that is received.
         """
         self.state = StreamState.OPEN
-        self.receivers: list[Link] = []
+        # In the order in which they attached.
+        self.receivers: tuple[Link, ...] = ()
         # The receiver, if there is just one and the stream is open.
         self._only: Link | None = None
         self.direction = direction
@@ -174,22 +175,20 @@ class Stream:
 
     def attach(self, link: Link) -> None:
         """Let `link` carry this stream. Its outbox is the `next_outbox`."""
-        self.receivers.append(link)
-        self._find_only()
+        self._set_receivers((*self.receivers, link))
 
     def detach(self, link: Link) -> None:
         """Take `link` off. Of several outboxes its own goes with it; that of the last receiver stays."""
-        self.receivers.remove(link)
-        if self.receivers:
+        if len(self.receivers) > 1:
+            self._set_receivers(tuple(other for other in self.receivers if other is not link))
             self.outbox = self.receivers[0].outbox
             link.outbox.leave_budget()
         else:
-            self.outbox = link.outbox
-        self._find_only()
+            self._set_receivers(())
 
-    def _find_only(self) -> None:
-        one = len(self.receivers) == 1 and self.state is _OPEN
-        self._only = self.receivers[0] if one else None
+    def _set_receivers(self, links: tuple[Link, ...]) -> None:
+        self.receivers = links
+        self._only = links[0] if len(links) == 1 and self.state is _OPEN else None
 
     @property
     def outboxes(self) -> list[Outbox]:
@@ -233,12 +232,12 @@ class Stream:
     def close(self) -> None:
         """Count what still comes as late: the receivers are closed."""
         self.state = StreamState.CLOSED
-        self._find_only()
+        self._only = None
 
     def end(self) -> None:
         """End the stream with its session: what is held will not be confirmed."""
         self.state = StreamState.ENDED
-        self._find_only()
+        self._only = None
         self.outbox.leave_budget()
 
     def forget(self) -> None:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from .interfaces import SlotHolder, Timer
-from .transitions import Transitions, follow
+from .transitions import IllegalTransition, MachineState, Transitions
 
 
 class UpstreamAddress(NamedTuple):
@@ -18,7 +18,7 @@ class UpstreamAddress(NamedTuple):
     weight: int = 1
 
 
-class SlotState(Enum):
+class SlotState(MachineState):
     """What has become of a `DialSlot`; see the picture in `core.pool`."""
 
     WAITING = auto()
@@ -53,7 +53,9 @@ class DialSlot:
 
     def enter(self, state: SlotState, now: float) -> None:
         """Move on to `state`."""
-        self.state = follow(_SLOT_TRANSITIONS, self.state, state)
+        if state not in _SLOT_TRANSITIONS[self.state]:
+            raise IllegalTransition(self.state, state)
+        self.state = state
         self.since = now
 
 

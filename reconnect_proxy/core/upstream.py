@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import auto
 
 from ..events import DialFailed, LegName, Observe, Redial
 from .backoff import RetryBudget
@@ -43,13 +43,13 @@ from .pool import PROVEN_AFTER, Pool
 from .side import SessionSide
 from .stream import Stream
 from .target import DialSlot, Target
-from .transitions import Transitions, follow
+from .transitions import IllegalTransition, MachineState, Transitions
 from .wire import id_from_control
 
 _NO_ANSWER = DialAnswer()
 
 
-class UpstreamState(Enum):
+class UpstreamState(MachineState):
     """Where the outgoing leg is; see the picture above."""
 
     IDLE = auto()
@@ -86,6 +86,7 @@ class Upstream(SessionSide):
         "_budget",
         "_dial",
         "_dialler",
+        "_draw",
         "_pool",
         "_slot",
         "_target",
@@ -127,7 +128,9 @@ class Upstream(SessionSide):
         self.aware = False
         self._pool = pool
         self._dialler = dialler
-        self._budget = RetryBudget(policy.retry_for, clock, draw)
+        self._draw = draw
+        # What was used of the retry budget. None: nothing, since the latest link has proven itself, or is the first.
+        self._budget: RetryBudget | None = None
         # The dial that is in progress, up to the opening of the gate, and the 101 that it got.
         self._dial: DialRequest | None = None
         self._answer = _NO_ANSWER
@@ -150,7 +153,9 @@ class Upstream(SessionSide):
         return self.state is UpstreamState.TERMINATED
 
     def _enter(self, state: UpstreamState) -> None:
-        self.state = follow(_TRANSITIONS, self.state, state)
+        if state not in _TRANSITIONS[self.state]:
+            raise IllegalTransition(self.state, state)
+        self.state = state
 
     # Dialling.
 
@@ -162,6 +167,8 @@ class Upstream(SessionSide):
 
     def retry(self) -> None:
         """Dial again, after a wait, until the retry budget is over."""
+        if self._budget is None:
+            self._budget = RetryBudget(self._policy.retry_for, self._clock, self._draw)
         wait = self._budget.next_wait(self._on_budget_over)
         self._enter(UpstreamState.WAITING)
         url = self._pool.next_after(self._target).url
@@ -326,10 +333,10 @@ class Upstream(SessionSide):
         except DeliveryUncertain as error:
             self._fail_for_good(1011, str(error))
             return
-        self._report_resumption(link, resumption, self._budget.away, again=self._tried is None)
+        away = 0.0 if self._budget is None else self._budget.away
+        self._report_resumption(link, resumption, away, again=self._tried is None)
         self.subprotocol = answer.subprotocol or ""
-        self._cancel_timer()
-        self._budget.stop()
+        self._stop_timers()
         self._enter(UpstreamState.UP)
         self.connected_before = True
         self._tried = None
@@ -367,13 +374,13 @@ class Upstream(SessionSide):
         """Tell the pool and the retry budget whether a lost link was of use."""
         if self._clock.time() - link.opened_at >= PROVEN_AFTER:
             self._leave_slot()
-            self._budget.link_lived()
+            self._budget = None
             return
         slot, self._slot = self._slot, None
         if slot is not None:
             self._pool.lost(slot, f"it closed ({code}) right after it had connected")
-        if link.heard_at >= link.opened_at:
-            self._budget.link_spoke()
+        if link.heard_at >= link.opened_at and self._budget is not None:
+            self._budget.begin_again()
 
     def terminate(self, code: int, reason: str) -> None:
         """End this leg from this side: close the link if there is one, and dial no more."""
@@ -413,12 +420,16 @@ class Upstream(SessionSide):
         self._dial = None
         self._pool.wake(self)
         self._leave_slot()
-        self._cancel_timer()
-        self._budget.stop()
+        self._stop_timers()
 
     def _set_timer(self, delay: float, callback: Callable[[], None]) -> None:
         self._cancel_timer()
         self._timer = self._clock.call_later(delay, callback)
+
+    def _stop_timers(self) -> None:
+        self._cancel_timer()
+        if self._budget is not None:
+            self._budget.stop()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

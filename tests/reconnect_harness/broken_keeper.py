@@ -235,9 +235,10 @@ def _leave_one_out() -> None:
     take = Stream.take
 
     def wrong(self: Stream, opcode: int, payload: bytes, now: float | None = None) -> None:
-        left_out = [self.receivers.pop()] if len(self.receivers) > 1 else []
+        receivers = self.receivers
+        self.receivers = receivers[:-1] or receivers
         take(self, opcode, payload, now)
-        self.receivers.extend(left_out)
+        self.receivers = receivers
 
     Stream.take = wrong  # type: ignore[method-assign]
 

@@ -256,7 +256,7 @@ def over(stage: Stage) -> bool:
         assert stage.ended == 1
         assert stage.clock.live == 0
         assert stage.dialler.under_way is None
-        assert stage.context.clients.links == []
+        assert not stage.context.clients.links
         assert stage.context.upstream.link is None
     return ended
 

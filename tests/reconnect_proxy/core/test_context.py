@@ -177,7 +177,7 @@ def test_client_link_lost_by_silence_runs_the_grace() -> None:
         stage.clock.advance(10.0)
         upstream_link.on_heard()
     assert client.aborted
-    assert stage.context.clients.links == []
+    assert not stage.context.clients.links
     [lost] = stage.seen(LegLost)
     assert isinstance(lost, LegLost)
     assert (lost.leg, lost.code) == (LegName.CLIENT, 1006)

@@ -244,7 +244,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert self.clock.live == 0
             assert self.dialler.under_way is None
             assert self.dialler.answered is None
-            assert context.clients.links == []
+            assert not context.clients.links
             assert context.upstream.link is None
         else:
             assert ends == []

@@ -30,7 +30,7 @@ def test_client_returns_and_takes_over_a_link_that_still_looks_open() -> None:
     assert upstream.payloads == [b"1", b"2"]
     assert (old.payloads, new.payloads) == ([], [b"x"])
     old_link.on_lost(1006, "")
-    assert stage.context.clients.links == [new_link]
+    assert stage.context.clients.links == (new_link,)
     assert stage.seen(TakenOver) == [TakenOver(SESSION_ID)]
     assert stage.seen(LegLost) == []
 
