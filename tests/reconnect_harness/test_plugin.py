@@ -99,7 +99,7 @@ def test_a_proxy_that_does_not_start_fails_with_its_last_lines(pytester: pytest.
         (["--scenario=mine.yaml", "--scenario=copy.yaml"], "ERROR: *copy.yaml: its name, mine, is that of *"),
         (
             ["--scenario=upstream-flap", "--toxiproxy=no-such-program"],
-            "ERROR: --toxiproxy names 'no-such-program', which is no program*",
+            "ERROR: --toxiproxy names 'no-such-program', which is not a program*",
         ),
     ],
 )

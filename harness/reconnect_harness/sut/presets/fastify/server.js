@@ -1,8 +1,8 @@
 // node fastify.js LISTEN UPSTREAM FOLDER: @fastify/http-proxy between two HOST:PORT, from FOLDER/node_modules.
 //
-// wsReconnect is as in the project's own reconnection example: a ping every three seconds, and reconnectOnClose, so that a
-// lost upstream is dialled again while its client stays. Its hooks are left out: what is sent meanwhile is for the user of
-// the plugin to keep and to send again.
+// wsReconnect is configured as in the plugin's reconnection example: a ping every three seconds, and reconnectOnClose, so
+// that a lost upstream is redialled while its client stays. The example's hooks are left out: the user of the plugin would
+// have to keep and resend the messages that are sent in the meantime.
 'use strict'
 
 const { createRequire } = require('node:module')
