@@ -73,7 +73,7 @@ class Bench:
 
     Args:
         plan: what is measured.
-        names: the contenders, as `sut.base` reads them.
+        names: the contenders, as `sut.choose` reads them.
         out: the folder for logs.
         command: the command line of this run.
         progress: called with a line about the progress of the run.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -93,6 +94,60 @@ class Service:
         await asyncio.wait([background(self.upstream.serve(connection))])
 
 
+class Handlers(Protocol):
+    """What a server does with handshakes and connections."""
+
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return None to accept a handshake, or the response that refuses it."""
+
+    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Add headers to a response."""
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Serve one connection until it ends."""
+
+
+def bound_socket(port: int) -> socket.socket:
+    """Return a socket that is bound to a loopback port, 0 for any, and does not listen yet."""
+    # The protocol is named: only then asyncio sets TCP_NODELAY on accepted connections.
+    bound = socket.socket(proto=socket.IPPROTO_TCP)
+    try:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            # The process that has started this one also binds the port, so that it is kept for a restart.
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+async def listen_on(
+    port: socket.socket,
+    handlers: Handlers,
+    running: AsyncExitStack,
+    *,
+    tls: ssl.SSLContext | None = None,
+    compression: str | None = None,
+) -> None:
+    """Serve connections at a bound socket until `running` is closed."""
+    server = await running.enter_async_context(
+        serve(
+            handlers.serve,
+            sock=port,
+            ssl=tls,
+            process_request=handlers.admit,
+            process_response=handlers.greet,
+            create_connection=UpstreamConnection,
+            compression=compression,
+            max_size=None,
+            # The handler of an ordinary server keeps up; the default of 16 frames is for slow handlers.
+            max_queue=256,
+        )
+    )
+    running.push_async_callback(close_for_restart, server)
+
+
 async def close_for_restart(server: Server) -> None:
     """Accept no more connections, and close the open ones with 1012, as in a planned restart."""
     server.close(close_connections=False)
@@ -139,32 +194,14 @@ async def play(spec: dict[str, Any]) -> None:
             await service.begun.wait()
             await asyncio.sleep(late)
             recorder.link(upstream.name, "rude", asked=True, reason=f"late: by {late:g} s")
-        server = await running.enter_async_context(
-            serve(
-                service.serve,
-                sock=port,
-                ssl=tls,
-                process_request=service.admit,
-                process_response=service.greet,
-                create_connection=UpstreamConnection,
-                # Off by default: compressed, cuts and bandwidths of a scenario would not mean what they say.
-                compression="deflate" if spec.get("compress") else None,
-                max_size=None,
-                # The handler of an ordinary server keeps up; the default of 16 frames is for slow handlers.
-                max_queue=256,
-            )
-        )
-        running.push_async_callback(close_for_restart, server)
+        # Compression is off by default: cuts and bandwidths of a scenario are in bytes of the messages.
+        compression = "deflate" if spec.get("compress") else None
+        await listen_on(port, service, running, tls=tls, compression=compression)
 
     try:
         async with AsyncExitStack() as running:
-            # The protocol is named: only then asyncio sets TCP_NODELAY on accepted connections.
-            port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
-            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                # The run that has started this process also binds the port, so that it is kept for a restart.
-                port.setsockopt(socket.SOL_SOCKET, option, 1)
             # It is bound now; connections are refused until it listens.
-            port.bind(("127.0.0.1", spec.get("port", 0)))
+            port = running.enter_context(bound_socket(spec.get("port", 0)))
             listening = background(listen())
             running.callback(listening.cancel)
             if not spec.get("late"):

@@ -23,7 +23,7 @@ class SoakPlan:
         seconds: how long there are faults and traffic.
         clients: how many clients there are at a time.
         seed: what faults and clients are drawn from.
-        system: the system under test, as `sut.base` reads it; None for this project's proxy.
+        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
         options: further options of this project's proxy.
 
     """

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
@@ -25,7 +24,7 @@ from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.aware import AwareUpstream, UpstreamSession
 from reconnect_harness.peers.ordinary import RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
-from reconnect_harness.peers.upstreams import close_for_restart
+from reconnect_harness.peers.upstreams import bound_socket, listen_on
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.soak.ledger import Ledger, MarkTable
@@ -99,6 +98,57 @@ class _EchoEnd:
         self.connections -= 1
 
 
+class _SoakUpstream:
+    """The server of the port: passes each handshake and connection to the behaviour of its path."""
+
+    def __init__(self, ledger: Ledger, load: Workload, seed: str, incarnation: int) -> None:
+        for row in ledger.rows.values():
+            # The streams of the process that this one replaces do not go on.
+            row.outgoing.clear()
+        aware, plain = (ledger.rows[name] for name in ROWS)
+        counting = LedgerSink(ledger, aware, aware.incoming, aware.outgoing, once=True)
+        ordinary = LedgerSink(ledger, plain, plain.incoming, plain.outgoing, per_link=True)
+        self._aware = _AwareEnd(f"a{incarnation}", load, counting, seed, keep=KEEP_SECONDS)
+        self._plain = _OrdinaryEnd(f"p{incarnation}", load, ordinary, seed)
+        self._echo = _EchoEnd()
+        self._behaviours: dict[str, _Behaviour] = {"/aware": self._aware, "/plain": self._plain}
+
+    def _behaviour(self, request: Request | None) -> _Behaviour:
+        assert request is not None
+        return self._behaviours.get(request.path.partition("?")[0], self._echo)
+
+    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return None to accept a handshake, or the response that refuses it; plain HTTP gets a page."""
+        if "Upgrade" not in request.headers:
+            return connection.respond(200, PAGE)
+        return await self._behaviour(request).admit(connection, request)
+
+    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Add headers to a response."""
+        self._behaviour(request).greet(connection, request, response)
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Serve one connection until it ends."""
+        assert isinstance(connection, UpstreamConnection)
+        # websockets would only log an exception of its handler; a task of the actor ends the actor.
+        await asyncio.wait([background(self._behaviour(connection.request).serve(connection))])
+
+    async def quiet(self) -> dict[str, Any]:
+        """Stop pushing."""
+        for pushing in (self._aware, self._plain):
+            await pushing.quiet()
+        return {}
+
+    async def count(self) -> dict[str, Any]:
+        """Return how many connections of the probe are open."""
+        return {"connections": self._echo.connections}
+
+    async def close(self) -> None:
+        """End what pushes."""
+        for pushing in (self._aware, self._plain):
+            await pushing.close()
+
+
 async def play(spec: dict[str, Any]) -> None:
     """Serve until stdin ends, or SIGTERM comes.
 
@@ -106,78 +156,15 @@ async def play(spec: dict[str, Any]) -> None:
     incarnation (1 for the first process, 2 for the one that replaces it, …; it is part of the names of streams).
     """
     ledger = open_ledger(Path(spec["ledger"]), spec["clients"])
-    load = Workload.from_spec(spec["load"])
-    for row in ledger.rows.values():
-        # The streams of the process that this one replaces do not go on.
-        row.outgoing.clear()
-    aware, plain = (ledger.rows[name] for name in ROWS)
-    number, seed = spec["incarnation"], spec["seed"]
-    pushing = (
-        _AwareEnd(
-            f"a{number}",
-            load,
-            LedgerSink(ledger, aware, aware.incoming, aware.outgoing, once=True),
-            seed,
-            keep=KEEP_SECONDS,
-        ),
-        _OrdinaryEnd(
-            f"p{number}", load, LedgerSink(ledger, plain, plain.incoming, plain.outgoing, per_link=True), seed
-        ),
-    )
-    echo = _EchoEnd()
-    behaviours: dict[str, _Behaviour] = {"/aware": pushing[0], "/plain": pushing[1]}
-
-    def behaviour(request: Request | None) -> _Behaviour:
-        assert request is not None
-        return behaviours.get(request.path.partition("?")[0], echo)
-
-    async def admit(connection: ServerConnection, request: Request) -> Response | None:
-        if "Upgrade" not in request.headers:
-            return connection.respond(200, PAGE)
-        return await behaviour(request).admit(connection, request)
-
-    def greet(connection: ServerConnection, request: Request, response: Response) -> None:
-        behaviour(request).greet(connection, request, response)
-
-    async def meet(connection: ServerConnection) -> None:
-        assert isinstance(connection, UpstreamConnection)
-        # In the background, where a failure ends this process: websockets would only log it, and go on.
-        await asyncio.wait([background(behaviour(connection.request).serve(connection))])
-
-    async def quiet() -> dict[str, Any]:
-        for one in pushing:
-            await one.quiet()
-        return {}
-
-    async def count() -> dict[str, Any]:
-        return {"connections": echo.connections}
-
+    upstream = _SoakUpstream(ledger, Workload.from_spec(spec["load"]), spec["seed"], spec["incarnation"])
     try:
         async with AsyncExitStack() as running:
-            # With the protocol named: only then does asyncio set TCP_NODELAY on what it accepts.
-            port = running.enter_context(socket.socket(proto=socket.IPPROTO_TCP))
-            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                # The parent process keeps the port bound, so that it is free again after a restart.
-                port.setsockopt(socket.SOL_SOCKET, option, 1)
-            port.bind(("127.0.0.1", spec["port"]))
-            server = await running.enter_async_context(
-                serve(
-                    meet,
-                    sock=port,
-                    process_request=admit,
-                    process_response=greet,
-                    create_connection=UpstreamConnection,
-                    compression=None,
-                    max_size=None,
-                    max_queue=256,
-                )
-            )
-            running.push_async_callback(close_for_restart, server)
+            port = running.enter_context(bound_socket(spec["port"]))
+            await listen_on(port, upstream, running)
             say({"ready": spec["port"]})
-            await obey({"quiet": quiet, "count": count})
+            await obey({"quiet": upstream.quiet, "count": upstream.count})
     finally:
-        for one in pushing:
-            await one.close()
+        await upstream.close()
         ledger.close()
 
 
