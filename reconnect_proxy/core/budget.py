@@ -24,7 +24,7 @@ from itertools import islice
 from ..events import HeldLimitReached, HeldLimitRelieved, Observe
 from .interfaces import BudgetMember, Clock
 
-#: Bytes that each outbox may hold whatever the others hold.
+#: Bytes that each outbox may hold, however much the others hold.
 FLOOR = 64 * 1024
 #: The sum is no longer too much below this share of the limit; between the two nothing changes.
 RELIEF = 0.875
@@ -39,7 +39,7 @@ class MemoryBudget:
 
     __slots__ = ("held", "held_back")
 
-    #: Bytes that may be held in all; None: any number. And what each outbox may hold whatever the others hold.
+    #: Bytes that may be held in all (None: any number), and in each outbox however much the others hold.
     limit: int | None = None
     floor: float = math.inf
 
@@ -83,7 +83,7 @@ class LimitedBudget(MemoryBudget):
             limit: bytes that may be held in all.
             clock: an event loop, or a counter.
             observe: hears when the limit is reached, and when that is over.
-            floor: bytes that each outbox may hold whatever the others hold.
+            floor: bytes that each outbox may hold, however much the others hold.
         """
         super().__init__()
         self.limit = limit

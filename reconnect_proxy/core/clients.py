@@ -34,14 +34,14 @@ class Clients(SessionSide):
     leg = LegName.CLIENT
 
     __slots__ = (
-        "_goodbye",
+        "_code_and_reason",
         "_grace",
         "_overtaken",
         "_slow_check",
         "attached_before",
         "away_since",
+        "closed_by_client",
         "rates",
-        "said_goodbye",
     )
 
     _session: ClientsOwner
@@ -54,10 +54,9 @@ class Clients(SessionSide):
         self.attached_before = False
         # When the last one left, or was taken over; before the first, when the session was made.
         self.away_since = clock.time()
-        # Whether the client itself ended the last link, and the code and reason for the upstream when the grace is
-        # over.
-        self.said_goodbye = False
-        self._goodbye = (1001, "")
+        # Whether the client itself ended the last link. And what the upstream is closed with when the grace is over.
+        self.closed_by_client = False
+        self._code_and_reason = (1001, "")
         self._grace: Timer | None = None
         # If there is a message rate: what keeps each client to it.
         self.rates: ClientRates | None = None
@@ -86,7 +85,7 @@ class Clients(SessionSide):
         link = self._make_link(leg)
         link.wants_control = claim.wants_control
         self.attached_before = True
-        self.said_goodbye = False
+        self.closed_by_client = False
         self.cancel_grace()
         self.owed.attach(link)
         try:
@@ -161,8 +160,8 @@ class Clients(SessionSide):
     def await_return(self, code: int, reason: str) -> None:
         """Wait for a client to return, or give up, since none is there. The last link ended with this code."""
         # 1006 and 1005 say how the client's link ended, but only 1005 can be passed on to the upstream.
-        self.said_goodbye = code != 1006
-        self._goodbye = (code, reason) if self.said_goodbye else (1001, "client gone")
+        self.closed_by_client = code != 1006
+        self._code_and_reason = (code, reason) if self.closed_by_client else (1001, "client gone")
         self.away_since = self._clock.time()
         clean = code == 1000 and self._policy.grace_on is GraceOn.ABNORMAL
         # A shared session belongs to no single client, so none can end it.
@@ -185,7 +184,7 @@ class Clients(SessionSide):
 
     def _on_grace_over(self) -> None:
         self._grace = None
-        self._session.clients_gone(*self._goodbye)
+        self._session.clients_gone(*self._code_and_reason)
 
     # Several clients.
 

@@ -350,7 +350,7 @@ class Context:
             self._end(code, reason, self.u2c)
 
     def close(self, code: int, reason: str, error: str = "stopping") -> None:
-        """End the session now, whatever is still owed: both legs are closed with this code.
+        """End the session now, even if messages are still owed: both legs are closed with this code.
 
         Clients that wait for the first dial are refused, with `error` as the name of the refusal.
         """
@@ -407,7 +407,7 @@ class Context:
         self.u2c.end()
         self._report_dropped()
         if was_open:
-            self._report_end(left=to_upstream and self.clients.said_goodbye and not self._policy.shared)
+            self._report_end(left=to_upstream and self.clients.closed_by_client and not self._policy.shared)
         self._on_ended(self)
         self._forget()
 

@@ -48,7 +48,7 @@ class DialFailure:
     status: int = 0
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
-    # A server took the connection, whatever became of it afterwards.
+    # A server took the connection, even if it failed afterwards.
     taken: bool = False
 
     @property

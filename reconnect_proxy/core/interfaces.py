@@ -11,8 +11,7 @@
     between processes         Registry  --SessionIds, SessionCounts-->  one process, or several workers
 
 These are protocols: a class satisfies one by having its members, without naming it. Each has only what its user needs,
-so a test or a simulation can stand in with a few lines. Nothing here is implemented, and the imports are for types
-alone.
+so a test or a simulation can stand in with a few lines. Nothing here is implemented.
 """
 
 from __future__ import annotations
@@ -142,7 +141,7 @@ class DialListener(Protocol):
     """What a dialler calls: the `Upstream` of the session."""
 
     def on_connected(self, request: DialRequest, leg: Leg, answer: DialAnswer) -> LegListener | None:
-        """Take the socket of a dial that was answered 101. None: nothing wants it any more, and it is to be dropped."""
+        """Take the socket of a dial that was answered 101. None: it is not needed, and is to be dropped."""
 
     def on_failed(self, request: DialRequest, failure: DialFailure) -> None:
         """Take the failure of a dial."""
@@ -186,11 +185,11 @@ class LinkOwner(Protocol[LinkType]):
         """Tell whether compressed messages of this link's peer may stay compressed: every receiver can read them."""
 
 
-# From here on `Context` satisfies them all.
+# What the parts of a session ask of the session. `Context` satisfies the rest of these.
 
 
 class OutboxOwner(Protocol):
-    """Hears of outboxes that fill up or empty."""
+    """Hears that an outbox has become full or has emptied."""
 
     def regulate(self) -> None:
         """Decide again which legs are read: an outbox has become full, or is not full any more."""
@@ -205,7 +204,7 @@ class SideOwner(OutboxOwner, Protocol):
         """Read on if an outbox has emptied, and end if that was the last thing to wait for."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the session now, whatever is still owed: both legs are closed with this code."""
+        """End the session now, even if messages are still owed: both legs are closed with this code."""
 
 
 class ClientsOwner(SideOwner, Protocol):

@@ -53,7 +53,7 @@ class LinkState(Enum):
     #: Not yet: the gate is closed (section 5).
     GATED = auto()
     OPEN = auto()
-    #: Not any more: whatever the socket still says is ignored.
+    #: Not any more: everything that the socket still says is ignored.
     DEAD = auto()
 
 
@@ -63,7 +63,7 @@ class Reading(Enum):
     ON = auto()
     #: Held back: see `Backpressure`.
     PAUSED = auto()
-    #: Read for its Pongs, whatever is full, and no message is taken from it any more: see `Link.settle`.
+    #: Read for its Pongs, even if an outbox is full, and no message is taken from it: see `Link.settle`.
     SETTLING = auto()
 
 
@@ -358,7 +358,7 @@ class Link:
             self.leg.resume_reading()
 
     def settle(self) -> None:
-        """Ask for the Pongs that confirm what was sent, and have the socket read for them, whatever is full.
+        """Ask for the Pongs that confirm what was sent, and have the socket read for them even if an outbox is full.
 
         The socket passes no more messages on from now, and answers no more Pings: a Pong would be a promise.
         """

@@ -29,14 +29,14 @@ from .message import Message, Opcode
 #: Counted, so that a flood of empty messages meets the same limit as one of large messages.
 MESSAGE_COST = 100
 
-#: For outboxes that are in no proxy's sum: it has no limit, and nobody reads what is held in it.
+#: For outboxes that are in no proxy's sum. It has no limit, and its sum is not used.
 _NO_BUDGET = MemoryBudget()
 #: Stands for each message whose payload was dropped.
 _LET_GO: Message = (Opcode.BINARY, b"")
 
 
 class OutOfRange(ValueError):
-    """A peer confirmed a count that cannot be: below what it confirmed before, or above what was ever sent to it."""
+    """A peer confirmed an impossible count: below what it confirmed before, or above what was ever sent to it."""
 
     def __init__(self, n: int, confirmed: int, furthest: int) -> None:
         super().__init__(

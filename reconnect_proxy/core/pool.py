@@ -129,9 +129,8 @@ class Pool:
 
     def _first_choice(self, targets: Sequence[Target]) -> Target:
         now = self._clock.time()
-        return next((each for each in targets if self._eligible(each, now)), None) or self._least_recently_failed(
-            targets
-        )
+        eligible = next((each for each in targets if self._eligible(each, now)), None)
+        return eligible or self._least_recently_failed(targets)
 
     def _eligible(self, target: Target, now: float) -> bool:
         """Tell whether `target` is in, or its time out is over and no dial probes it yet."""
@@ -185,7 +184,7 @@ class Pool:
         """Report that a dial failed: no answer, a late one, or one with a status from 500 on.
 
         If the connection was `taken`, this is no failure of a target that carries a link which has held: a server that
-        serves others is not down, whatever it does with this request. Else one client could keep all others out.
+        serves others is not down, even if it fails this request. Else one client could keep all others out.
         """
         self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
         if taken and self._holds(slot.target, self._clock.time()):

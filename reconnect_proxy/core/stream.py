@@ -2,7 +2,7 @@
 
     sender's link --take--> [filter] --> outbox --Link.pump--> receiver's link
 
-A session has two: `c2u`, from its client to its upstream, and `u2c`, back. They are alike, so whatever is true of both
+A session has two: `c2u`, from its client to its upstream, and `u2c`, back. They are alike, so what is true of both
 is here once. A stream knows who receives it, keeps every message for each receiver until that one has confirmed it, and
 says how much came and what became of it.
 

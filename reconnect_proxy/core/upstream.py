@@ -356,7 +356,7 @@ class Upstream(SessionSide):
         self._detach_link()
         self._dialler.cancel()
         if not self._policy.retry_on.retries(code):
-            # This says nothing of the upstream's health: it is there, and wants no more of this session.
+            # This says nothing about the upstream's health: it is there, and has ended this session.
             self._terminate()
             self._session.upstream_gone(code, reason)
         elif self._dial is not None:

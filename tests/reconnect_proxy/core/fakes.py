@@ -1,4 +1,4 @@
-"""What a core is tested with: a clock that moves when told, legs and a dialler that write down what was asked."""
+"""What the core is tested with: a clock that moves when told, and legs and a dialler that record what was asked."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ class FakeDialler:
         upstream.on_failed(dial, DialFailure(detail, status, (), body))
 
 
-class Stage:
-    """A session with everything around it that is no session: the clock, the dialler, and an ear for its events."""
+class SessionRig:
+    """A session with everything around it: the clock, the dialler, the pool, and a list of its events."""
 
     def __init__(
         self,
@@ -161,19 +161,19 @@ class Stage:
         urls: Sequence[str] = ("ws://one",),
         session_id: str | None = SESSION_ID,
         max_dials: int = 64,
-        beside: Stage | None = None,
+        sharing: SessionRig | None = None,
         budget: MemoryBudget | None = None,
     ) -> None:
-        """Make a session; `beside` another it has the same clock and the same upstreams."""
-        self.clock = beside.clock if beside else FakeClock()
+        """Make a session; `sharing` the clock and the upstreams of another one."""
+        self.clock = sharing.clock if sharing else FakeClock()
         self.dialler = FakeDialler()
         self.events: list[Event] = []
         self.ended = 0
         self.openings: list[Opening] = []
-        self.policy = policy or (beside.policy if beside else Policy())
+        self.policy = policy or (sharing.policy if sharing else Policy())
         # What the pool says is not heard: these tests are about the session. Its pauses are short, and always the same.
         servers = [UpstreamAddress(url) for url in urls]
-        self.pool = beside.pool if beside else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
+        self.pool = sharing.pool if sharing else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
         self.context = Context(
             session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended, budget
         )
@@ -219,20 +219,20 @@ def started(
     upstream_aware: bool = False,
     leg: FakeLeg | None = None,
     budget: MemoryBudget | None = None,
-) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
-    """Return a session with both legs connected: the stage, the client's socket and link, the upstream's."""
-    stage = Stage(policy, budget=budget)
-    stage.open()
-    upstream_leg, upstream_link = stage.connect(DialAnswer(received=0 if upstream_aware else None))
-    client_leg, client_link = stage.client(0 if client_aware else None, leg)
-    return stage, client_leg, client_link, upstream_leg, upstream_link
+) -> tuple[SessionRig, FakeLeg, Link, FakeLeg, Link]:
+    """Return a session with both legs connected: the rig, the client's socket and link, the upstream's."""
+    rig = SessionRig(policy, budget=budget)
+    rig.open()
+    upstream_leg, upstream_link = rig.connect(DialAnswer(received=0 if upstream_aware else None))
+    client_leg, client_link = rig.client(0 if client_aware else None, leg)
+    return rig, client_leg, client_link, upstream_leg, upstream_link
 
 
-def waiting(policy: Policy | None = None) -> Stage:
+def waiting(policy: Policy | None = None) -> SessionRig:
     """Return a session whose first dial is under way, with one client waiting for its outcome."""
-    stage = Stage(policy)
-    stage.open()
-    return stage
+    rig = SessionRig(policy)
+    rig.open()
+    return rig
 
 
 def say(link: Link, *payloads: bytes | str) -> None:
@@ -249,27 +249,27 @@ def pong(link: Link, number: int) -> None:
     link.on_pong(number.to_bytes(8, "big"))
 
 
-def over(stage: Stage) -> bool:
+def over(rig: SessionRig) -> bool:
     """Tell whether the session has ended: said so once, and left neither a timer nor a dial nor a link."""
-    ended = stage.context.state is SessionState.ENDED
+    ended = rig.context.state is SessionState.ENDED
     if ended:
-        assert stage.ended == 1
-        assert stage.clock.live == 0
-        assert stage.dialler.under_way is None
-        assert not stage.context.clients.links
-        assert stage.context.upstream.link is None
+        assert rig.ended == 1
+        assert rig.clock.live == 0
+        assert rig.dialler.under_way is None
+        assert not rig.context.clients.links
+        assert rig.context.upstream.link is None
     return ended
 
 
-def never_was(stage: Stage) -> bool:
-    """Tell whether the session is over without having opened: nobody hears that it began, or ended."""
-    return over(stage) and stage.seen(SessionOpened) == stage.seen(SessionEnded) == []
+def never_was(rig: SessionRig) -> bool:
+    """Tell whether the session is over without having opened: no event says that it began, or ended."""
+    return over(rig) and rig.seen(SessionOpened) == rig.seen(SessionEnded) == []
 
 
-def the_end(stage: Stage) -> SessionEnded:
+def the_end(rig: SessionRig) -> SessionEnded:
     """Return the event of the session's end."""
-    assert over(stage)
-    [ended] = stage.seen(SessionEnded)
+    assert over(rig)
+    [ended] = rig.seen(SessionEnded)
     assert isinstance(ended, SessionEnded)
     return ended
 
@@ -279,8 +279,8 @@ def confirm(leg: FakeLeg, link: Link) -> None:
     pong(link, leg.pings[-1])
 
 
-def confirm_all(stage: Stage, leg: FakeLeg, link: Link) -> None:
+def confirm_all(rig: SessionRig, leg: FakeLeg, link: Link) -> None:
     """Let the quiet Ping go out, and answer it; and the one behind it, where there was one in the midst of it all."""
     while link.outbox.unconfirmed:
-        stage.clock.advance(0.2)
+        rig.clock.advance(0.2)
         confirm(leg, link)

@@ -16,7 +16,7 @@ POLICY = Policy(ping_interval=5.0, ping_timeout=2.0)
 
 
 @dataclass
-class Listener:
+class LinkRecorder:
     """Writes down what a link reports; satisfies `LinkOwner`."""
 
     relieved: int = 0
@@ -64,7 +64,7 @@ class Rig:
         self.clock = clock or FakeClock()
         self.leg = FakeLeg()
         self.outbox = Outbox(10_000_000) if outbox is None else outbox
-        self.owner = Listener()
+        self.owner = LinkRecorder()
         self.delivered: list[Message] = []
         self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy, state)
 

@@ -4,7 +4,7 @@
     Peer --to_proxy-> Socket --Link----> (proxy)        and each frame moves when the test says so
 
 A cut keeps some frames of each queue, as a network does whose last packets still arrive, and puts the end of the socket
-behind them: each side learns of it when it has read the rest. When a socket falls silent, nobody is told.
+behind them: each side learns of it when it has read the rest. When a socket falls silent, neither side is told.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ExpectedStream:
     # What the stream consists of, and the number of each: what was heard, but for what a filter has made of it.
     accepted: list[bytes] = field(default_factory=list)
     numbers: dict[bytes, int] = field(default_factory=dict)
-    # How many came when nobody was left to deliver them to.
+    # How many came when there was no receiver left.
     discarded: int = 0
     # How many the filter has dropped.
     dropped: int = 0
@@ -68,14 +68,14 @@ class ExpectedStream:
     held: int = 0
 
     def accept(self, payload: bytes) -> None:
-        """Take note of a message that a live link brings."""
+        """Record a message that a live link brings."""
         assert payload not in self.numbers, f"{payload!r} is counted twice"
         self.accepted.append(payload)
         self.numbers[payload] = len(self.accepted)
         self.held += len(payload) + MESSAGE_COST
 
     def confirm(self, number: int) -> None:
-        """Take note of what a peer has taken responsibility for."""
+        """Record what a peer has taken responsibility for."""
         assert self.confirmed <= number <= self.furthest
         self.held -= sum(len(payload) + MESSAGE_COST for payload in self.accepted[self.confirmed : number])
         self.confirmed = number
@@ -89,12 +89,12 @@ class ExpectedStream:
 
     @property
     def received(self) -> int:
-        """How many messages came to the proxy, with those that nobody was left for."""
+        """How many messages came to the proxy, with those for which there was no receiver left."""
         return self.discarded + len(self.accepted)
 
     @property
     def undelivered(self) -> int:
-        """How many messages nobody has confirmed."""
+        """How many messages are not confirmed."""
         return self.received - self.confirmed
 
 

@@ -9,14 +9,14 @@ import pytest
 from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.link import Link
 
-from .fakes import CALM, SMALL, FakeLeg, Stage, confirm, confirm_all, say, started, the_end
+from .fakes import CALM, SMALL, FakeLeg, SessionRig, confirm, confirm_all, say, started, the_end
 
 # Section 6, row: outbox above its high-water mark.
 
 
 def test_full_outbox_stops_the_leg_that_feeds_it_until_it_is_below_half() -> None:
     """c2u stops the client, u2c the upstream."""
-    stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL))
+    rig, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL))
     for _ in range(9):
         say(client_link, bytes(10))
     assert not client.paused
@@ -24,21 +24,21 @@ def test_full_outbox_stops_the_leg_that_feeds_it_until_it_is_below_half() -> Non
     assert client.paused
     assert not upstream.paused
     upstream_link.outbox.confirm(5)
-    stage.context.relieved()
+    rig.context.relieved()
     assert client.paused, "550 of 1000 bytes are not below half"
     upstream_link.outbox.confirm(6)
-    stage.context.relieved()
+    rig.context.relieved()
     assert not client.paused
     for _ in range(10):
         say(upstream_link, bytes(10))
     assert upstream.paused
-    confirm_all(stage, client, client_link)
+    confirm_all(rig, client, client_link)
     assert not upstream.paused
 
 
 def test_full_outbox_without_its_peer_holds_the_other_side_back_and_loses_nothing() -> None:
     """While the upstream is down, and while the client is."""
-    stage, client, client_link, _, upstream_link = started(replace(CALM, max_queue=SMALL))
+    rig, client, client_link, _, upstream_link = started(replace(CALM, max_queue=SMALL))
     upstream_link.on_lost(1006, "")
     sent = [b"%d" % n for n in range(20)]
     for payload in sent:
@@ -46,44 +46,44 @@ def test_full_outbox_without_its_peer_holds_the_other_side_back_and_loses_nothin
             break
         say(client_link, payload)
     assert client.paused
-    upstream, upstream_link = stage.reconnect()
-    confirm_all(stage, upstream, upstream_link)
+    upstream, upstream_link = rig.reconnect()
+    confirm_all(rig, upstream, upstream_link)
     assert not client.paused
     assert upstream.payloads == sent[: len(upstream.payloads)]
 
 
 def test_full_outbox_stops_a_new_link_too() -> None:
     """A client that comes back to a full `c2u` is not read, nor is an upstream that comes back to a full `u2c`."""
-    stage, _, client_link, _, upstream_link = started(replace(CALM, max_queue=SMALL))
+    rig, _, client_link, _, upstream_link = started(replace(CALM, max_queue=SMALL))
     upstream_link.on_lost(1006, "")
     say(client_link, bytes(2 * SMALL))
     client_link.on_lost(1006, "")
-    client, client_link = stage.client()
+    client, client_link = rig.client()
     assert client.paused
     other = started(replace(CALM, max_queue=SMALL))
-    stage, _, client_link, _, upstream_link = other
+    rig, _, client_link, _, upstream_link = other
     client_link.on_lost(1006, "")
     say(upstream_link, bytes(2 * SMALL))
     upstream_link.on_lost(1006, "")
-    upstream, _ = stage.reconnect()
+    upstream, _ = rig.reconnect()
     assert upstream.paused
 
 
-def both_full(slack: int = 0) -> tuple[Stage, FakeLeg, Link, FakeLeg, Link]:
+def both_full(slack: int = 0) -> tuple[SessionRig, FakeLeg, Link, FakeLeg, Link]:
     """Return a session both outboxes of which are full, with all sent and nothing confirmed."""
-    stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, slack=slack))
+    rig, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, slack=slack))
     say(client_link, bytes(SMALL))
     say(upstream_link, bytes(SMALL))
-    assert stage.context.c2u.outbox.full
-    assert stage.context.u2c.outbox.full
-    return stage, client, client_link, upstream, upstream_link
+    assert rig.context.c2u.outbox.full
+    assert rig.context.u2c.outbox.full
+    return rig, client, client_link, upstream, upstream_link
 
 
 def test_both_outboxes_full_the_client_is_read_for_its_pongs() -> None:
     """Else neither Pong would ever be read. First `u2c` empties, then the upstream is read, then `c2u` empties."""
-    stage, client, client_link, upstream, upstream_link = both_full()
+    rig, client, client_link, upstream, upstream_link = both_full()
     assert (client.paused, upstream.paused) == (False, True)
-    confirm_all(stage, client, client_link)
+    confirm_all(rig, client, client_link)
     assert (client.paused, upstream.paused) == (True, False)
     confirm(upstream, upstream_link)
     assert (client.paused, upstream.paused) == (False, False)
@@ -92,13 +92,13 @@ def test_both_outboxes_full_the_client_is_read_for_its_pongs() -> None:
 @pytest.mark.parametrize("takeover", [False, True])
 def test_both_outboxes_full_a_client_that_comes_back_is_read_for_its_pongs(takeover: bool) -> None:
     """After it was sent what it is owed, not as things stood before."""
-    stage, _, client_link, upstream, upstream_link = both_full()
+    rig, _, client_link, upstream, upstream_link = both_full()
     if not takeover:
         client_link.on_lost(1006, "")
-    back, back_link = stage.client()
+    back, back_link = rig.client()
     assert len(back.sent) == 1
     assert (back.paused, upstream.paused) == (False, True)
-    confirm_all(stage, back, back_link)
+    confirm_all(rig, back, back_link)
     confirm(upstream, upstream_link)
     assert (back.paused, upstream.paused) == (False, False)
 
@@ -118,37 +118,37 @@ def test_both_outboxes_full_a_client_whose_socket_is_full_is_not_read_until_it_t
 
 def test_one_message_larger_than_the_whole_queue_only_stops_the_client_that_sent_it() -> None:
     """Nothing was read beyond it, so the hard limit has nothing to say."""
-    stage, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL))
+    rig, client, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL))
     upstream_link.on_lost(1006, "")
     say(client_link, bytes(10 * SMALL))
     assert client.paused
     assert client.closed is None
-    upstream, upstream_link = stage.reconnect()
-    confirm_all(stage, upstream, upstream_link)
+    upstream, upstream_link = rig.reconnect()
+    confirm_all(rig, upstream, upstream_link)
     assert not client.paused
 
 
 def test_both_outboxes_full_a_small_queue_has_room_for_what_sockets_hold_in_front_of_a_pong() -> None:
     """However small the queue is set, a healthy session is not ended for what lay in the sockets already."""
-    stage, client, client_link, _, _ = both_full(slack=100 * SMALL)
+    rig, client, client_link, _, _ = both_full(slack=100 * SMALL)
     for _ in range(90):
         say(client_link, bytes(SMALL // 2))
     assert client.closed is None
-    confirm_all(stage, client, client_link)
-    assert not stage.context.u2c.outbox.full
+    confirm_all(rig, client, client_link)
+    assert not rig.context.u2c.outbox.full
 
 
 def test_both_outboxes_full_a_client_that_uses_it_to_flood_is_ended_at_the_hard_limit() -> None:
     """1013 "queue limit": what was accepted is still delivered."""
-    stage, client, client_link, upstream, upstream_link = both_full()
+    rig, client, client_link, upstream, upstream_link = both_full()
     count = 1
     while client.closed is None:
         say(client_link, bytes(100))
         count += 1
-        assert stage.context.c2u.outbox.bytes_held <= HARD_LIMIT * SMALL + 200
+        assert rig.context.c2u.outbox.bytes_held <= HARD_LIMIT * SMALL + 200
     assert client.closed == (1013, "queue limit")
     assert len(upstream.sent) == count
-    assert not upstream.paused, "nobody waits for `u2c` any more, and its Pongs must be read"
+    assert not upstream.paused, "`u2c` is given up, and the upstream's Pongs must be read"
     confirm(upstream, upstream_link)
     assert upstream.closed == (1001, "queue limit")
-    assert the_end(stage).undelivered_c2u == 0
+    assert the_end(rig).undelivered_c2u == 0

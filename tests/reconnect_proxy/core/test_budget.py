@@ -14,7 +14,7 @@ from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.events import Event, HeldLimitReached, HeldLimitRelieved, Limit, LimitReached
 
-from .fakes import CALM, SHARED, FakeClock, FakeLeg, Stage, confirm, confirm_all, say, started, the_end
+from .fakes import CALM, SHARED, FakeClock, FakeLeg, SessionRig, confirm, confirm_all, say, started, the_end
 
 LIMIT, FLOOR = 10_000, 1000
 MESSAGE = (Opcode.BINARY, bytes(1000 - MESSAGE_COST))
@@ -49,10 +49,10 @@ class Bank:
         return outbox
 
 
-def sharing(bank: Bank, policy: Policy = CALM) -> tuple[Stage, FakeLeg, FakeLeg]:
-    """Return a session that counts into `bank`: its stage, the client's socket and the upstream's."""
-    stage, client, _, upstream, _ = started(policy, budget=bank.budget)
-    return stage, client, upstream
+def sharing(bank: Bank, policy: Policy = CALM) -> tuple[SessionRig, FakeLeg, FakeLeg]:
+    """Return a session that counts into `bank`: its rig, the client's socket and the upstream's."""
+    rig, client, _, upstream, _ = started(policy, budget=bank.budget)
+    return rig, client, upstream
 
 
 def test_what_is_pushed_counts_until_it_is_confirmed() -> None:
@@ -87,7 +87,7 @@ def test_above_the_limit_an_outbox_above_the_floor_is_full_from_its_next_message
     assert not bank.budget.exceeded
     small.push(MESSAGE)
     assert not small.full
-    assert bank.budget.exceeded, "no new session is made, though nobody is held back yet"
+    assert bank.budget.exceeded, "no new session is made, though none is held back yet"
     large.push(MESSAGE)
     assert large.full
     small.push(MESSAGE)
@@ -205,8 +205,8 @@ def test_many_are_relieved_in_turns() -> None:
 def test_sessions_that_hold_much_are_not_read_until_there_is_room() -> None:
     """Each in the direction in which it holds much; and what was read arrives."""
     bank = Bank()
-    stage, client, upstream = sharing(bank)
-    link = stage.context.clients.links[0]
+    rig, client, upstream = sharing(bank)
+    link = rig.context.clients.links[0]
     other = bank.outbox(10)
     say(link, bytes(FLOOR))
     assert (client.paused, upstream.paused) == (True, False)
@@ -217,25 +217,25 @@ def test_sessions_that_hold_much_are_not_read_until_there_is_room() -> None:
 
 
 def test_a_session_gives_back_all_that_it_held_when_it_ends() -> None:
-    """Whatever it still owed."""
+    """Even if it still owed messages."""
     bank = Bank()
-    stage, _, _ = sharing(bank)
-    say(stage.context.clients.links[0], "1", "2")
-    assert stage.context.upstream.link is not None
-    say(stage.context.upstream.link, "3")
+    rig, _, _ = sharing(bank)
+    say(rig.context.clients.links[0], "1", "2")
+    assert rig.context.upstream.link is not None
+    say(rig.context.upstream.link, "3")
     assert bank.budget.held == 3 * (MESSAGE_COST + 1)
-    stage.context.close(1012, "service restart")
-    assert the_end(stage).undelivered_c2u == 2
+    rig.context.close(1012, "service restart")
+    assert the_end(rig).undelivered_c2u == 2
     assert bank.budget.held == 0
 
 
 def test_what_is_owed_to_several_clients_counts_for_each_until_it_leaves() -> None:
     """The outbox of the last one waits for the next to come, and counts on."""
     bank = Bank()
-    stage = Stage(SHARED, budget=bank.budget)
-    stage.open()
-    _, upstream_link = stage.connect()
-    links = [stage.client()[1] for _ in range(3)]
+    rig = SessionRig(SHARED, budget=bank.budget)
+    rig.open()
+    _, upstream_link = rig.connect()
+    links = [rig.client()[1] for _ in range(3)]
     say(upstream_link, bytes(100))
     assert bank.budget.held == 3 * (100 + MESSAGE_COST)
     links[0].on_lost(1006, "")
@@ -243,8 +243,8 @@ def test_what_is_owed_to_several_clients_counts_for_each_until_it_leaves() -> No
     assert bank.budget.held == 100 + MESSAGE_COST
     links[1].on_lost(1006, "")
     assert bank.budget.held == 100 + MESSAGE_COST
-    leg, link = stage.client()
-    confirm_all(stage, leg, link)
+    leg, link = rig.client()
+    confirm_all(rig, leg, link)
     assert bank.budget.held == 0
 
 
@@ -252,14 +252,14 @@ def test_both_outboxes_held_back_the_client_is_read_for_its_pongs() -> None:
     """Else they would wait for one another for as long as the others hold on."""
     bank = Bank()
     bank.outbox(10)
-    stage, client, upstream = sharing(bank, replace(CALM, slack=0))
-    say(stage.context.clients.links[0], bytes(FLOOR))
-    assert stage.context.upstream.link is not None
-    say(stage.context.upstream.link, bytes(FLOOR))
+    rig, client, upstream = sharing(bank, replace(CALM, slack=0))
+    say(rig.context.clients.links[0], bytes(FLOOR))
+    assert rig.context.upstream.link is not None
+    say(rig.context.upstream.link, bytes(FLOOR))
     assert (client.paused, upstream.paused) == (False, True)
-    confirm_all(stage, client, stage.context.clients.links[0])
+    confirm_all(rig, client, rig.context.clients.links[0])
     assert (client.paused, upstream.paused) == (True, False)
-    confirm_all(stage, upstream, stage.context.upstream.link)
+    confirm_all(rig, upstream, rig.context.upstream.link)
     assert (client.paused, upstream.paused) == (False, False)
 
 
@@ -270,47 +270,47 @@ def test_a_client_that_sends_on_instead_of_answering_is_ended_the_sooner_the_mor
     """1013: with much held, the sum stays near twice the limit; what was accepted is still delivered."""
     bank = Bank()
     bank.outbox(others)
-    stage, client, _ = sharing(bank, replace(CALM, slack=0))
-    say(stage.context.clients.links[0], bytes(FLOOR))
-    assert stage.context.upstream.link is not None
-    say(stage.context.upstream.link, bytes(FLOOR))
-    link = stage.context.clients.links[0]
-    held = stage.context.c2u.outbox.bytes_held
+    rig, client, _ = sharing(bank, replace(CALM, slack=0))
+    say(rig.context.clients.links[0], bytes(FLOOR))
+    assert rig.context.upstream.link is not None
+    say(rig.context.upstream.link, bytes(FLOOR))
+    link = rig.context.clients.links[0]
+    held = rig.context.c2u.outbox.bytes_held
     while client.closed is None:
         say(link, bytes(100))
-        assert stage.context.c2u.outbox.bytes_held - held <= room
+        assert rig.context.c2u.outbox.bytes_held - held <= room
     assert client.closed == (1013, "queue limit")
-    assert [event.limit for event in stage.seen(LimitReached) if isinstance(event, LimitReached)] == [Limit.QUEUE]
-    assert len(stage.context.c2u.outbox) > 0
+    assert [event.limit for event in rig.seen(LimitReached) if isinstance(event, LimitReached)] == [Limit.QUEUE]
+    assert len(rig.context.c2u.outbox) > 0
 
 
 def test_a_mute_client_that_talks_on_is_found_out_while_the_budget_is_tight() -> None:
     """What it never confirms makes the budget tight, and it is read only between two confirmations of the upstream."""
     bank = Bank()
     bank.outbox(9)
-    stage, client, upstream = sharing(bank, replace(CALM, slack=0))
-    link, up = stage.context.clients.links[0], stage.context.upstream.link
+    rig, client, upstream = sharing(bank, replace(CALM, slack=0))
+    link, up = rig.context.clients.links[0], rig.context.upstream.link
     assert up is not None
     say(up, bytes(600))
     said = 0
     while not link.mute:
-        assert stage.clock.now < 3 * (CALM.ping_interval + CALM.ping_timeout), "it is never found out"
+        assert rig.clock.now < 3 * (CALM.ping_interval + CALM.ping_timeout), "it is never found out"
         if not client.paused:
             say(link, bytes(300))
             said += 1
         # The upstream answers at once.
         while up.outbox.unconfirmed and upstream.pings and upstream.pings[-1] > up.outbox.confirmed:
             confirm(upstream, up)
-        stage.clock.advance(0.01)
+        rig.clock.advance(0.01)
     assert said > 100
     assert len(link.outbox) == 0
 
 
 def test_a_context_without_a_budget_has_one_without_a_limit() -> None:
     """Who embeds a single session need not know of budgets."""
-    stage = Stage(CALM)
-    assert isinstance(stage.context, Context)
-    stage.open()
-    _, upstream_link = stage.connect()
+    rig = SessionRig(CALM)
+    assert isinstance(rig.context, Context)
+    rig.open()
+    _, upstream_link = rig.connect()
     say(upstream_link, bytes(10_000_000))
-    assert not stage.context.u2c.outbox.full
+    assert not rig.context.u2c.outbox.full

@@ -15,44 +15,44 @@ from reconnect_proxy.core.policy import SENDER, GraceOn, Policy, RetryOn
 from reconnect_proxy.core.wire import Claim
 from reconnect_proxy.events import LegLost, LegName, Resumed, SessionOpened
 
-from .fakes import CALM, SESSION_ID, FakeLeg, Stage, confirm, never_was, over, pong, say, started, the_end, waiting
+from .fakes import CALM, SESSION_ID, FakeLeg, SessionRig, confirm, never_was, over, pong, say, started, the_end, waiting
 
 # Section 6, row: new client.
 
 
 def test_new_client_waits_for_the_upstream_and_is_accepted_with_its_answer() -> None:
     """The upstream is dialled first; its subprotocol and headers are the client's."""
-    stage = waiting()
-    assert stage.openings == []
+    rig = waiting()
+    assert rig.openings == []
     answer = DialAnswer(subprotocol="chat", headers=(("Set-Cookie", "a=b"),))
-    stage.connect(answer)
-    assert [opening.answer for opening in stage.openings] == [answer]
-    assert stage.seen(SessionOpened) == [SessionOpened(SESSION_ID, "ws://one", True)]
+    rig.connect(answer)
+    assert [opening.answer for opening in rig.openings] == [answer]
+    assert rig.seen(SessionOpened) == [SessionOpened(SESSION_ID, "ws://one", True)]
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 429])
 def test_new_client_gets_the_upstreams_http_error_below_500(status: int) -> None:
     """With its body; there is no session."""
-    stage = waiting()
-    stage.dialler.fail("no", status, b"who are you?")
-    [opening] = stage.openings
+    rig = waiting()
+    rig.dialler.fail("no", status, b"who are you?")
+    [opening] = rig.openings
     assert opening.failure is not None
     assert (opening.failure.status, opening.failure.body) == (status, b"who are you?")
-    assert never_was(stage)
+    assert never_was(rig)
 
 
 @pytest.mark.parametrize("status", [0, 500, 502, 503])
 def test_new_client_is_accepted_when_the_upstream_is_down_and_its_messages_wait(status: int) -> None:
     """They are delivered, in order, once it is up; a message that waited is not reported as sent twice."""
-    stage = waiting()
-    stage.dialler.fail("down", status)
-    [opening] = stage.openings
+    rig = waiting()
+    rig.dialler.fail("down", status)
+    [opening] = rig.openings
     assert (opening.answer, opening.failure, opening.refusal) == (None, None, None)
-    _, client_link = stage.client()
+    _, client_link = rig.client()
     say(client_link, "1", "2", "3")
-    upstream, _ = stage.reconnect()
+    upstream, _ = rig.reconnect()
     assert upstream.payloads == [b"1", b"2", b"3"]
-    [resumed] = stage.seen(Resumed)
+    [resumed] = rig.seen(Resumed)
     assert isinstance(resumed, Resumed)
     assert (resumed.leg, resumed.resent, resumed.waiting) == (LegName.UPSTREAM, 0, 3)
 
@@ -60,55 +60,55 @@ def test_new_client_is_accepted_when_the_upstream_is_down_and_its_messages_wait(
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_new_client_gets_503_when_the_upstream_is_down_and_it_is_not_to_be_accepted(status: int) -> None:
     """`accept_when_down = false`: 503 with Retry-After, and no session."""
-    stage = waiting(Policy(accept_when_down=False))
-    stage.dialler.fail("down", status)
-    [opening] = stage.openings
+    rig = waiting(Policy(accept_when_down=False))
+    rig.dialler.fail("down", status)
+    [opening] = rig.openings
     assert opening.refusal is not None
     assert opening.refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert opening.refusal.retry_after is not None
-    assert never_was(stage)
+    assert never_was(rig)
 
 
 def test_new_client_an_upstream_that_does_not_answer_is_waited_for_up_to_the_connect_timeout() -> None:
     """Then the client is accepted all the same."""
-    stage = waiting(Policy(connect_timeout=5.0))
-    stage.clock.advance(4.9)
-    assert stage.openings == []
-    stage.clock.advance(0.2)
-    assert len(stage.openings) == 1
-    assert stage.context.state is SessionState.OPEN
+    rig = waiting(Policy(connect_timeout=5.0))
+    rig.clock.advance(4.9)
+    assert rig.openings == []
+    rig.clock.advance(0.2)
+    assert len(rig.openings) == 1
+    assert rig.context.state is SessionState.OPEN
 
 
 def test_new_client_several_that_wait_for_one_session_are_all_told() -> None:
     """And one that asks later is told at once."""
-    stage = waiting()
-    stage.context.when_opened(stage.openings.append)
-    stage.connect()
-    stage.context.when_opened(stage.openings.append)
-    assert len(stage.openings) == 3
+    rig = waiting()
+    rig.context.when_opened(rig.openings.append)
+    rig.connect()
+    rig.context.when_opened(rig.openings.append)
+    assert len(rig.openings) == 3
 
 
 def test_new_client_a_session_without_an_id_is_given_one() -> None:
     """Before the client is answered, for its 101 names it."""
-    stage = Stage(session_id=None)
-    stage.open()
-    stage.dialler.fail()
-    assert stage.context.session_id is not None
+    rig = SessionRig(session_id=None)
+    rig.open()
+    rig.dialler.fail()
+    assert rig.context.session_id is not None
 
 
 # Section 6, row: client link lost.
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 4001])
-def test_client_link_lost_messages_wait_and_grace_runs_whatever_the_cause(code: int) -> None:
+def test_client_link_lost_messages_wait_and_grace_runs_for_any_cause(code: int) -> None:
     """The upstream stays connected and is not told."""
-    stage, _, client_link, upstream, upstream_link = started(Policy(grace=15.0))
+    rig, _, client_link, upstream, upstream_link = started(Policy(grace=15.0))
     client_link.on_lost(code, "")
     say(upstream_link, "1", "2")
-    stage.clock.advance(14.9)
-    assert stage.context.state is SessionState.OPEN
+    rig.clock.advance(14.9)
+    assert rig.context.state is SessionState.OPEN
     assert upstream.closed is None
-    back, _ = stage.client()
+    back, _ = rig.client()
     assert back.payloads == [b"1", b"2"]
 
 
@@ -126,81 +126,81 @@ def test_client_link_lost_grace_over_closes_the_upstream_with_the_clients_code(
     code: int, reason: str, expected: tuple[int, str]
 ) -> None:
     """1006 may not be sent (RFC 6455 section 7.4.1), so there it is 1001."""
-    stage, _, client_link, upstream, _ = started(Policy(grace=15.0))
+    rig, _, client_link, upstream, _ = started(Policy(grace=15.0))
     client_link.on_lost(code, reason)
-    stage.clock.advance(15.1)
+    rig.clock.advance(15.1)
     assert upstream.closed == expected
-    assert (the_end(stage).code, the_end(stage).reason) == expected
+    assert (the_end(rig).code, the_end(rig).reason) == expected
 
 
 def test_client_link_lost_clean_ends_the_session_at_once_with_grace_on_abnormal() -> None:
     """1000 is a goodbye there; nothing else is."""
-    stage, _, client_link, upstream, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
+    rig, _, client_link, upstream, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
     client_link.on_lost(1000, "bye")
     assert upstream.closed == (1000, "bye")
-    assert over(stage)
+    assert over(rig)
 
 
 @pytest.mark.parametrize("code", [1001, 1005, 1006, 1011, 4000])
 def test_client_link_lost_uncleanly_runs_the_grace_with_grace_on_abnormal(code: int) -> None:
     """As with any."""
-    stage, _, client_link, _, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
+    rig, _, client_link, _, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
     client_link.on_lost(code, "")
-    assert stage.context.state is SessionState.OPEN
+    assert rig.context.state is SessionState.OPEN
 
 
 def test_client_link_lost_ends_a_sender_session_at_once_with_the_clients_code() -> None:
     """In `sender` mode the client's socket is the session."""
-    stage, _, client_link, upstream, _ = started(SENDER)
+    rig, _, client_link, upstream, _ = started(SENDER)
     client_link.on_lost(4242, "bye")
     assert upstream.closed == (4242, "bye")
-    assert over(stage)
-    assert not stage.context.resumable
+    assert over(rig)
+    assert not rig.context.resumable
 
 
 def test_client_link_lost_what_it_had_said_is_delivered_before_the_upstream_is_closed() -> None:
     """At the end of the grace too: the session waits for the last confirmation, asked for at once."""
-    stage, _, client_link, upstream, upstream_link = started(SENDER)
+    rig, _, client_link, upstream, upstream_link = started(SENDER)
     say(client_link, "1", "2")
     client_link.on_lost(1000, "")
     assert upstream.closed is None
     assert upstream.pings == [2]
     pong(upstream_link, 2)
     assert upstream.closed == (1000, "")
-    assert the_end(stage).undelivered_c2u == 0
+    assert the_end(rig).undelivered_c2u == 0
 
 
 def test_client_link_lost_by_silence_runs_the_grace() -> None:
     """A link that goes silent without closing is lost after `ping_interval` and `ping_timeout`."""
-    stage, client, _, _, upstream_link = started(Policy(grace=15.0))
+    rig, client, _, _, upstream_link = started(Policy(grace=15.0))
     for _ in range(5):
-        stage.clock.advance(10.0)
+        rig.clock.advance(10.0)
         upstream_link.on_heard()
     assert client.aborted
-    assert not stage.context.clients.links
-    [lost] = stage.seen(LegLost)
+    assert not rig.context.clients.links
+    [lost] = rig.seen(LegLost)
     assert isinstance(lost, LegLost)
     assert (lost.leg, lost.code) == (LegName.CLIENT, 1006)
 
 
 def test_client_waiting_for_the_first_dial_goes_away_and_the_session_ends_after_its_grace() -> None:
     """It was never opened, so no end is reported, and the dial is given up."""
-    stage = waiting(Policy(grace=2.0, connect_timeout=5.0))
-    stage.context.client_left(stage.openings.append)
-    stage.clock.advance(2.1)
-    assert never_was(stage)
+    rig = waiting(Policy(grace=2.0, connect_timeout=5.0))
+    rig.context.client_left(rig.openings.append)
+    rig.clock.advance(2.1)
+    assert never_was(rig)
 
 
 def test_client_that_comes_back_during_the_first_dial_is_waited_for_no_more() -> None:
     """The grace of the one that left does not end the session of the one that waits."""
-    stage = waiting(Policy(grace=2.0, connect_timeout=5.0))
-    stage.context.client_left(stage.openings.append)
-    stage.clock.advance(1.0)
-    stage.context.when_opened(stage.openings.append)
-    stage.clock.advance(3.0)
-    stage.connect()
-    assert len(stage.openings) == 1
-    assert stage.context.state is SessionState.OPEN
+    rig = waiting(Policy(grace=2.0, connect_timeout=5.0))
+    rig.context.client_left(rig.openings.append)
+    rig.clock.advance(1.0)
+    rig.context.when_opened(rig.openings.append)
+    rig.clock.advance(3.0)
+    rig.connect()
+    assert len(rig.openings) == 1
+    assert rig.context.state is SessionState.OPEN
 
 
 # Section 6, row: upstream link lost, retryable.
@@ -209,124 +209,124 @@ def test_client_that_comes_back_during_the_first_dial_is_waited_for_no_more() ->
 @pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 1013, 1014])
 def test_upstream_link_lost_messages_wait_and_it_is_redialled(code: int) -> None:
     """The client is not told; what was uncertain is sent again, then what waited."""
-    stage, client, client_link, upstream, upstream_link = started()
+    rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1")
     upstream_link.on_lost(code, "")
     say(client_link, "2")
-    again, _ = stage.reconnect()
+    again, _ = rig.reconnect()
     assert (upstream.payloads, again.payloads) == ([b"1"], [b"1", b"2"])
     assert client.closed is None
 
 
 def test_upstream_link_lost_budget_over_closes_the_client_with_1014() -> None:
     """ "upstream unavailable", with what could not be delivered."""
-    stage, client, client_link, _, upstream_link = started(replace(CALM, retry_for=60.0))
-    stage.clock.advance(2.0)
+    rig, client, client_link, _, upstream_link = started(replace(CALM, retry_for=60.0))
+    rig.clock.advance(2.0)
     upstream_link.on_lost(1006, "")
     say(client_link, "1", "2")
     for _ in range(100):
-        stage.clock.advance(0.5)
-        if stage.dialler.under_way:
-            stage.dialler.fail()
+        rig.clock.advance(0.5)
+        if rig.dialler.under_way:
+            rig.dialler.fail()
     assert client.closed is None
-    stage.clock.advance(10.1)
+    rig.clock.advance(10.1)
     assert client.closed == (1014, "upstream unavailable")
-    assert (the_end(stage).code, the_end(stage).undelivered_c2u) == (1014, 2)
+    assert (the_end(rig).code, the_end(rig).undelivered_c2u) == (1014, 2)
 
 
 def test_upstream_that_never_comes_closes_the_client_with_1014_after_the_budget() -> None:
     """The budget runs from the first failed dial."""
-    stage = waiting(replace(CALM, retry_for=60.0))
-    stage.dialler.fail()
-    client, _ = stage.client()
-    stage.clock.advance(59.9)
+    rig = waiting(replace(CALM, retry_for=60.0))
+    rig.dialler.fail()
+    client, _ = rig.client()
+    rig.clock.advance(59.9)
     assert client.closed is None
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     assert client.closed == (1014, "upstream unavailable")
-    assert over(stage)
+    assert over(rig)
 
 
 def test_upstream_link_lost_by_silence_is_redialled() -> None:
     """1006, without a close frame."""
-    stage, _, client_link, upstream, _ = started()
+    rig, _, client_link, upstream, _ = started()
     for _ in range(4):
-        stage.clock.advance(10.0)
+        rig.clock.advance(10.0)
         client_link.on_heard()
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     assert upstream.aborted
-    assert len(stage.dialler.dials) == 2
+    assert len(rig.dialler.dials) == 2
 
 
-# Section 6, row: upstream closes for good.
+# Section 6, row: upstream closes with a code that ends the session.
 
 
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 3000, 4999])
 def test_upstream_closes_for_good_and_the_client_is_closed_with_the_same_code_and_reason(code: int) -> None:
     """After what is queued for it has been delivered and confirmed."""
-    stage, client, client_link, _, upstream_link = started()
+    rig, client, client_link, _, upstream_link = started()
     say(upstream_link, "1", "2")
     upstream_link.on_lost(code, "enough")
     assert client.closed is None
     assert client.pings == [2]
     confirm(client, client_link)
     assert client.closed == (code, "enough")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.code, ended.reason, ended.undelivered_u2c) == (code, "enough", 0)
 
 
 def test_upstream_closes_for_good_and_an_absent_client_is_awaited_to_be_told() -> None:
     """Within its grace it gets what is queued and then the code."""
-    stage, _, client_link, _, upstream_link = started(replace(CALM, grace=15.0))
+    rig, _, client_link, _, upstream_link = started(replace(CALM, grace=15.0))
     client_link.on_lost(1006, "")
     say(upstream_link, "1")
     upstream_link.on_lost(4001, "enough")
-    stage.clock.advance(10.0)
-    back, back_link = stage.client()
+    rig.clock.advance(10.0)
+    back, back_link = rig.client()
     assert back.payloads == [b"1"]
     confirm(back, back_link)
     assert back.closed == (4001, "enough")
-    assert over(stage)
+    assert over(rig)
 
 
 def test_upstream_closes_for_good_and_a_client_that_does_not_return_is_given_up_after_its_grace() -> None:
     """What it was owed is counted."""
-    stage, _, client_link, _, upstream_link = started(replace(CALM, grace=15.0))
+    rig, _, client_link, _, upstream_link = started(replace(CALM, grace=15.0))
     client_link.on_lost(1006, "")
     say(upstream_link, "1", "2")
     upstream_link.on_lost(4001, "enough")
-    stage.clock.advance(15.1)
-    ended = the_end(stage)
+    rig.clock.advance(15.1)
+    ended = the_end(rig)
     assert (ended.code, ended.undelivered_u2c) == (4001, 2)
 
 
 def test_upstream_closes_for_good_is_retried_with_retry_on_any() -> None:
     """Even a clean close."""
-    stage, client, _, _, upstream_link = started(Policy(retry_on=RetryOn(any=True)))
+    rig, client, _, _, upstream_link = started(Policy(retry_on=RetryOn(any=True)))
     upstream_link.on_lost(1000, "")
-    stage.reconnect()
+    rig.reconnect()
     assert client.closed is None
 
 
 def test_upstream_lost_for_good_without_a_code_that_can_be_sent_closes_the_client_with_1014() -> None:
     """1006 may not be sent (RFC 6455 section 7.4.1)."""
-    stage, client, _, _, upstream_link = started(Policy(retry_on=RetryOn(codes=frozenset())))
+    rig, client, _, _, upstream_link = started(Policy(retry_on=RetryOn(codes=frozenset())))
     upstream_link.on_lost(1006, "")
-    assert over(stage)
+    assert over(rig)
     assert client.closed is not None
     assert client.closed[0] == 1014
 
 
 def test_a_client_that_talks_to_a_session_whose_upstream_is_gone_is_counted_but_not_kept() -> None:
     """Its messages cannot be delivered; the count it is told on a return includes them, for they had their Pong."""
-    stage, _, client_link, _, upstream_link = started(CALM, client_aware=True)
+    rig, _, client_link, _, upstream_link = started(CALM, client_aware=True)
     say(upstream_link, "1")
     say(client_link, "a")
     upstream_link.on_lost(4001, "")
     say(client_link, "b", "c")
     client_link.on_lost(1006, "")
-    assert stage.context.admit(Claim(received=1)) == 3
-    stage.context.attach(FakeLeg(), Claim(received=1))
-    assert the_end(stage).undelivered_c2u == 3
+    assert rig.context.admit(Claim(received=1)) == 3
+    rig.context.attach(FakeLeg(), Claim(received=1))
+    assert the_end(rig).undelivered_c2u == 3
 
 
 # Section 6, row: aware upstream answers 410, or a count that cannot be.
@@ -334,15 +334,15 @@ def test_a_client_that_talks_to_a_session_whose_upstream_is_gone_is_counted_but_
 
 def test_aware_upstream_that_lost_the_session_ends_it_after_what_it_had_said_was_delivered() -> None:
     """1014 "upstream lost the session"."""
-    stage, client, client_link, _, upstream_link = started(upstream_aware=True)
+    rig, client, client_link, _, upstream_link = started(upstream_aware=True)
     say(upstream_link, "1")
     upstream_link.on_lost(1006, "")
-    stage.clock.advance(1.0)
-    stage.dialler.fail("gone", 410)
+    rig.clock.advance(1.0)
+    rig.dialler.fail("gone", 410)
     assert client.closed is None
     confirm(client, client_link)
     assert client.closed == (1014, "upstream lost the session")
-    assert over(stage)
+    assert over(rig)
 
 
 # Section 6, row: proxy told to stop.
@@ -350,30 +350,30 @@ def test_aware_upstream_that_lost_the_session_ends_it_after_what_it_had_said_was
 
 def test_proxy_told_to_stop_closes_the_client_with_1012() -> None:
     """And the upstream with 1001; what was not delivered is counted."""
-    stage, client, client_link, upstream, upstream_link = started()
+    rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1")
     say(upstream_link, "1", "2")
-    stage.context.close(1012, "service restart")
+    rig.context.close(1012, "service restart")
     assert client.closed == (1012, "service restart")
     assert upstream.closed == (1001, "service restart")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.code, ended.undelivered_c2u, ended.undelivered_u2c) == (1012, 1, 2)
 
 
 def test_proxy_told_to_stop_answers_a_client_that_still_waits_for_the_upstream() -> None:
     """503, for there is no WebSocket to close, and no session that could have ended."""
-    stage = waiting()
-    stage.context.close(1012, "service restart")
-    [opening] = stage.openings
+    rig = waiting()
+    rig.context.close(1012, "service restart")
+    [opening] = rig.openings
     assert opening.refusal is not None
     assert opening.refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert never_was(stage)
+    assert never_was(rig)
 
 
 @pytest.mark.parametrize("moment", ["client away", "upstream away", "ending", "ended"])
 def test_proxy_told_to_stop_ends_a_session_in_any_state_once(moment: str) -> None:
     """No timer, no dial, one end."""
-    stage, _, client_link, _, upstream_link = started(CALM)
+    rig, _, client_link, _, upstream_link = started(CALM)
     say(client_link, "1")
     if moment == "client away":
         client_link.on_lost(1006, "")
@@ -381,17 +381,17 @@ def test_proxy_told_to_stop_ends_a_session_in_any_state_once(moment: str) -> Non
         upstream_link.on_lost(1006, "")
     elif moment == "ending":
         client_link.on_lost(1006, "")
-        stage.clock.advance(16.0)
-        assert stage.context.state is SessionState.ENDING
+        rig.clock.advance(16.0)
+        assert rig.context.state is SessionState.ENDING
     else:
-        stage.context.close(1000, "")
-    stage.context.close(1012, "service restart")
-    assert over(stage)
+        rig.context.close(1000, "")
+    rig.context.close(1012, "service restart")
+    assert over(rig)
 
 
 def test_the_context_has_no_room_for_surprises() -> None:
     """Slots: a session costs what it is designed to cost, and a misspelt attribute is an error."""
-    context = Stage().context
+    context = SessionRig().context
     assert isinstance(context, Context)
     with pytest.raises(AttributeError):
         context.greace = 1  # type: ignore[attr-defined]

@@ -19,169 +19,169 @@ from .fakes import CALM, SESSION_ID, SMALL, confirm, over, pong, say, started, t
 
 def test_a_message_above_the_limit_ends_the_session_after_what_was_said_before_it() -> None:
     """1009 to both, from whichever leg it came."""
-    stage, client, client_link, upstream, upstream_link = started()
+    rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1")
     client_link.on_too_big("17 MiB")
     assert upstream.closed is None
     confirm(upstream, upstream_link)
     assert upstream.closed == (1009, "17 MiB")
-    assert the_end(stage).code == 1009
-    stage, client, client_link, upstream, upstream_link = started()
+    assert the_end(rig).code == 1009
+    rig, client, client_link, upstream, upstream_link = started()
     say(upstream_link, "1")
     upstream_link.on_too_big("17 MiB")
     assert client.closed is None
     confirm(client, client_link)
     assert client.closed == (1009, "17 MiB")
-    assert over(stage)
+    assert over(rig)
 
 
 def test_a_session_that_ends_while_the_upstream_is_away_still_delivers_what_the_client_said() -> None:
     """Within the retry budget; then the upstream is closed with the client's code."""
-    stage, _, client_link, _, upstream_link = started(replace(SENDER, retry_for=60.0))
+    rig, _, client_link, _, upstream_link = started(replace(SENDER, retry_for=60.0))
     upstream_link.on_lost(1006, "")
     say(client_link, "1", "2")
     client_link.on_lost(1000, "bye")
-    stage.clock.advance(10.0)
-    if not stage.dialler.under_way:
-        stage.clock.advance(3.0)
-    upstream, upstream_link = stage.connect()
+    rig.clock.advance(10.0)
+    if not rig.dialler.under_way:
+        rig.clock.advance(3.0)
+    upstream, upstream_link = rig.connect()
     assert upstream.payloads == [b"1", b"2"]
     assert upstream.pings == [2]
     pong(upstream_link, 2)
     assert upstream.closed == (1000, "bye")
-    assert the_end(stage).undelivered_c2u == 0
+    assert the_end(rig).undelivered_c2u == 0
 
 
 def test_a_session_that_ends_while_the_upstream_stays_away_is_over_with_the_retry_budget() -> None:
     """With the client's code, and its messages counted."""
-    stage, _, client_link, _, upstream_link = started(replace(SENDER, retry_for=60.0))
-    stage.clock.advance(2.0)
+    rig, _, client_link, _, upstream_link = started(replace(SENDER, retry_for=60.0))
+    rig.clock.advance(2.0)
     upstream_link.on_lost(1006, "")
     say(client_link, "1", "2")
     client_link.on_lost(1000, "bye")
-    stage.clock.advance(60.1)
-    ended = the_end(stage)
+    rig.clock.advance(60.1)
+    ended = the_end(rig)
     assert (ended.code, ended.reason, ended.undelivered_c2u) == (1000, "bye", 2)
 
 
 def test_a_peer_that_is_owed_the_end_and_confirms_nothing_is_given_up() -> None:
     """After as long as a silent one is given, even if it keeps talking."""
-    stage, client, client_link, _, upstream_link = started(Policy(ping_interval=20.0, ping_timeout=20.0))
+    rig, client, client_link, _, upstream_link = started(Policy(ping_interval=20.0, ping_timeout=20.0))
     say(upstream_link, "0")
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     confirm(client, client_link)
     say(upstream_link, "1")
     upstream_link.on_lost(1000, "bye")
     for _ in range(39):
-        stage.clock.advance(1.0)
+        rig.clock.advance(1.0)
         client_link.on_heard()
     assert client.closed is None
-    stage.clock.advance(2.0)
+    rig.clock.advance(2.0)
     assert client.closed == (1000, "bye")
-    assert the_end(stage).undelivered_u2c == 1
+    assert the_end(rig).undelivered_u2c == 1
 
 
 def test_a_peer_that_is_owed_the_end_and_goes_on_confirming_is_not_given_up() -> None:
     """However long it takes."""
-    stage, client, client_link, _, upstream_link = started()
+    rig, client, client_link, _, upstream_link = started()
     client.room = 1
     say(upstream_link, *[b"%d" % n for n in range(20)])
     upstream_link.on_lost(1000, "bye")
     for _ in range(19):
-        stage.clock.advance(30.0)
+        rig.clock.advance(30.0)
         confirm(client, client_link)
         assert client.closed is None
         client.room, client.writable = 1, True
         client_link.on_writable()
     confirm(client, client_link)
     assert client.closed == (1000, "bye")
-    assert the_end(stage).undelivered_u2c == 0
+    assert the_end(rig).undelivered_u2c == 0
 
 
 def test_a_peer_that_is_owed_the_end_and_has_just_come_back_is_given_its_time() -> None:
     """Those who wait are not judged by how long the peer before them was away."""
     policy = replace(SENDER, retry_for=600.0, connect_timeout=100.0, ping_interval=20.0, ping_timeout=20.0)
-    stage, _, client_link, _, upstream_link = started(policy)
+    rig, _, client_link, _, upstream_link = started(policy)
     say(client_link, "1")
     upstream_link.on_lost(1006, "")
     client_link.on_lost(1000, "bye")
-    stage.clock.advance(39.5)
-    upstream, upstream_link = stage.connect()
-    stage.clock.advance(5.0)
+    rig.clock.advance(39.5)
+    upstream, upstream_link = rig.connect()
+    rig.clock.advance(5.0)
     assert upstream.closed is None
     confirm(upstream, upstream_link)
-    assert the_end(stage).undelivered_c2u == 0
+    assert the_end(rig).undelivered_c2u == 0
 
 
 def test_an_upstream_that_is_owed_the_end_and_only_comes_and_goes_is_given_up() -> None:
     """One that accepts every dial and confirms nothing does not keep a session that has lost its client."""
     policy = replace(SENDER, retry_for=30.0, ping_interval=3.0, ping_timeout=4.0)
-    stage, _, client_link, _, upstream_link = started(policy)
+    rig, _, client_link, _, upstream_link = started(policy)
     say(client_link, "1")
     client_link.on_lost(1000, "bye")
     for _ in range(6):
-        stage.clock.advance(6.0)
-        assert not over(stage)
+        rig.clock.advance(6.0)
+        assert not over(rig)
         upstream_link.on_lost(1006, "")
-        stage.clock.advance(0.5)
-        _, upstream_link = stage.connect()
-    stage.clock.advance(6.0)
-    assert over(stage)
+        rig.clock.advance(0.5)
+        _, upstream_link = rig.connect()
+    rig.clock.advance(6.0)
+    assert over(rig)
 
 
 def test_at_the_end_a_full_u2c_does_not_keep_the_upstreams_pongs_from_being_read() -> None:
-    """Nobody waits for those messages any more; they are counted."""
-    stage, _, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, grace=5.0))
+    """There is no receiver for those messages; they are counted."""
+    rig, _, client_link, upstream, upstream_link = started(replace(CALM, max_queue=SMALL, grace=5.0))
     say(client_link, "1")
     client_link.on_lost(1000, "bye")
     say(upstream_link, bytes(2 * SMALL))
     assert upstream.paused
-    stage.clock.advance(5.1)
-    assert stage.context.state is SessionState.ENDING
+    rig.clock.advance(5.1)
+    assert rig.context.state is SessionState.ENDING
     assert not upstream.paused
     confirm(upstream, upstream_link)
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.undelivered_c2u, ended.undelivered_u2c) == (0, 1)
 
 
 def test_at_the_end_what_the_upstream_says_is_counted_but_not_kept() -> None:
     """A redial still states all of it, for it had its Pong: an aware upstream must not see its count shrink."""
-    stage, _, client_link, _, upstream_link = started(SENDER, upstream_aware=True)
+    rig, _, client_link, _, upstream_link = started(SENDER, upstream_aware=True)
     say(upstream_link, "1")
     say(client_link, "a")
     client_link.on_lost(1000, "bye")
     say(upstream_link, "2", "3")
     upstream_link.on_lost(1006, "")
-    stage.clock.advance(3.0)
-    assert stage.dialler.dials[-1].received == 3
-    upstream, upstream_link = stage.connect(DialAnswer(received=0))
+    rig.clock.advance(3.0)
+    assert rig.dialler.dials[-1].received == 3
+    upstream, upstream_link = rig.connect(DialAnswer(received=0))
     assert upstream.payloads == [b"a"]
     confirm(upstream, upstream_link)
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.undelivered_c2u, ended.undelivered_u2c) == (0, 3)
 
 
 def test_both_sides_leaving_ends_the_session_at_once() -> None:
-    """The upstream for good while the client's rest was being delivered, or the other way round."""
-    stage, _, client_link, _, upstream_link = started(SENDER)
+    """The upstream, while the rest of the client's stream was being delivered to it, or the other way round."""
+    rig, _, client_link, _, upstream_link = started(SENDER)
     say(client_link, "1")
     client_link.on_lost(4001, "client")
     upstream_link.on_lost(4002, "upstream")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.code, ended.reason, ended.undelivered_c2u) == (4001, "client", 1)
-    stage, _, client_link, _, upstream_link = started(SENDER)
+    rig, _, client_link, _, upstream_link = started(SENDER)
     say(upstream_link, "1")
     upstream_link.on_lost(4002, "upstream")
     client_link.on_lost(4001, "client")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.code, ended.reason, ended.undelivered_u2c) == (4002, "upstream", 1)
 
 
 def test_nothing_that_happens_after_the_end_has_any_effect() -> None:
     """Late events of both sockets, and of time."""
-    stage, client, client_link, upstream, upstream_link = started()
-    stage.context.close(1000, "")
-    events = list(stage.events)
+    rig, client, client_link, upstream, upstream_link = started()
+    rig.context.close(1000, "")
+    events = list(rig.events)
     for link in (client_link, upstream_link):
         say(link, "late")
         pong(link, 1)
@@ -189,9 +189,9 @@ def test_nothing_that_happens_after_the_end_has_any_effect() -> None:
         link.on_writable()
         link.on_too_big("late")
         link.on_lost(1006, "")
-    stage.clock.advance(1000.0)
-    assert over(stage)
-    assert stage.events == events
+    rig.clock.advance(1000.0)
+    assert over(rig)
+    assert rig.events == events
     assert client.sent == upstream.sent == []
 
 
@@ -201,16 +201,16 @@ def test_nothing_that_happens_after_the_end_has_any_effect() -> None:
 @pytest.mark.parametrize("leg", LegName)
 def test_a_mute_peer_is_served_and_never_fills_an_outbox(leg: LegName) -> None:
     """It sends data and answers no Ping: reported, and what is written counts as confirmed."""
-    stage, client, client_link, upstream, upstream_link = started(replace(DUPLEX, max_queue=SMALL))
+    rig, client, client_link, upstream, upstream_link = started(replace(DUPLEX, max_queue=SMALL))
     mute, other = (client_link, upstream_link) if leg is LegName.CLIENT else (upstream_link, client_link)
     say(other, bytes(SMALL))
     for _ in range(42):
-        stage.clock.advance(0.5)
+        rig.clock.advance(0.5)
         say(mute, b"")
         for live, live_leg in ((other, upstream if leg is LegName.CLIENT else client),):
             if live_leg.pings:
                 confirm(live_leg, live)
-    assert stage.seen(LegMute) == [LegMute(SESSION_ID, leg)]
+    assert rig.seen(LegMute) == [LegMute(SESSION_ID, leg)]
     for _ in range(10):
         say(other, bytes(SMALL))
     assert not other.paused
@@ -219,32 +219,32 @@ def test_a_mute_peer_is_served_and_never_fills_an_outbox(leg: LegName) -> None:
 
 def test_a_peer_found_mute_at_the_end_is_closed_and_leaves_no_timer() -> None:
     """Being mute confirms what it was owed, and that was all that the session waited for."""
-    stage, client, client_link, _, upstream_link = started(Policy(ping_interval=60.0, ping_timeout=5.0))
+    rig, client, client_link, _, upstream_link = started(Policy(ping_interval=60.0, ping_timeout=5.0))
     say(upstream_link, "1")
     upstream_link.on_lost(1000, "bye")
     for _ in range(60):
-        stage.clock.advance(0.1)
+        rig.clock.advance(0.1)
         if client.closed is None:
             say(client_link, b"x")
     assert client.closed == (1000, "bye")
-    assert over(stage)
+    assert over(rig)
 
 
 # The account.
 
 
 def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None:
-    """Messages and bytes of both directions, whether they were confirmed, are still owed, or came to nobody."""
-    stage, client, client_link, upstream, upstream_link = started()
+    """Messages and bytes of both directions, whether they were confirmed, are still owed, or came too late."""
+    rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1", "22")
-    stage.clock.advance(PING_QUIET)
+    rig.clock.advance(PING_QUIET)
     confirm(upstream, upstream_link)
     say(upstream_link, "333")
     upstream_link.on_lost(1000, "enough")
     say(client_link, "4444")
-    assert stage.context.c2u.volume == (3, 7)
+    assert rig.context.c2u.volume == (3, 7)
     confirm(client, client_link)
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.c2u_messages, ended.c2u_bytes, ended.undelivered_c2u) == (3, 7, 1)
     assert (ended.u2c_messages, ended.u2c_bytes, ended.undelivered_u2c) == (1, 3, 0)
 
@@ -252,31 +252,31 @@ def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None
 @pytest.mark.parametrize(("code", "left"), [(1000, True), (1001, True), (1005, True), (1006, False)])
 def test_the_end_says_whether_a_client_has_closed_it(code: int, left: bool) -> None:
     """What such a one had not confirmed yet it does not want; one that is lost would have wanted it."""
-    stage, _, client_link, _, upstream_link = started()
+    rig, _, client_link, _, upstream_link = started()
     say(upstream_link, "not confirmed")
     client_link.on_lost(code, "")
-    stage.clock.advance(DUPLEX.grace or 0.0)
-    ended = the_end(stage)
+    rig.clock.advance(DUPLEX.grace or 0.0)
+    ended = the_end(rig)
     assert (ended.undelivered_u2c, ended.left) == (1, left)
 
 
 def test_a_client_that_closed_and_came_back_has_not_left() -> None:
     """How an earlier link of it ended says nothing of what it wants now."""
-    stage, _, client_link, _, upstream_link = started()
+    rig, _, client_link, _, upstream_link = started()
     client_link.on_lost(1000, "")
-    _, client_link = stage.client()
+    _, client_link = rig.client()
     say(upstream_link, "not confirmed")
     client_link.on_too_big("too big")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.undelivered_u2c, ended.left) == (1, False)
 
 
 def test_an_upstream_that_closes_has_not_left_as_a_client_does() -> None:
     """What the client had not confirmed is then a loss."""
-    stage, _, client_link, _, upstream_link = started()
+    rig, _, client_link, _, upstream_link = started()
     say(upstream_link, "not confirmed")
     upstream_link.on_lost(1000, "bye")
     client_link.on_lost(1006, "")
-    stage.clock.advance(DUPLEX.grace or 0.0)
-    ended = the_end(stage)
+    rig.clock.advance(DUPLEX.grace or 0.0)
+    ended = the_end(rig)
     assert (ended.undelivered_u2c, ended.left) == (1, False)

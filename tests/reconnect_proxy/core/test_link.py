@@ -99,7 +99,7 @@ def test_a_ping_follows_100_ms_after_the_last_message() -> None:
 
 
 def test_a_full_outbox_is_asked_about_at_once_and_again_with_each_pong() -> None:
-    """Whoever feeds it is not read meanwhile: 100 ms each time would be what a conversation is held up by."""
+    """Its sender is not read meanwhile, and would be held up by 100 ms each time."""
     rig = Rig(outbox=Outbox(1000))
     rig.send(size=600)
     assert rig.leg.pings == []
@@ -275,7 +275,7 @@ def resumed(received: int | None, uncertain: Uncertain = Uncertain.RESEND) -> tu
 @pytest.mark.parametrize("received", [2, 3, 4, 5])
 @pytest.mark.parametrize("uncertain", Uncertain)
 def test_an_aware_peer_is_sent_what_follows_its_count(received: int, uncertain: Uncertain) -> None:
-    """confirm(N), then N+1 onwards, whatever the policy for uncertain messages is: none is uncertain."""
+    """confirm(N), then N+1 onwards, with any policy for uncertain messages: none is uncertain."""
     rig, resumption = resumed(received, uncertain)
     assert rig.leg.payloads == [b"%d" % n for n in range(received + 1, 7)]
     assert resumption == Resumption(waiting=6 - received, resent=5 - received, dropped=0)
@@ -313,7 +313,7 @@ def test_uncertain_messages_end_the_session_if_so_configured() -> None:
 
 @pytest.mark.parametrize("uncertain", Uncertain)
 def test_nothing_is_uncertain_where_nothing_was_sent(uncertain: Uncertain) -> None:
-    """What only waited is sent, whatever the policy."""
+    """What only waited is sent, with any policy."""
     outbox = Outbox(1000)
     outbox.push((Opcode.BINARY, b"1"))
     rig = Rig(replace(POLICY, uncertain=uncertain), outbox)
@@ -333,7 +333,7 @@ def test_messages_are_delivered_with_their_kind() -> None:
 
 
 @pytest.mark.parametrize("end", ["lost", "too big", "closed"])
-def test_whatever_a_dead_link_says_is_ignored(end: str) -> None:
+def test_everything_that_a_dead_link_says_is_ignored(end: str) -> None:
     """Messages, Pongs, a second loss: none of them reaches the session, and no timer is left."""
     rig = Rig()
     rig.send(64)

@@ -47,7 +47,7 @@ from .network import CONTROL, ExpectedStream, Frame, Kind, Peer, SimDialler, Soc
 pytestmark = pytest.mark.timeout(900)
 
 POLICY = Policy(grace=30.0, retry_for=100.0, connect_timeout=5.0, ping_interval=20.0, ping_timeout=20.0, slack=0)
-#: Bytes of a payload beside its name, and what the largest message costs.
+#: Bytes of a payload in addition to its name, and what the largest message costs.
 SIZES = (0, 300)
 LARGEST = 320 + MESSAGE_COST
 #: A network delivers within so many seconds, or not at all: above that a peer would rightly be taken for a mute one.
@@ -176,6 +176,11 @@ class SessionMachine(RuleBasedStateMachine):
     def over(self) -> bool:
         """Whether the session has ended."""
         return self.context.state is SessionState.ENDED
+
+    def _closed(self, peer: Peer) -> bool:
+        """Tell whether the session is ending, and the side of this peer is the one that is closed already."""
+        ending = self.context.state is SessionState.ENDING
+        return ending and self.context.upstream.terminated is (peer is self.upstream)
 
     # What is true at all times.
 
@@ -306,7 +311,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dialler.under_way is not None)
     @rule()
     def dial_fails(self) -> None:
-        """Nobody answers."""
+        """No server answers."""
         assert self.dialler.under_way is not None
         (dial, upstream), self.dialler.under_way = self.dialler.under_way, None
         upstream.on_failed(dial, DialFailure("refused"))
@@ -339,8 +344,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         self.additions += 1
         payload = b"p%d" % self.additions + bytes(size)
-        in_vain = context.state is SessionState.ENDING and context.upstream.terminated is (peer is self.upstream)
-        taken = not (self.over or in_vain)
+        taken = not (self.over or self._closed(peer))
         if taken:
             peer.owed.accept(payload)
         leg = LegName.UPSTREAM if peer is self.upstream else LegName.CLIENT
@@ -413,7 +417,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(who=names, for_proxy=few, seconds=st.sampled_from([0.0, 0.0, 12.0, 45.0]))
     def network_falls_silent(self, who: str, for_proxy: int, seconds: float) -> None:
-        """A socket moves nothing but the last that was on its way; the proxy may ask, and wait in vain."""
+        """A socket moves nothing but the last frames on their way; the proxy may ask, and gets no answer."""
         socket = self._named(who).socket
         if socket is not None:
             socket.fall_silent(for_proxy)
@@ -507,7 +511,7 @@ class SessionMachine(RuleBasedStateMachine):
                 socket.leg.deaf = True
                 socket.link.settle()
         self.flush()
-        # A redial that succeeds only now may bring more, which nobody has asked about.
+        # A redial that succeeds only now may bring more, for which no Ping has asked.
         late = any(socket.link is not None for socket in dialled)
         for socket in [] if late else self.sockets:
             link = socket.link
@@ -603,15 +607,13 @@ class SessionMachine(RuleBasedStateMachine):
                 self._settle(socket, socket.count)
         elif frame.kind is Kind.DATA:
             stream = self.c2u if peer is self.client else self.u2c
-            # Only the side whose own stream is still owed to somebody can be heard in vain.
-            in_vain = self.context.state is SessionState.ENDING and self.context.upstream.terminated is (
-                peer is self.client
-            )
+            # What comes for a side that is closed already is late.
+            late = self._closed(self.upstream if peer is self.client else self.client)
             if peer.aware:
                 assert frame.payload == peer.stream[len(stream.heard)]
             stream.heard.append(frame.payload)
             passed = filtered_payload(frame.payload) if self.filtered else frame.payload
-            if in_vain:
+            if late:
                 stream.discarded += 1
             elif passed is None:
                 stream.dropped += 1

@@ -165,7 +165,7 @@ def test_empty_messages_fill_an_outbox_too() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["push", "send", "confirm", "rewind"]), st.integers(0, 20))))
 def test_an_outbox_agrees_with_a_plain_list(steps: list[tuple[str, int]]) -> None:
-    """Whatever is done to it, it behaves as a list of all messages with three numbers."""
+    """After any operations it behaves as a list of all messages with three numbers."""
     outbox = Outbox(500)
     stream: list[Message] = []
     confirmed = sent = furthest = 0

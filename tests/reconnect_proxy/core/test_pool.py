@@ -76,11 +76,11 @@ class Visitor:
         self.turns += 1
 
     def on_turned_away(self, reason: str) -> None:
-        """Take note of it."""
+        """Record the reason."""
         self.turned_away.append(reason)
 
     def on_upstream_back(self) -> None:
-        """Take note of it."""
+        """Count it."""
         self.woken += 1
 
     def turn(self) -> DialSlot:
@@ -137,7 +137,7 @@ def test_the_first_dial_leaves_out_what_it_has_tried() -> None:
 
 
 def test_if_all_are_out_the_least_recently_failed_is_tried() -> None:
-    """So each has its turn, and nobody is stuck with one."""
+    """So each has its turn, and no session is stuck with one."""
     rig = Rig(ONE, TWO, THREE)
     one, two, three = rig.pool.targets
     for target in (two, three, one):
@@ -153,7 +153,7 @@ def test_if_all_are_out_the_least_recently_failed_is_tried() -> None:
 
 
 def test_no_more_than_the_cap_dial_at_a_time_and_the_rest_follow_in_their_order() -> None:
-    """A turn that ends, in whatever way, is the next one's at once."""
+    """A turn that ends, in any way, is the next one's at once."""
     rig = Rig(max_dials=2)
     sessions = [rig.session() for _ in range(7)]
     assert [session.turns for session in sessions] == [1, 1, 0, 0, 0, 0, 0]
@@ -166,7 +166,7 @@ def test_no_more_than_the_cap_dial_at_a_time_and_the_rest_follow_in_their_order(
     assert (rig.one.dialling, rig.one.waiting, rig.one.sessions) == (2, 1, 1)
 
 
-def test_whoever_leaves_the_queue_is_passed_over() -> None:
+def test_a_session_that_leaves_the_queue_is_passed_over() -> None:
     """And leaving twice is leaving once."""
     rig = Rig(max_dials=1)
     first, second, third = (rig.session() for _ in range(3))
@@ -319,7 +319,7 @@ def test_a_target_is_passed_over_for_a_time_that_grows() -> None:
 
 
 def test_one_dial_tries_it_and_decides() -> None:
-    """While that is under way nobody else is sent there."""
+    """While that is under way no other session is sent there."""
     rig = Rig(ONE, TWO)
     one, two = rig.pool.targets
     rig.fail(one)
@@ -384,7 +384,7 @@ def test_a_target_that_goes_out_again_soon_stays_out_longer() -> None:
     assert one.out_for == SHORTEST_EJECTION
 
 
-def test_a_server_that_serves_others_is_there_whatever_it_answers() -> None:
+def test_a_server_that_serves_others_is_there_even_if_it_answers_with_an_error() -> None:
     """One client whose requests it cannot answer does not keep the others out; a connection that it refuses counts."""
     rig = Rig()
     rig.pool.connected(rig.session().turn())
@@ -396,7 +396,7 @@ def test_a_server_that_serves_others_is_there_whatever_it_answers() -> None:
     assert rig.health() == [False]
 
 
-def test_bad_answers_of_a_server_that_serves_nobody_eject_it() -> None:
+def test_bad_answers_of_a_server_that_serves_no_session_eject_it() -> None:
     """There is nothing that says that it is well."""
     rig = Rig()
     for _ in range(EJECT_AFTER):
@@ -516,7 +516,7 @@ def test_a_target_that_accepts_and_drops_is_believed_when_a_link_has_held() -> N
 
 
 def test_a_target_is_known_to_be_there_while_it_carries_a_session_or_has_just_answered() -> None:
-    """Whatever is older than that is not knowledge."""
+    """What is older than that proves nothing."""
     rig = Rig()
     assert not rig.pool.reachable(rig.one, 10.0)
     slot = rig.session().turn()

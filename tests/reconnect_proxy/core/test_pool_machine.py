@@ -3,8 +3,8 @@
 What is checked, after each step or at the moment it happens:
 
 - no more than the cap dial at one target at a time, and few while it is out;
-- a turn is given to whoever has waited longest for that target, and to nobody twice;
-- nobody waits without a reason: all turns are taken, or a timer runs to the next probe, and no other timer runs;
+- a turn is given to the session that has waited longest for that target, and to none twice;
+- no session waits without a reason: all turns are taken, or a timer runs to the next probe, and no other timer runs;
 - what the pool counts is what there is;
 - a target is said to go out and to come back in turn;
 - in the end, when everybody has left, nothing is left; and when all targets answer, everybody gets a turn.
@@ -113,7 +113,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert counted == list(slots.values()).count(target)
 
     @invariant()
-    def nobody_waits_without_a_reason(self) -> None:
+    def no_session_waits_without_a_reason(self) -> None:
         """All turns are taken, or a timer runs to the next probe; and there is no other timer."""
         timers = 0
         for target in self.pool.targets:
@@ -236,7 +236,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self._end(visitor, "connected")
             self.clock.advance(PROBE_PATIENCE)
             rounds += 1
-            assert rounds < 1000, "somebody waits for ever"
+            assert rounds < 1000, "a session waits for ever"
         for visitor in list(self.connected):
             self._leave(visitor)
         self.the_counts_are_those_of_the_visitors()

@@ -19,9 +19,9 @@ from .fakes import CALM, SESSION_ID, FakeLeg, confirm, over, say, started, the_e
 
 def test_client_returns_and_takes_over_a_link_that_still_looks_open() -> None:
     """The old one is closed with 4000 "taken over", and what it still says is ignored."""
-    stage, old, old_link, upstream, upstream_link = started()
+    rig, old, old_link, upstream, upstream_link = started()
     say(old_link, "1")
-    new, new_link = stage.client()
+    new, new_link = rig.client()
     assert old.closed == (4000, "taken over")
     assert old_link.dead
     say(old_link, "late")
@@ -30,90 +30,90 @@ def test_client_returns_and_takes_over_a_link_that_still_looks_open() -> None:
     assert upstream.payloads == [b"1", b"2"]
     assert (old.payloads, new.payloads) == ([], [b"x"])
     old_link.on_lost(1006, "")
-    assert stage.context.clients.links == (new_link,)
-    assert stage.seen(TakenOver) == [TakenOver(SESSION_ID)]
-    assert stage.seen(LegLost) == []
+    assert rig.context.clients.links == (new_link,)
+    assert rig.seen(TakenOver) == [TakenOver(SESSION_ID)]
+    assert rig.seen(LegLost) == []
 
 
 def test_client_returns_aware_and_gets_what_follows_its_count() -> None:
     """And is told how many of its own messages have come: those of its old link up to the takeover."""
-    stage, _, old_link, _, upstream_link = started(client_aware=True)
+    rig, _, old_link, _, upstream_link = started(client_aware=True)
     say(upstream_link, "1", "2", "3")
     say(old_link, "a", "b")
-    assert stage.context.admit(Claim(received=2)) == 2
+    assert rig.context.admit(Claim(received=2)) == 2
     assert old_link.dead, "what it says after the count was stated must not be counted"
     say(old_link, "c")
     new = FakeLeg()
-    stage.context.attach(new, Claim(received=2))
+    rig.context.attach(new, Claim(received=2))
     assert new.payloads == [b"3"]
-    assert stage.context.c2u.outbox.pushed == 2
+    assert rig.context.c2u.outbox.pushed == 2
 
 
 def test_client_returns_unaware_and_is_sent_again_what_is_uncertain() -> None:
     """At least once; what was confirmed is not sent again."""
-    stage, client, client_link, _, upstream_link = started(CALM)
+    rig, client, client_link, _, upstream_link = started(CALM)
     say(upstream_link, "1", "2")
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     confirm(client, client_link)
     say(upstream_link, "3", "4")
     client_link.on_lost(1006, "")
     say(upstream_link, "5")
-    stage.clock.advance(1.0)
-    back, _ = stage.client()
+    rig.clock.advance(1.0)
+    back, _ = rig.client()
     assert back.payloads == [b"3", b"4", b"5"]
-    assert stage.seen(Resumed) == [Resumed(SESSION_ID, LegName.CLIENT, resent=2, waiting=3, away=1.0, aware=False)]
+    assert rig.seen(Resumed) == [Resumed(SESSION_ID, LegName.CLIENT, resent=2, waiting=3, away=1.0, aware=False)]
 
 
 def test_client_returns_unaware_and_is_spared_what_is_uncertain_if_so_configured() -> None:
     """At most once, and the dropped messages are reported."""
-    stage, _, client_link, _, upstream_link = started(replace(CALM, uncertain=Uncertain.DROP))
+    rig, _, client_link, _, upstream_link = started(replace(CALM, uncertain=Uncertain.DROP))
     say(upstream_link, "1", "2")
     client_link.on_lost(1006, "")
     say(upstream_link, "3")
-    back, _ = stage.client()
+    back, _ = rig.client()
     assert back.payloads == [b"3"]
-    assert stage.seen(UncertainDropped) == [UncertainDropped(SESSION_ID, LegName.CLIENT, 2)]
+    assert rig.seen(UncertainDropped) == [UncertainDropped(SESSION_ID, LegName.CLIENT, 2)]
 
 
 def test_client_returns_unaware_and_the_session_ends_on_doubt_if_so_configured() -> None:
     """Both legs get the code and the reason; what the client had said is delivered first."""
-    stage, _, client_link, upstream, upstream_link = started(replace(CALM, uncertain=Uncertain.CLOSE))
+    rig, _, client_link, upstream, upstream_link = started(replace(CALM, uncertain=Uncertain.CLOSE))
     say(client_link, "question")
     say(upstream_link, "1", "2")
     client_link.on_lost(1006, "")
-    back, back_link = stage.client()
+    back, back_link = rig.client()
     assert back.closed == (1011, "delivery of 2 messages is uncertain")
     assert back.sent == []
     assert back_link.dead
     assert upstream.closed is None
     confirm(upstream, upstream_link)
     assert upstream.closed == (1011, "delivery of 2 messages is uncertain")
-    ended = the_end(stage)
+    ended = the_end(rig)
     assert (ended.code, ended.undelivered_c2u, ended.undelivered_u2c) == (1011, 0, 2)
 
 
 @pytest.mark.parametrize("uncertain", Uncertain)
 def test_client_returns_aware_and_nothing_is_uncertain(uncertain: Uncertain) -> None:
     """The policy is for peers that do not count."""
-    stage, _, client_link, _, upstream_link = started(replace(CALM, uncertain=uncertain), client_aware=True)
+    rig, _, client_link, _, upstream_link = started(replace(CALM, uncertain=uncertain), client_aware=True)
     say(upstream_link, "1", "2")
     client_link.on_lost(1006, "")
-    back, _ = stage.client(received=1)
+    back, _ = rig.client(received=1)
     assert back.payloads == [b"2"]
 
 
 def test_client_returns_within_its_grace_and_is_awaited_anew_the_next_time() -> None:
     """Each loss has a grace of its own."""
-    stage, _, client_link, _, _ = started(replace(CALM, grace=15.0))
+    rig, _, client_link, _, _ = started(replace(CALM, grace=15.0))
     for _ in range(4):
         client_link.on_lost(1006, "")
-        stage.clock.advance(10.0)
-        _, client_link = stage.client()
-    stage.clock.advance(100.0)
-    assert stage.context.state is SessionState.OPEN
+        rig.clock.advance(10.0)
+        _, client_link = rig.client()
+    rig.clock.advance(100.0)
+    assert rig.context.state is SessionState.OPEN
     client_link.on_lost(1006, "")
-    stage.clock.advance(15.1)
-    assert over(stage)
+    rig.clock.advance(15.1)
+    assert over(rig)
 
 
 # Section 3: refusals of a count.
@@ -122,13 +122,13 @@ def test_client_returns_within_its_grace_and_is_awaited_anew_the_next_time() -> 
 @pytest.mark.parametrize("received", [0, 1, 4, 100])
 def test_a_count_outside_of_confirmed_to_sent_is_answered_409_and_changes_nothing(received: int) -> None:
     """More than was ever sent, or less than was confirmed: the link that the session has stays."""
-    stage, client, client_link, _, upstream_link = started(CALM, client_aware=True)
+    rig, client, client_link, _, upstream_link = started(CALM, client_aware=True)
     say(upstream_link, "1", "2")
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     confirm(client, client_link)
     say(upstream_link, "3")
     with pytest.raises(Refusal) as caught:
-        stage.context.admit(Claim(received=received))
+        rig.context.admit(Claim(received=received))
     assert caught.value.status is HTTPStatus.CONFLICT
     assert "from 2 to 3" in caught.value.detail
     assert client.closed is None
@@ -138,29 +138,29 @@ def test_a_count_outside_of_confirmed_to_sent_is_answered_409_and_changes_nothin
 
 def test_a_message_that_was_never_sent_cannot_have_been_received() -> None:
     """What waits in the outbox is beyond any truthful count."""
-    stage, _, client_link, _, upstream_link = started(CALM, client_aware=True)
+    rig, _, client_link, _, upstream_link = started(CALM, client_aware=True)
     client_link.on_lost(1006, "")
     say(upstream_link, "1")
     with pytest.raises(Refusal):
-        stage.context.admit(Claim(received=1))
+        rig.context.admit(Claim(received=1))
 
 
 def test_a_count_that_an_earlier_link_brought_about_stays_true() -> None:
     """Sent on a link that died, rewound, and confirmed by the count two links later."""
-    stage, _, client_link, _, upstream_link = started(CALM, client_aware=True)
+    rig, _, client_link, _, upstream_link = started(CALM, client_aware=True)
     say(upstream_link, "1", "2", "3")
     client_link.on_lost(1006, "")
-    _, client_link = stage.client(received=0, leg=FakeLeg(writable=False))
+    _, client_link = rig.client(received=0, leg=FakeLeg(writable=False))
     client_link.on_lost(1006, "")
-    back, _ = stage.client(received=3)
+    back, _ = rig.client(received=3)
     assert back.sent == []
-    assert len(stage.context.u2c.outbox) == 0
+    assert len(rig.context.u2c.outbox) == 0
 
 
 def test_a_thousand_takeovers_leave_two_sockets() -> None:
     """The one that carries the leg, and the last that was taken over, which may still say goodbye."""
-    stage, client, _, _, _ = started()
-    legs = [client, *(stage.client()[0] for _ in range(1000))]
+    rig, client, _, _, _ = started()
+    legs = [client, *(rig.client()[0] for _ in range(1000))]
     assert [leg.closed for leg in legs] == [*[(4000, "taken over")] * 1000, None]
     assert [leg.aborted for leg in legs] == [True] * 999 + [False] * 2
-    assert len(stage.context.clients.links) == 1
+    assert len(rig.context.clients.links) == 1

@@ -13,7 +13,7 @@ from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncerta
 from reconnect_proxy.core.upstream import Upstream, UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
-from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, Stage, pong, say, started
+from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, SessionRig, pong, say, started
 
 URLS = ("ws://one", "ws://two", "ws://three")
 FIRST_MESSAGE = Policy(gate=Gate(GateKind.FIRST_MESSAGE))
@@ -25,42 +25,42 @@ PREFIX = Policy(gate=Gate(GateKind.PREFIX, b"RECONNECT"))
 
 def test_the_first_dial_names_the_session_and_a_count_of_zero() -> None:
     """It is no redial, and the client's own subprotocol offers go out."""
-    stage = Stage()
-    stage.open()
-    assert stage.dialler.dials == [DialRequest("ws://one", SESSION_ID, redial=False, received=0, subprotocol=None)]
+    rig = SessionRig()
+    rig.open()
+    assert rig.dialler.dials == [DialRequest("ws://one", SESSION_ID, redial=False, received=0, subprotocol=None)]
 
 
 def test_a_redial_says_so_and_how_many_messages_have_come() -> None:
     """With the subprotocol that the session has agreed on."""
-    stage = Stage()
-    stage.open()
-    _, link = stage.connect(DialAnswer(subprotocol="chat"))
+    rig = SessionRig()
+    rig.open()
+    _, link = rig.connect(DialAnswer(subprotocol="chat"))
     say(link, "a", "b", "c")
     link.on_lost(1006, "")
-    stage.clock.advance(1.0)
-    assert stage.dialler.dials[-1] == DialRequest("ws://one", SESSION_ID, redial=True, received=3, subprotocol="chat")
+    rig.clock.advance(1.0)
+    assert rig.dialler.dials[-1] == DialRequest("ws://one", SESSION_ID, redial=True, received=3, subprotocol="chat")
 
 
 def test_the_count_grows_over_generations_and_ignores_what_a_dead_link_says() -> None:
     """Messages that arrive on a link after its loss are not counted, so the upstream sends them again."""
-    stage, _, _, _, first = started()
+    rig, _, _, _, first = started()
     say(first, "a", "b")
     first.on_lost(1006, "")
     say(first, "lost")
-    _, second = stage.reconnect()
+    _, second = rig.reconnect()
     say(second, "c")
     second.on_lost(1006, "")
-    stage.clock.advance(1.0)
-    assert [dial.received for dial in stage.dialler.dials] == [0, 2, 3]
+    rig.clock.advance(1.0)
+    assert [dial.received for dial in rig.dialler.dials] == [0, 2, 3]
 
 
 def test_a_dial_after_one_that_never_connected_is_no_redial() -> None:
     """X-Reconnect is for sessions that were connected before."""
-    stage = Stage()
-    stage.open()
-    stage.dialler.fail()
-    stage.clock.advance(1.0)
-    assert [dial.redial for dial in stage.dialler.dials] == [False, False]
+    rig = SessionRig()
+    rig.open()
+    rig.dialler.fail()
+    rig.clock.advance(1.0)
+    assert [dial.redial for dial in rig.dialler.dials] == [False, False]
 
 
 # The first dial.
@@ -68,65 +68,65 @@ def test_a_dial_after_one_that_never_connected_is_no_redial() -> None:
 
 def test_the_first_dial_tries_each_upstream_at_once() -> None:
     """In their order, without a pause."""
-    stage = Stage(urls=URLS)
-    stage.open()
-    stage.dialler.fail()
-    stage.dialler.fail(status=502)
-    stage.connect()
-    assert [dial.url for dial in stage.dialler.dials] == list(URLS)
-    assert stage.context.state is SessionState.OPEN
+    rig = SessionRig(urls=URLS)
+    rig.open()
+    rig.dialler.fail()
+    rig.dialler.fail(status=502)
+    rig.connect()
+    assert [dial.url for dial in rig.dialler.dials] == list(URLS)
+    assert rig.context.state is SessionState.OPEN
 
 
 def test_one_connect_timeout_covers_the_whole_first_dial() -> None:
     """A client waits for it, however many upstreams there are."""
-    stage = Stage(Policy(connect_timeout=5.0, accept_when_down=False), URLS)
-    stage.open()
-    stage.clock.advance(3.0)
-    stage.dialler.fail()
-    stage.clock.advance(1.9)
-    assert stage.openings == []
-    stage.clock.advance(0.2)
-    assert [opening.refusal is not None for opening in stage.openings] == [True]
-    assert stage.clock.live == 0
+    rig = SessionRig(Policy(connect_timeout=5.0, accept_when_down=False), URLS)
+    rig.open()
+    rig.clock.advance(3.0)
+    rig.dialler.fail()
+    rig.clock.advance(1.9)
+    assert rig.openings == []
+    rig.clock.advance(0.2)
+    assert [opening.refusal is not None for opening in rig.openings] == [True]
+    assert rig.clock.live == 0
 
 
 def test_the_connect_timeout_of_the_first_dial_outlives_a_link_that_was_lost_at_its_gate() -> None:
     """The next upstream gets what is left of it, not forever."""
-    stage = Stage(replace(FIRST_MESSAGE, connect_timeout=5.0, accept_when_down=False), URLS)
-    stage.open()
-    _, link = stage.connect()
-    stage.clock.advance(3.0)
+    rig = SessionRig(replace(FIRST_MESSAGE, connect_timeout=5.0, accept_when_down=False), URLS)
+    rig.open()
+    _, link = rig.connect()
+    rig.clock.advance(3.0)
     link.on_lost(1006, "")
-    assert len(stage.dialler.dials) == 2
-    stage.clock.advance(2.1)
-    assert [opening.refusal is not None for opening in stage.openings] == [True]
-    assert (stage.ended, stage.clock.live) == (1, 0)
+    assert len(rig.dialler.dials) == 2
+    rig.clock.advance(2.1)
+    assert [opening.refusal is not None for opening in rig.openings] == [True]
+    assert (rig.ended, rig.clock.live) == (1, 0)
 
 
 @pytest.mark.parametrize("status", [401, 404, 302, 499])
 def test_a_refusal_below_500_stops_the_first_dial(status: int) -> None:
     """The upstream is there and said no: others are not asked."""
-    stage = Stage(urls=URLS)
-    stage.open()
-    stage.dialler.fail("no", status, b"body")
-    assert len(stage.dialler.dials) == 1
-    [opening] = stage.openings
+    rig = SessionRig(urls=URLS)
+    rig.open()
+    rig.dialler.fail("no", status, b"body")
+    assert len(rig.dialler.dials) == 1
+    [opening] = rig.openings
     assert opening.failure is not None
     assert (opening.failure.status, opening.failure.body) == (status, b"body")
 
 
 def test_the_answer_to_a_dial_that_was_given_up_is_dropped() -> None:
     """Its socket carries nothing, whether it comes late or fails late."""
-    stage = Stage(Policy(connect_timeout=5.0))
-    stage.open()
-    stale = stage.dialler.under_way
+    rig = SessionRig(Policy(connect_timeout=5.0))
+    rig.open()
+    stale = rig.dialler.under_way
     assert stale is not None
     dial, upstream = stale
-    stage.clock.advance(5.1)
+    rig.clock.advance(5.1)
     assert upstream.on_connected(dial, FakeLeg(), DialAnswer()) is None
     upstream.on_failed(dial, DialFailure("late"))
     assert upstream.link is None
-    assert len(stage.seen(DialFailed)) == 1
+    assert len(rig.seen(DialFailed)) == 1
 
 
 # Backoff and budget.
@@ -134,13 +134,13 @@ def test_the_answer_to_a_dial_that_was_given_up_is_dropped() -> None:
 
 def test_a_lost_upstream_is_redialled_at_the_next_of_the_list() -> None:
     """And after the last comes the first again."""
-    stage = Stage(urls=URLS)
-    stage.open()
-    stage.connect()[1].on_lost(1006, "")
+    rig = SessionRig(urls=URLS)
+    rig.open()
+    rig.connect()[1].on_lost(1006, "")
     for _ in range(3):
-        stage.clock.advance(3.0)
-        stage.dialler.fail()
-    assert [dial.url for dial in stage.dialler.dials[:4]] == ["ws://one", "ws://two", "ws://three", "ws://one"]
+        rig.clock.advance(3.0)
+        rig.dialler.fail()
+    assert [dial.url for dial in rig.dialler.dials[:4]] == ["ws://one", "ws://two", "ws://three", "ws://one"]
 
 
 def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
@@ -151,82 +151,82 @@ def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
         drawn.append((low, high))
         return high
 
-    stage = Stage(Policy(retry_for=1000.0, accept_when_down=True))
-    session = stage.context
-    around = (stage.pool, stage.dialler, stage.clock, stage.policy, stage.events.append)
+    rig = SessionRig(Policy(retry_for=1000.0, accept_when_down=True))
+    session = rig.context
+    around = (rig.pool, rig.dialler, rig.clock, rig.policy, rig.events.append)
     session.upstream = Upstream(session, session.u2c, session.c2u, *around, draw)
-    stage.open()
+    rig.open()
     for attempt in range(12):
-        stage.dialler.fail()
+        rig.dialler.fail()
         away = sum(high for _, high in drawn[:-1])
         assert drawn[-1][0] == 0.0
         assert drawn[-1][1] == pytest.approx(min(CAP, BASE * 2**attempt, max(BASE, away)))
-        stage.clock.advance(drawn[-1][1])
-    assert [event.attempt for event in stage.events if isinstance(event, Redial)] == list(range(1, 13))
+        rig.clock.advance(drawn[-1][1])
+    assert [event.attempt for event in rig.events if isinstance(event, Redial)] == list(range(1, 13))
 
 
 def test_a_link_that_held_ends_the_series_of_attempts_and_one_that_fell_over_does_not() -> None:
     """An upstream that dies at each connect must not be dialled without a pause."""
-    stage, *_, link = started()
+    rig, *_, link = started()
     link.on_lost(1006, "")
-    _, brief = stage.reconnect()
-    stage.clock.advance(0.1)
+    _, brief = rig.reconnect()
+    rig.clock.advance(0.1)
     brief.on_lost(1006, "")
-    _, proven = stage.reconnect()
-    stage.clock.advance(1.5)
+    _, proven = rig.reconnect()
+    rig.clock.advance(1.5)
     proven.on_lost(1006, "")
-    assert [event.attempt for event in stage.events if isinstance(event, Redial)] == [1, 2, 1]
+    assert [event.attempt for event in rig.events if isinstance(event, Redial)] == [1, 2, 1]
 
 
 def test_the_budget_runs_on_over_links_that_fell_over_at_once() -> None:
     """Connecting is not enough: an upstream that never holds is one that is not there."""
-    stage, *_, link = started(Policy(retry_for=30.0))
-    stage.clock.advance(2.0)
+    rig, *_, link = started(Policy(retry_for=30.0))
+    rig.clock.advance(2.0)
     link.on_lost(1006, "")
     for _ in range(9):
-        _, brief = stage.reconnect()
+        _, brief = rig.reconnect()
         brief.on_lost(1006, "")
-    stage.clock.advance(2.9)
-    assert stage.context.upstream.state is not UpstreamState.TERMINATED
-    stage.clock.advance(0.2)
-    assert stage.context.upstream.terminated
+    rig.clock.advance(2.9)
+    assert rig.context.upstream.state is not UpstreamState.TERMINATED
+    rig.clock.advance(0.2)
+    assert rig.context.upstream.terminated
 
 
 @pytest.mark.parametrize("proof", ["a second", "a word"])
 def test_a_link_that_held_or_spoke_renews_the_budget(proof: str) -> None:
     """Living for a second proves an upstream, and so does anything that it says."""
-    stage, *_, link = started(Policy(retry_for=30.0, ping_interval=1000.0))
-    stage.clock.advance(2.0)
+    rig, *_, link = started(Policy(retry_for=30.0, ping_interval=1000.0))
+    rig.clock.advance(2.0)
     link.on_lost(1006, "")
     for _ in range(40):
-        _, link = stage.reconnect()
-        stage.clock.advance(1.1 if proof == "a second" else 0.1)
+        _, link = rig.reconnect()
+        rig.clock.advance(1.1 if proof == "a second" else 0.1)
         if proof == "a word":
             say(link, "hello")
         link.on_lost(1006, "")
-    assert not stage.context.upstream.terminated
+    assert not rig.context.upstream.terminated
 
 
 def test_a_dial_that_is_not_answered_is_given_up_after_the_connect_timeout() -> None:
     """And counts as failed."""
-    stage, *_, link = started(Policy(connect_timeout=5.0))
+    rig, *_, link = started(Policy(connect_timeout=5.0))
     link.on_lost(1006, "")
-    stage.clock.advance(3.0)
-    assert stage.dialler.under_way is not None
-    stage.clock.advance(5.0)
-    assert len(stage.seen(DialFailed)) == 1
-    assert len(stage.dialler.dials) >= 2
+    rig.clock.advance(3.0)
+    assert rig.dialler.under_way is not None
+    rig.clock.advance(5.0)
+    assert len(rig.seen(DialFailed)) == 1
+    assert len(rig.dialler.dials) >= 2
 
 
 @pytest.mark.parametrize("status", [0, 401, 404, 410, 409, 500, 503])
-def test_a_redial_that_fails_is_repeated_whatever_an_unaware_upstream_answers(status: int) -> None:
+def test_a_redial_that_fails_is_repeated_for_any_answer_of_an_unaware_upstream(status: int) -> None:
     """It said yes to this session before; 410 of a server that counts nothing says nothing about the session."""
-    stage, *_, link = started()
+    rig, *_, link = started()
     link.on_lost(1006, "")
-    stage.clock.advance(1.0)
-    stage.dialler.fail(status=status)
-    stage.clock.advance(3.0)
-    assert len(stage.dialler.dials) == 3
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=status)
+    rig.clock.advance(3.0)
+    assert len(rig.dialler.dials) == 3
 
 
 # Agreement.
@@ -234,88 +234,88 @@ def test_a_redial_that_fails_is_repeated_whatever_an_unaware_upstream_answers(st
 
 def test_a_later_answer_with_another_subprotocol_ends_the_session_with_1002() -> None:
     """The client has been told the first one."""
-    stage = Stage()
-    stage.open()
-    _, link = stage.connect(DialAnswer(subprotocol="chat"))
-    client, _ = stage.client()
+    rig = SessionRig()
+    rig.open()
+    _, link = rig.connect(DialAnswer(subprotocol="chat"))
+    client, _ = rig.client()
     link.on_lost(1006, "")
-    upstream, _ = stage.reconnect(DialAnswer(subprotocol="superchat"))
+    upstream, _ = rig.reconnect(DialAnswer(subprotocol="superchat"))
     assert upstream.closed is not None
     assert upstream.closed[0] == 1002
     assert client.closed is not None
     assert client.closed[0] == 1002
-    assert (stage.ended, stage.clock.live) == (1, 0)
+    assert (rig.ended, rig.clock.live) == (1, 0)
 
 
 def test_a_subprotocol_settled_while_no_upstream_was_there_must_be_the_one_it_chooses() -> None:
     """The client's first offer; the upstream is offered nothing else, and a different answer ends the session."""
-    stage = Stage()
-    stage.open()
-    stage.dialler.fail()
-    assert stage.context.agree_subprotocol(["chat", "superchat"]) == "chat"
-    client, _ = stage.client()
-    stage.clock.advance(1.0)
-    assert stage.dialler.dials[-1].subprotocol == "chat"
-    stage.connect(DialAnswer(subprotocol=None))
+    rig = SessionRig()
+    rig.open()
+    rig.dialler.fail()
+    assert rig.context.agree_subprotocol(["chat", "superchat"]) == "chat"
+    client, _ = rig.client()
+    rig.clock.advance(1.0)
+    assert rig.dialler.dials[-1].subprotocol == "chat"
+    rig.connect(DialAnswer(subprotocol=None))
     assert client.closed is not None
     assert client.closed[0] == 1002
 
 
 def test_a_client_that_comes_back_is_told_the_subprotocol_of_its_session_only_if_it_offers_it() -> None:
     """RFC 6455 section 4.1: an answer that was not offered fails the handshake."""
-    stage = Stage()
-    stage.open()
-    stage.connect(DialAnswer(subprotocol="chat"))
-    assert stage.context.agree_subprotocol(["superchat", "chat"]) == "chat"
-    assert stage.context.agree_subprotocol(["superchat"]) is None
-    assert stage.context.agree_subprotocol([]) is None
+    rig = SessionRig()
+    rig.open()
+    rig.connect(DialAnswer(subprotocol="chat"))
+    assert rig.context.agree_subprotocol(["superchat", "chat"]) == "chat"
+    assert rig.context.agree_subprotocol(["superchat"]) is None
+    assert rig.context.agree_subprotocol([]) is None
 
 
 @pytest.mark.parametrize("status", [409, 410])
 def test_an_aware_upstream_that_knows_the_session_no_more_ends_it(status: int) -> None:
     """1014 "upstream lost the session"."""
-    stage, client, *_, link = started(upstream_aware=True)
+    rig, client, *_, link = started(upstream_aware=True)
     link.on_lost(1006, "")
-    stage.clock.advance(1.0)
-    stage.dialler.fail(status=status)
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=status)
     assert client.closed == (1014, "upstream lost the session")
-    assert (stage.ended, stage.clock.live) == (1, 0)
+    assert (rig.ended, rig.clock.live) == (1, 0)
 
 
 @pytest.mark.parametrize("received", [1, 4])
 def test_an_aware_upstream_whose_count_cannot_be_ends_the_session(received: int) -> None:
     """Below what it confirmed, or above what it was sent."""
-    stage, client, client_link, _, link = started(upstream_aware=True)
+    rig, client, client_link, _, link = started(upstream_aware=True)
     say(client_link, "1", "2", "3")
-    stage.clock.advance(0.2)
+    rig.clock.advance(0.2)
     pong(link, 3)
     link.on_lost(1006, "")
-    upstream, _ = stage.reconnect(DialAnswer(received=received))
+    upstream, _ = rig.reconnect(DialAnswer(received=received))
     assert client.closed == (1014, "upstream lost the session")
     assert upstream.closed is not None
     assert upstream.sent == []
-    assert (stage.ended, stage.clock.live) == (1, 0)
+    assert (rig.ended, rig.clock.live) == (1, 0)
 
 
 def test_an_aware_upstream_is_sent_what_follows_its_count() -> None:
     """Nothing twice."""
-    stage, _, client_link, first, link = started(upstream_aware=True)
+    rig, _, client_link, first, link = started(upstream_aware=True)
     say(client_link, "1", "2", "3")
     link.on_lost(1006, "")
     say(client_link, "4")
-    second, _ = stage.reconnect(DialAnswer(received=2))
+    second, _ = rig.reconnect(DialAnswer(received=2))
     assert first.payloads == [b"1", b"2", b"3"]
     assert second.payloads == [b"3", b"4"]
 
 
 def test_uncertain_messages_towards_an_unaware_upstream_end_the_session_if_so_configured() -> None:
     """Rather than guess: both legs are closed with a code and a reason, and the messages are counted."""
-    stage, client, client_link, _, link = started(Policy(uncertain=Uncertain.CLOSE))
+    rig, client, client_link, _, link = started(Policy(uncertain=Uncertain.CLOSE))
     say(client_link, "1")
     link.on_lost(1006, "")
-    upstream, _ = stage.reconnect()
+    upstream, _ = rig.reconnect()
     assert client.closed == upstream.closed == (1011, "delivery of 1 messages is uncertain")
-    [ended] = stage.seen(SessionEnded)
+    [ended] = rig.seen(SessionEnded)
     assert isinstance(ended, SessionEnded)
     assert ended.undelivered_c2u == 1
 
@@ -325,23 +325,23 @@ def test_uncertain_messages_towards_an_unaware_upstream_end_the_session_if_so_co
 
 @pytest.mark.parametrize("moment", ["dialling", "gated", "up", "waiting", "never opened"])
 def test_a_terminated_upstream_dials_no_more_and_leaves_no_timer(moment: str) -> None:
-    """Whatever it was doing."""
-    stage = Stage(FIRST_MESSAGE)
-    upstream = stage.context.upstream
+    """In every state."""
+    rig = SessionRig(FIRST_MESSAGE)
+    upstream = rig.context.upstream
     if moment != "never opened":
-        stage.open()
+        rig.open()
     if moment in ("gated", "up", "waiting"):
-        leg, link = stage.connect()
+        leg, link = rig.connect()
     if moment in ("up", "waiting"):
         say(link, "state")
     if moment == "waiting":
         link.on_lost(1006, "")
     upstream.terminate(1001, "bye")
-    dials = len(stage.dialler.dials)
-    stage.clock.advance(100.0)
-    assert len(stage.dialler.dials) == dials
-    assert stage.dialler.under_way is None
-    assert (upstream.state, stage.clock.live) == (UpstreamState.TERMINATED, 0)
+    dials = len(rig.dialler.dials)
+    rig.clock.advance(100.0)
+    assert len(rig.dialler.dials) == dials
+    assert rig.dialler.under_way is None
+    assert (upstream.state, rig.clock.live) == (UpstreamState.TERMINATED, 0)
     if moment in ("gated", "up"):
         assert leg.closed == (1001, "bye")
 

@@ -118,7 +118,7 @@ def test_an_id_given_twice_in_the_query_is_answered_400() -> None:
 
 @given(st.text(alphabet="ab=&?%+/", max_size=30))
 def test_a_query_without_ids_is_forwarded_unchanged(target: str) -> None:
-    """Whatever odd shape it has."""
+    """Even if it has an odd shape."""
     assert split_query(target) == (target, {})
 
 

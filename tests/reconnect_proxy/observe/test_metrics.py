@@ -21,7 +21,7 @@ from reconnect_proxy.observe.event_table import code_label
 from reconnect_proxy.observe.gauges import SESSIONS_A_TURN
 from reconnect_proxy.observe.metrics import Metrics
 
-from ..core.fakes import Stage
+from ..core.fakes import SessionRig
 from .every_event import CASES, CLIENT, ID
 
 
@@ -84,7 +84,7 @@ def test_peers_cannot_make_series_without_end() -> None:
 
 def living(count: int) -> list[Context]:
     """Return open sessions without links, each with three messages of ten bytes for its upstream."""
-    sessions = [Stage().context for _ in range(count)]
+    sessions = [SessionRig().context for _ in range(count)]
     for context in sessions:
         context.state = SessionState.OPEN
         for _ in range(3):
