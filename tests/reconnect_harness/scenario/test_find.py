@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,17 +46,3 @@ def test_an_unknown_name_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
         scenario_files("upstream-flop")
     with pytest.raises(ScenarioError, match="holds no scenario"):
         scenario_files(str(tmp_path))
-
-
-def test_reading_a_scenario_imports_no_peer_and_no_implementation_of_a_fault() -> None:
-    """Kinds are data: neither clients and upstreams, nor Toxiproxy and container engines, are loaded."""
-    program = """
-import sys
-from reconnect_harness.scenario.find import load_scenario, shipped_scenarios
-load_scenario(shipped_scenarios()["random-cuts"])
-print(*(name.removeprefix("reconnect_harness.") for name in sys.modules if name.startswith("reconnect_harness.")))
-"""
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
-    loaded = [name for name in done.stdout.split() if name.startswith(("peers.", "toxiproxy.", "containers."))]
-    assert sorted(loaded) == ["containers.spec", "peers.kinds", "peers.workload", "toxiproxy.toxics"]
-    assert "faults.nemesis" not in done.stdout.split()
