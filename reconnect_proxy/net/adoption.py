@@ -21,6 +21,7 @@ from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithL
 
 from .burst import BurstTransport
 from .handshake import accept_key
+from .head import encode_value
 from .leg import WebSocketLeg
 from .reader import READ_BUFFER, Reader
 
@@ -68,7 +69,7 @@ class _Said:
         """Return the whole answer."""
         lines = [f"{name}: {value}\r\n" for name, value in (*self.headers.items(), *self.extra)]
         self.extra = ()
-        return bytearray(f"{_SWITCHING}{''.join(lines)}\r\n".encode())
+        return bytearray(encode_value(f"{_SWITCHING}{''.join(lines)}\r\n"))
 
 
 _UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"

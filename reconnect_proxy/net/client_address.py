@@ -2,15 +2,20 @@
 
 Behind a load balancer every connection comes from one address, and the client's own is in `X-Forwarded-For`. Any client
 can send that header, so it is believed only as far as trusted peers have written it: read from its end, the first
-address that is not one of theirs is the client's.
+address that is not one of theirs is the client's. Addresses are written as nginx's realip module reads them: with or
+without a port, IPv6 in brackets if there is a port, with commas or spaces between them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
+
+#: `192.0.2.1:80`, `[2001:db8::1]:80`, `[2001:db8::1]`: an address in groups 1 or 2. A bare IPv6 address has no port.
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
 #: One subscriber has a whole /64 of IPv6 addresses (RFC 6177), so a limit for single ones would have no effect.
 IPV6_PREFIX = 64
@@ -25,15 +30,22 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
         trusted: the networks of the peers whose X-Forwarded-For is believed.
     """
     address = peer
-    for text in reversed([part.strip() for value in forwarded_for for part in value.split(",")]):
-        parsed = _parsed(address)
-        if parsed is None or not any(parsed in network for network in trusted):
+    for text in reversed([part for value in forwarded_for for part in re.split(r"[,\s]+", value.strip(", \t"))]):
+        if not is_trusted(address, trusted):
             break
-        if _parsed(text) is None:
+        match = _WITH_PORT.fullmatch(text)
+        bare = (match[1] or match[2]) if match else text
+        if _parsed(bare) is None:
             # The trusted peer did not write an address, so the client counts for that peer.
             break
-        address = text
+        address = bare
     return address
+
+
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Tell whether an address is in one of the `trusted` networks."""
+    parsed = _parsed(address) if trusted else None
+    return parsed is not None and any(parsed in network for network in trusted)
 
 
 def counted_as(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -11,7 +12,11 @@ __all__ = ["Endpoint", "connect", "endpoint_of", "join_target"]
 
 
 class Endpoint(NamedTuple):
-    """What an upstream's URL says. `authority` is the Host header, `base` the path in front of the client's."""
+    """What an upstream's URL says.
+
+    `authority` is the Host header, without the port if it is that of the scheme (RFC 6455 section 4.1, RFC 9110 section
+    7.2). `base` is the path in front of the client's.
+    """
 
     host: str
     port: int
@@ -26,7 +31,10 @@ def endpoint_of(url: str) -> Endpoint:
     """Return what `url` says."""
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
-    return Endpoint(parts.hostname or "", parts.port or (443 if secure else 80), parts.netloc, parts.path, secure)
+    default = 443 if secure else 80
+    port = parts.port or default
+    host = re.sub(r":[0-9]*\Z", "", parts.netloc)
+    return Endpoint(parts.hostname or "", port, host if port == default else f"{host}:{port}", parts.path, secure)
 
 
 async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from multidict import CIMultiDict
 
 from ..core.wire import CONNECTION_ID, RECONNECT
-from .head import TOKEN, RequestHead, parse_fields, tokens
+from .head import TOKEN, RequestHead, encode_value, parse_fields, tokens
 
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -126,15 +126,18 @@ def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> li
 
 
 def is_field(name: object, value: object) -> bool:
-    """Tell whether a header may have this name and value: text that can be UTF-8 and has no line end."""
+    """Tell whether a header may have this name and value: text without a line end, or what `parse_fields` has read.
+
+    A lone surrogate that stands for no byte is not allowed.
+    """
     if not (isinstance(name, str) and isinstance(value, str) and name.isascii()):
         return False
     try:
-        return bool(TOKEN.fullmatch(name.encode()) and _FIELD_VALUE.fullmatch(value.encode()))
+        return bool(TOKEN.fullmatch(name.encode()) and _FIELD_VALUE.fullmatch(encode_value(value)))
     except UnicodeEncodeError:
         return False
 
 
 def encode_fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return headers as h11 takes them, as the bytes that they were read from."""
-    return [(name.encode("ascii"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
+    return [(name.encode("ascii"), encode_value(value)) for name, value in headers]

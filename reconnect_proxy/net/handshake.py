@@ -26,7 +26,7 @@ from ..core.wire import (
     parse_id,
     split_query,
 )
-from .head import TOKEN, MalformedHead, RequestHead, first_not_utf8, has_token
+from .head import TOKEN, MalformedHead, RequestHead, has_token
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: The base64 of 16 bytes (RFC 6455 section 4.1).
@@ -62,9 +62,6 @@ def check_handshake(head: RequestHead) -> None:
     for offer in head.subprotocols:
         if not (offer.isascii() and TOKEN.fullmatch(offer.encode())):
             raise bad_request("Sec-WebSocket-Protocol must be tokens, with commas between them")
-    not_utf8 = first_not_utf8(headers)
-    if not_utf8 is not None:
-        raise bad_request(f"the header {not_utf8} is not UTF-8")
 
 
 def check_answer(headers: CIMultiDict[str], key: str) -> None:
@@ -77,8 +74,6 @@ def check_answer(headers: CIMultiDict[str], key: str) -> None:
         raise MalformedHead("a 101 that does not upgrade to websocket")
     if headers.getall("Sec-WebSocket-Accept", ()) != [accept_key(key)]:
         raise MalformedHead("its Sec-WebSocket-Accept does not answer our key")
-    if (name := first_not_utf8(headers)) is not None:
-        raise MalformedHead(f"the header {name} is not UTF-8")
 
 
 def read_claim(head: RequestHead) -> tuple[str, Claim]:

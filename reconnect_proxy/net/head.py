@@ -250,13 +250,19 @@ def parse_response(head: bytes) -> ResponseHead:
     if match is None or match[1] + match[2] == b"0101":
         raise MalformedHead("the status line is not HTTP/1.1 and a status")
     headers = parse_fields(line_end + fields)
-    version = "1." + match[1].decode("ascii")
-    _check_framing(headers, version)
-    return ResponseHead(int(match[2]), headers, version, match[3] or b"")
+    status, version = int(match[2]), "1." + match[1].decode("ascii")
+    if status >= 200:
+        # A 1xx has no body, whatever its headers say (RFC 9112 section 6.3).
+        _check_framing(headers, version)
+    return ResponseHead(status, headers, version, match[3] or b"")
 
 
 def parse_fields(raw: bytes) -> CIMultiDict[str]:
-    """Parse header lines, each with the line end before it. Values keep bytes that are not UTF-8 (surrogateescape)."""
+    """Parse header lines, each with the line end before it.
+
+    Values are bytes (RFC 9110 section 5.5): those that are not UTF-8 are kept as surrogate escapes, and `encode_value`
+    writes them as they came.
+    """
     text = raw.decode("utf-8", "surrogateescape")
     fields = _FIELD.findall(text)
     if len(fields) != text.count("\r\n"):
@@ -283,14 +289,9 @@ def _check_framing(headers: CIMultiDict[str], version: str) -> None:
         raise MalformedHead("Content-Length is not a plain number of at most 15 digits")
 
 
-def first_not_utf8(headers: CIMultiDict[str]) -> str | None:
-    """Return the name of a header whose value is not UTF-8, which picows could not write; or None."""
-    if "".join(headers.values()).isascii():
-        return None
-    for name, value in headers.items():
-        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
-            return name
-    return None
+def encode_value(text: str) -> bytes:
+    """Return the bytes of header values, as `parse_fields` has read them, or of lines that contain such values."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def encode_response(status: HTTPStatus | int, reason: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
@@ -298,4 +299,4 @@ def encode_response(status: HTTPStatus | int, reason: str, headers: Iterable[tup
     lines = [f"HTTP/1.1 {int(status)} {reason}".rstrip()]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
+    return encode_value("\r\n".join(lines)) + body

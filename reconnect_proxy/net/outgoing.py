@@ -43,6 +43,7 @@ from .head import (
     HeadReader,
     MalformedHead,
     ResponseHead,
+    encode_value,
     parse_response,
 )
 from .leg import WebSocketLeg
@@ -186,7 +187,7 @@ class UpstreamDialler:
         if dial.redial:
             lines.append(f"{RECONNECT}: true\r\n")
         lines.append(f"{RECEIVED}: {claim.received}\r\n\r\n")
-        return "".join(lines).encode()
+        return encode_value("".join(lines))
 
 
 async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> DialFailure | None:

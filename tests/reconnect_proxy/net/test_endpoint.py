@@ -13,10 +13,18 @@ from reconnect_proxy.net.endpoint import Endpoint, endpoint_of, join_target
         ("ws://h", Endpoint("h", 80, "h", "", False)),
         ("wss://h/base/", Endpoint("h", 443, "h", "/base/", True)),
         ("ws://[::1]:8080/a", Endpoint("::1", 8080, "[::1]:8080", "/a", False)),
+        ("ws://127.0.0.1:80", Endpoint("127.0.0.1", 80, "127.0.0.1", "", False)),
+        ("ws://[::1]:80", Endpoint("::1", 80, "[::1]", "", False)),
+        ("ws://[::1]", Endpoint("::1", 80, "[::1]", "", False)),
+        ("ws://Name.example:", Endpoint("name.example", 80, "Name.example", "", False)),
+        ("wss://h:443/a", Endpoint("h", 443, "h", "/a", True)),
+        ("wss://h:80", Endpoint("h", 80, "h:80", "", True)),
+        ("ws://h:443", Endpoint("h", 443, "h:443", "", False)),
+        ("ws://h:00080", Endpoint("h", 80, "h", "", False)),
     ],
 )
 def test_a_url_says_where_to_connect(url: str, endpoint: Endpoint) -> None:
-    """The port depends on the scheme if it is not given; an IPv6 address has brackets in the Host header only."""
+    """The Host header has no default port (RFC 6455 section 4.1), and brackets around an IPv6 address."""
     assert endpoint_of(url) == endpoint
 
 

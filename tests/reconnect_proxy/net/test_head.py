@@ -218,6 +218,22 @@ def test_a_response_that_is_not_http_1_1_is_malformed(head: bytes) -> None:
         parse_response(head)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Transfer-Encoding:",
+        b"Content-Length: 0\r\nContent-Length: 0",
+        b"Content-Length: 5\r\nTransfer-Encoding: gzip",
+    ],
+)
+def test_a_1xx_has_no_body_whatever_its_headers_say(fields: bytes) -> None:
+    """RFC 9112 section 6.3. In any other answer the same headers say in two ways where the body ends."""
+    assert parse_response(b"HTTP/1.1 101 Switching Protocols\r\n" + fields).status == 101
+    assert parse_response(b"HTTP/1.1 103 Early Hints\r\n" + fields).status == 103
+    with pytest.raises(MalformedHead):
+        parse_response(b"HTTP/1.1 200 OK\r\n" + fields)
+
+
 def test_an_answer_is_whole_and_ends_its_connection() -> None:
     """The length is given and the connection is closed, so that any client can read it."""
     answer = encode_response(HTTPStatus.GONE, "Gone", [("Content-Type", "application/json")], b"{}")
