@@ -32,7 +32,8 @@ from websockets.frames import Opcode as FrameOpcode
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from ..core.link import PING_EVERY_MESSAGES, PINGS_IN_FLIGHT, Link
+from ..core.confirmation import EVERY_MESSAGES, IN_FLIGHT
+from ..core.link import Link
 from ..core.message import Message, Opcode
 from ..core.outbox import Outbox, OutOfRange
 from ..core.policy import Policy
@@ -53,7 +54,7 @@ TAKEN_OVER = 4000
 
 #: Messages without confirmation after which `send` lets the event loop run: all Pings are in flight by then. `recv`
 #: does so every so many messages. Neither has to wait for anything while there is room, or something to take.
-YIELD_AFTER = PING_EVERY_MESSAGES * PINGS_IN_FLIGHT
+YIELD_AFTER = EVERY_MESSAGES * IN_FLIGHT
 
 
 class Connection:

@@ -16,9 +16,11 @@ Four questions are asked of a link, and none of their answers follows from anoth
 | Does the peer answer Pings? (`Pongs`) | UNPROVEN -> ANSWERED or MUTE | a Pong; `ping_timeout` without one |
 | Does it state its count? (`aware`) | no, yes | the handshake, once |
 
-**Timers.** There are two, and no message sets one that runs already. `_quiet` runs from a message that no Ping covers
-to the Ping; it is moved on lazily, when it fires. `_watch` fires when the peer may have been silent for too long, and
-then works out from the times at which the peer was heard whether it was.
+**Confirmation** is the business of `Confirmation`: which Pings are in flight, and when the next one is due.
+
+**Timers.** There are two, and no message sets one that runs already. `_due` runs from a message that no Ping covers to
+the Ping; it is moved on lazily, when it fires. `_watch` fires when the peer may have been silent for too long, and then
+works out from the times at which the peer was heard whether it was.
 
 Not liked: `_on_watch` also judges mute peers, since both judgements need the same clock and the same list of Pings.
 """
@@ -29,22 +31,16 @@ import math
 from enum import Enum, auto
 from typing import NamedTuple
 
+from .confirmation import AFTER, EVERY_BYTES, EVERY_MESSAGES, RIDES_AFTER, Confirmation
 from .interfaces import Clock, Deliver, Leg, LinkOwner, Timer
 from .outbox import Outbox
 from .policy import Policy, Uncertain
 from .wire import decode_token, encode_token
 
-#: A Ping follows after this many messages …
-PING_EVERY_MESSAGES = 64
-#: … or after this many bytes of payload …
-PING_EVERY_BYTES = 256 * 1024
-#: … or this many seconds after the last message, while anything is unconfirmed and no Ping is in flight. It follows at
-#: once where the outbox is full, since its sender is held back until the Pong.
-PING_QUIET = 0.1
-#: Most Pings in flight on a link.
-PINGS_IN_FLIGHT = 4
 #: Timers of an event loop have a grain of a millisecond: a shorter wait is over.
 GRAIN = 0.001
+#: A peer whose judgement is open, such as whether it answers Pings, is looked at this often, in seconds.
+LOOK_AGAIN = 0.1
 
 
 class LinkState(Enum):
@@ -109,18 +105,15 @@ class Link:
     """The socket that carries a leg at the moment, and the bookkeeping of that socket. A `LegListener`."""
 
     __slots__ = (
-        "_bytes_since_ping",
         "_clock",
+        "_confirmation",
         "_deliver",
+        "_due",
         "_last_progress",
-        "_last_sent",
         "_moved_at",
         "_owner",
         "_paused_at",
         "_policy",
-        "_quiet",
-        "_sent_since_ping",
-        "_tokens",
         "_watch",
         "aware",
         "heard_at",
@@ -170,16 +163,12 @@ class Link:
         self._deliver = deliver
         self._clock = clock
         self._policy = policy
-        # The Pings in flight, oldest first: the message number each stands for, and since when its Pong is awaited.
-        self._tokens: list[tuple[int, float]] = []
+        self._confirmation = Confirmation()
         self._paused_at = self.opened_at
         # When it last counted as alive for another reason than a frame: bytes of one arrived, or it was not read.
         self._moved_at = self.opened_at
-        self._sent_since_ping = 0
-        self._bytes_since_ping = 0
-        self._last_sent = 0.0
         self._last_progress = leg.progress()
-        self._quiet: Timer | None = None
+        self._due: Timer | None = None
         self._watch: Timer | None = clock.call_later(min(policy.ping_interval, policy.ping_timeout), self._on_watch)
 
     @property
@@ -241,43 +230,50 @@ class Link:
         pending = outbox.pushed - outbox.sent
         if not pending or self.state is not _OPEN:
             return
+        uncovered = self._confirmation
         while pending and leg.writable:
             pending -= 1
             opcode, payload = outbox.mark_sent()
             leg.send(opcode, payload)
-            self._sent_since_ping = messages = self._sent_since_ping + 1
-            self._bytes_since_ping = size = self._bytes_since_ping + len(payload)
-            if messages >= PING_EVERY_MESSAGES or size >= PING_EVERY_BYTES:
+            uncovered.messages = messages = uncovered.messages + 1
+            uncovered.bytes = size = uncovered.bytes + len(payload)
+            if messages >= EVERY_MESSAGES or size >= EVERY_BYTES:
                 self._ping()
-        self._last_sent = self._clock.time() if now is None else now
         if self.pongs is _MUTE:
             outbox.confirm(outbox.sent)
-        elif not self._tokens:
-            if outbox.full:
+        elif uncovered.messages:
+            since = uncovered.since
+            if since is None:
+                uncovered.since = self._clock.time() if now is None else now
+                if self._due is None:
+                    self._due = self._clock.call_later(AFTER, self._on_due)
+            elif (self._clock.time() if now is None else now) >= since + RIDES_AFTER:
+                self._ping()
+            if outbox.full and not uncovered.in_flight:
                 # The sender of these messages is not read until they are confirmed.
                 self._ping()
-            elif self._quiet is None:
-                self._quiet = self._clock.call_later(PING_QUIET, self._on_quiet)
 
     def ask(self) -> None:
         """Ping at once if no Ping covers the last message that was sent: the session waits for its confirmation."""
-        if self.outbox.unconfirmed and not (self._tokens and self._tokens[-1][0] == self.outbox.sent):
+        if self.outbox.unconfirmed and not self._confirmation.covers(self.outbox.sent):
             self._ping()
 
     def _ping(self) -> None:
-        if len(self._tokens) < PINGS_IN_FLIGHT and self.pongs is not _MUTE:
-            self._tokens.append((self.outbox.sent, self._clock.time()))
-            self._sent_since_ping = self._bytes_since_ping = 0
+        if self._confirmation.room and self.pongs is not _MUTE:
+            self._confirmation.sent(self.outbox.sent, self._clock.time())
             self.leg.ping(encode_token(self.outbox.sent))
 
-    def _on_quiet(self) -> None:
-        self._quiet = None
-        if self._tokens or not self.outbox.unconfirmed:
+    def _on_due(self) -> None:
+        """Ping if the first message that no Ping covers is old enough, or come back when it is."""
+        self._due = None
+        since = self._confirmation.since
+        if since is None:
             return
-        wait = self._last_sent + PING_QUIET - self._clock.time()
+        wait = since + AFTER - self._clock.time()
         if wait > GRAIN:
-            self._quiet = self._clock.call_later(wait, self._on_quiet)
+            self._due = self._clock.call_later(wait, self._on_due)
         else:
+            # With as many in flight as may be, the next Pong leads to this Ping.
             self._ping()
 
     # What comes in.
@@ -293,21 +289,18 @@ class Link:
             return
         self.heard_at = self._clock.time()
         n = decode_token(payload)
-        place = next((i for i, (token, _) in enumerate(self._tokens) if token == n), None)
-        if n is None or place is None:
+        if n is None or not self._confirmation.answered(n):
             return
-        # RFC 6455 section 5.5.3: a peer may answer only the latest of several Pings. Its Pong stands for all of them.
-        del self._tokens[: place + 1]
         self.pongs = _ANSWERED
         # The count stated when a gate opened may be higher than that of a Ping sent before.
         self.outbox.confirm(max(n, self.outbox.confirmed))
-        if self._sent_since_ping >= PING_EVERY_MESSAGES or self._bytes_since_ping >= PING_EVERY_BYTES:
+        if self._confirmation.much:
             self._ping()
         elif self.reading is _SETTLING or self.outbox.full:
             # Too many Pings may have been in flight to ask for the rest when this began.
             self.ask()
-        elif self._quiet is None:
-            self._on_quiet()
+        elif self._due is None:
+            self._on_due()
         self._owner.link_relieved(self)
 
     def passes_compressed(self) -> bool:
@@ -354,7 +347,7 @@ class Link:
             self.reading = _ON
             # While it was not read its silence says nothing, and no Pong could be heard: that time does not count.
             now = self._moved_at = self._clock.time()
-            self._tokens = [(n, at + now - max(at, self._paused_at)) for n, at in self._tokens]
+            self._confirmation.shift(self._paused_at, now)
             self.leg.resume_reading()
 
     def settle(self) -> None:
@@ -379,11 +372,11 @@ class Link:
         self.state = _DEAD
         self._deliver = _ignore
         self.outbox.rewind(self.outbox.confirmed)
-        self._tokens.clear()
-        for timer in (self._quiet, self._watch):
+        self._confirmation.forget()
+        for timer in (self._due, self._watch):
             if timer is not None:
                 timer.cancel()
-        self._quiet = self._watch = None
+        self._due = self._watch = None
 
     def close(self, code: int, reason: str) -> None:
         """End the link from this side, with a closing handshake after what was sent."""
@@ -412,19 +405,20 @@ class Link:
         if now >= quiet_since + interval + timeout:
             self._lose(f"nothing was heard for {interval + timeout:g} s")
             return
-        if now >= quiet_since + interval and not self._tokens:
+        in_flight = self._confirmation.in_flight
+        if now >= quiet_since + interval and not in_flight:
             self._ping()
         wait = quiet_since + interval - now
         if wait <= 0:
             wait += timeout
         if self.pongs is _UNPROVEN:
             # It has yet to show that it answers Pings at all, so each is judged when its time is over.
-            asked = self._tokens[0][1] if self._tokens else now
+            asked = in_flight[0].since if in_flight else now
             self._judge_pongs(asked + timeout)
             if self.dead:
                 return
             if not self.paused:
-                wait = min(wait, max(asked + timeout - now, PING_QUIET))
+                wait = min(wait, max(asked + timeout - now, LOOK_AGAIN))
         self._watch = self._clock.call_later(wait, self._on_watch)
 
     def _judge_pongs(self, due: float) -> None:
@@ -439,6 +433,6 @@ class Link:
 
     def _become_mute(self) -> None:
         self.pongs = _MUTE
-        self._tokens.clear()
+        self._confirmation.forget()
         self.outbox.confirm(self.outbox.sent)
         self._owner.link_mute(self)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import reconnect_proxy.core.link as link_module
 from reconnect_proxy.cli import main
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
@@ -84,6 +85,11 @@ def _lazy() -> None:
     """Wait five seconds before each redial, which is more than the scenarios allow."""
     # Its only default is where it draws its waits from.
     Upstream.__init__.__defaults__ = (lambda least, most: 5.0,)
+
+
+def _ask_seldom() -> None:
+    """Ask for confirmation only behind 64 messages."""
+    vars(link_module).update(AFTER=3600.0, RIDES_AFTER=3600.0)
 
 
 def _swallow_codes() -> None:
@@ -277,6 +283,7 @@ HARMS: Mapping[str, Callable[[], None]] = {
     "drop-on-return": lambda: _on_resume(_drop, upstream=False),
     "repeat-on-return": lambda: _on_resume(_repeat, upstream=False),
     "lazy": _lazy,
+    "ask-seldom": _ask_seldom,
     "swallow-codes": _swallow_codes,
     "keep-sessions": _keep_sessions,
     "keep-every-fourth": _keep_every_fourth,

@@ -18,6 +18,7 @@ from tests.reconnect_harness.test_broken import RELAY, _failed, _keeper, _run, _
     [
         ("lazy", "upstream-reset", "recovery_p50", {}),
         ("drop-on-return", "client-flap", "lost", {}),
+        ("ask-seldom", "trickle", "repeat_age", {}),
         ("swap-on-redial", "upstream-cut-mid-frame", "reordered", {}),
         ("repeat-on-redial", "upstream-silence-then-death", "duplicated", {}),
         ("truncate-on-redial", "large-messages", "corrupted", {}),

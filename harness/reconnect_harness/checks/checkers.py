@@ -13,6 +13,7 @@
 | memory | bytes of memory that the system under test held more of, at the most, than before the clients came |
 | recovery_p50, _p99, _max | seconds from a fault's end to the first arrival after it, over all faults and flows |
 | latency_p50, _p90, _p99, _max | seconds from a message's sending to its arrival, over all messages that arrived |
+| repeat_age | the most seconds from a message's sending to the fault after which it arrived again; 0 without repeats |
 
 The first four are counted in each direction; `checks.stream_account` defines them. How links end (close codes,
 refusals) is checked by `checks.endings`.
@@ -27,6 +28,7 @@ from reconnect_harness.checks.judged import JudgedMessage, judged
 from reconnect_harness.checks.judgement import CheckResult, Expectation, Finding, Judgement, Verdict, Violation
 from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.checks.recovery import recovery_times
+from reconnect_harness.checks.repeats import repeat_age
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
@@ -157,6 +159,7 @@ RUN_CHECKERS: Mapping[str, Callable[[History], Finding]] = {
     "latency_p90": _latency(0.9),
     "latency_p99": _latency(0.99),
     "latency_max": _latency(1.0),
+    "repeat_age": repeat_age,
 }
 
 

@@ -113,4 +113,4 @@ def is_size(check: str) -> bool:
 
 def is_timed(check: str) -> bool:
     """Return whether a checker's value is seconds; else it is a count."""
-    return check.startswith(("recovery", "latency"))
+    return check.startswith(("recovery", "latency", "repeat"))

@@ -38,7 +38,11 @@ def sentence(run: RunResult) -> str:
             parts.append(f"{result.check} ({said[result.check]}): {as_expected}")
         elif result.check == "leaks" and result.bound is not None and result.value is not None:
             parts.append(f"{_value(result, result.value)} leaks")
-        elif result.check.startswith(("latency", "memory")) and result.bound is not None and result.value is not None:
+        elif (
+            result.check.startswith(("latency", "memory", "repeat"))
+            and result.bound is not None
+            and result.value is not None
+        ):
             parts.append(f"{result.check.replace('_', ' ')} {_value(result, result.value)}")
     times = [seconds for seconds, _ in recovery_times(history)]
     if times:

@@ -12,7 +12,7 @@ from reconnect_harness.checks.recovery import recovery_times
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import End, Footprint, LinkEvent
+from reconnect_harness.history.record import End, FaultRecord, Footprint, LinkEvent
 from tests.reconnect_harness.histories import conversation, fault, history, message
 
 ALL = range(1, 11)
@@ -246,6 +246,31 @@ def test_a_bound_on_latency_without_messages_is_unknown() -> None:
     """Nothing arrived, so nothing was late."""
     judged = judge(history(*conversation([])), [Expectation("latency_p50", None, 1.0)], [Direction.C2U])
     assert judged.verdict is Verdict.UNKNOWN
+
+
+def _repeated(sent: float, again: float, *faults: FaultRecord) -> Finding:
+    """Return the age of a message that was sent at `sent`, arrived a moment later, and once more at `again`."""
+    events = [message("sent", 7, sent), message("received", 7, sent + 0.01), message("received", 7, again)]
+    return RUN_CHECKERS["repeat_age"](history(*events, faults=faults))
+
+
+@pytest.mark.parametrize(("sent", "age"), [(3.89, 0.1), (1.99, 2.0), (3.995, 0.0)])
+def test_the_age_of_a_repeat_is_that_at_the_fault(sent: float, age: float) -> None:
+    """However long it took to repeat it. What was sent while the fault was taking hold has no age yet."""
+    found = _repeated(sent, 6.0, fault(4.0, 5.0), fault(5.5, 5.6))
+    assert found.value == pytest.approx(age)
+    assert f"number 7 arrived again, sent {age:.3f} s before a fault" in found.violations[0].what
+
+
+@pytest.mark.parametrize("faults", [[], [fault(2.0, 2.5)], [fault(6.5, 7.0)], [fault(None)]])
+def test_a_repeat_that_no_fault_explains_is_of_infinite_age(faults: list[FaultRecord]) -> None:
+    """There was none, or it was before the sending, after the repeat, or never took hold."""
+    assert _repeated(3.0, 6.0, *faults).value == math.inf
+
+
+def test_without_repeats_their_age_is_zero() -> None:
+    """That is what a bound asks for, and not that nothing could be measured."""
+    assert RUN_CHECKERS["repeat_age"](history(*conversation(ALL))).value == 0.0
 
 
 def test_memory_is_the_most_above_what_there_was_before() -> None:

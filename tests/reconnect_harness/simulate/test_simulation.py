@@ -35,10 +35,11 @@ BOTH: dict[str, Any] = {
     "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0, "leaks": 0},
 }
 
-#: Ordinary peers: what is sent to the upstream may come twice, and what it says be lost.
+#: Ordinary peers: what is sent to the upstream may come twice, and what it says be lost. They are fast, so several
+#: messages are on their way at each cut.
 PLAIN: dict[str, Any] = {
     "upstream": {"kind": "record", "push": "50/s"},
-    "clients": {"kind": "plain", "send": "50/s", "for": "2s"},
+    "clients": {"kind": "plain", "send": "300/s", "for": "2s"},
     "expect": {"client_disconnects": 0, "c2u": {"lost": 0, "reordered": 0, "duplicated": "report"}, "u2c": "report"},
 }
 

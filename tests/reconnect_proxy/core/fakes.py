@@ -280,7 +280,7 @@ def confirm(leg: FakeLeg, link: Link) -> None:
 
 
 def confirm_all(rig: SessionRig, leg: FakeLeg, link: Link) -> None:
-    """Let the quiet Ping go out, and answer it; and the one behind it, where there was one in the midst of it all."""
+    """Let the Ping go out, and answer it; and the one behind it, where there was one in the midst of it all."""
     while link.outbox.unconfirmed:
         rig.clock.advance(0.2)
         confirm(leg, link)

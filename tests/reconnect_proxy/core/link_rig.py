@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from reconnect_proxy.core.interfaces import Clock
 from reconnect_proxy.core.link import Link, LinkState
 from reconnect_proxy.core.message import Message, Opcode
 from reconnect_proxy.core.outbox import Outbox
@@ -60,13 +61,15 @@ class Rig:
         outbox: Outbox | None = None,
         clock: FakeClock | None = None,
         state: LinkState = LinkState.OPEN,
+        shared: Clock | None = None,
     ) -> None:
+        """Make a link whose timers are those of `clock`, or those that `shared` makes of them."""
         self.clock = clock or FakeClock()
         self.leg = FakeLeg()
         self.outbox = Outbox(10_000_000) if outbox is None else outbox
         self.owner = LinkRecorder()
         self.delivered: list[Message] = []
-        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, self.clock, policy, state)
+        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, shared or self.clock, policy, state)
 
     def _deliver(self, opcode: int, payload: bytes, now: float | None) -> None:
         assert now == self.clock.now

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
+from reconnect_proxy.core.confirmation import IN_FLIGHT
 from reconnect_proxy.core.dial import DialRequest
-from reconnect_proxy.core.interfaces import DialListener
-from reconnect_proxy.core.link import PINGS_IN_FLIGHT, Link
+from reconnect_proxy.core.interfaces import Clock, DialListener
+from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
 from reconnect_proxy.core.upstream import Upstream
@@ -101,7 +102,7 @@ class ExpectedStream:
 class SimLeg:
     """The proxy's end of a socket; satisfies `Leg`. Checks each message against what this peer may be sent."""
 
-    def __init__(self, socket: Socket, owed: ExpectedStream) -> None:
+    def __init__(self, socket: Socket, owed: ExpectedStream, clock: Clock) -> None:
         self.writable = True
         self.deflate = False
         self.paused = False
@@ -114,8 +115,11 @@ class SimLeg:
         self.next = 0
         self._socket = socket
         self._owed = owed
+        self._clock = clock
         # Pings that are not answered.
         self._asked: list[int] = []
+        # When the first message was written that no Ping has followed.
+        self._unasked_since: float | None = None
         self._frames_read = 0
 
     def send(self, opcode: int, payload: bytes, /) -> None:
@@ -132,6 +136,8 @@ class SimLeg:
             assert number == self.next, f"{number} is sent where {self.next} is due"
             self.next += 1
             self._owed.furthest = max(self._owed.furthest, number)
+            if self._unasked_since is None:
+                self._unasked_since = self._clock.time()
         self._socket.put_to_peer(Frame(Kind.DATA, payload))
 
     def ping(self, payload: bytes, /) -> None:
@@ -141,8 +147,15 @@ class SimLeg:
         number = decode_token(payload)
         assert number is not None
         self._asked.append(number)
-        assert len(self._asked) <= PINGS_IN_FLIGHT
+        self._unasked_since = None
+        assert len(self._asked) <= IN_FLIGHT
         self._socket.put_to_peer(Frame(Kind.PING, payload))
+
+    @property
+    def unasked(self) -> float:
+        """For how long, in seconds, a message has waited for a Ping behind it, though fewer than four are in flight."""
+        waits = self._unasked_since is not None and len(self._asked) < IN_FLIGHT
+        return self._clock.time() - self._unasked_since if waits and self._unasked_since is not None else 0.0
 
     def asks_about(self, payload: bytes) -> bool:
         """Tell whether a Pong with this payload would answer a Ping."""
@@ -201,7 +214,7 @@ class Socket:
         self.peer = peer
         self.to_peer: deque[Frame] = deque()
         self.to_proxy: deque[Frame] = deque()
-        self.leg = SimLeg(self, peer.owed)
+        self.leg = SimLeg(self, peer.owed, peer.clock)
         # The proxy's view of this socket, once there is one.
         self.link: Link | None = None
         # The dial whose answer the first frame is, and the count in it.
@@ -256,9 +269,17 @@ class Peer:
     """A client or an upstream that keeps PROTOCOL.md: an aware one counts and keeps promises, another just talks."""
 
     def __init__(
-        self, name: bytes, aware: bool, answers_pings: bool, owed: ExpectedStream, may_repeat: bool, may_miss: bool
+        self,
+        name: bytes,
+        aware: bool,
+        answers_pings: bool,
+        owed: ExpectedStream,
+        may_repeat: bool,
+        may_miss: bool,
+        clock: Clock,
     ) -> None:
         self.name = name
+        self.clock = clock
         self.aware = aware
         self.answers_pings = answers_pings
         # What the proxy owes to this peer, and whether it may do so twice, or not at all.

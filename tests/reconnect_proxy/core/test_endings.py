@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from reconnect_proxy.core.confirmation import AFTER
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.dial import DialAnswer
-from reconnect_proxy.core.link import PING_QUIET
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
 from reconnect_proxy.events import LegMute, LegName
 
@@ -237,7 +237,7 @@ def test_the_end_says_what_was_received_in_all_with_what_came_too_late() -> None
     """Messages and bytes of both directions, whether they were confirmed, are still owed, or came too late."""
     rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1", "22")
-    rig.clock.advance(PING_QUIET)
+    rig.clock.advance(AFTER)
     confirm(upstream, upstream_link)
     say(upstream_link, "333")
     upstream_link.on_lost(1000, "enough")

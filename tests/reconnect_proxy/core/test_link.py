@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from reconnect_proxy.core import link
 from reconnect_proxy.core.link import DeliveryUncertain, LinkState, Resumption
 from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.outbox import Outbox, OutOfRange
 from reconnect_proxy.core.policy import Uncertain
+from reconnect_proxy.core.timers import Timers
 
-from .fakes import pong, say
+from .fakes import FakeClock, pong, say
 from .link_rig import POLICY, Rig
 
 # What goes out.
@@ -85,17 +87,63 @@ def test_a_ping_follows_256_kib() -> None:
     assert rig.leg.pings == [4]
 
 
-def test_a_ping_follows_100_ms_after_the_last_message() -> None:
-    """The last, not the first: a trickle is not interrupted before it pauses or has reached 64."""
+@pytest.mark.parametrize("early", [0.0, 0.0004, 0.003, 0.0099])
+def test_a_ping_follows_a_message_within_100_ms(early: float) -> None:
+    """Also by a shared timer, which may be up to 10 ms late, wherever in its grain the message falls."""
+    clock = FakeClock()
+    rig = Rig(clock=clock, shared=Timers(clock))
+    clock.advance(early)
+    rig.send()
+    clock.advance(0.08)
+    assert rig.leg.pings == []
+    clock.advance(0.0201)
+    assert rig.leg.pings == [1]
+
+
+def test_a_ping_rides_behind_a_message_that_comes_50_ms_after_the_first_uncovered_one() -> None:
+    """A trickle is asked about in the writes that it needs anyway."""
     rig = Rig()
-    for _ in range(5):
+    for moment in range(5):
         rig.send()
-        rig.clock.advance(0.09)
-    assert rig.leg.pings == []
-    rig.clock.advance(0.009)
-    assert rig.leg.pings == []
-    rig.clock.advance(0.002)
-    assert rig.leg.pings == [5]
+        assert rig.leg.pings == ([] if moment < 3 else [4])
+        rig.clock.advance(0.02)
+    assert rig.leg.wire[-2:] == [("ping", 4), ("data", bytes(1))]
+    rig.clock.advance(0.1)
+    assert rig.leg.pings == [4, 5]
+
+
+def longest_unasked(gap: int) -> float:
+    """Send a message every `gap` ms to a peer that answers at once. Returns the longest time without a Ping behind one.
+
+    In seconds. It is looked at every 5 ms.
+    """
+    rig = Rig()
+    sent: list[float] = []
+    answered, longest = 0, 0.0
+    for moment in range(0, 2000, 5):
+        if moment % gap == 0:
+            rig.send()
+            sent.append(rig.clock.now)
+        rig.clock.advance(0.005)
+        if rig.leg.pings[answered:]:
+            answered = len(rig.leg.pings)
+            pong(rig.link, rig.leg.pings[-1])
+        unasked = sent[rig.leg.pings[-1] if rig.leg.pings else 0 :]
+        longest = max(longest, rig.clock.now - unasked[0] if unasked else 0.0)
+    return longest
+
+
+@pytest.mark.parametrize("gap", [5, 10, 30, 45, 50, 70, 100, 150])
+def test_every_message_of_a_trickle_is_asked_about_within_100_ms(gap: int) -> None:
+    """Version 1 counted from the last message, so a steady trickle was asked about only every 64 messages."""
+    assert longest_unasked(gap) <= 0.1
+
+
+def test_a_link_that_waits_for_64_messages_fails_that_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: without the two times, only the count leads to a Ping."""
+    monkeypatch.setattr(link, "AFTER", 1000.0)
+    monkeypatch.setattr(link, "RIDES_AFTER", 1000.0)
+    assert longest_unasked(30) > 1.5
 
 
 def test_a_full_outbox_is_asked_about_at_once_and_again_with_each_pong() -> None:
@@ -126,29 +174,36 @@ def test_no_ping_follows_when_nothing_is_unconfirmed() -> None:
     assert rig.leg.pings == [1]
 
 
-def test_no_quiet_ping_goes_out_while_another_is_in_flight() -> None:
-    """It follows when the Pong is there, if 100 ms have passed since the last message by then."""
+def test_a_ping_follows_although_others_are_in_flight() -> None:
+    """Up to four: the peer may be far away."""
     rig = Rig()
-    rig.send()
-    rig.clock.advance(0.2)
-    rig.send()
-    rig.clock.advance(0.5)
-    assert rig.leg.pings == [1]
+    for number in range(1, 7):
+        rig.send()
+        rig.clock.advance(0.1)
+        assert rig.leg.pings == list(range(1, min(number, 4) + 1))
+
+
+def test_what_became_due_while_four_pings_were_in_flight_is_asked_about_with_the_next_pong() -> None:
+    """At once, and no timer is needed for it."""
+    rig = Rig()
+    for _ in range(7):
+        rig.send()
+        rig.clock.advance(0.1)
+    assert rig.leg.pings == [1, 2, 3, 4]
     pong(rig.link, 1)
-    assert rig.leg.pings == [1, 2]
+    assert rig.leg.pings == [1, 2, 3, 4, 7]
 
 
-def test_a_quiet_ping_waits_for_100_ms_even_behind_a_pong() -> None:
-    """A Pong that arrives in the middle of a burst does not cut it."""
+def test_a_pong_in_the_middle_of_a_burst_does_not_ask_about_it_early() -> None:
+    """The Ping follows when it is due."""
     rig = Rig()
     rig.send(64)
     rig.send()
     pong(rig.link, 64)
-    rig.clock.advance(0.05)
+    rig.clock.advance(0.04)
     rig.send()
-    rig.clock.advance(0.06)
     assert rig.leg.pings == [64]
-    rig.clock.advance(0.05)
+    rig.clock.advance(0.06)
     assert rig.leg.pings == [64, 66]
 
 

@@ -10,6 +10,7 @@ What is checked, after each step or at the moment it happens (`network` checks e
 - nothing that a dead link says changes anything;
 - the bytes held are those of the messages held, stay within the limit, and are all given back to the budget;
 - while others fill the budget everything still moves, and a message rate delays and loses nothing;
+- every message is asked about within 100 ms, so that a cut repeats no more than was sent in that time and a round trip;
 - a session ends only for a cause, says how much it could not deliver, and leaves no timer.
 """
 
@@ -41,7 +42,7 @@ from reconnect_proxy.events import Event, LegName, Limit, LimitReached, Messages
 from tests.examples import examples
 
 from .fakes import SESSION_ID, FakeClock
-from .network import CONTROL, ExpectedStream, Frame, Kind, Peer, SimDialler, Socket
+from .network import CONTROL, ExpectedStream, Frame, Kind, Peer, SimDialler, SimLeg, Socket
 
 # About forty seconds on an idle core, and a loaded machine must not turn it red.
 pytestmark = pytest.mark.timeout(900)
@@ -156,7 +157,7 @@ class SessionMachine(RuleBasedStateMachine):
         uncertain = self.policy.uncertain
         may_repeat = not aware and uncertain is Uncertain.RESEND
         may_miss = not answers_pings or (not aware and uncertain is Uncertain.DROP)
-        return Peer(name, aware, answers_pings, owed, may_repeat, may_miss)
+        return Peer(name, aware, answers_pings, owed, may_repeat, may_miss, self.clock)
 
     def _on_opened(self, opening: Opening) -> None:
         assert opening.refusal is None
@@ -217,6 +218,14 @@ class SessionMachine(RuleBasedStateMachine):
         assert upstream is None or not upstream.paused or self.context.u2c.outbox.full
         if self.policy.max_rate is None:
             assert not any(client.paused for client in self.context.clients.links) or self.context.c2u.outbox.full
+
+    @invariant()
+    def every_message_is_asked_about_within_100_ms(self) -> None:
+        """So a trickle is confirmed within that time and a round trip. A mute peer is not asked."""
+        for link in (*self.context.clients.links, self.context.upstream.link):
+            if link is not None and not link.mute:
+                assert isinstance(link.leg, SimLeg)
+                assert link.leg.unasked <= 0.1
 
     @invariant()
     def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
@@ -703,7 +712,7 @@ class SessionMachine(RuleBasedStateMachine):
             self._check()
             if self.over or (self.context.state is SessionState.OPEN and self._settled()):
                 return
-            # A small queue empties in many small steps: each takes the 100 ms until the quiet Ping.
+            # A small queue empties in many small steps: each takes up to 100 ms until the Ping.
             moved = before != (self.c2u.confirmed, self.u2c.confirmed)
             idle = 0 if moved else idle + 1
             rounds += 1
