@@ -28,7 +28,7 @@ from .admin.probe import why_not_ready
 from .admin.routes import Admin
 from .admin.view import ProxyView
 from .config import sources
-from .config.model import Config
+from .config.model import FORMER_NAMES, Config
 from .config.sources import ConfigError, flag_of
 from .core.policy import DUPLEX
 from .descriptors import take_descriptors
@@ -93,10 +93,13 @@ def _flag(option: str, field: FieldInfo) -> click.Option:
     default = "required" if field.is_required() else f"default: {_default_text(option, field, metavar)}"
     text = f"{field.description}  [{default}]"
     flag = flag_of(option)
+    former = [flag_of(name) for name, current in FORMER_NAMES.items() if current == option]
     if field.annotation is bool:
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}"], default=None, help=text)
     # Lists may be given several times.
-    return click.Option([flag], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text)
+    return click.Option(
+        [option, flag, *former], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text
+    )
 
 
 def _default_text(option: str, field: FieldInfo, metavar: str) -> str:

@@ -336,4 +336,5 @@ def _http_settings_of(config: Config) -> HttpSettings:
         idle=config.http_idle,
         limit=config.max_http,
         keep_host=config.keep_host,
+        trusted=config.trust_forwarded,
     )

@@ -21,7 +21,7 @@ from .core.wire import Claim
 from .events import Observe
 from .hooks.api import Session
 from .hooks.calls import HookCalls, as_seen
-from .net.client_address import client_address, counted_as
+from .net.client_address import client_address, counted_as, is_trusted
 from .net.deflate import accept
 from .net.forwarding import forwarded, replaced
 from .net.handshake import SessionRequest
@@ -93,7 +93,7 @@ class SessionFactory:
         if self._config.max_sessions_per_address is None:
             return None
         forwarded_for = request.head.headers.getall("X-Forwarded-For", ())
-        return counted_as(client_address(request.peer, forwarded_for, self._config.trust_forwarded_for))
+        return counted_as(client_address(request.peer, forwarded_for, self._config.trust_forwarded))
 
     def make(
         self,
@@ -106,7 +106,8 @@ class SessionFactory:
         """Make a session; see `SessionApplicant.open`. Raises Refusal: a hook refuses the client, or has failed."""
         policy = self._shared_policy if shared else self._policy
         seen = Session(session_id, as_seen(request)) if self._hooks.present else None
-        headers = forwarded(request.head, request.peer, "http" if self._tls.listener is None else "https")
+        scheme = "http" if self._tls.listener is None else "https"
+        headers = forwarded(request.head, request.peer, scheme, is_trusted(request.peer, self._config.trust_forwarded))
         if seen is not None and has_client:
             self._hooks.opening(seen)
             headers = replaced(headers, seen.upstream_headers)

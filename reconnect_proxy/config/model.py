@@ -65,6 +65,10 @@ class Compression(StrEnum):
     OFF = "off"
 
 
+#: Options that were renamed, by their former names, which still work.
+FORMER_NAMES = {"trust_forwarded_for": "trust_forwarded"}
+
+
 def _option(default: Any, metavar: str, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"metavar": metavar}, validate_default=True)
 
@@ -185,10 +189,11 @@ class Config(BaseModel):
         "Sessions at a time that one client address has opened (IPv6: one /64). Further ones get a 503. "
         "Without this option there is no limit.",
     )
-    trust_forwarded_for: Networks = _option(
+    trust_forwarded: Networks = _option(
         (),
         "CIDR,CIDR",
-        "Peers, such as load balancers, whose X-Forwarded-For gives a client's address.",
+        "Peers, such as load balancers, whose X-Forwarded-For gives a client's address, and whose X-Forwarded-Proto "
+        "and X-Forwarded-Host are passed on. Those of other peers are replaced.",
     )
     max_handshakes: Count = _option(
         1000,
@@ -268,7 +273,7 @@ class Config(BaseModel):
 
     def __init__(self, **options: Any) -> None:
         """Check `options` and fill in the rest."""
-        super().__init__(**options)
+        super().__init__(**{FORMER_NAMES.get(name, name): value for name, value in options.items()})
 
     @property
     def servers(self) -> tuple[UpstreamAddress, ...]:

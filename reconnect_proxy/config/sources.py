@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ..net.tls import BadCertificate
 from ..suggestions import did_you_mean
-from .model import Config
+from .model import FORMER_NAMES, Config
 
 __all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
 
@@ -27,6 +27,9 @@ TABLE = "reconnect-proxy"
 #: they have our prefix: RECONNECT_PROXY_PORT, RECONNECT_PROXY_SERVICE_HOST, RECONNECT_PROXY_PORT_9124_TCP_ADDR.
 _SERVICE_VARIABLE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT$|PORT_\d+_(TCP|UDP|SCTP))")
 
+
+#: The names under which options are found, former ones included, and the options.
+_NAMES = {**{name: name for name in Config.model_fields}, **FORMER_NAMES}
 
 #: Options that name PEM files.
 _FILES = ("tls_cert", "tls_key", "upstream_ca", "upstream_cert", "upstream_key")
@@ -111,7 +114,7 @@ def _sentence(error: ValidationError, given: Mapping[str, Given]) -> str:
 
 
 def _from_variables(variables: Mapping[str, str]) -> dict[str, Given]:
-    options = {variable_of(option): option for option in Config.model_fields}
+    options = {variable_of(name): option for name, option in _NAMES.items()}
     given: dict[str, Given] = {}
     for name, text in variables.items():
         option = options.get(name)
@@ -135,12 +138,12 @@ def _from_file(file: str, origin: str) -> dict[str, Given]:
         raise ConfigError(f"{origin} {file}: the file is not TOML: {error}") from None
     given: dict[str, Given] = {}
     for key, value in _own_table(document, file).items():
-        option = key.replace("-", "_")
-        if option not in Config.model_fields:
+        option = _NAMES.get(key.replace("-", "_"))
+        if option is None:
             known = [TABLE, *(name.replace("_", "-") for name in Config.model_fields)]
             raise ConfigError(f"{file}: {key}: there is no such option{_meant(key.replace('_', '-'), known)}")
         if option in given:
-            raise ConfigError(f"{file}: {key}: the option is given twice, with - and with _; keep one")
+            raise ConfigError(f"{file}: {key}: the option is given twice, under two spellings of its name; keep one")
         given[option] = Given(value, f"{file}: {key}")
     return given
 

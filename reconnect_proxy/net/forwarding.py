@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from multidict import CIMultiDict
 
 from ..core.wire import CONNECTION_ID, RECONNECT
-from .head import TOKEN, RequestHead, encode_value, parse_fields, tokens
+from .head import HOST, TOKEN, RequestHead, encode_value, parse_fields, tokens
 
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -41,12 +42,9 @@ _OF_THE_LEG = frozenset(
         CONNECTION_ID.lower(),
     }
 )
-#: What the upstream is told of the client, in this order: its address, scheme and host.
-_FORWARDED = {
-    "x-forwarded-for": "X-Forwarded-For",
-    "x-forwarded-proto": "X-Forwarded-Proto",
-    "x-forwarded-host": "X-Forwarded-Host",
-}
+#: What the upstream is told of the client: its address, and the scheme and host that it used.
+_FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
+_SCHEME = re.compile(r"(?:http|ws)s?", re.IGNORECASE | re.ASCII)
 _DROPPED = _HOP_BY_HOP | _OF_THE_LEG
 #: Headers (or their beginnings) that a server acts upon. Some servers read trailers as headers.
 _OF_A_HEAD = (
@@ -100,19 +98,50 @@ def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[b
     return encode_fields(item for item in end_to_end(headers) if not _folded(item[0]).startswith(_OF_A_HEAD))
 
 
-def forwarded(head: RequestHead, peer: str, scheme: str = "http") -> list[tuple[str, str]]:
-    """Return the headers of a client's request as they go to the upstream, with X-Forwarded-* appended.
+def forwarded(head: RequestHead, peer: str, scheme: str, trusted: bool) -> list[tuple[str, str]]:
+    """Return the headers of a client's request as they go to the upstream, with X-Forwarded-* of the proxy's own.
+
+    X-Forwarded-For is appended to: each proxy adds the address of its peer. X-Forwarded-Proto and -Host have a single
+    value, because servers read lists of them in different ways.
 
     Args:
         head: the client's request.
-        peer: the client's IP address.
-        scheme: `https` if the client uses TLS.
+        peer: the IP address of the client's socket.
+        scheme: `https` if the client uses TLS, else `http`.
+        trusted: whether that peer's own X-Forwarded-Proto and -Host are believed.
     """
     result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in _FORWARDED]
-    for name, ours in zip(_FORWARDED.values(), (peer, scheme, head.headers.get("Host")), strict=True):
-        if ours is not None:
-            result.append((name, ", ".join([*head.headers.getall(name, ()), ours])))
+    result.append(("X-Forwarded-For", ", ".join([*head.headers.getall("X-Forwarded-For", ()), peer])))
+    known_as = service_address(head, scheme, trusted)
+    result.append(("X-Forwarded-Proto", known_as.scheme))
+    if known_as.host is not None:
+        result.append(("X-Forwarded-Host", known_as.host))
     return result
+
+
+class ServiceAddress(NamedTuple):
+    """Under which scheme (`http`, `https`, `ws` or `wss`) and Host a client knows the service. HTTP/1.0 has no Host."""
+
+    scheme: str
+    host: str | None
+
+
+def service_address(head: RequestHead, scheme: str, trusted: bool) -> ServiceAddress:
+    """Return what the client of a request calls the service; see `forwarded` for the arguments.
+
+    Of several values of a trusted peer the last one counts: that peer has written it, the others may be its client's.
+    """
+    host = head.headers.get("Host")
+    if trusted:
+        scheme = _last(head, "X-Forwarded-Proto", _SCHEME) or scheme
+        host = _last(head, "X-Forwarded-Host", HOST) or host
+    return ServiceAddress(scheme, host)
+
+
+def _last(head: RequestHead, name: str, form: re.Pattern[str]) -> str | None:
+    """Return the last value of a header, if it has that form."""
+    values = tokens(head.headers, name)
+    return values[-1] if values and form.fullmatch(values[-1]) else None
 
 
 def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> list[tuple[str, str]]:

@@ -26,7 +26,8 @@ INTERIM_LIMIT = 16
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: No `#`: a fragment never leaves a client (RFC 9112 section 3.2).
 _TARGET = re.compile(rb"/[!\"$-~]*")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
+#: The value of a Host header (RFC 9110 section 7.2).
+HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!\"$-~]*) HTTP/(1\.[01])")
 #: A header line, with the line end before it. After an invalid character there is no line end, so it does not match.
 _FIELD = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\U0010ffff]*+)(?=\r\n|\Z)")
@@ -233,7 +234,7 @@ def parse_request(head: bytes) -> RequestHead:
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise MalformedHead("there must be one Host header")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not HOST.fullmatch(hosts[0]):
         raise MalformedHead("the Host header is not HOST or HOST:PORT")
     _check_framing(headers, version)
     return RequestHead(target, headers, method, version)

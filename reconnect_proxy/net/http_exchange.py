@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -27,6 +28,7 @@ from ..core.pool import Pool
 from ..core.target import Target
 from ..core.wire import Refusal, bad_request
 from ..events import HttpFailed, HttpRelayed, Observe
+from .client_address import Network, is_trusted
 from .endpoint import connect, endpoint_of, join_target
 from .forwarding import encode_fields, end_to_end, end_to_end_trailers, forwarded
 from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
@@ -42,7 +44,8 @@ class HttpSettings:
     """How plain HTTP is relayed. Times in seconds.
 
     `timeout` limits every wait for one side: for the answer's head, for more of a request, for a peer to read on.
-    `idle` is how long a connection without a request is kept, `limit` the number of connections.
+    `idle` is how long a connection without a request is kept, `limit` the number of connections. X-Forwarded-Proto and
+    -Host of peers in `trusted` networks are passed on.
     """
 
     connect_timeout: float
@@ -50,6 +53,7 @@ class HttpSettings:
     idle: float
     limit: int
     keep_host: bool
+    trusted: Sequence[Network]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,8 @@ class Exchange:
         if self._relay.settings.keep_host:
             host = head.headers.get("Host", host)
         target = "*" if head.target == "*" else join_target(url, head.target)
-        headers = [("Host", host), *forwarded(head, request.peer, request.scheme), *_framing(head)]
+        trusted = is_trusted(request.peer, self._relay.settings.trusted)
+        headers = [("Host", host), *forwarded(head, request.peer, request.scheme, trusted), *_framing(head)]
         headers.append(("Connection", "close"))
         return h11.Request(method=head.method, target=target, headers=encode_fields(headers))
 

@@ -60,6 +60,15 @@ def application() -> FastAPI:
 
         return StreamingResponse(ticks(), media_type="text/event-stream")
 
+    @app.get("/url")
+    async def url(request: Request) -> str:
+        return str(request.url)
+
+    @app.websocket("/url")
+    async def socket_url(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(str(socket.url))
+
     @app.get("/away")
     async def away() -> RedirectResponse:
         return RedirectResponse("/hello/there")
@@ -144,6 +153,19 @@ async def test_an_application_works_as_it_does_without_the_proxy(serve: Serve, a
             assert download.content == bytes(20_000_000)
 
     await asyncio.to_thread(use)
+
+
+@pytest.mark.parametrize(("trusted", "secure"), [("127.0.0.1", True), ("10.0.0.1", False)])
+async def test_an_application_behind_a_load_balancer_knows_its_scheme(
+    serve: Serve, app_url: str, trusted: str, secure: bool
+) -> None:
+    """uvicorn makes URLs of X-Forwarded-Proto, and reads a list as no scheme that it knows."""
+    serving = await serve(app_url, "--trust-forwarded", trusted, "--keep-host")
+    headers = {"X-Forwarded-Proto": "https"}
+    shown = await asyncio.to_thread(requests.get, f"http://{serving.base}/url", headers=headers, timeout=PATIENCE)
+    assert shown.json() == f"{'https' if secure else 'http'}://{serving.base}/url"
+    async with ordinary_client(f"{serving.url}/url", additional_headers=headers) as client:
+        assert await client.recv() == f"{'wss' if secure else 'ws'}://{serving.base}/url"
 
 
 async def test_websockets_and_requests_share_a_port(serve: Serve, app_url: str) -> None:

@@ -45,7 +45,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("idle_timeout", "10m", 600.0),
     ("max_sessions", "12", 12),
     ("max_sessions_per_address", "3", 3),
-    ("trust_forwarded_for", "10.0.0.0/8,fd00::/8", (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"))),
+    ("trust_forwarded", "10.0.0.0/8,fd00::/8", (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"))),
     ("max_handshakes", "20", 20),
     ("max_head", "8KiB", 8192),
     ("head_timeout", "2s", 2.0),
@@ -143,6 +143,20 @@ def test_each_option_by_file(tmp_path: Path, option: str, text: str, value: obje
     )
 
 
+def test_an_option_that_was_renamed_still_has_its_former_name(tmp_path: Path) -> None:
+    """In every source; `serve --help` shows both."""
+    networks = (IPv4Network("10.0.0.0/8"),)
+    for config in (
+        from_flags("--upstream", "ws://h", "--trust-forwarded-for", "10.0.0.0/8"),
+        load({}, {"RECONNECT_PROXY_UPSTREAM": "ws://h", "RECONNECT_PROXY_TRUST_FORWARDED_FOR": "10.0.0.0/8"}),
+        from_file(tmp_path, "upstream = 'ws://h'\ntrust-forwarded-for = '10.0.0.0/8'"),
+        Config(upstream="ws://h", trust_forwarded_for="10.0.0.0/8"),
+    ):
+        assert config.trust_forwarded == networks
+    with pytest.raises(ConfigError, match="given twice, under two spellings of its name"):
+        from_file(tmp_path, "upstream = 'ws://h'\ntrust-forwarded = '::1'\ntrust-forwarded-for = '::1'")
+
+
 def test_a_file_may_hold_plain_values_and_lists(tmp_path: Path) -> None:
     """TOML's own numbers, booleans and arrays need no quotes."""
     config = from_file(
@@ -223,7 +237,7 @@ def test_the_variables_kubernetes_makes_for_a_service_are_left_alone() -> None:
         ("max-sessions = -1", "proxy.toml: max-sessions: -1 is not a limit"),
         (
             "retry-for = 1\nretry_for = 2",
-            "proxy.toml: retry_for: the option is given twice, with - and with _; keep one",
+            "proxy.toml: retry_for: the option is given twice, under two spellings of its name; keep one",
         ),
         ("grace = 1\n[reconnect-proxy]", "proxy.toml: grace: is outside of the table [reconnect-proxy]: move it there"),
         ("[reconnect_proxy]\n[reconnect-proxy]", "proxy.toml: reconnect_proxy: is outside of the table"),

@@ -132,7 +132,7 @@ def test_a_head_is_refused_or_means_the_same_to_everybody(raw: bytes) -> None:
     ]
     framing = [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
     assert len(framing) < 2
-    fields = [("Host", "upstream"), *forwarded(head, "127.0.0.1"), *framing]
+    fields = [("Host", "upstream"), *forwarded(head, "127.0.0.1", "http", False), *framing]
     again = parse_request(serialised(head, fields))
     assert (again.method, again.target) == (head.method, head.target)
     assert [(name.lower(), value) for name, value in again.headers.items()] == [
