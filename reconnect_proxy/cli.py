@@ -93,13 +93,16 @@ def _flag(option: str, field: FieldInfo) -> click.Option:
     default = "required" if field.is_required() else f"default: {_default_text(option, field, metavar)}"
     text = f"{field.description}  [{default}]"
     flag = flag_of(option)
-    former = [flag_of(name) for name, current in FORMER_NAMES.items() if current == option]
     if field.annotation is bool:
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}"], default=None, help=text)
     # Lists may be given several times.
-    return click.Option(
-        [option, flag, *former], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text
-    )
+    return click.Option([flag], metavar=metavar, multiple=get_origin(field.annotation) is tuple, help=text)
+
+
+def _current_name(name: str) -> str:
+    """Return the name of a flag, without its dashes, that may be given under a former one."""
+    current = FORMER_NAMES.get(name.replace("-", "_"))
+    return name if current is None else flag_of(current).removeprefix("--")
 
 
 def _default_text(option: str, field: FieldInfo, metavar: str) -> str:
@@ -186,6 +189,7 @@ serve_command = click.Command(
             help='A TOML file of these options: `retry-for = "30s"`, at the top or in [reconnect-proxy].',
         ),
     ],
+    context_settings={"token_normalize_func": _current_name},
     short_help="Run the proxy until a stop signal.",
     help="Run the proxy until SIGTERM or SIGINT, which end it after the drain time. A second one ends it at once. "
     "SIGHUP reads the certificates again. "

@@ -144,7 +144,7 @@ def test_each_option_by_file(tmp_path: Path, option: str, text: str, value: obje
 
 
 def test_an_option_that_was_renamed_still_has_its_former_name(tmp_path: Path) -> None:
-    """In every source; `serve --help` shows both."""
+    """In every source."""
     networks = (IPv4Network("10.0.0.0/8"),)
     for config in (
         from_flags("--upstream", "ws://h", "--trust-forwarded-for", "10.0.0.0/8"),
