@@ -150,7 +150,7 @@ class Proxy:
         config = self.config
         loop = asyncio.get_running_loop()
         self.timers = Timers(loop)
-        self.pool = Pool(config.servers, self.timers, self._observe, config.max_dials)
+        self.pool = Pool(config.servers, self.timers, self._observe, config.max_dials, eject_on=config.eject_on)
         self.pending = PendingConnections(config.max_handshakes, descriptors_for_clients())
         self.registry.budget = make_budget(config.max_held, self.timers, self._observe)
         self._factory = SessionFactory(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..core.policy import DUPLEX, POLICIES, GraceOn, Mode, Uncertain
-from ..core.target import UpstreamAddress
+from ..core.target import EjectOn, UpstreamAddress
 from ..net.tls import TlsFiles, listener_context, upstream_context
 from ..units import parse_duration
 from .upstreams import Upstreams, any_wss, server_of
@@ -40,6 +40,7 @@ from .values import (
     Rate,
     RetryCodes,
     Seconds,
+    Statuses,
     Token,
     TokenFile,
     TokenInFile,
@@ -120,7 +121,15 @@ class Config(BaseModel):
         DUPLEX.retry_for, "DURATION", "How long a lost upstream is redialled before its session ends."
     )
     retry_on: RetryCodes = _option(
-        "abnormal", "abnormal|any|CODE,CODE", "The close codes of an upstream after which it is redialled."
+        "abnormal",
+        "abnormal|any|none|CODE,CODE",
+        "The close codes of an upstream after which it is redialled. With none, a session ends with its upstream's "
+        "connection.",
+    )
+    final_status: Statuses = _option(
+        "404,410",
+        "CODE,CODE|none",
+        "HTTP statuses with which an upstream ends a session if it answers a redial with one.",
     )
     gate: GateSetting = _option(
         "open",
@@ -145,6 +154,11 @@ class Config(BaseModel):
         DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it counts as lost."
     )
     max_dials: Count = _option(64, "N", "Handshakes at a time with one upstream. Further ones wait for their turn.")
+    eject_on: Annotated[EjectOn, one_of(EjectOn)] = _option(
+        EjectOn.CONNECT,
+        "|".join(EjectOn),
+        "Which failures make the proxy avoid an upstream: dials without an HTTP answer, or answers from 500 on too.",
+    )
     dial: Annotated[Dial, one_of(Dial)] = _option(
         Dial.FIRST_CLIENT,
         "|".join(Dial),

@@ -18,6 +18,7 @@ def policy_of(config: Config, filtering: bool = False) -> Policy:
         grace_on=config.grace_on,
         retry_for=config.retry_for,
         retry_on=config.retry_on,
+        final_status=config.final_status,
         gate=config.gate,
         uncertain=config.uncertain,
         accept_when_down=config.accept_when_down,

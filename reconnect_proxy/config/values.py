@@ -194,13 +194,24 @@ def _yes_or_no(given: object) -> object:
 def _retry_on(given: object) -> object:
     if isinstance(given, RetryOn):
         return given
-    if given in ("any", "abnormal"):
-        return RetryOn(any=given == "any", codes=RETRYABLE)
-    hint = "write abnormal, any, or close codes such as 1006,1012"
+    if given in ("any", "abnormal", "none"):
+        return RetryOn(any=given == "any", codes=frozenset() if given == "none" else RETRYABLE)
+    hint = "write abnormal, any, none, or close codes such as 1006,1012"
     codes = [str(part).strip() for part in (given.split(",") if isinstance(given, str) else items(given))]
     if not codes or not all(re.fullmatch(r"[1-4][0-9]{3}", code) for code in codes):
         raise ValueError(f"{given!r} does not say when to retry: {hint} (1000 to 4999)")
     return RetryOn(any=False, codes=frozenset(map(int, codes)))
+
+
+def _statuses(given: object) -> object:
+    if given == "none":
+        return frozenset()
+    words = [str(part).strip() for part in (given.split(",") if isinstance(given, str) else items(given))]
+    if not all(re.fullmatch(r"[3-5][0-9]{2}", word) for word in words):
+        raise ValueError(
+            f"{given!r} are not statuses of refusals: write none, or statuses such as 404,410 (300 to 599)"
+        )
+    return frozenset(map(int, words))
 
 
 def _gate(given: object) -> object:
@@ -276,6 +287,8 @@ File = Annotated[str | None, BeforeValidator(_file)]
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(_address_or_off)]
 RetryCodes = Annotated[RetryOn, BeforeValidator(_retry_on)]
+#: HTTP statuses; the empty set for `none`.
+Statuses = Annotated[frozenset[int], BeforeValidator(_statuses)]
 GateSetting = Annotated[Gate, BeforeValidator(_gate)]
 #: Lists, or texts with commas between the items.
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], _listed(_network)]

@@ -52,7 +52,7 @@ from .idle import IdleWatch
 from .interfaces import Clock, Dialler, Filter, Leg
 from .link import Link
 from .message import Direction, Message
-from .opening import ACCEPTED, FirstDial, Opening, Waiter, closed, gone, unreachable
+from .opening import ACCEPTED, FirstDial, Opening, Waiter, bad_handshake, closed, gone, unreachable
 from .outbox import Outbox, OutOfRange
 from .policy import Policy
 from .pool import Pool
@@ -209,6 +209,9 @@ class Context:
         """Decide what the waiting clients get, since the first dial reached no upstream."""
         if failure.rejected:
             self._decide(Opening(failure=failure))
+            self._finish(1014, failure.detail)
+        elif failure.incurable:
+            self._decide(bad_handshake(failure))
             self._finish(1014, failure.detail)
         elif not self._policy.accept_when_down:
             self._decide(unreachable(failure))

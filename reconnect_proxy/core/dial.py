@@ -42,7 +42,15 @@ class DialAnswer:
 
 @dataclass(slots=True)
 class DialFailure:
-    """A dial that failed. `status` is 0 if no HTTP answer came; `headers` and `body` are those of the answer."""
+    """A dial that failed. `status` is 0 if no HTTP answer was refused; `headers` and `body` are those of the answer.
+
+    | what came | `rejected` | `incurable` | `final` | `answered` |
+    | --- | --- | --- | --- | --- |
+    | nothing, or what is not HTTP | | | | |
+    | a status from 500 on | | | | yes |
+    | a status below 500 | yes | | yes | yes |
+    | a 101 that violates RFC 6455 | | yes | yes | yes |
+    """
 
     detail: str
     status: int = 0
@@ -50,8 +58,20 @@ class DialFailure:
     body: bytes = b""
     # A server took the connection, even if it failed afterwards.
     taken: bool = False
+    # It was answered with a 101 that violates RFC 6455: the same server will give the same answer again.
+    incurable: bool = False
 
     @property
     def rejected(self) -> bool:
-        """Whether the upstream is there and said no: an HTTP answer below 500. Any other failure may pass with time."""
+        """Whether the upstream is there and said no: an HTTP answer below 500."""
         return 0 < self.status < 500
+
+    @property
+    def final(self) -> bool:
+        """Whether the client of a first dial is told at once. Any other failure may pass with time."""
+        return self.rejected or self.incurable
+
+    @property
+    def answered(self) -> bool:
+        """Whether an HTTP answer came, which proves that the upstream is there."""
+        return self.status > 0 or self.incurable

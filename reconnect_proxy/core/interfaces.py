@@ -224,7 +224,7 @@ class UpstreamOwner(SideOwner, Protocol):
         """A link is there, and its gate is open."""
 
     def upstream_unreachable(self, failure: DialFailure) -> None:
-        """The first dial reached no upstream. `DialFailure.rejected` tells a refusal from a failure that may pass."""
+        """The first dial reached no upstream. `DialFailure.final` tells an answer from a failure that may pass."""
 
     def upstream_gone(self, code: int, reason: str) -> None:
         """No upstream will be reached again. The client is to be closed with this code once it has everything."""

@@ -5,6 +5,7 @@
 | accepted, with the upstream's answer | its 101 |
 | accepted, without an upstream (`accept_when_down`) | a 101; their messages wait |
 | failed: the upstream has said no | the upstream's own answer |
+| refused: the upstream's 101 violates RFC 6455, which no redial would change | 502 |
 | refused by the proxy | the refusal, which names the reason |
 """
 
@@ -45,6 +46,11 @@ def unreachable(failure: DialFailure) -> Opening:
     """Return the opening for clients that must not wait for an upstream which cannot be reached."""
     detail = f"no upstream could be reached: {failure.detail}"
     return Opening(refusal=Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "upstream-unavailable", detail, retry_after=1))
+
+
+def bad_handshake(failure: DialFailure) -> Opening:
+    """Return the opening for clients whose upstream answers with a 101 that violates RFC 6455."""
+    return Opening(refusal=Refusal(HTTPStatus.BAD_GATEWAY, "bad-handshake", f"the upstream: {failure.detail}"))
 
 
 def gone(code: int, reason: str) -> Opening:

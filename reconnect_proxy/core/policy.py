@@ -73,9 +73,14 @@ class Gate:
 RETRYABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 
 
+#: HTTP statuses that end a session if its upstream answers a redial with one: it says that what the session was
+#: connected to is gone. A browser that was restarted answers 404 to the address of a page that it had before.
+FINAL_STATUS = frozenset({404, 410})
+
+
 @dataclass(frozen=True, slots=True)
 class RetryOn:
-    """Which ends of an upstream's link lead to a redial: any, or those with one of `codes`."""
+    """Which ends of an upstream's link lead to a redial: any, or those with one of `codes`; without codes none."""
 
     any: bool = False
     codes: frozenset[int] = RETRYABLE
@@ -101,6 +106,7 @@ class Policy:
     grace_on: GraceOn = GraceOn.ANY
     retry_for: float = 60.0
     retry_on: RetryOn = RetryOn()
+    final_status: frozenset[int] = FINAL_STATUS
     gate: Gate = Gate()
     uncertain: Uncertain = Uncertain.RESEND
     accept_when_down: bool = True

@@ -16,7 +16,8 @@ they came. A turn that is given up, on any path, goes to the next session at onc
 **Health** is passive: it follows from the dials and links of the sessions. After `EJECT_AFTER` failures in a row, each
 a dial that failed or a link that was lost right after it had opened, a target is *out*. For a time that grows, it is
 passed over if there are others, and the sessions that wait for it are sent elsewhere. Then one dial may probe it, and
-decides.
+decides. An HTTP answer is no such failure, whatever its status: it proves that the target is there, and one client that
+asks for what does not work must not keep the others out (`EjectOn` can say otherwise of 5xx).
 
 **While all are out** no session is sent away, since there is nowhere to go. They take turns at the target that failed
 least recently, few at a time and `PROBE_PAUSE` apart, however many they are. The first dial that succeeds brings the
@@ -33,8 +34,9 @@ import random
 from collections.abc import Callable, Sequence
 
 from ..events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
+from .dial import DialFailure
 from .interfaces import Clock, SlotHolder
-from .target import DialSlot, Health, SlotState, Target, UpstreamAddress, UpstreamInfo
+from .target import DialSlot, EjectOn, Health, SlotState, Target, UpstreamAddress, UpstreamInfo
 
 #: Failures in a row after which a target is out.
 EJECT_AFTER = 3
@@ -62,6 +64,7 @@ class Pool:
         observe: Observe,
         max_dials: int = 64,
         draw: Callable[[float, float], float] = random.uniform,
+        eject_on: EjectOn = EjectOn.CONNECT,
     ) -> None:
         """Make a pool of `addresses`, at least one, all of them in.
 
@@ -71,12 +74,14 @@ class Pool:
             observe: hears `UpstreamEjected`, `UpstreamReturned` and `Dialled`.
             max_dials: most dials in progress at one target.
             draw: draws a number between two, uniformly.
+            eject_on: which failed dials count against the health of a target.
         """
         self.targets = tuple(Target(address) for address in addresses)
         self._clock = clock
         self._observe = observe
         self._max_dials = max_dials
         self._draw = draw
+        self._eject_on = eject_on
         # The sessions that wait between two dials of their own. A dict keeps their order.
         self._asleep: dict[SlotHolder, None] = {}
 
@@ -176,21 +181,24 @@ class Pool:
         self._dial_answered(target)
 
     def rejected(self, slot: DialSlot) -> None:
-        """Report that the upstream refused: an HTTP answer below 500, from a server that is there."""
+        """Report an answer from a server that is there, and that says no (`DialFailure.final`)."""
         self._end_dial(slot, SlotState.OVER, DialOutcome.REJECTED)
         self._dial_answered(slot.target)
 
-    def failed(self, slot: DialSlot, reason: str, taken: bool = False) -> None:
+    def failed(self, slot: DialSlot, failure: DialFailure) -> None:
         """Report that a dial failed: no answer, a late one, or one with a status from 500 on.
 
-        If the connection was `taken`, this is no failure of a target that carries a link which has held: a server that
+        If the connection was taken, this is no failure of a target that carries a link which has held: a server that
         serves others is not down, even if it fails this request. Else one client could keep all others out.
         """
+        target = slot.target
         self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
-        if taken and self._holds(slot.target, self._clock.time()):
-            self._give_turns(slot.target)
+        if failure.answered and self._eject_on is EjectOn.CONNECT:
+            self._dial_answered(target)
+        elif failure.taken and self._holds(target, self._clock.time()):
+            self._give_turns(target)
         else:
-            self.target_failed(slot.target, reason)
+            self.target_failed(target, failure.detail)
 
     def lost(self, slot: DialSlot, reason: str) -> None:
         """Report that a link was lost before it had held.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
 from .interfaces import SlotHolder, Timer
@@ -16,6 +16,15 @@ class UpstreamAddress(NamedTuple):
 
     url: str
     weight: int = 1
+
+
+class EjectOn(StrEnum):
+    """Which failed dials count against the health of an upstream."""
+
+    #: Those without an HTTP answer. An answer of any status proves that the upstream is there.
+    CONNECT = "connect"
+    #: Those, and answers with a status from 500 on.
+    STATUS_5XX = "5xx"
 
 
 class SlotState(MachineState):

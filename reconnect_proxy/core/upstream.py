@@ -222,7 +222,7 @@ class Upstream(SessionSide):
 
     def _try_another(self, tried: list[Target], failure: DialFailure) -> None:
         """Go on with the first dial at the next upstream that it has not tried, if there is one."""
-        target = None if failure.rejected else self._pool.next_untried(tried)
+        target = None if failure.final else self._pool.next_untried(tried)
         if target is not None:
             self._queue_up(target)
         else:
@@ -258,22 +258,26 @@ class Upstream(SessionSide):
         self._dial = None
         self._observe(DialFailed(self.session_id, request.url, failure.detail))
         self._report(failure)
-        if self.connected_before and self.aware and failure.status in (409, 410):
-            self._lose_session()
-        elif self._tried is None:
-            self.retry()
-        else:
+        if self._tried is not None:
             self._try_another(self._tried, failure)
+        elif self.connected_before and self.aware and failure.status in (409, 410):
+            self._lose_session()
+        elif failure.status in self._policy.final_status:
+            self._fail_for_good(1014, f"upstream refused the session: {failure.status}")
+        elif failure.incurable:
+            self._fail_for_good(1014, f"upstream cannot be redialled: {failure.detail}")
+        else:
+            self.retry()
 
     def _report(self, failure: DialFailure) -> None:
         """Tell the pool how the dial ended, unless its slot was left already."""
         slot, self._slot = self._slot, None
         if slot is None:
             return
-        if failure.rejected:
+        if failure.final:
             self._pool.rejected(slot)
         else:
-            self._pool.failed(slot, failure.detail, failure.taken)
+            self._pool.failed(slot, failure)
 
     def _on_connect_timeout(self) -> None:
         self._timer = None

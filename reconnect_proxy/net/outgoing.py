@@ -261,7 +261,7 @@ class Handshake(asyncio.Protocol):
                 head, data = found
                 response = parse_response(head)
                 if response.status == 101:
-                    self._hand_over(response.headers, data)
+                    self._take_101(response.headers, data)
                     return
                 if response.status >= 200:
                     self._state = DialState.REJECTED
@@ -270,8 +270,15 @@ class Handshake(asyncio.Protocol):
                     return
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
-        except (MalformedHead, Refusal) as error:
+        except MalformedHead as error:
             self._fail(DialFailure(f"the answer is no proper handshake: {error}", taken=True))
+
+    def _take_101(self, headers: CIMultiDict[str], rest: bytes) -> None:
+        """Let the session have the socket, unless the 101 violates RFC 6455. No redial would change that."""
+        try:
+            self._hand_over(headers, rest)
+        except (MalformedHead, Refusal) as error:
+            self._fail(DialFailure(f"its 101 is not valid: {error}", taken=True, incurable=True))
 
     def _pass_over_interim(self) -> None:
         """Read on for the real answer. Raises MalformedHead if there have been too many interim ones."""

@@ -140,21 +140,22 @@ async def test_an_offer_that_cannot_be_kept_is_declined(serve: Serve, upstream: 
 async def test_a_wrong_answer_of_the_upstream_is_no_handshake(
     serve: Serve, upstream: RawServer, answer: str, complaint: str
 ) -> None:
-    """An upstream that accepts what was not offered, or not all that was, counts as one that cannot be reached."""
+    """An upstream that accepts what was not offered, or not all that was, is not waited for: 502."""
     agreeing(upstream, answer)
-    proxy = await serve(upstream.url, "--no-accept-when-down")
+    proxy = await serve(upstream.url)
     with pytest.raises(Refused) as refused:
         await dial(f"{proxy.url}/", OFFER)
-    assert refused.value.status == 503
+    assert refused.value.status == 502
     assert complaint in refused.value.body.decode()
 
 
 async def test_an_extension_that_was_not_offered_is_no_handshake(serve: Serve, upstream: RawServer) -> None:
     """Where nothing was offered, an upstream that accepts it all the same has not understood."""
     upstream.answer = lambda _: Answer(headers=[(EXTENSIONS, AGREED)])
-    proxy = await serve(upstream.url, "--no-accept-when-down")
-    with pytest.raises(Refused):
+    proxy = await serve(upstream.url)
+    with pytest.raises(Refused) as refused:
         await dial(f"{proxy.url}/")
+    assert refused.value.status == 502
 
 
 @pytest.mark.parametrize(

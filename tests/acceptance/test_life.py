@@ -11,7 +11,7 @@ from .frames import Refused
 from .rawserver import Answer, RawServer
 from .rawsocket import dial
 from .relay import Relay
-from .waiting import numbered
+from .waiting import eventually, numbered
 
 CHOSEN = "a-client-chosen-id"
 
@@ -56,6 +56,42 @@ async def test_a_client_may_be_refused_while_the_upstream_is_down(serve: Serve, 
         assert refusal.value.status == 503
         assert set(json.loads(refusal.value.body)) == {"error", "detail"}
         assert refusal.value.head.get("retry-after") is not None
+
+
+async def test_a_101_that_no_redial_would_cure_is_502_at_once(serve: Serve, upstream: RawServer) -> None:
+    """The client does not wait in an open socket until the retry budget is over."""
+    upstream.answer = lambda _: Answer(headers=[("Sec-WebSocket-Protocol", "never-offered")])
+    proxy = await serve(upstream.url)
+    async with asyncio.timeout(5):
+        with pytest.raises(Refused) as refusal:
+            await dial(f"{proxy.url}/")
+    assert refusal.value.status == 502
+    body = json.loads(refusal.value.body)
+    assert body["error"] == "bad-handshake"
+    assert "'never-offered', which was not offered" in body["detail"]
+    assert len(upstream.requests) == 1
+
+
+async def test_one_clients_bad_path_costs_others_nothing(serve: Serve, upstream: RawServer) -> None:
+    """An upstream that answers 500 is there: dials of it are neither few at a time nor apart because of that."""
+    upstream.answer = lambda head: Answer(500 if head.target.startswith("/broken") else 101)
+    proxy = await serve(upstream.url, "--no-accept-when-down")
+    for number in range(10):
+        with pytest.raises(Refused) as refusal:
+            await dial(f"{proxy.url}/broken/{number}")
+        assert refusal.value.status == 503
+    await dial(f"{proxy.url}/fine")
+    assert "upstream ejected" not in proxy.log
+
+
+async def test_with_eject_on_5xx_bad_answers_eject_an_upstream(serve: Serve, upstream: RawServer) -> None:
+    """The control of the test before."""
+    upstream.answer = lambda _: Answer(500)
+    proxy = await serve(upstream.url, "--no-accept-when-down", "--eject-on", "5xx")
+    for number in range(10):
+        with pytest.raises(Refused):
+            await dial(f"{proxy.url}/broken/{number}")
+    await eventually(lambda: "upstream ejected" in proxy.log, "the upstream is ejected")
 
 
 async def test_an_upstream_that_never_comes_ends_the_session(serve: Serve) -> None:
@@ -245,6 +281,46 @@ async def test_retry_on_widens_what_is_redialled(serve: Serve, upstream: RawServ
     again = await upstream.accept()
     await client.send("still here")
     assert await again.recv() == "still here"
+
+
+@pytest.mark.parametrize("how", [1001, 1012, "reset"])
+async def test_retry_on_none_ends_a_session_with_its_upstream(
+    serve: Serve, upstream: RawServer, how: int | str
+) -> None:
+    """The client gets the upstream's code, or 1014 if there was none, and no redial is made."""
+    proxy = await serve(upstream.url, "--retry-on", "none")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await server.send("last words")
+    if isinstance(how, int):
+        await server.close(how, "going")
+    else:
+        await server.fence()
+        server.reset()
+    assert await client.recv() == "last words"
+    end = await client.ended()
+    assert (end.code, end.reason) == ((how, "going") if isinstance(how, int) else (1014, "upstream connection lost"))
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(("options", "status", "is_final"), [((), 404, True), (("--final-status", "none"), 404, False)])
+async def test_a_final_status_of_a_redial_ends_the_session(
+    serve: Serve, upstream: RawServer, options: tuple[str, ...], status: int, is_final: bool
+) -> None:
+    """The client is told at once that what it was connected to is gone; with `none` the upstream is dialled on."""
+    proxy = await serve(upstream.url, *options)
+    client = await dial(f"{proxy.url}/page/1")
+    server = await upstream.accept()
+    upstream.answer = lambda _: Answer(status)
+    server.reset()
+    if is_final:
+        end = await client.ended()
+        assert (end.code, end.reason) == (1014, f"upstream refused the session: {status}")
+    else:
+        await eventually(lambda: "dial failed" in proxy.log, "a redial fails")
+        upstream.answer = lambda _: Answer()
+        await client.send("still here")
+        assert await (await upstream.accept()).recv() == "still here"
 
 
 async def test_a_code_that_the_list_does_not_name_is_final(serve: Serve, upstream: RawServer) -> None:

@@ -182,6 +182,15 @@ def _take_rejections_for_final() -> None:
     Upstream.on_failed = wrong  # type: ignore[method-assign]
 
 
+def _take_no_rejection_for_final() -> None:
+    failed = Upstream.on_failed
+
+    def wrong(self: Upstream, request: Any, failure: Any) -> None:
+        failed(self, request, dataclasses.replace(failure, status=599) if failure.rejected else failure)
+
+    Upstream.on_failed = wrong  # type: ignore[method-assign]
+
+
 def _never_give_up() -> None:
     Upstream._on_budget_over = lambda self: None  # type: ignore[method-assign]
 
@@ -294,6 +303,7 @@ HARMS: Mapping[str, Callable[[], None]] = {
     "take-any-count": _take_any_count,
     "open-on-unknown-ids": _open_on_unknown_ids,
     "take-rejections-for-final": _take_rejections_for_final,
+    "take-no-rejection-for-final": _take_no_rejection_for_final,
     "never-give-up": _never_give_up,
     "begin-anew": _begin_anew,
     "tell-control": _tell_control,

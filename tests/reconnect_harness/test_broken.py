@@ -105,6 +105,7 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
         ("take-any-count", "stale-counts", "handshake"),
         ("open-on-unknown-ids", "wrong-ids", "handshake"),
         ("take-rejections-for-final", "upstream-rejects-again", "client_disconnects"),
+        ("take-no-rejection-for-final", "upstream-refuses-for-good", "client_close"),
         ("never-give-up", "retry-budget-over", "client_close"),
         ("begin-anew", "upstream-lost-session", "client_close"),
         ("tell-control", "gate-prefix", "corrupted"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from reconnect_proxy.config.model import Address, Compression, Config, Dial
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
-from reconnect_proxy.core.target import UpstreamAddress
+from reconnect_proxy.core.target import EjectOn, UpstreamAddress
 
 UPSTREAM = "ws://127.0.0.1:9000"
 
@@ -40,10 +40,12 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "grace_on": GraceOn.ANY,
         "retry_for": 60.0,
         "retry_on": {"any": False, "codes": RETRYABLE},
+        "final_status": {404, 410},
         "gate": {"kind": GateKind.OPEN, "prefix": b""},
         "uncertain": Uncertain.RESEND,
         "connect_timeout": 5.0,
         "max_dials": 64,
+        "eject_on": EjectOn.CONNECT,
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
         "dial": Dial.FIRST_CLIENT,
@@ -90,6 +92,8 @@ def test_text_and_values_mean_the_same() -> None:
         mode="receiver",
         grace="400ms",
         retry_on="1006, 4000",
+        final_status="401, 404",
+        eject_on="5xx",
         gate="prefix:RECONNECT",
         dial="start",
         accept_when_down="no",
@@ -109,6 +113,8 @@ def test_text_and_values_mean_the_same() -> None:
         mode=Mode.RECEIVER,
         grace=0.4,
         retry_on={1006, 4000},
+        final_status={401, 404},
+        eject_on=EjectOn.STATUS_5XX,
         gate=Gate(GateKind.PREFIX, b"RECONNECT"),
         dial=Dial.START,
         accept_when_down=False,
@@ -153,6 +159,7 @@ def test_grace_depends_on_the_mode(mode: str, given: object, grace: float | None
     [
         ("abnormal", RetryOn(any=False, codes=RETRYABLE)),
         ("any", RetryOn(any=True)),
+        ("none", RetryOn(any=False, codes=frozenset())),
         ("1000,4999", RetryOn(any=False, codes=frozenset({1000, 4999}))),
         (1012, RetryOn(any=False, codes=frozenset({1012}))),
         (RetryOn(any=True), RetryOn(any=True)),
@@ -162,6 +169,14 @@ def test_what_is_retried(given: object, retry_on: RetryOn) -> None:
     """`retry_on` takes a word or codes; codes stand for themselves only."""
     chosen = config(retry_on=given).retry_on
     assert (chosen, chosen.retries(1000)) == (retry_on, retry_on.any or 1000 in retry_on.codes)
+
+
+@pytest.mark.parametrize(
+    ("given", "statuses"), [("404", {404}), ("401, 404", {401, 404}), ([410], {410}), (503, {503}), ("none", set())]
+)
+def test_final_statuses(given: object, statuses: set[int]) -> None:
+    """Statuses, or the word none."""
+    assert config(final_status=given).final_status == statuses
 
 
 @pytest.mark.parametrize(
@@ -258,8 +273,11 @@ def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Upstrea
         ({"max_handshakes": "off"}, "'off' is not a limit: write a whole number, 1 or more"),
         ({"trust_forwarded": "10.0.0.0/8,lb"}, "'lb' is not a network: write addresses or networks such as"),
         ({"trust_forwarded": "10.0.0.1/8"}, "'10.0.0.1/8' is not a network"),
-        ({"retry_on": "1006,often"}, "'1006,often' does not say when to retry: write abnormal, any, or close codes"),
+        ({"retry_on": "1006,often"}, "'1006,often' does not say when to retry: write abnormal, any, none, or close"),
         ({"retry_on": [5000]}, "[5000] does not say when to retry"),
+        ({"final_status": "200"}, "'200' are not statuses of refusals: write none, or statuses such as 404,410 (300"),
+        ({"final_status": ""}, "'' are not statuses of refusals"),
+        ({"eject_on": "4xx"}, "'4xx' is not a choice: write connect or 5xx"),
         ({"gate": "prefix:"}, "'prefix:' is not a gate: write open, first-message or prefix:TEXT"),
         ({"uncertain": "guess"}, "'guess' is not a choice: write resend, drop or close"),
         ({"dial": "start"}, "'start' is for receiver mode, but the mode is duplex: write first-client, or change"),

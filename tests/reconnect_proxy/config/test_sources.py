@@ -13,6 +13,7 @@ from reconnect_proxy.config.model import Address, Compression, Config, Dial
 from reconnect_proxy.config.sources import ConfigError, flag_of, load, variable_of
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from reconnect_proxy.core.target import EjectOn
 
 from ...certificates import Authority
 from ..guard import GUARD
@@ -29,12 +30,14 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("grace_on", "abnormal", GraceOn.ABNORMAL),
     ("retry_for", "2m", 120.0),
     ("retry_on", "1006,1012", RetryOn(any=False, codes=frozenset({1006, 1012}))),
+    ("final_status", "401,404", frozenset({401, 404})),
     ("gate", "prefix:RECONNECT", Gate(GateKind.PREFIX, b"RECONNECT")),
     ("uncertain", "close", Uncertain.CLOSE),
     ("connect_timeout", "1s", 1.0),
     ("ping_interval", "3", 3.0),
     ("ping_timeout", "250ms", 0.25),
     ("max_dials", "8", 8),
+    ("eject_on", "5xx", EjectOn.STATUS_5XX),
     ("dial", "first-client", Dial.FIRST_CLIENT),
     ("accept_when_down", "false", False),
     ("max_queue", "64KiB", 65536),

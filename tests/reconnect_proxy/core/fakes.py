@@ -145,11 +145,13 @@ class FakeDialler:
         leg = leg or FakeLeg()
         return leg, upstream.on_connected(dial, leg, answer or DialAnswer())
 
-    def fail(self, detail: str = "connection refused", status: int = 0, body: bytes = b"") -> None:
+    def fail(
+        self, detail: str = "connection refused", status: int = 0, body: bytes = b"", incurable: bool = False
+    ) -> None:
         """Fail the dial under way."""
         assert self.under_way is not None, "no dial is under way"
         (dial, upstream), self.under_way = self.under_way, None
-        upstream.on_failed(dial, DialFailure(detail, status, (), body))
+        upstream.on_failed(dial, DialFailure(detail, status, (), body, incurable=incurable))
 
 
 class SessionRig:

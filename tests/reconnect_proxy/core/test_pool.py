@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from reconnect_proxy.core.dial import DialFailure
 from reconnect_proxy.core.pool import (
     EJECT_AFTER,
     LONGEST_EJECTION,
@@ -16,7 +17,7 @@ from reconnect_proxy.core.pool import (
     SHORTEST_EJECTION,
     Pool,
 )
-from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
+from reconnect_proxy.core.target import DialSlot, EjectOn, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, DialOutcome, Event, UpstreamEjected, UpstreamReturned
 
 from .fakes import FakeClock
@@ -27,12 +28,14 @@ ONE, TWO, THREE = "ws://one", "ws://two", "ws://three"
 class Rig:
     """A pool with a clock that moves when told, and an ear for its events."""
 
-    def __init__(self, *servers: str | UpstreamAddress, max_dials: int = 8) -> None:
+    def __init__(
+        self, *servers: str | UpstreamAddress, max_dials: int = 8, eject_on: EjectOn = EjectOn.CONNECT
+    ) -> None:
         self.clock = FakeClock()
         self.events: list[Event] = []
         each = [UpstreamAddress(server) if isinstance(server, str) else server for server in servers or (ONE,)]
         # Pauses are as long as they can be.
-        self.pool = Pool(each, self.clock, self.events.append, max_dials, draw=max)
+        self.pool = Pool(each, self.clock, self.events.append, max_dials, draw=max, eject_on=eject_on)
 
     @property
     def one(self) -> Target:
@@ -49,7 +52,7 @@ class Rig:
     def fail(self, target: Target, times: int = EJECT_AFTER, reason: str = "refused") -> None:
         """Let so many dials of `target` fail, one after the other."""
         for _ in range(times):
-            self.pool.failed(self.session(target).turn(), reason)
+            self.pool.failed(self.session(target).turn(), DialFailure(reason))
 
     def health(self) -> list[bool]:
         """Return which targets are in."""
@@ -158,7 +161,7 @@ def test_no_more_than_the_cap_dial_at_a_time_and_the_rest_follow_in_their_order(
     sessions = [rig.session() for _ in range(7)]
     assert [session.turns for session in sessions] == [1, 1, 0, 0, 0, 0, 0]
     rig.pool.connected(sessions[0].turn())
-    rig.pool.failed(sessions[1].turn(), "refused")
+    rig.pool.failed(sessions[1].turn(), DialFailure("refused"))
     assert [session.turns for session in sessions] == [1, 1, 1, 1, 0, 0, 0]
     rig.pool.rejected(sessions[2].turn())
     rig.pool.leave(sessions[3].turn())
@@ -194,7 +197,7 @@ def test_each_dial_is_reported_with_its_outcome_and_time() -> None:
     rig.clock.advance(2.0)
     rig.pool.connected(first.turn())
     rig.clock.advance(0.5)
-    rig.pool.failed(second.turn(), "refused")
+    rig.pool.failed(second.turn(), DialFailure("refused"))
     rig.pool.rejected(rig.session().turn())
     rig.pool.leave(rig.session().turn())
     assert rig.events == [
@@ -281,7 +284,7 @@ def test_those_who_wait_for_a_target_that_goes_out_are_sent_elsewhere() -> None:
     rig = Rig(ONE, TWO, max_dials=EJECT_AFTER)
     sessions = [rig.session() for _ in range(3 * EJECT_AFTER)]
     for session in sessions[:EJECT_AFTER]:
-        rig.pool.failed(session.turn(), "refused")
+        rig.pool.failed(session.turn(), DialFailure("refused"))
     turns = 2 * EJECT_AFTER - 1
     assert [session.turns for session in sessions] == [1] * turns + [0] * (EJECT_AFTER + 1)
     assert [session.turned_away for session in sessions[turns:]] == [["refused"]] * (EJECT_AFTER + 1)
@@ -295,7 +298,7 @@ def test_those_who_have_nowhere_else_to_go_stay() -> None:
     rig.fail(one)
     waiting = [rig.session(one) for _ in range(5)]
     rig.clock.advance(2 * PROBE_PAUSE)
-    rig.pool.failed(waiting[0].turn(), "refused")
+    rig.pool.failed(waiting[0].turn(), DialFailure("refused"))
     assert [session.turned_away for session in waiting] == [[]] * 5
     assert one.waiting == 4
 
@@ -384,23 +387,50 @@ def test_a_target_that_goes_out_again_soon_stays_out_longer() -> None:
     assert one.out_for == SHORTEST_EJECTION
 
 
-def test_a_server_that_serves_others_is_there_even_if_it_answers_with_an_error() -> None:
-    """One client whose requests it cannot answer does not keep the others out; a connection that it refuses counts."""
+ANSWERED_500 = DialFailure("it answered 500", 500, taken=True)
+
+
+def test_an_answer_of_any_status_shows_that_the_server_is_there() -> None:
+    """One client whose requests it answers with 500 does not keep the others out."""
     rig = Rig()
+    for _ in range(2 * EJECT_AFTER):
+        rig.pool.failed(rig.session().turn(), ANSWERED_500)
+    assert rig.health() == [True]
+    assert rig.one.succeeded_at == rig.clock.now
+
+
+def test_an_answer_of_any_status_ends_a_series_of_failures() -> None:
+    """And brings a target back that was out."""
+    rig = Rig()
+    rig.fail(rig.one, EJECT_AFTER - 1)
+    rig.pool.failed(rig.session().turn(), ANSWERED_500)
+    rig.fail(rig.one, EJECT_AFTER - 1)
+    assert rig.health() == [True]
+    rig.fail(rig.one, 1)
+    assert rig.health() == [False]
+    probe = rig.session()
+    rig.clock.advance(2 * PROBE_PAUSE)
+    rig.pool.failed(probe.turn(), ANSWERED_500)
+    assert rig.health() == [True]
+
+
+def test_with_eject_on_5xx_a_server_that_serves_others_is_there_whatever_it_answers() -> None:
+    """A target that carries a link which has held is not down; a connection that it refuses counts."""
+    rig = Rig(eject_on=EjectOn.STATUS_5XX)
     rig.pool.connected(rig.session().turn())
     rig.clock.advance(PROVEN_AFTER)
     for _ in range(2 * EJECT_AFTER):
-        rig.pool.failed(rig.session().turn(), "it answered 500", taken=True)
+        rig.pool.failed(rig.session().turn(), ANSWERED_500)
     assert rig.health() == [True]
     rig.fail(rig.one)
     assert rig.health() == [False]
 
 
-def test_bad_answers_of_a_server_that_serves_no_session_eject_it() -> None:
+def test_with_eject_on_5xx_bad_answers_of_a_server_that_serves_nobody_eject_it() -> None:
     """There is nothing that says that it is well."""
-    rig = Rig()
+    rig = Rig(eject_on=EjectOn.STATUS_5XX)
     for _ in range(EJECT_AFTER):
-        rig.pool.failed(rig.session().turn(), "it answered 500", taken=True)
+        rig.pool.failed(rig.session().turn(), ANSWERED_500)
     assert rig.health() == [False]
 
 
@@ -414,7 +444,7 @@ def test_while_all_are_out_few_probe_and_apart() -> None:
         rig.clock.advance(PROBE_PAUSE)
         for session in sessions:
             if session.turns and session.slot is not None and session.slot.state is SlotState.DIALLING:
-                rig.pool.failed(session.slot, "refused")
+                rig.pool.failed(session.slot, DialFailure("refused"))
                 tried += 1
     # 1.5 times the pause is the longest: 10 s allow 66 of them.
     assert 40 <= tried <= 66
@@ -483,7 +513,7 @@ def test_a_probe_that_fails_decides_for_clients_that_wait_for_their_first_dial()
     rig.fail(rig.one)
     patient, probe, client, later = (rig.session(impatient=impatient) for impatient in (False, False, True, False))
     rig.clock.advance(2 * PROBE_PAUSE)
-    rig.pool.failed(patient.turn(), "no route")
+    rig.pool.failed(patient.turn(), DialFailure("no route"))
     assert client.turned_away == ["no route"]
     assert (probe.turned_away, later.turned_away) == ([], [])
     assert rig.one.waiting == 2

@@ -19,6 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from reconnect_proxy.core.dial import DialFailure
 from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, Pool
 from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, Event, UpstreamEjected, UpstreamReturned
@@ -215,7 +216,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.connected[visitor] = target
             self.pool.connected(slot)
         elif how == "failed":
-            self.pool.failed(slot, "refused")
+            self.pool.failed(slot, DialFailure("refused"))
         else:
             self.pool.rejected(slot)
 

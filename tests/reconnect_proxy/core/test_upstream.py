@@ -13,7 +13,7 @@ from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncerta
 from reconnect_proxy.core.upstream import Upstream, UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
-from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, SessionRig, pong, say, started
+from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, SessionRig, never_was, over, pong, say, started
 
 URLS = ("ws://one", "ws://two", "ws://three")
 FIRST_MESSAGE = Policy(gate=Gate(GateKind.FIRST_MESSAGE))
@@ -218,9 +218,68 @@ def test_a_dial_that_is_not_answered_is_given_up_after_the_connect_timeout() -> 
     assert len(rig.dialler.dials) >= 2
 
 
-@pytest.mark.parametrize("status", [0, 401, 404, 410, 409, 500, 503])
-def test_a_redial_that_fails_is_repeated_for_any_answer_of_an_unaware_upstream(status: int) -> None:
-    """It said yes to this session before; 410 of a server that counts nothing says nothing about the session."""
+def test_a_first_dial_whose_101_is_not_valid_is_refused_with_502_at_once() -> None:
+    """No redial will cure it, and no other upstream is asked: a client must not wait for it."""
+    rig = SessionRig(urls=URLS)
+    rig.open()
+    rig.dialler.fail("its 101 is not valid", incurable=True)
+    [opening] = rig.openings
+    assert opening.refusal is not None
+    assert (opening.refusal.status, opening.refusal.error) == (502, "bad-handshake")
+    assert len(rig.dialler.dials) == 1
+    assert never_was(rig)
+
+
+def test_a_redial_whose_101_is_not_valid_ends_the_session() -> None:
+    """With 1014 and what is wrong with it."""
+    rig, client, *_, link = started()
+    link.on_lost(1006, "")
+    rig.clock.advance(1.0)
+    rig.dialler.fail("its 101 is not valid", incurable=True)
+    assert client.closed == (1014, "upstream cannot be redialled: its 101 is not valid")
+    assert over(rig)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_redial_that_is_refused_with_a_final_status_ends_the_session(status: int) -> None:
+    """What the session was connected to is gone: a browser that was restarted answers so to an old address."""
+    rig, client, *_, link = started()
+    link.on_lost(1006, "")
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=status)
+    assert client.closed == (1014, f"upstream refused the session: {status}")
+    assert over(rig)
+
+
+def test_a_final_status_ends_a_session_that_was_accepted_while_its_upstream_was_down() -> None:
+    """Its client is not kept for the retry budget."""
+    rig = SessionRig()
+    rig.open()
+    rig.dialler.fail()
+    client, _ = rig.client()
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=404)
+    assert client.closed == (1014, "upstream refused the session: 404")
+    assert over(rig)
+
+
+def test_which_statuses_are_final_is_configured() -> None:
+    """Without any, a redial that gets 404 is repeated; with 503 among them that is final as well."""
+    rig, *_, link = started(Policy(final_status=frozenset()))
+    link.on_lost(1006, "")
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=404)
+    assert not over(rig)
+    rig, client, *_, link = started(Policy(final_status=frozenset({503})))
+    link.on_lost(1006, "")
+    rig.clock.advance(1.0)
+    rig.dialler.fail(status=503)
+    assert client.closed == (1014, "upstream refused the session: 503")
+
+
+@pytest.mark.parametrize("status", [0, 401, 403, 409, 500, 503])
+def test_a_redial_that_fails_is_repeated_for_any_other_answer_of_an_unaware_upstream(status: int) -> None:
+    """It said yes to this session before; 409 of a server that counts nothing says nothing about the session."""
     rig, *_, link = started()
     link.on_lost(1006, "")
     rig.clock.advance(1.0)
@@ -358,6 +417,16 @@ def test_the_final_codes_are_retried_only_by_any(code: int) -> None:
     assert not RetryOn().retries(code)
     assert RetryOn(any=True).retries(code)
     assert RetryOn(codes=frozenset({code})).retries(code)
+
+
+@pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 4000])
+def test_without_retryable_codes_a_session_ends_with_its_upstream_link(code: int) -> None:
+    """`retry_on = none`: the client gets the code, or 1014 if there was none."""
+    rig, client, *_, link = started(Policy(retry_on=RetryOn(codes=frozenset())))
+    link.on_lost(code, "bye")
+    assert client.closed == (1014 if code == 1006 else code, "bye")
+    assert len(rig.dialler.dials) == 1
+    assert over(rig)
 
 
 def test_a_fake_dialler_and_clock_are_what_the_core_asks_for() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from reconnect_proxy.core.dial import DialFailure, DialRequest
+from reconnect_proxy.net.handshake import accept_key
 from reconnect_proxy.net.outgoing import UpstreamDialler
 from reconnect_proxy.net.tls import Tls, TlsFiles
 
@@ -25,13 +27,12 @@ class Outcome:
 
 
 @asynccontextmanager
-async def server(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterator[str]:
+async def server(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
     """Serve one raw answer to each request head; yields the URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
-            answer(writer)
+            writer.write(answer(await reader.readuntil(b"\r\n\r\n")))
             await writer.drain()
         finally:
             writer.close()
@@ -60,7 +61,7 @@ async def failure_of(url: str) -> DialFailure:
 async def test_the_body_of_a_refusal_is_read_whole(body: bytes) -> None:
     """Whether its length is given, chunked, or the connection's."""
     head = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n"
-    async with server(lambda writer: writer.write(head + body)) as url:
+    async with server(lambda request: head + body) as url:
         failure = await failure_of(url)
     assert (failure.status, failure.body, failure.rejected) == (401, b"denied", True)
     assert failure.headers == [("WWW-Authenticate", "Basic")]
@@ -71,24 +72,56 @@ async def test_the_body_of_a_refusal_is_read_whole(body: bytes) -> None:
     [
         b"",
         b"SSH-2.0-OpenSSH_9\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: wrong\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
         b"x" * 20_000,
     ],
 )
 async def test_an_answer_that_is_no_handshake_may_pass_with_time(answer: bytes) -> None:
-    """Garbage, a wrong accept key, an early end and 5xx are failed dials, not refusals."""
-    async with server(lambda writer: writer.write(answer)) as url:
+    """Garbage, an early end and 5xx are failed dials, not refusals."""
+    async with server(lambda head: answer) as url:
         failure = await failure_of(url)
-    assert not failure.rejected
+    assert not failure.final
+    assert failure.answered is (failure.status == 503)
     assert failure.detail
+
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        (b"", "its Sec-WebSocket-Accept does not answer our key"),
+        (b"Sec-WebSocket-Accept: wrong\r\n", "its Sec-WebSocket-Accept does not answer our key"),
+        (b"Sec-WebSocket-Accept: {key}\r\nSec-WebSocket-Protocol: chat\r\n", "'chat', which was not offered"),
+        (b"Sec-WebSocket-Accept: {key}\r\nSec-WebSocket-Extensions: x-gzip\r\n", "an extension that was not offered"),
+        (b"Sec-WebSocket-Accept: {key}\r\nX-Reconnect-Received: -1\r\n", "X-Reconnect-Received is '-1'"),
+    ],
+)
+async def test_a_101_that_violates_the_standard_is_incurable(fields: bytes, detail: str) -> None:
+    """RFC 6455 section 4.1: the client must fail the connection. The same server would answer the same again."""
+
+    def answer(head: bytes) -> bytes:
+        [key] = re.findall(rb"Sec-WebSocket-Key: (\S+)", head)
+        return SWITCHING + fields.replace(b"{key}", accept_key(key.decode()).encode()) + b"\r\n"
+
+    async with server(answer) as url:
+        failure = await failure_of(url)
+    assert (failure.incurable, failure.rejected, failure.final, failure.answered) == (True, False, True, True)
+    assert failure.detail.startswith("its 101 is not valid: ")
+    assert detail in failure.detail
+
+
+async def test_a_101_that_upgrades_to_another_protocol_is_incurable() -> None:
+    """It is an answer to a request that was not made."""
+    h2c = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+    async with server(lambda head: h2c) as url:
+        assert (await failure_of(url)).incurable
 
 
 async def test_a_refused_connection_is_a_failed_dial() -> None:
     """The reason names what the system said."""
-    async with server(lambda writer: None) as url:
+    async with server(lambda head: b"") as url:
         pass
     failure = await failure_of(url)
     assert (failure.status, failure.rejected) == (0, False)
