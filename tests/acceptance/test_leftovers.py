@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from ..silence import silent_server
 from .conftest import Serve
 from .frames import Refused
@@ -57,12 +59,16 @@ async def test_refusals_and_abandoned_handshakes_leave_nothing(serve: Serve) -> 
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
             await writer.drain()
             writer.transport.abort()
+        # It came last, so the proxy has accepted all the others.
+        with pytest.raises(Refused):
+            await dial(f"{proxy.url}/")
         await eventually(lambda: proxy.descriptors() <= before, "all descriptors were released")
 
 
 async def test_a_client_that_leaves_during_the_dial_leaves_nothing(serve: Serve) -> None:
     """The dial for a client that hung up in the meantime comes to nothing, or to a session that ends by its grace."""
-    async with silent_server() as url:
+    dialled = asyncio.Semaphore(0)
+    async with silent_server(dialled.release) as url:
         proxy = await serve(
             url,
             *("--connect-timeout", "500ms", "--grace", "100ms", "--retry-for", "500ms"),
@@ -75,7 +81,7 @@ async def test_a_client_that_leaves_during_the_dial_leaves_nothing(serve: Serve)
                 b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             )
-            await writer.drain()
+            await dialled.acquire()
             writer.transport.abort()
         await eventually(lambda: proxy.descriptors() <= before, "all descriptors were released")
 
