@@ -31,10 +31,12 @@ from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, short
 from .hooks.calls import HookCalls
 from .introspection import SessionInfo, Usage, info_of
 from .net.accept import Acceptor, LocalRouter, Router
+from .net.connector import Connector
 from .net.handshake import SessionRequest
 from .net.http_exchange import HttpSettings
 from .net.http_relay import HttpRelay
 from .net.leg import WebSocketLeg
+from .net.outgoing import DialResources
 from .net.pending import PendingConnections, descriptors_for_clients
 from .net.reach import reach
 from .net.tls import Tls
@@ -55,13 +57,18 @@ BACKLOG = 4096
 
 @dataclass(frozen=True, slots=True)
 class ProxyParts:
-    """The parts that a worker of `--workers` has its own version of. The defaults are those of a single process."""
+    """The parts of which a worker of `--workers`, or a test, has its own version.
+
+    The defaults are those of a single process.
+    """
 
     ids: SessionIds = field(default_factory=LocalIds)
     counts: SessionCounts = field(default_factory=LocalCounts)
     router: Router = field(default_factory=LocalRouter)
     #: Where clients connect; None: the proxy opens the address of its configuration.
     listener: socket.socket | None = None
+    #: Opens the connections to upstreams.
+    connector: Connector = field(default_factory=Connector)
 
 
 class Proxy:
@@ -108,7 +115,9 @@ class Proxy:
         self.allow_origin = config.allow_origin
         self.allow_path = config.allow_path
         self.tls = Tls(config.tls_files)
-        self.http = HttpRelay(_http_settings_of(config), lambda: self.pool, self.tls, self._observe, self.refused)
+        self.http = HttpRelay(
+            _http_settings_of(config), lambda: self.pool, parts.connector, self.tls, self._observe, self.refused
+        )
         self.router = parts.router
         # The sessions, and the hooks that are asked about them.
         self._hooks = HookCalls(config.hooks, self._observe, config.max_message)
@@ -158,8 +167,7 @@ class Proxy:
             self._policy,
             self._hooks,
             self._observe,
-            self.tls,
-            self.legs,
+            DialResources(self._parts.connector, self.tls, self.legs, self.max_message),
             self.pool,
             self.timers,
             self.registry.budget,
@@ -284,7 +292,8 @@ class Proxy:
             return "the proxy is being stopped"
         if any(self.pool.reachable(target, RECENTLY) for target in self.pool.targets):
             return None
-        return await reach([target.url for target in self.pool.targets], self.config.connect_timeout)
+        urls = [target.url for target in self.pool.targets]
+        return await reach(urls, self.config.connect_timeout, self._parts.connector)
 
     def find(self, name: str) -> list[Context]:
         """Return the sessions that an operator may mean with `name`: a whole id, or one in its short form."""

@@ -6,7 +6,7 @@ Which session a request belongs to is decided by `core.registry`; it calls this 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, MutableSet
+from collections.abc import Callable
 
 from multidict import CIMultiDict
 
@@ -26,9 +26,7 @@ from .net.deflate import accept
 from .net.forwarding import forwarded, replaced
 from .net.handshake import SessionRequest
 from .net.head import RequestHead
-from .net.leg import WebSocketLeg
-from .net.outgoing import UpstreamDialler
-from .net.tls import Tls
+from .net.outgoing import DialResources, UpstreamDialler
 
 __all__ = ["ClientApplicant", "SessionFactory"]
 
@@ -42,8 +40,7 @@ class SessionFactory:
         policy: Policy,
         hooks: HookCalls,
         observe: Observe,
-        tls: Tls,
-        legs: MutableSet[WebSocketLeg],
+        resources: DialResources,
         pool: Pool,
         timers: Timers,
         budget: MemoryBudget,
@@ -55,8 +52,7 @@ class SessionFactory:
             policy: of its sessions.
             hooks: are asked for each session and each client that joins one.
             observe: hears each event of the sessions' lives.
-            tls: how upstreams with wss:// are reached, and whether clients come with TLS.
-            legs: the set in which each open socket of a session is kept.
+            resources: those of all diallers; its TLS also says whether clients come with TLS.
             pool: the upstreams.
             timers: the clock of the sessions.
             budget: what all sessions may hold together.
@@ -66,8 +62,7 @@ class SessionFactory:
         self._config = config
         self._hooks = hooks
         self._observe = observe
-        self._tls = tls
-        self._legs = legs
+        self._resources = resources
         self._pool = pool
         self._timers = timers
         self._budget = budget
@@ -106,7 +101,7 @@ class SessionFactory:
         """Make a session; see `SessionApplicant.open`. Raises Refusal: a hook refuses the client, or has failed."""
         policy = self._shared_policy if shared else self._policy
         seen = Session(session_id, as_seen(request)) if self._hooks.present else None
-        scheme = "http" if self._tls.listener is None else "https"
+        scheme = "http" if self._resources.tls.listener is None else "https"
         headers = forwarded(request.head, request.peer, scheme, is_trusted(request.peer, self._config.trust_forwarded))
         if seen is not None and has_client:
             self._hooks.opening(seen)
@@ -116,9 +111,7 @@ class SessionFactory:
             headers,
             request.head.subprotocols,
             policy.deflate and accept(request.head.headers) is not None,
-            self._config.max_message,
-            self._legs,
-            self._tls,
+            self._resources,
             request.head.headers.get("Host") if self._config.keep_host else None,
         )
         observe = self._observe if seen is None else self._hooks.observer_of(seen)

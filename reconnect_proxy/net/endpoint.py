@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from functools import cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Endpoint", "connect", "endpoint_of", "join_target"]
+__all__ = ["Endpoint", "endpoint_of", "join_target"]
 
 
 class Endpoint(NamedTuple):
@@ -35,19 +34,6 @@ def endpoint_of(url: str) -> Endpoint:
     port = parts.port or default
     host = re.sub(r":[0-9]*\Z", "", parts.netloc)
     return Endpoint(parts.hostname or "", port, host if port == default else f"{host}:{port}", parts.path, secure)
-
-
-async def connect(url: str, protocol: asyncio.Protocol) -> asyncio.Transport:
-    """Open a TCP connection to an upstream, for `protocol`, which also makes the TLS handshake of a wss:// upstream.
-
-    Raises:
-        OSError: there is no connection.
-        UnicodeError: the host cannot be the name of a host.
-    """
-    endpoint = endpoint_of(url)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(lambda: protocol, endpoint.host, endpoint.port)
-    return transport
 
 
 def join_target(url: str, target: str) -> str:

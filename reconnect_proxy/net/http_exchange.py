@@ -29,7 +29,8 @@ from ..core.target import Target
 from ..core.wire import Refusal, bad_request
 from ..events import HttpFailed, HttpRelayed, Observe
 from .client_address import Network, is_trusted
-from .endpoint import connect, endpoint_of, join_target
+from .connector import Connector
+from .endpoint import endpoint_of, join_target
 from .forwarding import encode_fields, end_to_end, end_to_end_trailers, forwarded
 from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
 from .http_socket import HttpSocket, Lost
@@ -73,6 +74,7 @@ class ExchangeOwner(Protocol):
     """What an exchange asks of the `HttpRelay` that it belongs to."""
 
     settings: HttpSettings
+    connector: Connector
     tls: Tls
     observe: Observe
     #: The proxy stops: each answer ends its connection.
@@ -142,7 +144,7 @@ class Exchange:
             except TimeoutError:
                 failure = _late(f"the upstream did not take the connection within {settings.connect_timeout:g} s")
             except (OSError, ValueError) as error:
-                # ValueError: the host cannot be the name of a host, or of a certificate.
+                # ValueError: the host cannot be the name of a certificate.
                 failure = _bad_gateway("the upstream cannot be reached", error)
             else:
                 self._target = target
@@ -155,7 +157,7 @@ class Exchange:
         raise failure
 
     async def _open(self, url: str, upstream: HttpSocket) -> None:
-        transport = await connect(url, upstream)
+        transport = await self._relay.connector.connect(url, upstream)
         endpoint, context = endpoint_of(url), self._relay.tls.upstream
         if endpoint.secure and context is not None:
             await upstream.start_tls(transport, context, endpoint.host)

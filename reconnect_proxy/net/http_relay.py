@@ -24,6 +24,7 @@ import h11
 from ..core.pool import Pool
 from ..core.wire import Refusal, stopping
 from ..events import Observe
+from .connector import Connector
 from .http_exchange import ClientGone, Exchange, HttpRequest, HttpSettings
 from .http_socket import HttpSocket, Lost, keep_alive
 from .tls import Tls
@@ -48,6 +49,7 @@ class HttpRelay:
         self,
         settings: HttpSettings,
         pool: Callable[[], Pool],
+        connector: Connector,
         tls: Tls,
         observe: Observe,
         refused: Callable[[Refusal], None],
@@ -57,12 +59,14 @@ class HttpRelay:
         Args:
             settings: times and limits.
             pool: returns the upstreams. It is called with the first request, not before.
+            connector: opens connections to them.
             tls: the certificates for wss://.
             observe: is told of each exchange.
             refused: is told of each answer of the proxy itself.
         """
         self.settings = settings
         self.pool = pool
+        self.connector = connector
         self.tls = tls
         self.observe = observe
         self.refused = refused

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import MutableSet
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import cast
@@ -32,8 +33,9 @@ from ..core.dial import DialAnswer, DialFailure, DialRequest
 from ..core.interfaces import DialListener
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, Refusal
 from .adoption import take_dialled
+from .connector import Connector
 from .deflate import EXTENSIONS, OFFER, agreed
-from .endpoint import connect, endpoint_of, join_target
+from .endpoint import endpoint_of, join_target
 from .forwarding import end_to_end
 from .handshake import check_answer, new_key, received_count
 from .head import (
@@ -81,21 +83,23 @@ class OutgoingWebSocket(WebSocketLeg):
             ended.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
+@dataclass(frozen=True, slots=True)
+class DialResources:
+    """What all diallers of one proxy share.
+
+    `legs` are its open legs, and `max_message` is the largest message in bytes.
+    """
+
+    connector: Connector
+    tls: Tls
+    legs: MutableSet[WebSocketLeg]
+    max_message: int
+
+
 class UpstreamDialler:
     """Opens the sockets of one session to its upstream (core.interfaces.Dialler)."""
 
-    __slots__ = (
-        "_authority",
-        "_fields",
-        "_handshake",
-        "_target",
-        "_task",
-        "deflate",
-        "legs",
-        "max_message",
-        "offers",
-        "tls",
-    )
+    __slots__ = ("_authority", "_fields", "_handshake", "_target", "_task", "deflate", "offers", "resources")
 
     def __init__(
         self,
@@ -103,9 +107,7 @@ class UpstreamDialler:
         headers: list[tuple[str, str]],
         offers: list[str],
         deflate: bool,
-        max_message: int,
-        legs: MutableSet[WebSocketLeg],
-        tls: Tls,
+        resources: DialResources,
         host: str | None = None,
     ) -> None:
         """Make a dialler.
@@ -115,16 +117,12 @@ class UpstreamDialler:
             headers: the headers of the client's request that are passed on.
             offers: the subprotocols that the client offers.
             deflate: whether to offer permessage-deflate.
-            max_message: the largest message, in bytes.
-            legs: the open legs of the proxy.
-            tls: the certificates for wss://.
+            resources: those of the proxy.
             host: the Host header; None: that of the upstream's URL.
         """
         self.offers = offers
         self.deflate = deflate
-        self.max_message = max_message
-        self.legs = legs
-        self.tls = tls
+        self.resources = resources
         self._authority = host
         self._target = target
         # The lines that are the same in each request.
@@ -149,11 +147,11 @@ class UpstreamDialler:
 
     async def _connect(self, dial: DialRequest, upstream: DialListener, handshake: Handshake) -> None:
         try:
-            failure = await _failure_to_connect(dial.url, handshake)
-            if failure is not None:
-                self._task = None
-                self.ended(handshake)
-                upstream.on_failed(dial, failure)
+            await self.resources.connector.connect(dial.url, handshake)
+        except OSError as error:
+            self._task = None
+            self.ended(handshake)
+            upstream.on_failed(dial, DialFailure(str(error) or type(error).__name__))
         except Exception:  # noqa: BLE001 - this task is not awaited
             _LOG.exception("a dial died of a fault of this program")
 
@@ -188,15 +186,6 @@ class UpstreamDialler:
             lines.append(f"{RECONNECT}: true\r\n")
         lines.append(f"{RECEIVED}: {claim.received}\r\n\r\n")
         return encode_value("".join(lines))
-
-
-async def _failure_to_connect(url: str, protocol: asyncio.Protocol) -> DialFailure | None:
-    try:
-        await connect(url, protocol)
-    except (OSError, UnicodeError) as error:
-        # UnicodeError: the host cannot be the name of a host.
-        return DialFailure(str(error) or type(error).__name__)
-    return None
 
 
 class Handshake(asyncio.Protocol):
@@ -236,7 +225,7 @@ class Handshake(asyncio.Protocol):
         self._state = DialState.READING
         self._dialler.connected()
         endpoint = endpoint_of(self._dial.url)
-        context = self._dialler.tls.upstream if endpoint.secure else None
+        context = self._dialler.resources.tls.upstream if endpoint.secure else None
         if context is None:
             self._send_request()
         else:
@@ -313,7 +302,8 @@ class Handshake(asyncio.Protocol):
         self._state = DialState.OVER
         dialler.ended(self)
         attach = partial(self._upstream.on_connected, dial, answer=answer)
-        take_dialled(self._transport, OutgoingWebSocket(attach, deflate, dialler.max_message, dialler.legs), rest)
+        resources = dialler.resources
+        take_dialled(self._transport, OutgoingWebSocket(attach, deflate, resources.max_message, resources.legs), rest)
 
     def _read_rejection(self, rejection: _Rejection, data: bytes) -> None:
         failure = rejection.read(data)

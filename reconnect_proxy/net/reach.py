@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from .endpoint import connect
+from .connector import Connector
 
 
-async def reach(urls: Sequence[str], seconds: float) -> str | None:
+async def reach(urls: Sequence[str], seconds: float, connector: Connector) -> str | None:
     """Return None as soon as one of `urls` accepts a TCP connection, or why none does within `seconds`."""
-    tries = [asyncio.ensure_future(_connect(url, seconds)) for url in urls]
+    tries = [asyncio.ensure_future(_connect(url, seconds, connector)) for url in urls]
     reasons: list[str] = []
     try:
         for outcome in asyncio.as_completed(tries):
@@ -25,13 +25,13 @@ async def reach(urls: Sequence[str], seconds: float) -> str | None:
     return f"no upstream can be reached: {'; '.join(reasons)}"
 
 
-async def _connect(url: str, seconds: float) -> str | None:
+async def _connect(url: str, seconds: float, connector: Connector) -> str | None:
     try:
         async with asyncio.timeout(seconds):
-            transport = await connect(url, asyncio.Protocol())
+            transport = await connector.connect(url, asyncio.Protocol())
     except TimeoutError:
         return f"{url} does not answer within {seconds:g} s"
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         return f"{url}: {str(error) or type(error).__name__}"
     transport.abort()
     return None

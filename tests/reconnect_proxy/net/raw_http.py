@@ -91,9 +91,12 @@ class Conversation:
 class RawUpstream:
     """A server that hands each connection, its first head read, to `answer`."""
 
-    def __init__(self, answer: Answer, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, answer: Answer, context: ssl.SSLContext | None = None, address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self._answer = answer
         self._context = context
+        self._address = address
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # Each connection that sent a head, in order.
@@ -101,11 +104,13 @@ class RawUpstream:
         # How many connections there were, with or without a head.
         self.connections = 0
         self.url = ""
+        self.port = 0
 
     async def __aenter__(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
-        self.url = f"{'wss' if self._context else 'ws'}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, *self._address, ssl=self._context)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'wss' if self._context else 'ws'}://{self._address[0]}:{self.port}"
         return self
 
     async def __aexit__(

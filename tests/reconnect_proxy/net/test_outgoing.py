@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from reconnect_proxy.core.dial import DialFailure, DialRequest
+from reconnect_proxy.net.connector import Connector
 from reconnect_proxy.net.handshake import accept_key
-from reconnect_proxy.net.outgoing import UpstreamDialler
+from reconnect_proxy.net.outgoing import DialResources, UpstreamDialler
 from reconnect_proxy.net.tls import Tls, TlsFiles
 
 
@@ -45,7 +46,8 @@ async def server(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
 async def failure_of(url: str) -> DialFailure:
     """Dial `url` and return how that failed."""
     outcome = Outcome()
-    dialler = UpstreamDialler("/", [], [], False, 1024, set(), Tls(TlsFiles()))
+    resources = DialResources(Connector(), Tls(TlsFiles()), set(), 1024)
+    dialler = UpstreamDialler("/", [], [], False, resources)
     dialler.dial(DialRequest(url, None, False, 0, None), outcome)  # type: ignore[arg-type]
     return await outcome.failed
 

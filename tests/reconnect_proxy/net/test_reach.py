@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from reconnect_proxy.net.connector import Connector
 from reconnect_proxy.net.reach import reach
 
-
-@contextmanager
-def listener() -> Iterator[str]:
-    """Listen without ever accepting; yields the URL. The system completes connections, as many as the backlog holds."""
-    with socket.create_server(("127.0.0.1", 0), backlog=8) as server:
-        yield f"ws://127.0.0.1:{server.getsockname()[1]}"
+from .black_hole import black_hole, listener
 
 
 def unused_url() -> str:
@@ -26,7 +19,7 @@ def unused_url() -> str:
 async def test_one_that_accepts_is_enough() -> None:
     """The outcome of the others does not matter."""
     with listener() as url:
-        assert await reach([unused_url(), url], 5.0) is None
+        assert await reach([unused_url(), url], 5.0, Connector()) is None
 
 
 async def test_the_connection_is_dropped_at_once() -> None:
@@ -42,14 +35,14 @@ async def test_the_connection_is_dropped_at_once() -> None:
             writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        assert await reach([f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"], 5.0) is None
+        assert await reach([f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"], 5.0, Connector()) is None
         assert await ended.get() in (b"", "reset")
 
 
 async def test_the_reason_names_each_that_does_not() -> None:
     """The reader learns where to look."""
     one, two = unused_url(), unused_url()
-    reason = await reach([one, two, "ws://host..name:1"], 5.0)
+    reason = await reach([one, two, "ws://host..name:1"], 5.0, Connector())
     assert reason is not None
     assert reason.startswith("no upstream can be reached: ")
     assert one in reason
@@ -58,23 +51,7 @@ async def test_the_reason_names_each_that_does_not() -> None:
 
 async def test_one_that_does_not_answer_is_given_up_in_time() -> None:
     """A host that swallows packets must not delay the answer."""
-    with listener() as url:
-        host, port = url.removeprefix("ws://").split(":")
-        with full(host, int(port)):
-            assert await reach([url], 0.05) == f"no upstream can be reached: {url} does not answer within 0.05 s"
-
-
-@contextmanager
-def full(host: str, port: int) -> Iterator[None]:
-    """Fill the backlog of a listener that never accepts, so that further connections hang."""
-    sockets: list[socket.socket] = []
-    try:
-        for _ in range(16):
-            each = socket.socket()
-            each.setblocking(False)
-            sockets.append(each)
-            each.connect_ex((host, port))
-        yield
-    finally:
-        for each in sockets:
-            each.close()
+    with black_hole() as port:
+        url = f"ws://127.0.0.1:{port}"
+        reason = await reach([url], 0.05, Connector())
+        assert reason == f"no upstream can be reached: {url} does not answer within 0.05 s"
