@@ -35,6 +35,7 @@ from reconnect_harness.report import html as report_html
 from reconnect_harness.report import summary
 from reconnect_harness.report.html import ReportError
 from reconnect_harness.report.run_result import RunResult
+from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.run.compare import SYSTEMS, Comparer
 from reconnect_harness.run.results_folder import ResultsError, writing
@@ -206,7 +207,6 @@ def compare(
 
     Without a terminal the table is Markdown. A system that loses messages is a result, not an error.
     """
-    terminal = Console()
     with Console(stderr=True).status("comparing") as status:
         comparer = Comparer(
             wanted,
@@ -222,12 +222,7 @@ def compare(
     text = done.to_markdown(shlex.join([*command, "--scenario-seed", str(seed)]))
     if markdown not in (None, "-"):
         Path(markdown).write_text(text, encoding="utf-8")
-    if markdown == "-" or not terminal.is_terminal:
-        click.echo(text, nl=False)
-    else:
-        terminal.print(done.table())
-        for note in done.notes:
-            terminal.print(note, style="dim", highlight=False)
+    print_tables(text, [done.table()], [(note, "dim") for note in done.notes], always=markdown == "-")
     return 0 if done.complete else 1
 
 

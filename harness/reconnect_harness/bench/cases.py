@@ -101,10 +101,14 @@ class Case:
         return max(1, min(WINDOW, WINDOW_BYTES // self.size, FLIGHT_BYTES // (self.size * self.count)))
 
     @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return 1 if self.shape in _OF_MESSAGES else self.count
+
+    @property
     def flight(self) -> int:
         """How many bytes are in flight at most."""
-        connections = 1 if self.shape in _OF_MESSAGES else self.count
-        return connections * self.window * self.size
+        return self.connections * self.window * self.size
 
     @property
     def pace(self) -> int:

@@ -21,6 +21,7 @@ from reconnect_harness.bench.plan import CONTENDERS, BenchPlan
 from reconnect_harness.bench.plots import draw
 from reconnect_harness.output_file import OutputFile
 from reconnect_harness.report.plots import PlotsUnavailable
+from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.results_folder import writing
 from reconnect_proxy.units import parse_duration, parse_size
 
@@ -154,19 +155,11 @@ def _print(report: BenchReport, budgets: list[BudgetResult], markdown: str | Non
     text = table.to_markdown(report, budgets)
     if markdown not in (None, "-"):
         table.write(text, Path(markdown))
-    console = Console()
-    if markdown == "-" or not console.is_terminal:
-        click.echo(text, nl=False)
-        return
-    for found in table.terminal(report):
-        console.print(found)
-    for name, why in report.missing.items():
-        console.print(f"{name} was left out: {why}", style="yellow", highlight=False)
-    for note in report.notes:
-        console.print(note, style="dim", highlight=False)
-    for result in budgets:
-        style = {BudgetOutcome.KEPT: "green", BudgetOutcome.EXCEEDED: "red"}.get(result.outcome, "yellow")
-        console.print(str(result), style=style, highlight=False)
+    styles = {BudgetOutcome.KEPT: "green", BudgetOutcome.EXCEEDED: "red", BudgetOutcome.UNKNOWN: "yellow"}
+    notes = [(f"{name} was left out: {why}", "yellow") for name, why in report.missing.items()]
+    notes += [(note, "dim") for note in report.notes]
+    notes += [(str(result), styles[result.outcome]) for result in budgets]
+    print_tables(text, table.tables(report), notes, always=markdown == "-")
 
 
 def _write(report: BenchReport, budgets: list[BudgetResult], out: Path, plots: Path) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import picows
 from picows import WSCloseCode, WSListener, WSTransport
@@ -28,11 +28,17 @@ PATIENCE = 30.0
 _ECHO = "echo"
 
 
-class Flow(Protocol):
-    """What the connections send."""
+class Flow:
+    """What the connections send. `size` is that of each message, in bytes."""
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
-        """Handle a message of `size` bytes that arrived on a connection."""
+    #: Whether messages of another size are passed over.
+    lenient = False
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def arrived(self, connection: GeneratorConnection) -> None:
+        """Handle a message that arrived on a connection."""
 
     def allowed(self, message: ControlMessage) -> None:
         """Handle a message of the server on the control connection."""
@@ -61,13 +67,17 @@ class GeneratorConnection(WSListener):
         self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: picows.WSFrame) -> None:
-        """Hand the size of a message to the flow, when all of it has arrived."""
+        """Tell the flow of a message, when all of it has arrived."""
         kind: Any = frame.msg_type
         if kind <= BINARY:
             size = self._size + frame.payload_size
             if frame.fin:
                 self._size = 0
-                self._connections.flow.arrived(self, size)
+                flow = self._connections.flow
+                if size == flow.size:
+                    flow.arrived(self)
+                elif not flow.lenient:
+                    self._connections.fail(f"has turned a message of {flow.size:,} bytes into one of {size:,}")
             else:
                 self._size = size
         elif kind == CLOSE:
@@ -89,12 +99,13 @@ class _ControlListener(WSListener):
             self._connections.flow.allowed(ControlMessage.from_bytes(frame.get_payload_as_bytes()))
 
 
-class OpeningFlow:
+class OpeningFlow(Flow):
     """The flow while sessions are opened: each sends one message and waits for its echo."""
 
     MESSAGE = b"hello"
 
     def __init__(self) -> None:
+        super().__init__(len(self.MESSAGE))
         self.answered: dict[GeneratorConnection, asyncio.Future[None]] = {}
 
     async def echoed(self, connection: GeneratorConnection) -> None:
@@ -103,13 +114,10 @@ class OpeningFlow:
         connection.send(self.MESSAGE)
         await answered
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Handle the echo."""
         if (answered := self.answered.pop(connection, None)) is not None and not answered.done():
             answered.set_result(None)
-
-    def allowed(self, message: ControlMessage) -> None:
-        """Do nothing: an echo needs no confirmation."""
 
 
 class GeneratorConnections:
@@ -132,7 +140,9 @@ class GeneratorConnections:
         self._control: WSTransport | None = None
         self._closing = False
         self._closed = asyncio.Event()
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # What the contender has done wrong, and what is being waited for.
+        self._problem: str | None = None
+        self._work: asyncio.Task[Any] | None = None
 
     async def open(self, url: str, count: int, path: str) -> float:
         """Open further connections, and return how many seconds it took.
@@ -143,8 +153,7 @@ class GeneratorConnections:
             path: the path on the server (`bench.server`), with `{n}` for the connection's number.
         """
         self._closing = False
-        if self._broken.done():
-            self._broken = asyncio.get_running_loop().create_future()
+        self._problem = None
         if self._control is None:
             self._control, _ = await picows.ws_connect(
                 lambda: _ControlListener(self), f"{self._server}/control", use_aiofastnet=False
@@ -194,32 +203,30 @@ class GeneratorConnections:
 
     def fail(self, problem: str) -> None:
         """End what is being measured: `problem` is what the contender has done."""
-        if not self._broken.done():
-            self._broken.set_exception(ContenderFailed(problem))
+        self._problem = self._problem or problem
+        if self._work is not None:
+            self._work.cancel()
 
     async def unbroken(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for `work`, or raise ContenderFailed as soon as the contender has failed."""
-        task = asyncio.create_task(work)
-        both: list[asyncio.Future[Any]] = [task, self._broken]
+        self._work = task = asyncio.create_task(work)
+        if self._problem is not None:
+            task.cancel()
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if self._broken.done():
-                self._broken.result()
-            return await task
+            found = await task
+        except (Exception, asyncio.CancelledError):
+            # A failure of `work` after that of the contender is a consequence of it.
+            if self._problem is None:
+                raise
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            elif not task.cancelled():
-                # A failure of `work` after that of the contender is a consequence of it.
-                task.exception()
+            self._work = None
+        if self._problem is not None:
+            raise ContenderFailed(self._problem)
+        return found
 
     async def close(self) -> None:
         """Close all connections, in good order if the contender answers, and wait until they have ended."""
         self._closing = True
-        if self._broken.done():
-            # A failure that nothing waits for any more; retrieved, so that asyncio does not log it.
-            self._broken.exception()
         self._closed.clear()
         for connection in list(self._open):
             connection.transport.send_close(WSCloseCode.OK)

@@ -6,17 +6,18 @@ A message costs one call, one count and one send: the generator must not be the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
 from reconnect_harness.bench.cases import Case, Shape
-from reconnect_harness.bench.connections import GeneratorConnection, GeneratorConnections
-from reconnect_harness.bench.open_loop import Schedule
+from reconnect_harness.bench.connections import Flow, GeneratorConnection, GeneratorConnections
+from reconnect_harness.bench.open_loop import Schedule, called_on
 from reconnect_harness.bench.server import ALL, ControlMessage
 
 
-class TrafficFlow:
+class TrafficFlow(Flow):
     """The flow of a case: after `begin` it sends, after `end` it only receives.
 
     Attributes:
@@ -29,47 +30,35 @@ class TrafficFlow:
     path = "echo"
 
     def __init__(self, connections: GeneratorConnections, case: Case) -> None:
+        super().__init__(case.size)
         self.count = 0
         self.found: list[float] = []
         self.connections = connections
         self.active: Sequence[GeneratorConnection] = connections.open_ones[: case.active]
         self.payload = bytes(case.size)
-        self.size = case.size
         self.window = case.window
         self.grant = grant(case)
         self.going = True
 
     def begin(self) -> None:
-        """Send the first messages."""
+        """Fill the window of each connection."""
+        for connection in self.active:
+            for _ in range(self.window):
+                connection.send(self.payload)
 
     def end(self) -> None:
         """Send no more."""
         self.going = False
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
-        """Handle a message."""
-
-    def allowed(self, message: ControlMessage) -> None:
-        """Handle a confirmation of the server."""
-
-    def wrong(self, size: int) -> None:
-        """Fail the case: a message arrived with a size that was not sent."""
-        self.connections.fail(f"has turned a message of {self.size:,} bytes into one of {size:,}")
+    async def finished(self) -> None:
+        """Wait for the echoes that are still to come, if they are measured."""
 
 
 class Echoes(TrafficFlow):
     """Each echo is answered with the next message, so that a window of them is in flight on each connection."""
 
-    def begin(self) -> None:
-        """Fill the windows."""
-        for connection in self.active:
-            for _ in range(self.window):
-                connection.send(self.payload)
-
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count an echo, and send the next message."""
-        if size != self.size:
-            self.wrong(size)
         self.count += 1
         if self.going:
             connection.send(self.payload)
@@ -84,11 +73,9 @@ class Replies(TrafficFlow):
             connection.since = time.monotonic()
             connection.send(self.payload)
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count a reply, and send the next request."""
         now = time.monotonic()
-        if size != self.size:
-            self.wrong(size)
         self.count += 1
         self.found.append(now - connection.since)
         if self.going:
@@ -100,12 +87,6 @@ class Up(TrafficFlow):
     """One-way traffic to the server, which confirms past the contender how many messages have arrived."""
 
     path = "sink?n={n}&grant={grant}"
-
-    def begin(self) -> None:
-        """Fill the windows."""
-        for connection in self.active:
-            for _ in range(self.window):
-                connection.send(self.payload)
 
     def allowed(self, message: ControlMessage) -> None:
         """Count what has arrived, and send as many messages again."""
@@ -126,10 +107,8 @@ class Down(TrafficFlow):
         for connection in self.active:
             self.connections.tell(ControlMessage(connection.n, self.window, self.size))
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count a message, and ask for more after some of them."""
-        if size != self.size:
-            self.wrong(size)
         self.count += 1
         connection.seen += 1
         if self.going and connection.seen % self.grant == 0:
@@ -149,10 +128,8 @@ class FanOut(TrafficFlow):
         """Ask for a window of messages to all."""
         self.connections.tell(ControlMessage(ALL, self.window, self.size))
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count a message, and ask for more when the last connection has as many."""
-        if size != self.size:
-            self.wrong(size)
         self.count += 1
         connection.seen += 1
         if connection.seen % self.grant == 0:
@@ -168,50 +145,58 @@ class Paced(TrafficFlow):
 
     def __init__(self, connections: GeneratorConnections, case: Case) -> None:
         super().__init__(connections, case)
-        self.schedule = Schedule(time.monotonic(), case.pace)
-        self.idle = asyncio.Event()
+        self._schedule = Schedule(time.monotonic(), case.pace)
+        self._timer = contextlib.ExitStack()
         self._due: dict[GeneratorConnection, deque[float]] = {connection: deque() for connection in self.active}
         self._in_flight = 0
+        self._idle = asyncio.Event()
 
-    def send_due(self) -> None:
-        """Send what is due."""
-        if self.going:
-            for k, moment in self.schedule.due(time.monotonic()):
-                connection = self.active[k % len(self.active)]
-                self._due[connection].append(moment)
-                self._in_flight += 1
-                connection.send(self.payload)
+    def begin(self) -> None:
+        """Send whenever a message is due."""
+        self._timer.enter_context(called_on(self._schedule, self._send_due))
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+    def _send_due(self) -> None:
+        for k, moment in self._schedule.due(time.monotonic()):
+            connection = self.active[k % len(self.active)]
+            self._due[connection].append(moment)
+            self._in_flight += 1
+            connection.send(self.payload)
+
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count an echo: that of the oldest message in flight on its connection."""
         self.found.append(time.monotonic() - self._due[connection].popleft())
-        if size != self.size:
-            self.wrong(size)
         self.count += 1
         self._in_flight -= 1
         if not self.going and not self._in_flight:
-            self.idle.set()
+            self._idle.set()
 
     def end(self) -> None:
-        """Send no more; `idle` is set when every echo has arrived."""
+        """Send no more."""
         super().end()
-        if not self._in_flight:
-            self.idle.set()
+        self._timer.close()
+
+    async def finished(self) -> None:
+        """Wait for all echoes: the slowest come last, and matter most."""
+        if self._in_flight:
+            await self._idle.wait()
 
 
-class Owed(TrafficFlow):
-    """Each session waits for one echo; `last` is the moment at which the last one arrived."""
+class UntilLast(TrafficFlow):
+    """Messages that are sent once; `first` and `last` are the moments at which the first and the last one arrived."""
 
     def __init__(self, connections: GeneratorConnections, case: Case) -> None:
         super().__init__(connections, case)
+        self.first = 0.0
         self.last: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
-    def begin(self) -> None:
-        """Send one message on each connection."""
-        for connection in self.active:
-            connection.send(self.payload)
 
-    def arrived(self, connection: GeneratorConnection, size: int) -> None:
+class Owed(UntilLast):
+    """Each session waits for one echo."""
+
+    # The echo from the opening of a session may come again.
+    lenient = True
+
+    def arrived(self, connection: GeneratorConnection) -> None:
         """Count an echo; one that arrives twice, as it may, counts once."""
         connection.seen += 1
         self.count += connection.seen == 1
@@ -219,20 +204,10 @@ class Owed(TrafficFlow):
             self.last.set_result(time.monotonic())
 
 
-class Burst(TrafficFlow):
-    """Many messages at once; the server reports when the first one arrived, `first`, and the last one, `last`."""
+class Burst(UntilLast):
+    """Many messages at once on one connection; the server reports when the first one arrived, and the last one."""
 
     path = "burst?n={n}&total={grant}"
-
-    def __init__(self, connections: GeneratorConnections, case: Case) -> None:
-        super().__init__(connections, case)
-        self.first = 0.0
-        self.last: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-
-    def begin(self) -> None:
-        """Send all messages."""
-        for _ in range(self.window):
-            self.active[0].send(self.payload)
 
     def allowed(self, message: ControlMessage) -> None:
         """Store the moments of the first message and of the last one."""
@@ -242,14 +217,19 @@ class Burst(TrafficFlow):
             self.last.set_result(message.t)
 
 
-#: The flow of each shape that is measured for some time.
-STEADY: dict[Shape, type[TrafficFlow]] = {
+#: The flow of each shape.
+FLOWS: dict[Shape, type[TrafficFlow]] = {
     Shape.REQUEST_REPLY: Replies,
     Shape.CROWD: Replies,
+    Shape.OPEN: TrafficFlow,
     Shape.PIPELINED: Echoes,
     Shape.UP: Up,
     Shape.DOWN: Down,
     Shape.FAN_OUT: FanOut,
+    Shape.PACED: Paced,
+    Shape.RECOVER: Owed,
+    Shape.BURST: Burst,
+    Shape.DRAIN: Burst,
 }
 
 

@@ -14,7 +14,7 @@ import gc
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import picows
@@ -24,7 +24,6 @@ from reconnect_harness.bench import flows
 from reconnect_harness.bench.cases import Case, Shape
 from reconnect_harness.bench.connections import GeneratorConnections
 from reconnect_harness.bench.figures import ContenderFailed, Figure, Interval, UsageAt, latencies
-from reconnect_harness.bench.open_loop import called_on
 from reconnect_harness.processes import actor
 from reconnect_harness.processes.cores import cpu_seconds
 
@@ -43,14 +42,24 @@ class Generator:
         self._connections = GeneratorConnections(server)
         self._server_pids = pids
         self._cores = cores
-        self._owed: flows.Owed | None = None
-        self._burst: tuple[flows.Burst, Sequence[int], UsageAt] | None = None
+        # What `begin` has begun, the contender, and its usage until then.
+        self._begun: tuple[flows.UntilLast, Sequence[int], UsageAt]
+        self._commands: Mapping[str, Callable[..., Awaitable[Mapping[str, Any]]]] = {
+            "open": self.open,
+            "measure": self.measure,
+            "begin": self.begin,
+            "last": self.last,
+            "close": self.close,
+        }
 
     async def answer(self, line: str) -> Mapping[str, Any]:
         """Do what a line says. A failure of the contender is an answer; one of the generator is raised."""
         asked = json.loads(line)
+        command = self._commands[asked.pop("do")]
+        if "shape" in asked:
+            asked["case"] = Case(Shape(asked.pop("shape")), asked.pop("size"), asked.pop("count"))
         try:
-            return await self._do(asked) or {}
+            return await command(**asked)
         except ContenderFailed as failure:
             return {"problem": str(failure)}
         except (picows.WSError, OSError) as failure:
@@ -58,97 +67,54 @@ class Generator:
         except TimeoutError:
             return {"problem": "took too long"}
 
-    async def _do(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        case = Case(Shape(asked["shape"]), asked["size"], asked["count"]) if "shape" in asked else None
-        match asked["do"], case:
-            case "open", Case():
-                return await self.open(asked["url"], case, asked["contender"])
-            case "measure", Case():
-                return await self.measure(case, asked["contender"], asked["seconds"])
-            case "owe", Case():
-                self._owe(case)
-            case "owed", None:
-                return await self.owed()
-            case "send", Case():
-                self._send(case, asked["contender"])
-            case "sent", None:
-                return await self.sent()
-            case "close", None:
-                await self._connections.close()
-            case unknown:
-                raise ValueError(f"there is no command {unknown}")
-        return None
-
     async def open(self, url: str, case: Case, contender: Sequence[int]) -> Mapping[str, Any]:
         """Open connections until there are as many as the case has."""
-        kind = flows.STEADY.get(case.shape, flows.TrafficFlow)
-        if case.shape in (Shape.BURST, Shape.DRAIN):
-            kind, missing = flows.Burst, 1
-        else:
-            missing = case.count - len(self._connections.open_ones)
-        path = kind.path.replace("{grant}", str(flows.grant(case)))
+        missing = case.connections - len(self._connections.open_ones)
+        path = flows.FLOWS[case.shape].path.replace("{grant}", str(flows.grant(case)))
         begin = self._usage(0, contender)
         await self._connections.open(url, missing, path)
         return self._told(Interval(begin, self._usage(missing, contender), self._cores))
 
     async def measure(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
-        """Start the traffic of a case, and measure it for so many seconds."""
-        if case.shape is Shape.PACED:
-            return await self._pace(case, contender, seconds)
-        traffic = flows.STEADY[case.shape](self._connections, case)
-        self._connections.flow = traffic
-        traffic.begin()
+        """Start the traffic of a case, and measure it for so many seconds once it flows."""
+        traffic = self._flow(case)
         try:
             await self._connections.unbroken(_flowing(traffic))
-            interval = await self._measure(traffic, contender, seconds)
+            begin = self._usage(traffic.count, contender)
+            traffic.found.clear()
+            await self._connections.unbroken(asyncio.sleep(seconds))
+            interval = Interval(begin, self._usage(traffic.count, contender), self._cores)
         finally:
             traffic.end()
+        await self._connections.unbroken(asyncio.wait_for(traffic.finished(), LATE))
         return self._told(interval, traffic.found)
 
-    async def _pace(self, case: Case, contender: Sequence[int], seconds: float) -> Mapping[str, Any]:
-        traffic = flows.Paced(self._connections, case)
-        self._connections.flow = traffic
-        try:
-            with called_on(traffic.schedule, traffic.send_due):
-                await self._connections.unbroken(asyncio.sleep(WARM_UP))
-                interval = await self._measure(traffic, contender, seconds)
-        finally:
-            traffic.end()
-        # The slowest echoes come last, and matter most.
-        await self._connections.unbroken(asyncio.wait_for(traffic.idle.wait(), LATE))
-        return self._told(interval, traffic.found)
+    async def begin(self, case: Case, contender: Sequence[int]) -> Mapping[str, Any]:
+        """Send the messages of a case at once."""
+        begin = self._usage(0, contender)
+        traffic = self._flow(case)
+        assert isinstance(traffic, flows.UntilLast)
+        self._begun = traffic, contender, begin
+        return {}
 
-    async def _measure(self, traffic: flows.TrafficFlow, contender: Sequence[int], seconds: float) -> Interval:
-        """Measure traffic that flows already."""
-        begin = self._usage(traffic.count, contender)
-        traffic.found.clear()
-        await self._connections.unbroken(asyncio.sleep(seconds))
-        return Interval(begin, self._usage(traffic.count, contender), self._cores)
-
-    def _owe(self, case: Case) -> None:
-        self._owed = flows.Owed(self._connections, case)
-        self._connections.flow = self._owed
-        self._owed.begin()
-
-    async def owed(self) -> Mapping[str, Any]:
-        """Wait until each session has its echo; return when that was, on the clock that all processes share."""
-        assert self._owed is not None
-        last = await self._connections.unbroken(asyncio.wait_for(asyncio.shield(self._owed.last), BURST_SECONDS))
-        return {"t": last}
-
-    def _send(self, case: Case, contender: Sequence[int]) -> None:
-        traffic = flows.Burst(self._connections, case)
-        self._burst = traffic, contender, self._usage(0, contender)
-        self._connections.flow = traffic
-        traffic.begin()
-
-    async def sent(self) -> Mapping[str, Any]:
-        """Wait until a burst has arrived; return its rate from its first message to its last, and its CPU time."""
-        assert self._burst is not None
-        traffic, contender, begin = self._burst
-        last = await self._connections.unbroken(asyncio.wait_for(asyncio.shield(traffic.last), BURST_SECONDS))
+    async def last(self) -> Mapping[str, Any]:
+        """Wait until what was begun has arrived; return when that was, its rate from first to last, its CPU time."""
+        traffic, contender, begin = self._begun
+        last = await self._connections.unbroken(asyncio.wait_for(traffic.last, BURST_SECONDS))
         told = self._told(Interval(begin, self._usage(traffic.window, contender), self._cores))
-        return {"figures": told["figures"] | {Figure.RATE: (traffic.window - 1) / max(1e-9, last - traffic.first)}}
+        rate = (traffic.window - 1) / max(1e-9, last - traffic.first)
+        return {"t": last, "figures": told["figures"] | {Figure.RATE: rate}}
+
+    async def close(self) -> Mapping[str, Any]:
+        """Close all connections."""
+        await self._connections.close()
+        return {}
+
+    def _flow(self, case: Case) -> flows.TrafficFlow:
+        """Begin the traffic of a case."""
+        traffic = self._connections.flow = flows.FLOWS[case.shape](self._connections, case)
+        traffic.begin()
+        return traffic
 
     def _usage(self, count: int, contender: Sequence[int]) -> UsageAt:
         try:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-from rich.table import Table
 
 from reconnect_harness.bench.bench import BenchReport
 from reconnect_harness.bench.budgets import BudgetOutcome, BudgetResult
 from reconnect_harness.bench.cases import Case, Shape
 from reconnect_harness.bench.figures import QUANTILES, Bottleneck, Figure
-from reconnect_harness.report import markdown
+from reconnect_harness.report.table import ResultTable
 from reconnect_harness.sut.base import DIRECT, OWN
 
 #: The text of a cell without a value.
@@ -40,15 +37,6 @@ class TableSpec(NamedTuple):
     title: str
     shapes: Sequence[Shape]
     columns: Sequence[FigureColumn]
-
-
-@dataclass(frozen=True, slots=True)
-class ResultTable:
-    """A table with its cells. A row without figures has the problem in its third cell."""
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def _spread(figure: Figure, scale: float = 1.0, digits: int = 1) -> Callable[[BenchReport, Case, str], str]:
@@ -115,9 +103,8 @@ PARTS = (
 
 
 def tables(report: BenchReport) -> Iterator[ResultTable]:
-    """Yield the tables of a run that have rows."""
+    """Yield the tables of a run that have rows. A row without figures has the problem in its third cell."""
     for part in PARTS:
-        headings = ["case", "contender", *(column.heading for column in part.columns)]
         rows = [
             row
             for case in report.cases
@@ -126,7 +113,12 @@ def tables(report: BenchReport) -> Iterator[ResultTable]:
             if (row := _row(report, part, case, name))
         ]
         if rows:
-            yield ResultTable(part.title, headings, rows)
+            headings = ["case", "contender", *(column.heading for column in part.columns)]
+            yield ResultTable(headings, rows, 2, part.title, _style)
+
+
+def _style(row: Sequence[str]) -> str:
+    return {OWN: "bold", DIRECT: "dim"}.get(row[1], "")
 
 
 def _row(report: BenchReport, part: TableSpec, case: Case, name: str) -> list[str]:
@@ -143,22 +135,6 @@ def _row(report: BenchReport, part: TableSpec, case: Case, name: str) -> list[st
 _WINDOWED = frozenset({Shape.PIPELINED, Shape.UP, Shape.DOWN, Shape.FAN_OUT})
 
 
-def terminal(report: BenchReport) -> Iterator[Table]:
-    """Yield the tables for a terminal."""
-    for found in tables(report):
-        table = Table(*found.headings[:2], title=found.title, title_justify="left")
-        for heading in found.headings[2:]:
-            table.add_column(heading, justify="right")
-        last = ""
-        for case, name, *cells in found.rows:
-            if last and case != last:
-                table.add_section()
-            style = "bold" if name == OWN else "dim" if name == DIRECT else ""
-            table.add_row("" if case == last else case, name, *cells, style=style)
-            last = case
-        yield table
-
-
 def to_markdown(report: BenchReport, budgets: Sequence[BudgetResult]) -> str:
     """Return a whole run as Markdown: the command, the machine, the budgets and the tables."""
     lines = [f"Made by `{report.command}` on", ""]
@@ -166,10 +142,12 @@ def to_markdown(report: BenchReport, budgets: Sequence[BudgetResult]) -> str:
     lines += [f"- `{name}`: {what}" for name, what in report.contenders.items()]
     lines += [f"- `{name}` was left out: {why}" for name, why in report.missing.items()]
     lines += [f"- {note}" for note in report.notes]
-    lines += ["", "| budget | bound | measured | |", "| --- | ---: | ---: | --- |"]
-    lines += [markdown.row(_budget(result)) for result in budgets]
+    lines += [
+        "",
+        *ResultTable(("budget", "bound", "measured", ""), [_budget(result) for result in budgets], 1).markdown(),
+    ]
     for found in tables(report):
-        lines += ["", f"**{found.title}**", "", *markdown.table(found.headings, found.rows, left=2)]
+        lines += ["", f"**{found.title}**", "", *found.markdown()]
     return "\n".join(lines) + "\n"
 
 

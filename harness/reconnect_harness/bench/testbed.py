@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +20,8 @@ from reconnect_harness.bench.figures import ContenderFailed
 from reconnect_harness.processes.child import Actor, ProcessFailed
 from reconnect_harness.processes.cores import Cores, pinned, tree
 from reconnect_harness.run.builder import TopologyBuilder
-from reconnect_harness.scenario.find import parse_scenario
-from reconnect_harness.scenario.model import Scenario, ScenarioError
+from reconnect_harness.scenario.find import bare_scenario
+from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.sut.base import GivenUrl, NotInstalled, SystemUnderTest
 from reconnect_harness.sut.choose import system_under_test
 
@@ -31,7 +32,6 @@ OPTIONS = {"log_level": "warning", "grace_on": "abnormal"}
 #: How long the generator may take to answer, beyond the time that it measures, in seconds.
 ANSWER_SECONDS = 240.0
 
-_EMPTY_SECONDS = 20.0
 _REACHED_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 
@@ -103,7 +103,7 @@ class BenchTestbed:
 
         """
         contender = system(name)
-        scenario = _scenario(options)
+        scenario = bare_scenario("bench", {**OPTIONS, **options})
         contender.check(scenario)
         self._started += 1
         folder = self.folder / f"{self._started:02}-{_file_name(name)}"
@@ -141,17 +141,22 @@ class BenchTestbed:
             ContenderFailed: it did not get there in time.
 
         """
-        deadline = asyncio.get_running_loop().time() + _REACHED_SECONDS
-        while (found := (await self.server("sessions"))["count"]) < count:
-            if asyncio.get_running_loop().time() > deadline:
-                raise ContenderFailed(f"has opened {found:,} connections to the server, and should have {count:,}")
-            await asyncio.sleep(_POLL_SECONDS)
+        found = await self._connections(lambda found: found >= count)
+        if found < count:
+            raise ContenderFailed(f"has opened {found:,} connections to the server, and should have {count:,}")
 
     async def emptied(self) -> None:
         """Wait until the server has no connections any more, so that no case overlaps with the next."""
-        deadline = asyncio.get_running_loop().time() + _EMPTY_SECONDS
+        await self._connections(lambda found: not found)
+
+    async def _connections(self, enough: Callable[[int], bool]) -> int:
+        """Return how many connections the server has, once that is `enough`, or _REACHED_SECONDS are over."""
+        deadline = time.monotonic() + _REACHED_SECONDS
         # The server is another process, so it has to be asked.
-        while (await self.server("sessions"))["count"] and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while True:
+            found: int = (await self.server("sessions"))["count"]
+            if enough(found) or time.monotonic() > deadline:
+                return found
             await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -188,19 +193,6 @@ async def _answers(url: str) -> None:
                 writer.close()
     except (OSError, TimeoutError) as error:
         raise ContenderFailed(f"{url} does not answer: {error or 'timed out'}") from error
-
-
-def _scenario(options: Mapping[str, Any]) -> Scenario:
-    """Return a scenario with the options of the proxy: systems under test are started with one."""
-    given = {
-        "name": "bench",
-        "summary": "A benchmark.",
-        "proxy": {**OPTIONS, **options},
-        "upstream": {"kind": "echo"},
-        "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
-        "expect": {"lost": 0},
-    }
-    return parse_scenario(given, "bench")
 
 
 def _file_name(name: str) -> str:

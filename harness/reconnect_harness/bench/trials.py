@@ -85,52 +85,29 @@ async def _crowd(testbed: BenchTestbed, case: Case, name: str, seconds: float) -
     return found
 
 
-async def _recover(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+async def _at_once(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
+    """Send messages at once: to a server that runs (burst), or that is away for AWAY seconds (drain, recover)."""
     async with testbed.fresh(name) as contender:
         await _opened(testbed, case, contender)
-        async with _without_server(testbed) as back:
-            await testbed.generate("owe", **_asked(case, contender))
-        return {"figures": {Figure.SECONDS: (await testbed.generate("owed"))["t"] - back["t"]}}
-
-
-async def _burst(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
-    async with testbed.fresh(name) as contender:
-        await _opened(testbed, case, contender)
-        await testbed.reached(1)
-        await testbed.generate("send", **_asked(case, contender))
-        return await testbed.generate("sent")
-
-
-async def _drain(testbed: BenchTestbed, case: Case, name: str, seconds: float) -> _Figures:
-    async with testbed.fresh(name) as contender:
-        await _opened(testbed, case, contender)
-        await testbed.reached(1)
-        async with _without_server(testbed):
-            await testbed.generate("send", **_asked(case, contender))
-        return await testbed.generate("sent")
-
-
-class _without_server:  # used as a function
-    """A context in which the server is dead, and AWAY seconds longer. Its value then has when the server returned."""
-
-    def __init__(self, testbed: BenchTestbed) -> None:
-        self._testbed = testbed
-        self._back: dict[str, float] = {}
-
-    async def __aenter__(self) -> dict[str, float]:
-        await self._testbed.server("die")
-        return self._back
-
-    async def __aexit__(self, *exception: object) -> None:
-        await asyncio.sleep(AWAY)
-        self._back.update(await self._testbed.server("live"))
+        await testbed.reached(case.connections)
+        if case.shape is Shape.BURST:
+            await testbed.generate("begin", **_asked(case, contender))
+            return await testbed.generate("last")
+        await testbed.server("die")
+        try:
+            await testbed.generate("begin", **_asked(case, contender))
+            await asyncio.sleep(AWAY)
+        finally:
+            back = await testbed.server("live")
+        found = await testbed.generate("last")
+        return found if case.shape is Shape.DRAIN else {"figures": {Figure.SECONDS: found["t"] - back["t"]}}
 
 
 _TRIALS: Mapping[Shape, Callable[[BenchTestbed, Case, str, float], Awaitable[_Figures]]] = {
     Shape.FAN_OUT: _fan_out,
     Shape.OPEN: _open,
     Shape.CROWD: _crowd,
-    Shape.RECOVER: _recover,
-    Shape.BURST: _burst,
-    Shape.DRAIN: _drain,
+    Shape.RECOVER: _at_once,
+    Shape.BURST: _at_once,
+    Shape.DRAIN: _at_once,
 }

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from rich.table import Table
-
+from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.checks.recovery import recovery_times
 from reconnect_harness.containers.engine import EngineUnavailable
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import ClientKind, UpstreamKind
 from reconnect_harness.processes.child import ProcessFailed
-from reconnect_harness.report import markdown
 from reconnect_harness.report.run_result import RunResult
+from reconnect_harness.report.table import ResultTable
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import OWN, NotInstalled
@@ -136,6 +135,7 @@ TABLE = (
 )
 
 _FIRST = ("scenario", "system under test", "verdict")
+_NOT_RUN = "not run: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,23 +152,13 @@ class Comparison:
 
     def to_markdown(self, command: str) -> str:
         """Return the table as Markdown; below it the `command` that made it, and the notes."""
-        headings = [*_FIRST, *(column.heading for column in TABLE)]
-        lines = markdown.table(headings, map(_cells, self.rows), left=len(_FIRST))
-        return "\n".join([*lines, "", f"Made by `{command}` with", "", *(f"- {note}" for note in self.notes)]) + "\n"
+        lines = [*self.table().markdown(), "", f"Made by `{command}` with", "", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
 
-    def table(self) -> Table:
-        """Return the table for a terminal."""
-        table = Table(*_FIRST)
-        for column in TABLE:
-            table.add_column(column.heading, justify="right")
-        last = ""
-        for row in self.rows:
-            if last and row.scenario != last:
-                table.add_section()
-            scenario, *rest = _cells(row)
-            table.add_row("" if row.scenario == last else scenario, *rest, style=_style(row))
-            last = row.scenario
-        return table
+    def table(self) -> ResultTable:
+        """Return the table."""
+        headings = [*_FIRST, *(column.heading for column in TABLE)]
+        return ResultTable(headings, [_cells(row) for row in self.rows], len(_FIRST), style=_style)
 
 
 class Comparer:
@@ -276,11 +266,10 @@ def _folder(system: str, index: int) -> str:
 def _cells(row: ComparisonRow) -> list[str]:
     if row.result is None:
         # The first line is the sentence; the last lines of a process follow.
-        return [row.scenario, row.system, f"not run: {row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
+        return [row.scenario, row.system, f"{_NOT_RUN}{row.problem.splitlines()[0]}", *[NOTHING] * len(TABLE)]
     return [row.scenario, row.system, row.result.verdict, *(column.show(row.result) for column in TABLE)]
 
 
-def _style(row: ComparisonRow) -> str:
-    if row.result is None:
-        return "yellow"
-    return "green" if row.result.verdict == "valid" else ""
+def _style(cells: Sequence[str]) -> str:
+    verdict = cells[len(_FIRST) - 1]
+    return "green" if verdict == Verdict.VALID else "yellow" if verdict.startswith(_NOT_RUN) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,12 @@ def parse_scenario(given: object, origin: str) -> Scenario:
         path, sentence = first_problem(error)
         at = f"{path}: " if path else ""
         raise ScenarioError(f"{origin}: {at}{sentence}") from None
+
+
+def bare_scenario(name: str, proxy: Mapping[str, Any]) -> Scenario:
+    """Return a scenario that only has options of the proxy: systems under test are started with one."""
+    told = {"name": name, "summary": name, "proxy": dict(proxy), "upstream": {"kind": "echo"}, "expect": {"lost": 0}}
+    return parse_scenario({**told, "clients": {"kind": "plain", "send": "1/s", "for": "1s"}}, name)
 
 
 def _yaml_problem(failure: yaml.YAMLError) -> str:

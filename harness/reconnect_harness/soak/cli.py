@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from reconnect_harness import options
 from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.plots import PlotsUnavailable
+from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.results_folder import writing
 from reconnect_harness.scenario.model import proxy_options
 from reconnect_harness.soak import samples, table
@@ -104,15 +104,8 @@ def soak(
 def _print(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, command: str) -> None:
     for line in table.lines(result, judgement):
         click.echo(line)
-    rows = list(table.rows(result, judgement, evidence))
-    console = Console()
-    if console.is_terminal:
-        grid = Table("check", "found", "at most")
-        for row in rows:
-            grid.add_row(*row)
-        console.print(grid)
-    else:
-        click.echo(table.to_markdown(rows, judgement, command), nl=False)
+    found = table.table(result, judgement, evidence)
+    print_tables(table.to_markdown(found, judgement, command), [found])
 
 
 def _write(result: SoakResult, evidence: SoakEvidence, judgement: Judgement, command: str) -> None:

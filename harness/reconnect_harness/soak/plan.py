@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.scenario.find import bare_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import GivenUrl, SystemUnderTest
 from reconnect_harness.sut.choose import system_under_test
@@ -37,15 +37,7 @@ class SoakPlan:
     @property
     def scenario(self) -> Scenario:
         """A scenario with the options of the proxy: systems under test are started with one."""
-        given = {
-            "name": "soak",
-            "summary": "A soak.",
-            "proxy": {**OPTIONS, **self.options},
-            "upstream": {"kind": "aware"},
-            "clients": {"kind": "plain", "send": "1/s", "for": "1s"},
-            "expect": {"lost": 0},
-        }
-        return parse_scenario(given, "soak")
+        return bare_scenario("soak", {**OPTIONS, **self.options})
 
 
 def check(plan: SoakPlan) -> SystemUnderTest:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from reconnect_harness.checks.judgement import Judgement
-from reconnect_harness.report import markdown
+from reconnect_harness.report.table import ResultTable
 from reconnect_harness.soak.clients import PAGE_ROW
 from reconnect_harness.soak.ledger import Counted
 from reconnect_harness.soak.soak import SoakResult
@@ -36,24 +36,21 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:g}m" if seconds % 60 == 0 else format_duration(seconds)
 
 
-def rows(result: SoakResult, judgement: Judgement, evidence: SoakEvidence) -> Iterator[tuple[str, str, str]]:
-    """Yield the rows of the table: what was measured, the value, and the bound if it has one."""
+def table(result: SoakResult, judgement: Judgement, evidence: SoakEvidence) -> ResultTable:
+    """Return the table: what was measured, the value, and the bound if it has one."""
+    rows: list[tuple[str, str, str]] = []
     for found in judgement.results:
         value = "too little to measure" if found.value is None else _number(found.check, found.value)
-        yield found.label, value, _number(found.check, found.bound or 0)
-    for part in (_messages(result), _resources(result, evidence), _round_trips(evidence), _footprints(result)):
-        for what, measured in part:
-            yield what, measured, ""
-    yield "system under test", result.system, ""
-    yield "Toxiproxy", result.toxiproxy, ""
-    for what, value in result.machine.items():
-        yield what, value, ""
+        rows.append((found.label, value, _number(found.check, found.bound or 0)))
+    measured = [*_messages(result), *_resources(result, evidence), *_round_trips(evidence), *_footprints(result)]
+    measured += [("system under test", result.system), ("Toxiproxy", result.toxiproxy), *result.machine.items()]
+    rows += [(what, value, "") for what, value in measured]
+    return ResultTable(("what", "found", "at most"), rows, 3)
 
 
-def to_markdown(rows: Iterable[Sequence[str]], judgement: Judgement, command: str) -> str:
+def to_markdown(table: ResultTable, judgement: Judgement, command: str) -> str:
     """Return the table as Markdown."""
-    head = ["", f"Made by `{command}`: {judgement.verdict}.", ""]
-    return "\n".join([*head, *markdown.table(("what", "found", "at most"), rows, left=3)]) + "\n"
+    return "\n".join(["", f"Made by `{command}`: {judgement.verdict}.", "", *table.markdown()]) + "\n"
 
 
 def to_json(result: SoakResult, judgement: Judgement, command: str) -> dict[str, Any]:

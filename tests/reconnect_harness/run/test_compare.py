@@ -128,7 +128,7 @@ def test_a_terminal_shows_the_same_table() -> None:
         Row("flap", "haproxy", RESULT),
         Row("peace", "nginx", RESULT),
     ]
-    console.print(_comparison(*rows).table())
+    console.print(_comparison(*rows).table().terminal())
     said = console.export_text()
     assert said.count("flap") == 1
     assert said.count("28 of 9,556") == 3

@@ -194,7 +194,7 @@ def test_the_results_can_be_read_by_a_program(tmp_path: Path) -> None:
     _write(tmp_path)
     done, evidence = _done(tmp_path), SoakEvidence.of(tmp_path)
     found = judge(done, evidence)
-    text = table.to_markdown(table.rows(done, found, evidence), found, "reconnect-harness soak --sut 'a | b'")
+    text = table.to_markdown(table.table(done, found, evidence), found, "reconnect-harness soak --sut 'a | b'")
     assert text.startswith("\nMade by `reconnect-harness soak --sut 'a | b'`: valid.\n")
     assert "| memory_growth | 0.0 MiB | 5.9 MiB |" in text
     assert "| faults | 4 of 2 kinds |  |" in text
