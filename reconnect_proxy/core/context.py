@@ -242,10 +242,10 @@ class Context:
         """
         if claim.received is None or self._policy.shared:
             return None
-        outbox = self.u2c.outbox
-        if not outbox.confirmed <= claim.received <= outbox.furthest:
-            error = OutOfRange(claim.received, outbox.confirmed, outbox.furthest)
-            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", str(error))
+        try:
+            self.u2c.outbox.check(claim.received)
+        except OutOfRange as error:
+            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", str(error)) from error
         self.clients.make_way()
         return self.c2u.received
 

@@ -90,7 +90,6 @@ class DeliveryUncertain(Exception):
 
     def __init__(self, count: int) -> None:
         super().__init__(f"delivery of {count} messages is uncertain")
-        self.count = count
 
 
 class Resumption(NamedTuple):

@@ -43,9 +43,6 @@ class OutOfRange(ValueError):
             f"cannot confirm {n}: the peer has confirmed {confirmed} and was sent {furthest}, "
             f"so the count must be from {confirmed} to {furthest}"
         )
-        self.n = n
-        self.confirmed = confirmed
-        self.furthest = furthest
 
 
 class Outbox:
@@ -177,14 +174,18 @@ class Outbox:
             self.furthest = sent
         return message
 
+    def check(self, n: int) -> None:
+        """Check that a peer can have received `n` messages, and has not confirmed more before. Raises OutOfRange."""
+        if not self.confirmed <= n <= self.furthest:
+            raise OutOfRange(n, self.confirmed, self.furthest)
+
     def confirm(self, n: int) -> None:
         """Forget messages up to number `n`: the peer has taken responsibility for them.
 
         Raises:
             OutOfRange: `n` is below what was confirmed before or above what was ever sent; nothing changes.
         """
-        if not self.confirmed <= n <= self.furthest:
-            raise OutOfRange(n, self.confirmed, self.furthest)
+        self.check(n)
         messages = self._messages
         first, end = self.confirmed - self._before, n - self._before
         freed = (end - first) * MESSAGE_COST

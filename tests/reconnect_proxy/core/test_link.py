@@ -361,9 +361,8 @@ def test_uncertain_messages_are_dropped_if_so_configured_and_counted() -> None:
 
 def test_uncertain_messages_end_the_session_if_so_configured() -> None:
     """Rather than guess."""
-    with pytest.raises(DeliveryUncertain, match="3 messages") as caught:
+    with pytest.raises(DeliveryUncertain, match="delivery of 3 messages is uncertain"):
         resumed(None, Uncertain.CLOSE)
-    assert caught.value.count == 3
 
 
 @pytest.mark.parametrize("uncertain", Uncertain)

@@ -101,9 +101,8 @@ def test_a_confirm_reaches_past_what_the_new_link_has_sent_again() -> None:
 def test_a_confirm_outside_of_confirmed_to_furthest_is_refused_and_names_both(n: int) -> None:
     """The error says what was given and between which numbers it must be, and nothing changes."""
     outbox = filled(pushed=6, sent=4, confirmed=2)
-    with pytest.raises(OutOfRange, match=f"confirm {n}: the peer has confirmed 2 and was sent 4") as caught:
+    with pytest.raises(OutOfRange, match=f"confirm {n}: the peer has confirmed 2 and was sent 4, so .* from 2 to 4"):
         outbox.confirm(n)
-    assert (caught.value.n, caught.value.confirmed, caught.value.furthest) == (n, 2, 4)
     assert counts(outbox) == (2, 4, 4, 6)
     assert len(outbox) == 4
 
