@@ -115,7 +115,8 @@ class Config(BaseModel):
     grace_on: Annotated[GraceOn, one_of(GraceOn)] = _option(
         DUPLEX.grace_on,
         "|".join(GraceOn),
-        "Which disconnects of a client start its grace. With abnormal, a clean 1000 ends the session.",
+        "Which disconnects of a client start its grace. With abnormal, a close frame with 1000 or without a code, or "
+        "any close frame of an aware client, ends the session at once.",
     )
     retry_for: Seconds = _option(
         DUPLEX.retry_for, "DURATION", "How long a lost upstream is redialled before its session ends."

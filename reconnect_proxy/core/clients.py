@@ -147,7 +147,7 @@ class Clients(SessionSide):
         """Go on with the other clients, or await the only one."""
         self.detach(link)
         if not self.links:
-            self.await_return(code, reason)
+            self.await_return(code, reason, link.aware)
 
     def on_too_big(self, link: Link, code: int, reason: str) -> None:
         """End the session, unless it is shared: that belongs to no single client, so none can end it."""
@@ -157,13 +157,19 @@ class Clients(SessionSide):
             self.detach(link)
             self._session.client_failed(code, reason)
 
-    def await_return(self, code: int, reason: str) -> None:
-        """Wait for a client to return, or give up, since none is there. The last link ended with this code."""
+    def await_return(self, code: int, reason: str, aware: bool = False) -> None:
+        """Wait for a client to return, or give up, since none is there. The last link ended with this code.
+
+        Args:
+            code: the close code; 1006 if the link ended without a close frame.
+            reason: the close reason.
+            aware: the client stated its count.
+        """
         # 1006 and 1005 say how the client's link ended, but only 1005 can be passed on to the upstream.
         self.closed_by_client = code != 1006
         self._code_and_reason = (code, reason) if self.closed_by_client else (1001, "client gone")
         self.away_since = self._clock.time()
-        clean = code == 1000 and self._policy.grace_on is GraceOn.ABNORMAL
+        clean = self._policy.grace_on is GraceOn.ABNORMAL and says_goodbye(code, aware)
         # A shared session belongs to no single client, so none can end it.
         if self._policy.grace == 0 or (clean and not self._policy.shared):
             self._on_grace_over()
@@ -212,3 +218,13 @@ class Clients(SessionSide):
             self._slow_check.stop()
             self._slow_check = None
         self.rates = None
+
+
+def says_goodbye(code: int, aware: bool) -> bool:
+    """Tell whether a link that ended with this close code says that its client will not return.
+
+    An ordinary client says so with 1000, or with a close frame without a code (1005); a page that is left or reloaded
+    sends 1001. An aware client that means to return drops its link: any close frame of it is a goodbye. So is that of a
+    sender whose client has left, which passes the client's own code on.
+    """
+    return code != 1006 if aware else code in (1000, 1005)

@@ -26,7 +26,7 @@ class Uncertain(StrEnum):
 
 
 class GraceOn(StrEnum):
-    """Which ends of a client's link start its grace: any, or any except a clean close (1000)."""
+    """Which ends of a client's link start its grace: any, or any except a goodbye (`clients.says_goodbye`)."""
 
     ANY = "any"
     ABNORMAL = "abnormal"

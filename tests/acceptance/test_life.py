@@ -179,7 +179,7 @@ async def test_when_grace_is_over_the_upstream_is_closed_properly(serve: Serve, 
 
 
 async def test_grace_on_abnormal_ends_at_once_on_a_clean_close(serve: Serve, upstream: RawServer) -> None:
-    """`grace_on = abnormal`: 1000 is goodbye; anything else is awaited."""
+    """`grace_on = abnormal`: 1000 says that the client will not return; a client whose link is reset is awaited."""
     proxy = await serve(upstream.url, "--grace", "60s", "--grace-on", "abnormal")
     leaving = await dial(f"{proxy.url}/")
     server = await upstream.accept()

@@ -63,7 +63,6 @@ async def test_pair_over_a_link_that_falls_silent(testbed: Testbed) -> None:
     assert (server.count("opened"), client.count("lost")) == (1, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="the receiver keeps the session for its grace, although the sender has ended it")
 @pytest.mark.needs("ws")
 async def test_pair_ends_with_its_client(testbed: Testbed) -> None:
     """When the client is killed the server is told at once: no other client can resume the session of a sender."""

@@ -133,18 +133,21 @@ def test_client_link_lost_grace_over_closes_the_upstream_with_the_clients_code(
     assert (the_end(rig).code, the_end(rig).reason) == expected
 
 
-def test_client_link_lost_clean_ends_the_session_at_once_with_grace_on_abnormal() -> None:
-    """1000 is a goodbye there; nothing else is."""
-    rig, _, client_link, upstream, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
-    client_link.on_lost(1000, "bye")
-    assert upstream.closed == (1000, "bye")
+@pytest.mark.parametrize(
+    ("aware", "code"), [(False, 1000), (False, 1005), *((True, n) for n in (1000, 1001, 1005, 4000))]
+)
+def test_client_says_goodbye_and_ends_the_session_at_once_with_grace_on_abnormal(aware: bool, code: int) -> None:
+    """A plain client with 1000 or without a code; an aware client, such as a sender, with any close frame."""
+    rig, _, client_link, upstream, _ = started(Policy(grace_on=GraceOn.ABNORMAL), client_aware=aware)
+    client_link.on_lost(code, "bye")
+    assert upstream.closed == (code, "bye")
     assert over(rig)
 
 
-@pytest.mark.parametrize("code", [1001, 1005, 1006, 1011, 4000])
-def test_client_link_lost_uncleanly_runs_the_grace_with_grace_on_abnormal(code: int) -> None:
+@pytest.mark.parametrize(("aware", "code"), [*((False, n) for n in (1001, 1006, 1011, 4000)), (True, 1006)])
+def test_client_link_lost_uncleanly_runs_the_grace_with_grace_on_abnormal(aware: bool, code: int) -> None:
     """As with any."""
-    rig, _, client_link, _, _ = started(Policy(grace_on=GraceOn.ABNORMAL))
+    rig, _, client_link, _, _ = started(Policy(grace_on=GraceOn.ABNORMAL), client_aware=aware)
     client_link.on_lost(code, "")
     assert rig.context.state is SessionState.OPEN
 

@@ -609,7 +609,9 @@ class SessionMachine(RuleBasedStateMachine):
         elif frame.kind is Kind.CLOSE and peer is self.upstream:
             self.cause = self.cause or frame.number in (1000, 4001)
         elif frame.kind is Kind.CLOSE:
-            self.cause = self.cause or (frame.number == 1000 and self.policy.grace_on is GraceOn.ABNORMAL)
+            self.cause = self.cause or (
+                self.policy.grace_on is GraceOn.ABNORMAL and (peer.aware or frame.number in (1000, 1005))
+            )
         elif frame.kind is Kind.DATA and frame.payload.startswith(CONTROL):
             self.last_control = frame.payload
             if not link.open:
