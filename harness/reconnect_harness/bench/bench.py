@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from reconnect_harness.bench.plan import BenchPlan
 from reconnect_harness.bench.testbed import OPTIONS, BenchTestbed, system
 from reconnect_harness.bench.trials import trial
 from reconnect_harness.processes import cores
-from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.processes.machine import machine
 from reconnect_harness.run.results_folder import make_folder
 from reconnect_harness.sut.base import OWN
@@ -34,18 +33,7 @@ _LOGS = "logs"
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """The results of a run.
-
-    Attributes:
-        cases: what was measured.
-        contenders: a description of each contender that took part, by name.
-        missing: why the others did not take part, by name.
-        results: the samples.
-        machine: what it ran on.
-        notes: what a reader needs to know besides.
-        command: the command that repeats the run.
-
-    """
+    """What a run has measured. `contenders` describes those that took part, and `missing` says why others did not."""
 
     cases: Sequence[Case]
     contenders: dict[str, str]
@@ -53,44 +41,26 @@ class BenchReport:
     results: BenchResults
     machine: dict[str, str]
     notes: list[str]
+    #: The command that repeats the run.
     command: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of `bench.json`."""
-        return {
-            "command": self.command,
-            "machine": self.machine,
-            "contenders": self.contenders,
-            "missing": self.missing,
-            "notes": self.notes,
-            "cases": [case.to_json() for case in self.cases],
-            "samples": [sample.to_json() for sample in self.results.samples],
-        }
+        told = {name: getattr(self, name) for name in ("command", "machine", "contenders", "missing", "notes")}
+        cases, samples = ([one.to_json() for one in many] for many in (self.cases, self.results.samples))
+        return {**told, "cases": cases, "samples": samples}
 
 
 class Bench:
-    """Measures contenders as a plan says. It checks the names of the contenders before anything is started.
-
-    Args:
-        plan: what is measured.
-        names: the contenders, as `sut.choose` reads them.
-        out: the folder for logs.
-        command: the command line of this run.
-        progress: called with a line about the progress of the run.
+    """Measures contenders as a plan says, and leaves their logs in `out`. `progress` is called with lines about it.
 
     Raises:
-        ScenarioError: a contender does not exist, or cannot be measured.
+        ScenarioError: a contender does not exist, or cannot be measured. Nothing is started then.
 
     """
 
     def __init__(
-        self,
-        plan: BenchPlan,
-        names: Sequence[str],
-        out: Path,
-        *,
-        command: str = "",
-        progress: Callable[[str], None] = lambda line: None,
+        self, plan: BenchPlan, names: Sequence[str], out: Path, command: str, progress: Callable[[str], None]
     ) -> None:
         self._names = list(dict.fromkeys(names))
         self._described = {name: system(name).describe() for name in self._names}
@@ -100,8 +70,8 @@ class Bench:
         self._cores = cores.assign_cores(cores.available())
         _raise_descriptors()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._cases, self._notes = within_descriptors(plan.cases, limit)
-        self._plan = BenchPlan(self._cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow)
+        cases, self._notes = within_descriptors(plan.cases, limit)
+        self._plan = replace(plan, cases=cases)
 
     @property
     def seconds(self) -> float:
@@ -123,10 +93,9 @@ class Bench:
             present = list(testbed.contenders)
             if present:
                 await self._trials(testbed, present, results)
-            missing = testbed.problems
         contenders = {name: self._described[name] for name in present}
         notes = [*self._fixed_notes(), *self._notes, *self._problems(results, present)]
-        return BenchReport(self._cases, contenders, missing, results, ground, notes, self._command)
+        return BenchReport(self._plan.cases, contenders, testbed.problems, results, ground, notes, self._command)
 
     async def _trials(self, testbed: BenchTestbed, names: Sequence[str], results: BenchResults) -> None:
         trials = list(self._plan.trials(names))
@@ -150,7 +119,7 @@ class Bench:
 
     def _problems(self, results: BenchResults, names: Sequence[str]) -> list[str]:
         notes = []
-        for case in self._cases:
+        for case in self._plan.cases:
             for name in names:
                 if problem := results.problem(case.name, name):
                     notes.append(f"{case.name}: {name} {problem}")
@@ -171,8 +140,3 @@ def _raise_descriptors() -> None:
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def run(bench: Bench) -> BenchReport:
-    """Run a benchmark from code that is not asynchronous; Ctrl-C and SIGTERM end it in good order."""
-    return run_to_end(bench.run())

@@ -16,38 +16,26 @@ from reconnect_harness.sut.base import DIRECT, OWN
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One figure: the median over the rounds of a contender in a case.
-
-    Attributes:
-        figure: the kind of number.
-        shape: the shape of the case.
-        contender: whose figure it is.
-        size: the size of messages; None for any.
-        count: the count of the case; None for the largest that was measured.
-        added: whether to subtract the figure of `direct`.
-
-    """
+    """One figure: the median over the rounds of a contender in a case."""
 
     figure: Figure
     shape: Shape
     contender: str = OWN
+    #: The size of messages; None for any.
     size: int | None = None
+    #: The count of the case; None for the largest that was measured.
     count: int | None = None
+    #: Whether to subtract the figure of `direct`.
     added: bool = False
 
-    def find(self, cases: Sequence[Case], results: BenchResults) -> tuple[Case, float] | None:
-        """Return the case and the value, None if it was not measured."""
+    def find(self, cases: Sequence[Case], results: BenchResults) -> float | None:
+        """Return the value, None if it was not measured."""
         for case in sorted(cases, key=lambda case: case.count, reverse=True):
-            if (
-                case.shape is not self.shape
-                or self.size not in (None, case.size)
-                or self.count not in (None, case.count)
-            ):
-                continue
-            value = results.median(case.name, self.contender, self.figure)
-            least = results.median(case.name, DIRECT, self.figure) if self.added else 0.0
-            if value is not None and least is not None:
-                return case, value - least
+            if case.shape is self.shape and self.size in (None, case.size) and self.count in (None, case.count):
+                value = results.median(case.name, self.contender, self.figure)
+                least = results.median(case.name, DIRECT, self.figure) if self.added else 0.0
+                if value is not None and least is not None:
+                    return value - least
         return None
 
 
@@ -173,14 +161,11 @@ def judge(
 def _judged(budget: PerformanceBudget, cases: Sequence[Case], results: BenchResults) -> BudgetResult:
     values = []
     for term in (budget.of, budget.against):
-        if term is None:
-            values.append(1.0)
-            continue
-        found = term.find(cases, results)
-        if found is None:
+        found = term.find(cases, results) if term else 1.0
+        if term and found is None:
             reason = f"this run has no {term.figure} of {term.contender} in {term.shape}"
             return BudgetResult(budget, BudgetOutcome.UNKNOWN, reason=reason)
-        values.append(found[1])
+        values.append(found or 0.0)
     value, against = values
     if against <= 0:
         # The latency that a proxy adds can be negative, within the noise.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -14,12 +14,13 @@ from rich.console import Console
 from reconnect_harness import options
 from reconnect_harness.bench import plan as plans
 from reconnect_harness.bench import table
-from reconnect_harness.bench.bench import DEFAULT_OUT, Bench, BenchReport, run
+from reconnect_harness.bench.bench import DEFAULT_OUT, Bench, BenchReport
 from reconnect_harness.bench.budgets import BudgetOutcome, BudgetResult, judge
 from reconnect_harness.bench.cases import Shape, product
-from reconnect_harness.bench.plan import CONTENDERS, BenchPlan
+from reconnect_harness.bench.plan import CONTENDERS
 from reconnect_harness.bench.plots import draw
 from reconnect_harness.output_file import OutputFile
+from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.plots import PlotsUnavailable
 from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.results_folder import writing
@@ -94,10 +95,17 @@ def bench(
     The figures are CPU time, latency, memory and recovery. This takes three to four minutes. With --shape, --size and
     --connections all combinations of these are measured instead.
     """
-    plan, notes = _plan(chosen, [Shape(shape) for shape in shapes], sizes, counts)
-    plan = BenchPlan(
-        plan.cases, rounds or plan.rounds, seconds or plan.seconds, rounds or plan.session_rounds, plan.slow
-    )
+    plan = plans.NAMED[chosen]
+    notes: list[str] = []
+    if shapes or sizes or counts:
+        cases, notes = product([Shape(shape) for shape in shapes], sizes, counts)
+        if not cases:
+            raise click.UsageError(f"nothing is left to measure: {'; '.join(notes)}")
+        plan = replace(plan, cases=cases)
+    if rounds:
+        plan = replace(plan, rounds=rounds, session_rounds=rounds)
+    if seconds:
+        plan = replace(plan, seconds=seconds)
     if markdown not in (None, "-"):
         # Before the run, not after it.
         try:
@@ -105,10 +113,10 @@ def bench(
         except table.MarkdownError as error:
             raise click.UsageError(str(error)) from None
     with Console(stderr=True).status("bench") as status:
-        made = Bench(plan, systems, out, command=_command(), progress=status.update)
+        made = Bench(plan, systems, out, _command(), status.update)
         click.echo(f"about {made.seconds / 60:.1f} minutes", err=True)
         with writing(out):
-            report = run(made)
+            report = run_to_end(made.run())
     report.notes.extend(notes)
     budgets = judge(report.cases, report.results)
     _print(report, budgets, markdown)
@@ -116,18 +124,6 @@ def bench(
         _write(report, budgets, out, plots or out)
     broken = [result for result in budgets if result.outcome is not BudgetOutcome.KEPT]
     return int(not report.contenders or (check and bool(broken)))
-
-
-def _plan(
-    chosen: str | None, shapes: list[Shape], sizes: tuple[int, ...], counts: tuple[int, ...]
-) -> tuple[BenchPlan, list[str]]:
-    plan = {None: plans.STANDARD, "quick": plans.QUICK, "full": plans.FULL}[chosen]
-    if not (shapes or sizes or counts):
-        return plan, []
-    cases, notes = product(shapes, sizes, counts)
-    if not cases:
-        raise click.UsageError(f"nothing is left to measure: {'; '.join(notes)}")
-    return BenchPlan(cases, plan.rounds, plan.seconds, plan.session_rounds, plan.slow), notes
 
 
 def _command() -> str:
@@ -142,12 +138,9 @@ def _command() -> str:
         if name == "chosen":
             words += [f"--{given}"] if f"--{given}" in option.opts else []
         else:
-            words += [word for value in _values(given) for word in (option.opts[0], str(value))]
+            values = given if isinstance(given, tuple) else (given,)
+            words += [word for value in values for word in (option.opts[0], str(value))]
     return shlex.join(words)
-
-
-def _values(given: Any) -> tuple[Any, ...]:
-    return given if isinstance(given, tuple) else (given,)
 
 
 def _print(report: BenchReport, budgets: list[BudgetResult], markdown: str | None) -> None:

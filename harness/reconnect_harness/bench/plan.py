@@ -26,22 +26,15 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What a run measures.
-
-    Attributes:
-        cases: the cases.
-        rounds: how often each case is measured.
-        seconds: how long steady traffic is measured each time, after a warm-up.
-        session_rounds: how often cases with hundreds of new sessions are measured.
-        slow: the largest crowd in which contenders that are slow at opening sessions take part. Crowds of at least this
-            size are measured once.
-
-    """
+    """What a run measures, how often, and for how long steady traffic is measured each time, after a warm-up."""
 
     cases: Sequence[Case]
     rounds: int
     seconds: float
+    #: How often cases with hundreds of new sessions are measured.
     session_rounds: int = 1
+    #: The largest crowd in which contenders that are slow at opening sessions take part. Crowds of at least this size
+    #: are measured once.
     slow: int = 1000
 
     def trials(self, contenders: Sequence[str]) -> Iterator[tuple[int, Case, str]]:
@@ -142,3 +135,6 @@ FULL = BenchPlan(
     session_rounds=3,
     slow=10_001,
 )
+
+#: The plans by the option that asks for them.
+NAMED = {None: STANDARD, "quick": QUICK, "full": FULL}

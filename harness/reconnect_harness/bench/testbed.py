@@ -47,20 +47,13 @@ class Contender:
 
 @dataclass(slots=True)
 class BenchTestbed:
-    """The processes of a benchmark: an asynchronous context manager.
-
-    Attributes:
-        systems: the names of the contenders, as `--sut` gives them.
-        folder: for logs and configurations.
-        cores: which cores each of the three uses.
-        contenders: those that run, by name.
-        problems: why the others do not run, by name.
-
-    """
+    """The processes of a benchmark: an asynchronous context manager. `systems` names contenders as `--sut` does."""
 
     systems: Sequence[str]
+    #: For logs and configurations.
     folder: Path
     cores: Cores
+    #: The contenders that run, and why others do not, by name.
     contenders: dict[str, Contender] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _builder: TopologyBuilder = field(init=False)
