@@ -83,6 +83,11 @@ class FaultRecord(NamedTuple):
     problem: str | None = None
     """Why it did not take hold, or was not cleared in time."""
 
+    def shifted(self, seconds: float) -> FaultRecord:
+        """Return it with each of its moments so many seconds later."""
+        took_hold, cleared = (None if t is None else t + seconds for t in (self.took_hold, self.cleared))
+        return self._replace(asked=self.asked + seconds, took_hold=took_hold, cleared=cleared)
+
 
 class Footprint(NamedTuple):
     """The resources of a system under test at the time `t`; `sessions` is None if it does not report them.

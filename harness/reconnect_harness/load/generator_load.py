@@ -11,12 +11,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from bisect import insort
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import gevent
 import psutil
@@ -67,15 +64,6 @@ class GeneratorReading:
             found.append(f"it had {self.cpu:.0%} of a core, for others kept this machine busy ({self.machine:.0%})")
         return found
 
-    def to_report(self) -> dict[str, Any]:
-        """Return the readings as a worker reports them."""
-        return asdict(self)
-
-    @classmethod
-    def from_report(cls, report: Mapping[str, Any]) -> Self:
-        """Read what `to_report` has written."""
-        return cls(**report)
-
 
 class GeneratorLoad:
     """Measures this process while it runs."""
@@ -85,15 +73,18 @@ class GeneratorLoad:
         self._lags: list[float] = []
         self._naps = 0
         self._warned = False
-        self._machine = _machine_seconds()
+        self._process = psutil.Process()
         self._greenlet: gevent.Greenlet[..., None] | None = None
-        # When measuring began, and when the CPU time was read last, each with the CPU seconds of the process then.
-        self._began = (0.0, 0.0)
-        self._read_at = self._used = 0.0
+        # When measuring began, the CPU seconds until then, and when the CPU time was read last.
+        self._began = self._used = self._read_at = 0.0
 
     def start(self) -> None:
         """Begin to measure."""
-        self._began = self._read_at, self._used = time.monotonic(), _cpu_seconds()
+        self._began = self._read_at = time.monotonic()
+        self._used = self._cpu_seconds()
+        # They count from the call before on.
+        self._process.cpu_percent()
+        psutil.cpu_percent()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -122,16 +113,17 @@ class GeneratorLoad:
                 self._warn()
 
     def _read_cpu(self, now: float) -> None:
-        spent = _cpu_seconds()
-        (began, used_at_first), (read_at, used) = self._began, (self._read_at, self._used)
-        if now - read_at > CPU_SECONDS / 2:
-            self.reading.cpu = max(self.reading.cpu, (spent - used) / (now - read_at))
-        self.reading.cpu_mean = (spent - used_at_first) / max(now - began, 1e-3)
-        machine = _machine_seconds()
-        if now - read_at > CPU_SECONDS / 2:
-            busy, whole = (new - old for new, old in zip(machine, self._machine, strict=True))
-            self.reading.machine = max(self.reading.machine, busy / max(whole, 1e-3))
-        self._read_at, self._used, self._machine = now, spent, machine
+        reading = self.reading
+        cpu, machine = self._process.cpu_percent() / 100, psutil.cpu_percent() / 100
+        if now - self._read_at > CPU_SECONDS / 2:
+            reading.cpu = max(reading.cpu, cpu)
+            reading.machine = max(reading.machine, machine)
+        reading.cpu_mean = (self._cpu_seconds() - self._used) / max(now - self._began, 1e-3)
+        self._read_at = now
+
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
 
     def _nap(self, lag: float) -> None:
         self._naps += 1
@@ -148,15 +140,3 @@ class GeneratorLoad:
         if limits and not self._warned:
             self._warned = True
             logger.warning("the load generator, and not its target, is the limit: %s", "; ".join(limits))
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system
-
-
-def _machine_seconds() -> tuple[float, float]:
-    """Return for how many seconds the cores of this machine have been busy, and have existed."""
-    times = psutil.cpu_times()
-    whole = sum(times)
-    return whole - times.idle - getattr(times, "iowait", 0.0), whole

@@ -14,21 +14,17 @@ of a process.
 from __future__ import annotations
 
 import logging
-import resource
 import signal
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
 import psutil
 from locust.env import Environment
-from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
-from locust.web import WebUI
+from locust.runners import STATE_MISSING, MasterRunner, Runner
 
-from reconnect_harness.load import web
 from reconnect_harness.load.link import LinkMaker
 from reconnect_harness.load.local_users import (
     DRAIN,
@@ -37,15 +33,13 @@ from reconnect_harness.load.local_users import (
     REPORT,
     REPORT_KEY,
     LocalUsers,
-    WorkerUsers,
 )
 from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.shapes import LoadShape, shape_of
 from reconnect_harness.load.summary import LoadResult
-from reconnect_harness.load.tally import Tally
+from reconnect_harness.load.tally import Tally, WorkerReports
 from reconnect_harness.load.testbed import FaultTimes, LoadTestbed, TestbedError
 from reconnect_harness.load.user_group import REQUEST_TYPE, UserGroup
-from reconnect_harness.load.worker_reports import WorkerReports
 from reconnect_harness.values import rate, seconds
 
 logger = logging.getLogger(__name__)
@@ -56,40 +50,17 @@ PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
-def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:
-    """Take part in a locust process; a listener of its `init` event."""
-    assert runner is not None
-    # Each user needs a descriptor; locust asks for 10,000.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Python raises KeyboardInterrupt in the greenlet that runs just then, and ends that one. In a master it may be
-        # the greenlet that hears the workers, and the run is lost. So it is raised in locust's main greenlet.
-        gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
-    group = UserGroup.of(environment)
-    if isinstance(runner, WorkerRunner):
-        WorkerUsers(group, runner)
-    else:
-        LoadRun(environment, group, runner, web_ui)
-
-
 class LoadRun:
-    """The runs of a local runner or a master: several, one after the other, in the web UI.
+    """The runs of a local runner or a master: several, one after the other, in the web UI."""
 
-    Attributes:
-        faults: the faults of this run so far.
-        troubles: what keeps the verdict from being known, one sentence each.
-        result: the result, when the run has ended.
-
-    """
-
-    def __init__(self, environment: Environment, group: UserGroup, runner: Runner, web_ui: WebUI | None) -> None:
+    def __init__(self, environment: Environment, group: UserGroup, runner: Runner) -> None:
         assert environment.parsed_options is not None
         self.environment = environment
         self.group = group
         self.runner = runner
         self.options: Namespace = environment.parsed_options
         self.reports = WorkerReports()
+        # The faults of this run so far, what keeps its verdict from being known, one sentence each, and its result.
         self.faults: list[FaultTimes] = []
         self.troubles: list[str] = []
         self.result: LoadResult | None = None
@@ -104,9 +75,6 @@ class LoadRun:
         self._testbed: LoadTestbed | None = None
         self._local = None if isinstance(runner, MasterRunner) else LocalUsers(group, runner)
         self._listen()
-        if web_ui is not None:
-            web.extend(web_ui, self, self.options.web_base_path)
-        self._set_up()
 
     @property
     def target(self) -> str:
@@ -115,11 +83,6 @@ class LoadRun:
             return str(self.environment.host or "the hosts of the user classes")
         through = f", links through {self._testbed.toxiproxy}" if self._testbed.toxiproxy else ""
         return f"{self._testbed.system} at {self._testbed.url}{through}"
-
-    @property
-    def host(self) -> str | None:
-        """The URL that users connect to, where it is the same for all."""
-        return self.environment.host
 
     @property
     def tally(self) -> Tally:
@@ -147,7 +110,8 @@ class LoadRun:
             events.worker_connect.add_listener(lambda client_id, **_: self._on_worker(client_id))
             self.runner.register_message(REPORT, lambda environment, msg: self._take(msg.node_id, msg.data))
 
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
+        """Start what the users talk to, if no host is given, or tell why that cannot be and exit."""
         options = self.options
         self.choose_shape(options.shape)
         given = self.environment.host
@@ -302,9 +266,6 @@ class LoadRun:
     def _quit(self) -> None:
         if self.result is not None and self.options.headless:
             self.result.print()
-        if self.options.html_file and self.faults:
-            report = Path(self.options.html_file)
-            report.write_text(web.with_marks(report.read_text(encoding="utf-8"), self.faults), encoding="utf-8")
 
     # Events of workers and of the testbed.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Self
+from typing import Any, Self
 
 from reconnect_harness.values import rate, seconds, sizes
 
@@ -50,35 +51,33 @@ def positive_rate(given: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """The settings of the users of one process.
+    """The settings of the users of one process, by the names of the options. Times are seconds."""
 
-    Attributes:
-        rate: messages a second of each user.
-        size: the smallest and the largest message, in bytes.
-        settle: how long nothing new may arrive at the end, and how long an overtaken message may take, in seconds.
-        retry_for: how long a user tries to reconnect, in seconds.
-        sources: own addresses to connect from, in turn.
-        ca: a file of certificates to trust.
-
-    """
-
+    #: How many messages each user sends a second.
     rate: float = 1.0
+    #: The smallest and the largest message, in bytes.
     size: tuple[int, int] = (128, 128)
+    #: How long nothing new may arrive at the end, and how long an overtaken message may take.
     settle: float = 10.0
+    #: How long a user tries to reconnect.
     retry_for: float = 60.0
-    sources: tuple[str, ...] = ()
+    #: Own addresses to connect from, in turn.
+    source_address: tuple[str, ...] = ()
+    #: A file of certificates to trust.
     ca: str | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace | None) -> Self:
         """Return the settings that parsed options contain; a program may use users without options."""
-        given = {name: text for name, text in vars(options or argparse.Namespace()).items() if text}
-        standard = cls()
-        return cls(
-            rate=positive_rate(given["rate"]) if "rate" in given else standard.rate,
-            size=size(given["size"]) if "size" in given else standard.size,
-            settle=seconds(given["settle"]) if "settle" in given else standard.settle,
-            retry_for=seconds(given["retry_for"]) if "retry_for" in given else standard.retry_for,
-            sources=addresses(given.get("source_address", "")),
-            ca=given.get("ca"),
-        )
+        given = vars(options or argparse.Namespace())
+        return cls(**{name: parse(given[name]) for name, parse in _PARSED.items() if given.get(name)})
+
+
+_PARSED: Mapping[str, Callable[[str], Any]] = {
+    "rate": positive_rate,
+    "size": size,
+    "settle": seconds,
+    "retry_for": seconds,
+    "source_address": addresses,
+    "ca": str,
+}

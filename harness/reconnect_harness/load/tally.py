@@ -7,10 +7,11 @@ its whole tally, so a report that arrives twice, or not at all, changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from reconnect_harness.checks.stream_account import Flaw
+from reconnect_harness.load.generator_load import GeneratorReading
 
 #: How many violations are kept in words.
 EXAMPLES = 5
@@ -116,11 +117,72 @@ class Tally:
                 merged.example(line)
         return merged
 
-    def to_report(self) -> dict[str, Any]:
-        """Return the tally as a worker reports it."""
-        return {"sums": {users: asdict(sums) for users, sums in self.sums.items()}, "examples": list(self.examples)}
-
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
-        """Read what `to_report` has written."""
+        """Make a tally of its fields, as a worker reports them."""
         return cls({users: Sums(**sums) for users, sums in report["sums"].items()}, list(report["examples"]))
+
+
+@dataclass(slots=True)
+class WorkerReport:
+    """The latest report of a worker; `run` is the number of the run, which each worker counts for itself."""
+
+    run: int
+    final: bool
+    tally: Tally
+    reading: GeneratorReading
+
+
+class WorkerReports:
+    """The reports of the workers of a run: which take part, their latest reports, and which are final.
+
+    Each report has all sums of its worker so far, so the latest one is enough. A worker that dies without a final
+    report takes the accounts of its users with it: what became of their messages is then unknown.
+    """
+
+    def __init__(self) -> None:
+        self._expected: set[str] = set()
+        self._reports: dict[str, WorkerReport] = {}
+        # The last run of each worker that is over: a later report of that run is ignored.
+        self._over: dict[str, int] = {}
+
+    def begin(self, workers: Iterable[str]) -> None:
+        """Begin a run with these workers."""
+        self._over |= {worker: report.run for worker, report in self._reports.items()}
+        self._expected = set(workers)
+        self._reports = {}
+
+    def expect(self, worker: str) -> None:
+        """Expect reports of one more worker, which has joined in the middle of the run."""
+        self._expected.add(worker)
+
+    def take(self, worker: str, report: Mapping[str, Any]) -> None:
+        """Take what `UserGroup.report` has made."""
+        tally, reading = Tally.from_report(report["tally"]), GeneratorReading(**report["generator"])
+        read = WorkerReport(report["run"], report["final"], tally, reading)
+        if read.run > self._over.get(worker, 0):
+            self._expected.add(worker)
+            known = self._reports.get(worker)
+            if known is None or not known.final:
+                self._reports[worker] = read
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The workers whose final report has not come."""
+        final = {worker for worker, report in self._reports.items() if report.final}
+        return sorted(self._expected - final)
+
+    @property
+    def tally(self) -> Tally:
+        """What the users of all workers have sent and received, as far as it was reported."""
+        return Tally.merge(report.tally for report in self._reports.values())
+
+    @property
+    def readings(self) -> dict[str, GeneratorReading]:
+        """How busy each worker was."""
+        return {worker: report.reading for worker, report in self._reports.items()}
+
+    def users_of(self, worker: str) -> int:
+        """Return how many users a worker had in all, as far as it was reported."""
+        report = self._reports.get(worker)
+        return report.tally.total.users if report else 0

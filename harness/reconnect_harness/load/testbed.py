@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import gevent
 from gevent.queue import Empty, Queue
+
+from reconnect_harness.history.record import FaultRecord
 
 #: How long everything may take to start, to answer and to stop, in seconds. A Toxiproxy may have to be built first.
 START_SECONDS = 300.0
@@ -26,36 +28,23 @@ class TestbedError(Exception):
         self.code = code
 
 
-class FaultTimes(NamedTuple):
-    """When a fault was asked for, took hold and was cleared, in seconds since 1970; None where that did not happen."""
+class FaultTimes(FaultRecord):
+    """A fault, with moments in seconds since 1970."""
 
-    name: str
-    target: str
-    asked: float
-    took_hold: float | None
-    cleared: float | None
-    problem: str | None
+    __slots__ = ()
 
     def __str__(self) -> str:
         return f"{self.target}: {self.name}"
 
 
 class LoadTestbed:
-    """What is started for a run that is given no host.
+    """What is started for a run that is given no host: see `load.testbed_process.play` for `spec`.
 
-    Args:
-        spec: see `load.testbed_process.play`.
-        on_fault: called with each fault, when it is over or has failed.
-        on_trouble: called with a sentence when something in the testbed has failed.
+    `on_fault` is called with each fault, when it is over or has failed, and `on_trouble` with a sentence when something
+    in the testbed has failed.
 
     Raises:
         TestbedError: it could not be started.
-
-    Attributes:
-        url: where users are to connect.
-        system: the system under test, in a line.
-        toxiproxy: the Toxiproxy that the links are led through, None if they are not.
-        scenario: the name of the scenario whose faults are to be done, if any.
 
     """
 
@@ -77,9 +66,12 @@ class LoadTestbed:
         except BaseException:
             self.stop()
             raise
+        # Where users are to connect.
         self.url: str = ready["ready"]
+        # The system under test, and the Toxiproxy that the links are led through, if they are, in a line each.
         self.system: str = ready["system"]
         self.toxiproxy: str | None = ready["toxiproxy"]
+        # The name of the scenario whose faults are to be done, if any.
         self.scenario: str | None = ready["scenario"]
 
     def ask(self, command: str) -> dict[str, Any]:

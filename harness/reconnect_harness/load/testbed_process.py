@@ -156,11 +156,7 @@ class RepeatedTimeline:
 
 def _say_fault(fault: FaultRecord) -> None:
     """Write a line about a fault, with times in seconds since 1970."""
-    since = time.time() - time.monotonic()
-    took_hold = None if fault.took_hold is None else fault.took_hold + since
-    cleared = None if fault.cleared is None else fault.cleared + since
-    told = {"name": fault.name, "target": fault.target, "asked": fault.asked + since}
-    say({"fault": {**told, "took_hold": took_hold, "cleared": cleared, "problem": fault.problem}})
+    say({"fault": fault.shifted(time.time() - time.monotonic())._asdict()})
 
 
 async def play(spec: dict[str, Any]) -> None:

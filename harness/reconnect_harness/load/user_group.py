@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import gevent
@@ -74,23 +74,17 @@ class GroupMember(Protocol):
 
 
 class UserGroup:
-    """The users of a process.
-
-    Attributes:
-        settings: the settings of the users.
-        tally: what they have sent and received in this run.
-        generator: whether this process keeps up.
-        silenced: whether the run is ending: no user sends any more.
-        runs: how many runs there were, including this one.
-
-    """
+    """The users of a process."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.settings = self._own = UserSettings.of(environment.parsed_options)
+        # What they have sent and received in this run, and whether this process keeps up.
         self.tally = Tally()
         self.generator = GeneratorLoad()
+        # Whether the run is ending: no user sends any more.
         self.silenced = False
+        # How many runs there were, including this one.
         self.runs = 0
         self._drained = False
         self._members: dict[GroupMember, None] = {}
@@ -117,7 +111,8 @@ class UserGroup:
         """Begin a run with an empty tally. A master, or the web UI, may have changed the options since the last run."""
         settings = UserSettings.of(self.environment.parsed_options)
         # A master's options replace a worker's, but for how this machine connects, which it cannot know.
-        self.settings = replace(settings, sources=self._own.sources or settings.sources, ca=self._own.ca or settings.ca)
+        sources, ca = (self._own.source_address or settings.source_address), (self._own.ca or settings.ca)
+        self.settings = replace(settings, source_address=sources, ca=ca)
         self.tally = Tally()
         self.generator.stop()
         self.generator = GeneratorLoad()
@@ -185,7 +180,7 @@ class UserGroup:
     def link_maker(self, host: str) -> LinkMaker:
         """Return what makes links to a host, a URL."""
         if host not in self._link_makers:
-            self._link_makers[host] = LinkMaker(host, self.settings.sources, self.settings.ca)
+            self._link_makers[host] = LinkMaker(host, self.settings.source_address, self.settings.ca)
         return self._link_makers[host]
 
     # Reports.
@@ -213,8 +208,8 @@ class UserGroup:
         return {
             "run": self.runs,
             "final": self._drained,
-            "tally": self.tally.to_report(),
-            "generator": self.generator.reading.to_report(),
+            "tally": asdict(self.tally),
+            "generator": asdict(self.generator.reading),
         }
 
     def _count_in_flight(self) -> None:

@@ -11,43 +11,26 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from locust.web import WebUI
 
+from reconnect_harness.load.run import LoadRun
 from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.summary import COLUMNS
-from reconnect_harness.load.tally import Tally
 from reconnect_harness.load.testbed import FaultTimes
 
 _SCRIPT = Path(__file__).with_name("marks.js")
 _ACCOUNTS, _FAULTS = "reconnect-accounts", "reconnect-faults"
 
 
-class ShownRun(Protocol):
-    """What the web UI shows and changes of a run (`load.run.LoadRun`)."""
-
-    faults: list[FaultTimes]
-
-    @property
-    def host(self) -> str | None:
-        """The URL that users connect to, where it is the same for all."""
-
-    @property
-    def tally(self) -> Tally:
-        """What the users have sent and received so far."""
-
-    def choose_shape(self, shape: str) -> None:
-        """Use this shape in the next run."""
-
-
-def extend(web_ui: WebUI, run: ShownRun, base_path: str) -> None:
+def extend(web_ui: WebUI, run: LoadRun) -> None:
     """Add the tabs, the marks in the charts, and a check of the form."""
     app = web_ui.app
     assert app is not None
     web_ui.template_args |= {"extended_tabs": _tabs(), "extended_tables": _tables()}
-    pages = Blueprint("reconnect", __name__, url_prefix=base_path or None)
+    pages = Blueprint("reconnect", __name__, url_prefix=run.options.web_base_path or None)
 
     def script() -> Response:
         return Response(_SCRIPT.read_text(encoding="utf-8"), mimetype="application/javascript")
@@ -66,7 +49,7 @@ def extend(web_ui: WebUI, run: ShownRun, base_path: str) -> None:
         try:
             UserSettings.of(Namespace(**request.form))
         except ValueError as error:
-            return jsonify({"success": False, "message": str(error), "host": run.host})
+            return jsonify({"success": False, "message": str(error), "host": run.environment.host})
         # locust decides whether a run has a shape before it reads the rest of the form.
         if "shape" in request.form:
             run.choose_shape(request.form["shape"])
@@ -94,6 +77,13 @@ def with_marks(report: str, faults: Sequence[FaultTimes]) -> str:
     return f"{before}{script}{body}{after}" if body else report
 
 
+def mark_report(run: LoadRun) -> None:
+    """Mark the faults of a run in the report that locust has written, if it was told to."""
+    if run.options.html_file and run.faults:
+        report = Path(run.options.html_file)
+        report.write_text(with_marks(report.read_text(encoding="utf-8"), run.faults), encoding="utf-8")
+
+
 def _marks(faults: Sequence[FaultTimes]) -> list[dict[str, Any]]:
     """Return the marks of the charts: when each fault took hold and was cleared, in seconds since 1970."""
     return [
@@ -117,7 +107,7 @@ def _tables() -> list[dict[str, Any]]:
     ]
 
 
-def _stats(run: ShownRun) -> list[dict[str, Any]]:
+def _stats(run: LoadRun) -> list[dict[str, Any]]:
     tally = run.tally
     rows = [*tally.sums.items(), ("total", tally.total)]
     accounts = [{"name": name, **{field: getattr(sums, field) for field, _ in COLUMNS}} for name, sums in rows]

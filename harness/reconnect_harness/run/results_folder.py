@@ -87,18 +87,15 @@ def _results(run: RunResult) -> dict[str, Any]:
             for direction in Direction
         },
         "faults": [
-            {
-                **fault._asdict(),
-                **{key: _relative(run, getattr(fault, key)) for key in ("asked", "took_hold", "cleared")},
-            }
-            for fault in run.history.faults
+            {key: round(value, 6) if isinstance(value, float) else value for key, value in fault._asdict().items()}
+            for fault in (fault.shifted(-run.history.start) for fault in run.history.faults)
         ],
-        "checks": [_check(run, result) for result in run.judgement.results],
+        "checks": [_check(run.history.start, result) for result in run.judgement.results],
         "versions": _versions(),
     }
 
 
-def _check(run: RunResult, result: CheckResult) -> dict[str, Any]:
+def _check(start: float, result: CheckResult) -> dict[str, Any]:
     endless = result.value is not None and math.isinf(result.value)
     return {
         "check": result.check,
@@ -107,12 +104,10 @@ def _check(run: RunResult, result: CheckResult) -> dict[str, Any]:
         "value": "never" if endless else result.value,
         "bound": result.bound,
         "verdict": result.verdict,
-        "wrong": [{"t": _relative(run, violation.t), "what": violation.what} for violation in result.violations[:KEPT]],
+        "wrong": [
+            {"t": round(violation.t - start, 6), "what": violation.what} for violation in result.violations[:KEPT]
+        ],
     }
-
-
-def _relative(run: RunResult, t: float | None) -> float | None:
-    return None if t is None else round(t - run.history.start, 6)
 
 
 def _versions() -> dict[str, str]:

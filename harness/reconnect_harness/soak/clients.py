@@ -100,6 +100,14 @@ class _NewStreamClient(_AbortableClient, ReconnectingClient):
         await super()._use(socket)
 
 
+#: The class of each kind of client.
+KINDS: dict[str, type[PlainClient]] = {
+    "aware": AwareClient,
+    "plain": _AbortableClient,
+    "reconnecting": _NewStreamClient,
+}
+
+
 class ClientSink(LedgerSink):
     """What one client reports: to the ledger, and in words the ends of links that the client did not ask for."""
 
@@ -149,14 +157,7 @@ class ClientSettings:
 
 
 class Slot:
-    """A place for one client at a time.
-
-    Args:
-        number: from 1 on.
-        profile: what its clients do.
-        settings: what all clients share.
-
-    """
+    """A place for one client at a time; its number is from 1 on."""
 
     def __init__(self, number: int, profile: ClientProfile, settings: ClientSettings) -> None:
         self.number = number
@@ -199,17 +200,13 @@ class Slot:
     def _client(self) -> tuple[PlainClient, ClientSink]:
         settings, kind = self._settings, self.profile.kind
         sink = ClientSink(settings.ledger, settings.ledger.rows[kind], self.profile)
+        more: dict[str, Any] = {"streams": self._speaker} if kind == "reconnecting" else {}
         url = f"{settings.url}/{self.profile.path}"
-        given: tuple[Any, ...] = (self._name(), url, settings.load, sink, settings.seed)
-        if kind == "aware":
-            return AwareClient(*given, ping=settings.ping), sink
-        if kind == "plain":
-            return _AbortableClient(*given, ping=settings.ping), sink
+        client = KINDS[kind](self._name(), url, settings.load, sink, settings.seed, ping=settings.ping, **more)
+        return client, sink
 
-        def streams() -> Speaker:
-            return Speaker(settings.load, self._name(), Direction.C2U, settings.seed)
-
-        return _NewStreamClient(*given, ping=settings.ping, streams=streams), sink
+    def _speaker(self) -> Speaker:
+        return Speaker(self._settings.load, self._name(), Direction.C2U, self._settings.seed)
 
     def _name(self) -> str:
         return f"c{self.number}.{next(self._ordinals)}"

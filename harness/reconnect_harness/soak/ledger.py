@@ -14,7 +14,6 @@ import json
 import mmap
 import os
 import re
-import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -24,8 +23,6 @@ from typing import Any, NamedTuple
 #: How many of the counted violations a process writes in words.
 DESCRIBED = 1000
 
-_NUMBER = struct.Struct("<q")
-_MARK = struct.Struct("<qq")
 _STREAM = re.compile(r"[a-z]+(\d+)\.(\d+)")
 
 
@@ -45,7 +42,7 @@ class Counted(StrEnum):
     CUT = "cut"
 
 
-_OFFSETS = {count: index * _NUMBER.size for index, count in enumerate(Counted)}
+_INDEX = {count: index for index, count in enumerate(Counted)}
 
 
 class MarkTable(NamedTuple):
@@ -59,8 +56,8 @@ class MarkTable(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes that the table takes."""
-        return self.slots * self.ordinals * _MARK.size
+        """The numbers that the table takes: two for each mark."""
+        return 2 * self.slots * self.ordinals
 
 
 #: A table without marks.
@@ -68,78 +65,73 @@ NO_MARKS = MarkTable()
 
 
 class StreamMarks:
-    """The last number of each stream, in the file of a ledger from byte `start` on."""
+    """The last number of each stream, in the `cells` of a ledger from `start` on: a label of the stream, its number.
 
-    def __init__(self, memory: mmap.mmap, start: int, table: MarkTable) -> None:
-        self._memory = memory
+    A label is written last, and emptied first, so that a reader never sees one with the number of another stream.
+    """
+
+    def __init__(self, cells: memoryview, start: int, table: MarkTable) -> None:
+        self._cells = cells
         self._start = start
         self._table = table
 
     def last(self, stream: str) -> int:
         """Return the last number of a stream, 0 of a stream without a mark."""
-        offset, label = self._find(stream)
-        found, number = _MARK.unpack_from(self._memory, offset)
-        return int(number) if found == label else 0
+        index, label = self._find(stream)
+        found, number = self._cells[index : index + 2]
+        return number if found == label else 0
 
     def set(self, stream: str, number: int) -> None:
         """Write the last number of a stream."""
-        offset, label = self._find(stream)
-        if _NUMBER.unpack_from(self._memory, offset)[0] != label:
-            # Emptied first, so that a reader never sees a label with the number of another stream.
-            _MARK.pack_into(self._memory, offset, 0, 0)
-        _NUMBER.pack_into(self._memory, offset + _NUMBER.size, number)
-        _NUMBER.pack_into(self._memory, offset, label)
+        index, label = self._find(stream)
+        if self._cells[index] != label:
+            self._cells[index] = 0
+        self._cells[index + 1] = number
+        self._cells[index] = label
 
     def remove(self, stream: str) -> None:
         """Remove the mark of a stream."""
         if self.last(stream):
-            _MARK.pack_into(self._memory, self._find(stream)[0], 0, 0)
+            self._cells[self._find(stream)[0]] = 0
 
     def clear(self) -> None:
         """Remove all marks."""
-        self._memory[self._start : self._start + self._table.size] = bytes(self._table.size)
+        for index in range(self._start, self._start + self._table.size, 2):
+            self._cells[index] = 0
 
     def _find(self, stream: str) -> tuple[int, int]:
-        """Return the offset of a stream's mark in the file, and the label that it has there."""
+        """Return where the mark of a stream is, and the label that it has there."""
         found = _STREAM.fullmatch(stream)
         if found is None:
             raise ValueError(f"{stream!r} is not the name of a stream with a mark, such as c12.7")
         slot, ordinal = int(found[1]), int(found[2])
         index = slot % self._table.slots * self._table.ordinals + ordinal % self._table.ordinals
-        return self._start + index * _MARK.size, slot << 40 | ordinal
+        return self._start + 2 * index, slot << 40 | ordinal
 
 
 class LedgerRow:
     """The counters of one kind of peer, and the marks of its streams."""
 
-    def __init__(self, memory: mmap.mmap, start: int, incoming: MarkTable, outgoing: MarkTable) -> None:
-        self._memory = memory
+    def __init__(self, cells: memoryview, start: int, incoming: MarkTable, outgoing: MarkTable) -> None:
+        self._cells = cells
         self._start = start
-        marks = start + len(Counted) * _NUMBER.size
-        self.incoming = StreamMarks(memory, marks, incoming)
-        self.outgoing = StreamMarks(memory, marks + incoming.size, outgoing)
+        marks = start + len(Counted)
+        self.incoming = StreamMarks(cells, marks, incoming)
+        self.outgoing = StreamMarks(cells, marks + incoming.size, outgoing)
 
     def add(self, count: Counted, number: int = 1) -> None:
         """Add to a counter."""
-        offset = self._start + _OFFSETS[count]
-        _NUMBER.pack_into(self._memory, offset, _NUMBER.unpack_from(self._memory, offset)[0] + number)
+        self._cells[self._start + _INDEX[count]] += number
 
     def counts(self) -> dict[Counted, int]:
         """Return all counters."""
-        return {
-            count: int(_NUMBER.unpack_from(self._memory, self._start + offset)[0]) for count, offset in _OFFSETS.items()
-        }
+        return dict(zip(Counted, self._cells[self._start : self._start + len(Counted)], strict=True))
 
 
 class Ledger:
-    """The ledger of one process, or of several that replace each other.
+    """The ledger of one process, or of several that replace each other, in the file `path`, which is made if need be.
 
-    Args:
-        path: its file, which is made if it does not exist. Words are appended to another one (`words_file`).
-        rows: the kinds of peer.
-        incoming: the marks of each row for the streams that it receives.
-        outgoing: the marks of each row for the streams that it sends.
-
+    Each of the `rows` has these marks for the streams that it receives, and for those that it sends.
     """
 
     def __init__(
@@ -147,13 +139,13 @@ class Ledger:
     ) -> None:
         self._described = 0
         self._words = os.open(words_file(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        size = len(Counted) * _NUMBER.size + incoming.size + outgoing.size
-        with path.open("ab") as file:
-            file.truncate(size * len(rows))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), size * len(rows))
+        size = len(Counted) + incoming.size + outgoing.size
+        with path.open("a+b") as file:
+            file.truncate(8 * size * len(rows))
+            self._memory = mmap.mmap(file.fileno(), 8 * size * len(rows))
+        self._cells = memoryview(self._memory).cast("q")
         self.rows: Mapping[str, LedgerRow] = {
-            name: LedgerRow(self._memory, index * size, incoming, outgoing) for index, name in enumerate(rows)
+            name: LedgerRow(self._cells, index * size, incoming, outgoing) for index, name in enumerate(rows)
         }
 
     def describe(self, what: str, **fields: Any) -> None:
@@ -168,6 +160,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the files."""
+        self._cells.release()
         self._memory.close()
         os.close(self._words)
 

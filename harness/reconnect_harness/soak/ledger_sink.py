@@ -8,7 +8,6 @@ stream (`checks.stream_account`) is kept only while some of its numbers are lost
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
 from reconnect_harness.history.message import Direction, MessageLabel
@@ -28,18 +27,8 @@ _COUNTS: Mapping[Flaw, Counted] = {
 }
 
 
-class LastNumbers(Protocol):
-    """The last number that arrived of each stream, by its name."""
-
-    def last(self, stream: str) -> int:
-        """Return the last number of a stream, 0 of an unknown one."""
-
-    def set(self, stream: str, number: int) -> None:
-        """Store the last number of a stream."""
-
-
 class RecentStreams:
-    """`LastNumbers` in memory, of the `RECENT` latest streams. `latest` is the name of the last one."""
+    """The last numbers of the `RECENT` latest streams, as `StreamMarks` has them. `latest` is the last of these."""
 
     def __init__(self) -> None:
         self.latest: str | None = None
@@ -60,21 +49,16 @@ class RecentStreams:
 class LedgerSink:
     """What one peer, or several of a kind, report to a ledger: a `history.recorder.EventSink`.
 
-    Args:
-        ledger: where violations are described.
-        row: where everything is counted.
-        incoming: the last numbers of the streams that arrive.
-        outgoing: those of the streams that are sent, where they matter.
-        once: whether a message may arrive once only.
-        per_link: whether each outgoing stream ends with its link, which has the same name.
-
+    It keeps the last numbers of the streams that arrive, and of those that are sent, where they matter. `once` is
+    whether a message may arrive once only, and `per_link` whether each outgoing stream ends with its link, which has
+    the same name.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         row: LedgerRow,
-        incoming: LastNumbers,
+        incoming: StreamMarks | RecentStreams,
         outgoing: StreamMarks | None = None,
         *,
         once: bool = False,
@@ -125,9 +109,14 @@ class LedgerSink:
             self._count(Flaw.LOST, name, message, f"came after number {last}", arrival.skipped)
         elif arrival.flaw is Flaw.REORDERED:
             self._count(Flaw.REORDERED, name, message, f"came after number {last}")
+        elif arrival.flaw is Flaw.DUPLICATED and self._once:
+            self._count(Flaw.DUPLICATED, name, message, "came again")
         elif arrival.flaw is Flaw.DUPLICATED:
-            self._repeated(name, message)
-        self._keep(stream, account)
+            self.row.add(Counted.REPEATED)
+        if account.has_lost:
+            self._accounts[stream] = account
+        else:
+            self._accounts.pop(stream, None)
 
     def arrived(self, name: str) -> int:
         """Return how many messages have arrived at all peers of the row."""
@@ -142,18 +131,6 @@ class LedgerSink:
                 self.row.add(Counted.CUT)
             if self._per_link and self.outgoing is not None:
                 self.outgoing.remove(name)
-
-    def _keep(self, stream: str, account: StreamAccount) -> None:
-        if account.has_lost:
-            self._accounts[stream] = account
-        else:
-            self._accounts.pop(stream, None)
-
-    def _repeated(self, name: str, message: MessageLabel) -> None:
-        if self._once:
-            self._count(Flaw.DUPLICATED, name, message, "came again")
-        else:
-            self.row.add(Counted.REPEATED)
 
     def _count(self, flaw: Flaw, name: str, message: MessageLabel, what: str, number: int = 1) -> None:
         count = _COUNTS[flaw]

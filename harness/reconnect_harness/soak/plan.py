@@ -17,20 +17,13 @@ OPTIONS = {"ping_interval": "2s", "ping_timeout": "3s", "connect_timeout": "3s",
 
 @dataclass(frozen=True, slots=True)
 class SoakPlan:
-    """What a soak is to do.
-
-    Attributes:
-        seconds: how long there are faults and traffic.
-        clients: how many clients there are at a time.
-        seed: what faults and clients are drawn from.
-        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
-        options: further options of this project's proxy.
-
-    """
+    """What a soak is to do: for how many seconds there are faults and traffic, how many clients there are at a time."""
 
     seconds: float
     clients: int
+    #: What faults and clients are drawn from.
     seed: int
+    #: The system under test, as `sut.choose` reads it; None for this project's proxy, which has these further options.
     system: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -27,15 +27,6 @@ _SIZE = 128
 _OPEN_SECONDS = 5.0
 
 
-class RoundTrips(NamedTuple):
-    """Percentiles of round trips in seconds: through the proxy, and beside it."""
-
-    p50: float
-    p99: float
-    beside_p50: float
-    beside_p99: float
-
-
 class Probe:
     """Two connections, which are made when they are needed."""
 
@@ -43,16 +34,19 @@ class Probe:
         self._urls = (through, beside)
         self._connections: list[ClientConnection] = []
 
-    async def measure(self) -> RoundTrips | None:
-        """Measure round trips on both connections in turn; None where one is lost or cannot be made."""
+    async def measure(self) -> dict[str, float]:
+        """Measure round trips on both connections in turn; return percentiles in seconds, through and past the proxy.
+
+        Nothing is returned where a connection is lost or cannot be made.
+        """
         try:
             async with asyncio.timeout(_OPEN_SECONDS + SECONDS):
                 return await self._measure()
         except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
             await self.close()
-            return None
+            return {}
 
-    async def _measure(self) -> RoundTrips:
+    async def _measure(self) -> dict[str, float]:
         if not self._connections:
             for url in self._urls:
                 self._connections.append(await connect(url, proxy=None, compression=None))
@@ -73,30 +67,25 @@ class Probe:
             if trip >= WARM_UP and time.monotonic() > until:
                 break
             await asyncio.sleep(PAUSE)
-        shares = (0.5, 0.99)
-        return RoundTrips(*(percentile(sorted(found), share) or 0.0 for found in times for share in shares))
+        return {
+            f"{way}p{100 * share:g}": percentile(sorted(found), share) or 0.0
+            for way, found in zip(("", "beside_"), times, strict=True)
+            for share in (0.5, 0.99)
+        }
 
-    async def close(self) -> None:
+    async def close(self) -> dict[str, float]:
         """Close the connections."""
         while self._connections:
             await self._connections.pop().close()
+        return {}
 
 
 async def play(spec: dict[str, Any]) -> None:
     """Measure when asked, until stdin ends. `spec`: through and beside, the URLs of two ways to an echo server."""
     probe = Probe(spec["through"], spec["beside"])
-
-    async def measure() -> dict[str, Any]:
-        found = await probe.measure()
-        return found._asdict() if found is not None else {}
-
-    async def close() -> dict[str, Any]:
-        await probe.close()
-        return {}
-
     try:
         say({"ready": True})
-        await obey({"measure": measure, "close": close})
+        await obey({"measure": probe.measure, "close": probe.close})
     finally:
         await probe.close()
 

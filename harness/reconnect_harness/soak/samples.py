@@ -3,7 +3,7 @@
 | file | a line is |
 | --- | --- |
 | samples.jsonl | a `ResourceSample`: what the system under test holds |
-| trips.jsonl | round trips in a quiet period, in seconds (`soak.probe.RoundTrips`) |
+| trips.jsonl | round trips in a quiet period, in seconds (`soak.probe`) |
 | faults.jsonl | a fault (`faults.nemesis.FaultRecord`) |
 
 Each line has its moment `t`, in seconds from the start.
@@ -36,41 +36,26 @@ _LAG = re.compile(r"^reconnect_proxy_event_loop_lag_seconds_(sum|count)(?:\{[^}]
 
 
 class ResourceSample(NamedTuple):
-    """What a system under test holds at one moment.
-
-    Attributes:
-        t: the moment, in seconds from the start.
-        quiet: whether there was no fault just then.
-        memory: bytes of all its processes together: the proportional set size, or the resident one where the operating
-            system does not know that.
-        files: open files and sockets.
-        threads: threads of all its processes.
-        processes: its processes.
-        harness: resident bytes of the harness itself.
-        sessions: its sessions; None where it does not say.
-        lag: how late its event loop was on average since the last sample, in seconds; None where it does not say.
-
-    """
+    """What all processes of a system under test hold together at one moment, `t` seconds from the start."""
 
     t: float
     quiet: bool
+    """Whether there was no fault just then."""
     memory: int
+    """Bytes: the proportional set size, or the resident one where the operating system does not know that."""
     files: int
     threads: int
     processes: int
     harness: int
+    """Resident bytes of the harness itself."""
     sessions: int | None = None
+    """None where the system does not say."""
     lag: float | None = None
+    """How late its event loop was on average since the last sample, in seconds; None where it does not say."""
 
 
 class Sampler:
-    """Takes samples.
-
-    Args:
-        pid: the first process of the system under test.
-        admin: the URL of its admin listener, if it has one like this project's proxy.
-
-    """
+    """Takes samples of a system under test: its first process, and its admin listener if it has one like our proxy."""
 
     def __init__(self, pid: int, admin: str | None) -> None:
         self._pid = pid

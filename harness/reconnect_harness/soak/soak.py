@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from reconnect_harness.history.record import FaultRecord, Footprint
@@ -50,63 +51,41 @@ class SystemEnded(Exception):
 
 @dataclass(slots=True)
 class SoakResult:
-    """What was counted in a soak; what was measured is in the files of `folder`.
-
-    Attributes:
-        plan: what was to be done.
-        folder: where the files are.
-        system: the system under test, in a line.
-        toxiproxy: the Toxiproxy, in a line.
-        machine: what it ran on.
-        start: when it began, in seconds of `time.monotonic`.
-        seconds: how long there were faults.
-        interrupted: whether Ctrl-C has ended it early.
-        ended: how the system under test has ended, if it has.
-        stayed: how many clients have not left when they were told to.
-        upstream: the counts of the upstream's ledger, by row.
-        clients: the counts of the clients' ledger, by row.
-        footprints: what the system under test held before and after.
-        faults: how often each fault took hold.
-
-    """
+    """What was counted in a soak; what was measured is in the files of `folder`."""
 
     plan: SoakPlan
     folder: Path
+    #: The system under test, and the Toxiproxy, in a line each.
     system: str
     toxiproxy: str
     machine: dict[str, str]
+    #: When it began, in seconds of `time.monotonic`, and for how many seconds there were faults.
     start: float = 0.0
     seconds: float = 0.0
+    #: Whether Ctrl-C has ended it early.
     interrupted: bool = False
+    #: How the system under test has ended, if it has.
     ended: str | None = None
+    #: How many clients have not left when they were told to.
     stayed: int = 0
+    #: The counts of the two ledgers, by row.
     upstream: dict[str, dict[Counted, int]] = field(default_factory=dict)
     clients: dict[str, dict[Counted, int]] = field(default_factory=dict)
+    #: What the system under test held before and after.
     footprints: list[Footprint] = field(default_factory=list)
+    #: How often each fault took hold.
     faults: Counter[str] = field(default_factory=Counter)
 
 
 class Soak:
-    """One soak.
-
-    Args:
-        plan: what is to be done.
-        toxiproxy: a started server.
-        out: the folder for its files.
-        progress: called from time to time with a line about the progress.
+    """One soak through a started Toxiproxy, with its files in `out`. `progress` is called with lines about it.
 
     Raises:
         ScenarioError: as `check`.
 
     """
 
-    def __init__(
-        self,
-        plan: SoakPlan,
-        toxiproxy: ToxiproxyServer,
-        out: Path = DEFAULT_OUT,
-        progress: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, plan: SoakPlan, toxiproxy: ToxiproxyServer, out: Path, progress: Callable[[str], None]) -> None:
         self.plan = plan
         self._toxiproxy = toxiproxy
         self._system = check(plan)
@@ -146,7 +125,9 @@ class Soak:
                 except SystemEnded as ended:
                     self.result.ended = str(ended)
                 self.result.footprints = testbed.watch.found
-                self._read_counts(*ledgers)
+                self.result.upstream, self.result.clients = (
+                    {name: row.counts() for name, row in ledger.rows.items()} for ledger in ledgers
+                )
         return self.result
 
     @contextlib.contextmanager
@@ -170,10 +151,7 @@ class Soak:
     async def _measured_run(self, testbed: SoakTestbed, *ledgers: Ledger) -> None:
         """Run faults and traffic until the time is over, let the clients leave, and measure what is left."""
         self._start = self.result.start = time.monotonic()
-
-        async def in_quiet() -> None:
-            await self._measure(testbed)
-
+        in_quiet = partial(self._measure, testbed)
         phases = FaultPhases(testbed.links, testbed.processes, self._record, in_quiet, self.plan.seed)
         sampling = asyncio.create_task(self._sample(testbed, phases, ledgers))
         try:
@@ -255,16 +233,9 @@ class Soak:
             return
         if fault.took_hold is not None:
             self.result.faults[f"{fault.name} {fault.target}"] += 1
-        moments = {
-            name: None if moment is None else moment - self._start
-            for name, moment in (("t", fault.asked), ("took_hold", fault.took_hold), ("cleared", fault.cleared))
-        }
-        fields = {"name": fault.name, "target": fault.target, **moments, "problem": fault.problem}
+        fields = fault.shifted(-self._start)._asdict()
+        fields["t"] = fields.pop("asked")
         samples.append(self.result.folder / samples.FAULTS, fields)
-
-    def _read_counts(self, upstream_ledger: Ledger, clients_ledger: Ledger) -> None:
-        self.result.upstream = {name: row.counts() for name, row in upstream_ledger.rows.items()}
-        self.result.clients = {name: row.counts() for name, row in clients_ledger.rows.items()}
 
     def _report_progress(self, ledgers: tuple[Ledger, ...]) -> None:
         found = self._latest

@@ -11,18 +11,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction
+from reconnect_harness.history.recorder import NullRecorder
 from reconnect_harness.peers.aware import AwareUpstream, UpstreamSession
-from reconnect_harness.peers.ordinary import RecordUpstream
+from reconnect_harness.peers.ordinary import EchoUpstream, RecordUpstream
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.upstreams import bound_socket, listen_on
 from reconnect_harness.peers.workload import Speaker, Workload
@@ -50,14 +49,6 @@ def open_ledger(path: Path, clients: int) -> Ledger:
     return Ledger(path, ROWS, incoming=MarkTable(slots, _ORDINALS), outgoing=MarkTable(1, _ORDINALS * slots))
 
 
-class _Behaviour(Protocol):
-    async def admit(self, connection: ServerConnection, request: Request) -> Response | None: ...
-
-    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None: ...
-
-    async def serve(self, connection: UpstreamConnection) -> None: ...
-
-
 class _AwareEnd(AwareUpstream):
     """The server that counts. What it pushed in a session that has ended need not arrive."""
 
@@ -78,26 +69,6 @@ class _OrdinaryEnd(RecordUpstream):
         return Speaker(self._load, f"{self.name}.{self._streams}", Direction.U2C, self._seed)
 
 
-class _EchoEnd:
-    """Sends back what it receives, for the probe."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-
-    async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        return None
-
-    def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
-        """Add nothing to the response."""
-
-    async def serve(self, connection: UpstreamConnection) -> None:
-        self.connections += 1
-        with contextlib.suppress(ConnectionClosed):
-            async for message in connection:
-                await connection.send(message)
-        self.connections -= 1
-
-
 class _SoakUpstream:
     """The server of the port: passes each handshake and connection to the behaviour of its path."""
 
@@ -110,12 +81,14 @@ class _SoakUpstream:
         ordinary = LedgerSink(ledger, plain, plain.incoming, plain.outgoing, per_link=True)
         self._aware = _AwareEnd(f"a{incarnation}", load, counting, seed, keep=KEEP_SECONDS)
         self._plain = _OrdinaryEnd(f"p{incarnation}", load, ordinary, seed)
-        self._echo = _EchoEnd()
-        self._behaviours: dict[str, _Behaviour] = {"/aware": self._aware, "/plain": self._plain}
+        # For the probe.
+        self._echo = EchoUpstream("echo", Workload(), NullRecorder(), seed)
+        self._echoing = 0
 
-    def _behaviour(self, request: Request | None) -> _Behaviour:
+    def _behaviour(self, request: Request | None) -> AwareUpstream | RecordUpstream:
         assert request is not None
-        return self._behaviours.get(request.path.partition("?")[0], self._echo)
+        found: dict[str, AwareUpstream | RecordUpstream] = {"/aware": self._aware, "/plain": self._plain}
+        return found.get(request.path.partition("?")[0], self._echo)
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return None to accept a handshake, or the response that refuses it; plain HTTP gets a page."""
@@ -130,8 +103,11 @@ class _SoakUpstream:
     async def serve(self, connection: ServerConnection) -> None:
         """Serve one connection until it ends."""
         assert isinstance(connection, UpstreamConnection)
+        behaviour = self._behaviour(connection.request)
+        self._echoing += behaviour is self._echo
         # websockets would only log an exception of its handler; a task of the actor ends the actor.
-        await asyncio.wait([background(self._behaviour(connection.request).serve(connection))])
+        await asyncio.wait([background(behaviour.serve(connection))])
+        self._echoing -= behaviour is self._echo
 
     async def quiet(self) -> dict[str, Any]:
         """Stop pushing."""
@@ -141,7 +117,7 @@ class _SoakUpstream:
 
     async def count(self) -> dict[str, Any]:
         """Return how many connections of the probe are open."""
-        return {"connections": self._echo.connections}
+        return {"connections": self._echoing}
 
     async def close(self) -> None:
         """End what pushes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.load.generator_load import GeneratorReading
-from reconnect_harness.load.tally import EXAMPLES, Tally
-from reconnect_harness.load.worker_reports import WorkerReports
+from reconnect_harness.load.tally import EXAMPLES, Tally, WorkerReports
 
 
 def _tally(sent: int, lost: int = 0) -> Tally:
@@ -20,14 +21,14 @@ def _report(sent: int, lost: int = 0, *, run: int = 1, final: bool = False) -> d
     return {
         "run": run,
         "final": final,
-        "tally": _tally(sent, lost).to_report(),
-        "generator": GeneratorReading().to_report(),
+        "tally": asdict(_tally(sent, lost)),
+        "generator": asdict(GeneratorReading()),
     }
 
 
 def test_tallies_add_up_by_class() -> None:
     """A worker reports what it has counted."""
-    merged = Tally.merge([Tally.from_report(_tally(10).to_report()), _tally(20, 3)])
+    merged = Tally.merge([Tally.from_report(asdict(_tally(10))), _tally(20, 3)])
     assert (merged.of("PlainUser").sent, merged.of("PlainUser").lost, merged.total.users) == (30, 3, 2)
     assert merged.breaches() == ["3 messages were lost"]
 
