@@ -42,7 +42,7 @@ class DialAnswer:
 
 @dataclass(slots=True)
 class DialFailure:
-    """A dial that failed. `status` is 0 if no HTTP answer was refused; `headers` and `body` are those of the answer.
+    """A dial that failed. `status` is 0 if no HTTP answer came, other than a 101.
 
     | what came | `rejected` | `incurable` | `final` | `answered` |
     | --- | --- | --- | --- | --- |
@@ -54,8 +54,8 @@ class DialFailure:
 
     detail: str
     status: int = 0
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
+    # The whole answer if it is below 500, for the clients that wait: a matter between the dialler and the listener.
+    answer: object = None
     # A server took the connection, even if it failed afterwards.
     taken: bool = False
     # It was answered with a 101 that violates RFC 6455: the same server will give the same answer again.

@@ -3,7 +3,8 @@
     TCP accept -> Acceptor: TLS if the listener has it, the head (16 KiB and 5 s at most for both), reading paused
                -> AcceptorHost.enter: which session? a new one dials its upstream first
                -> Admission: 101, and IncomingWebSocket takes the socket, with what the client sent behind its head
-               -> otherwise: an HTTP answer, and the socket is closed
+               -> refused by the upstream: HttpRelay has the socket, passes the answer on, and closes it
+               -> refused by the proxy: an HTTP answer, and the socket is closed
                -> not a handshake: HttpRelay has the socket for one request, and gives it back
 
 picows answers a handshake at once, but here the upstream is dialled first. So picows gets the socket only when the
@@ -12,8 +13,8 @@ answer is known (`adoption`).
 | state | waits for | what the client sends | next |
 | --- | --- | --- | --- |
 | `READING` | a whole head, after the TLS handshake | is read as a head | `WAITING`, `RELAYING`, `ANSWERED` |
-| `WAITING` | the first dial of its session, or another process | is kept, and reading is paused | `GONE`, `ANSWERED` |
-| `RELAYING` | the answer to a plain request; `HttpRelay` has the socket | | `IDLE` |
+| `WAITING` | the first dial, or another process | is kept, and reading is paused | `GONE`, `RELAYING`, `ANSWERED` |
+| `RELAYING` | an upstream's answer; `HttpRelay` has the socket | | `IDLE` after a plain request |
 | `IDLE` | the next request of a plain connection | begins a head | `READING` |
 | `ANSWERED` | the client to read its answer | is thrown away | `GONE` |
 | `GONE` | nothing: the socket is closed, or has another owner | | |
@@ -49,10 +50,9 @@ from .http_socket import LINGER
 from .incoming import IncomingWebSocket
 from .leg import CLOSE_TIMEOUT, WebSocketLeg
 from .pending import PendingConnections
+from .refused import RefusedHandshake
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Router(Protocol):
@@ -243,6 +243,14 @@ class Acceptor(asyncio.Protocol):
         scheme = "https" if self.transport.get_extra_info("ssl_object") else "http"
         self._host.http.begin(self, self.transport, HttpRequest(head, self._peer, scheme), self._rest)
 
+    def pass_on(self, head: RequestHead, answer: RefusedHandshake) -> None:
+        """Let the upstream's answer to the handshake have the socket. Raises Refusal if there are too many answers."""
+        self._host.http.pass_on(self, self.transport, head, self._rest, answer)
+        self._stop_timer()
+        self._admission = None
+        self._host.pending.remove(self)
+        self.state = AcceptorState.RELAYING
+
     # What others call.
 
     def take_back(self, rest: bytes) -> None:
@@ -376,8 +384,11 @@ class Admission:
 
     def _pass_on(self, failure: DialFailure) -> None:
         """Answer as the upstream did."""
-        reason = _PHRASES.get(failure.status, "")
-        self._acceptor.answer(encode_response(failure.status, reason, failure.headers, failure.body))
+        assert isinstance(failure.answer, RefusedHandshake), "the answer of a dial made here"
+        try:
+            self._acceptor.pass_on(self._request.head, failure.answer)
+        except Refusal as refusal:
+            self._acceptor.refuse(refusal)
 
     def _admit(self, opening: Opening) -> None:
         """Let the client in, if it has waited until now."""

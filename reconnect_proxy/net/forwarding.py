@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import NamedTuple
 
 from multidict import CIMultiDict
 
 from ..core.wire import CONNECTION_ID, RECONNECT
-from .head import HOST, TOKEN, RequestHead, encode_value, parse_fields, tokens
+from .head import HOST, TOKEN, RequestHead, ResponseHead, encode_value, parse_fields, tokens
 
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -45,6 +46,7 @@ _OF_THE_LEG = frozenset(
 #: What the upstream is told of the client: its address, and the scheme and host that it used.
 _FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
 _SCHEME = re.compile(r"(?:http|ws)s?", re.IGNORECASE | re.ASCII)
+_VERSION = "Sec-WebSocket-Version"
 _DROPPED = _HOP_BY_HOP | _OF_THE_LEG
 #: Headers (or their beginnings) that a server acts upon. Some servers read trailers as headers.
 _OF_A_HEAD = (
@@ -74,6 +76,19 @@ def end_to_end(headers: CIMultiDict[str]) -> list[tuple[str, str]]:
     # A Connection header rarely names more than headers that never pass.
     named = [_folded(token) for token in tokens(headers, "Connection") if _may_pass(token)]
     return [item for item in passed if _folded(item[0]) not in named] if named else passed
+
+
+def end_to_end_answer(head: ResponseHead) -> list[tuple[str, str]]:
+    """Return the headers of an upstream's answer, other than a 101, that are passed on.
+
+    A refused handshake says which versions would be accepted (RFC 6455 section 4.4), and a 426 must name a protocol to
+    upgrade to (RFC 9110 section 15.5.22).
+    """
+    fields = end_to_end(head.headers)
+    fields += [(_VERSION, value) for value in head.headers.getall(_VERSION, ())]
+    if head.status == HTTPStatus.UPGRADE_REQUIRED and (protocols := head.headers.getall("Upgrade", ())):
+        fields += [("Upgrade", ", ".join(protocols)), ("Connection", "upgrade")]
+    return fields
 
 
 #: Header names that are remembered. Clients of one kind send the same few names. The limit is low because a name may be

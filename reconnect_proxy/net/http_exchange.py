@@ -31,13 +31,23 @@ from ..events import HttpFailed, HttpRelayed, Observe
 from .client_address import Network, is_trusted
 from .connector import Connector
 from .endpoint import endpoint_of, join_target
-from .forwarding import encode_fields, end_to_end, end_to_end_trailers, forwarded
+from .forwarding import encode_fields, end_to_end_answer, forwarded
 from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
+from .http_answer import (
+    BROKEN,
+    ClientGone,
+    bad_gateway,
+    broken_answer,
+    clients_gone,
+    end_of_body,
+    first_end,
+    framing_of,
+    in_full,
+    pass_body,
+    response_of,
+)
 from .http_socket import HttpSocket, Lost
 from .tls import Tls
-
-#: Seconds that a client which has closed its half of the connection, or all of it, is still served.
-HALF_CLOSED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +74,6 @@ class HttpRequest:
     head: RequestHead
     peer: str
     scheme: str
-
-
-class ClientGone(Exception):
-    """The client has left, so there is no one to answer."""
 
 
 class ExchangeOwner(Protocol):
@@ -145,13 +151,13 @@ class Exchange:
                 failure = _late(f"the upstream did not take the connection within {settings.connect_timeout:g} s")
             except (OSError, ValueError) as error:
                 # ValueError: the host cannot be the name of a certificate.
-                failure = _bad_gateway("the upstream cannot be reached", error)
+                failure = bad_gateway("the upstream cannot be reached", error)
             else:
                 self._target = target
                 return
             upstream.cut()
-            self._relay.observe(HttpFailed(url, int(failure.status), _in_full(failure)))
-            pool.target_failed(target, _in_full(failure))
+            self._relay.observe(HttpFailed(url, int(failure.status), in_full(failure)))
+            pool.target_failed(target, in_full(failure))
             tried.append(target)
             target = pool.next_untried(tried)
         raise failure
@@ -164,22 +170,7 @@ class Exchange:
 
     async def _relay_both_ways(self) -> None:
         """Pass request and answer on until the answer has ended, which may be before the request has."""
-        # The answer first: it must be waiting when the request has ended.
-        answer = asyncio.create_task(self._pass_answer())
-        others = {asyncio.create_task(self._pass_request()), asyncio.create_task(self._client_gone())}
-        try:
-            while not answer.done():
-                done, _ = await asyncio.wait({answer, *others}, return_when=asyncio.FIRST_COMPLETED)
-                if answer not in done:
-                    for task in done:
-                        task.result()
-                    others -= done
-            answer.result()
-        finally:
-            for task in (answer, *others):
-                task.cancel()
-            # The first end counts.
-            await asyncio.gather(answer, *others, return_exceptions=True)
+        await first_end(self._pass_answer(), self._pass_request(), clients_gone([self._client]))
 
     # The request.
 
@@ -207,7 +198,7 @@ class Exchange:
             host = head.headers.get("Host", host)
         target = "*" if head.target == "*" else join_target(url, head.target)
         trusted = is_trusted(request.peer, self._relay.settings.trusted)
-        headers = [("Host", host), *forwarded(head, request.peer, request.scheme, trusted), *_framing(head)]
+        headers = [("Host", host), *forwarded(head, request.peer, request.scheme, trusted), *framing_of(head)]
         headers.append(("Connection", "close"))
         return h11.Request(method=head.method, target=target, headers=encode_fields(headers))
 
@@ -215,7 +206,7 @@ class Exchange:
         try:
             async with asyncio.timeout(self._patience):
                 event = await self._client.next_event()
-            return _end_of(event) if isinstance(event, h11.EndOfMessage) else h11.Data(data=event.data)
+            return end_of_body(event) if isinstance(event, h11.EndOfMessage) else h11.Data(data=event.data)
         except (h11.RemoteProtocolError, MalformedHead) as error:
             raise bad_request(f"the body of the request is malformed: {error}") from None
         except Lost as error:
@@ -223,12 +214,6 @@ class Exchange:
         except TimeoutError:
             detail = f"nothing of the request came for {self._patience:g} s"
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail) from None
-
-    async def _client_gone(self) -> None:
-        """Wait until the client has left. If it closed only its half, it still gets an answer that comes soon."""
-        await self._client.ended.wait()
-        await asyncio.sleep(HALF_CLOSED)
-        raise ClientGone
 
     # The answer.
 
@@ -240,16 +225,22 @@ class Exchange:
     async def _pass_answer(self) -> None:
         try:
             head = await self._read_head()
-            if self._target is not None:
-                # A failure is not reported: a request may fail for its own reasons, and must not eject an upstream.
-                self._relay.pool().target_answered(self._target)
-            await self._to_client(self._response(head))
-            while not isinstance(event := await self._upstream.next_event(), h11.EndOfMessage):
-                await self._to_client(h11.Data(data=event.data))
-            end = _end_of(event) if self._request.head.version == "1.1" else h11.EndOfMessage()
-        except (Lost, MalformedHead, h11.RemoteProtocolError) as error:
-            raise _bad_gateway("the upstream's answer is malformed, or was cut off", error) from None
-        await self._to_client(end)
+        except BROKEN as error:
+            raise broken_answer(error) from None
+        if self._target is not None:
+            # A failure is not reported: a request may fail for its own reasons, and must not eject an upstream.
+            self._relay.pool().target_answered(self._target)
+        self._status = head.status
+        await self._to_client(response_of(head, self._is_last))
+        await pass_body(self._upstream, self._to_client, trailers=self._request.head.version == "1.1")
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the connection ends behind this answer.
+
+        It does if the request was not read to its end, because the next one cannot be found behind it.
+        """
+        return self._relay.draining or self._client.http.their_state is not h11.DONE
 
     async def _read_head(self) -> ResponseHead:
         """Read the head of the answer, and pass on what comes before it (RFC 9110 section 15.2)."""
@@ -262,24 +253,13 @@ class Exchange:
                     if interim > INTERIM_LIMIT:
                         raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
                     if self._request.head.version == "1.1":
-                        fields = encode_fields(end_to_end(head.headers))
+                        fields = encode_fields(end_to_end_answer(head))
                         await self._to_client(h11.InformationalResponse(status_code=head.status, headers=fields))
                 return head
         except TimeoutError:
             raise _late(f"the upstream did not answer within {self._patience:g} s") from None
         finally:
             self._deadline = None
-
-    def _response(self, head: ResponseHead) -> h11.Response:
-        """Return the head of the answer. h11 adds the framing if the head gives no length."""
-        headers = end_to_end(head.headers)
-        if head.status != HTTPStatus.NO_CONTENT:
-            headers += [(name, value) for name, value in _framing(head) if name == "Content-Length"]
-        if self._relay.draining or self._client.http.their_state is not h11.DONE:
-            # The next request cannot be found behind one that was not read to its end.
-            headers.append(("Connection", "close"))
-        self._status = head.status
-        return h11.Response(status_code=head.status, reason=head.reason, headers=encode_fields(headers))
 
     async def _to_client(self, event: h11.Event) -> None:
         try:
@@ -291,14 +271,14 @@ class Exchange:
         """Answer with an error of the proxy itself, or cut the answer if it has begun."""
         gateway = refusal.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
         if gateway and self._target is not None:
-            self._relay.observe(HttpFailed(self._url, 0 if self._status else int(refusal.status), _in_full(refusal)))
+            self._relay.observe(HttpFailed(self._url, 0 if self._status else int(refusal.status), in_full(refusal)))
         if self._status:
             raise ClientGone
         self._relay.refused(refusal)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(refusal.body)))]
         if refusal.retry_after is not None:
             headers.append(("Retry-After", str(refusal.retry_after)))
-        if self._relay.draining or self._client.http.their_state is not h11.DONE:
+        if self._is_last:
             headers.append(("Connection", "close"))
         status = refusal.status
         response = h11.Response(status_code=status, reason=status.phrase, headers=encode_fields(headers))
@@ -310,25 +290,3 @@ class Exchange:
 
 def _late(detail: str) -> Refusal:
     return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "gateway-timeout", detail)
-
-
-def _bad_gateway(detail: str, cause: Exception | None = None) -> Refusal:
-    """Make a 502. The text of the cause, which may have addresses, is for the log and not for the client."""
-    refusal = Refusal(HTTPStatus.BAD_GATEWAY, "bad-gateway", detail)
-    refusal.__cause__ = cause
-    return refusal
-
-
-def _in_full(refusal: Refusal) -> str:
-    cause = refusal.__cause__
-    return f"{refusal.detail}: {cause}" if cause is not None else refusal.detail
-
-
-def _framing(head: RequestHead | ResponseHead) -> list[tuple[str, str]]:
-    """Return the headers that say where the body ends."""
-    return [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
-
-
-def _end_of(event: h11.EndOfMessage) -> h11.EndOfMessage:
-    """Return the end of a body as it is passed on, with its trailers checked like headers. Raises MalformedHead."""
-    return h11.EndOfMessage(headers=end_to_end_trailers(event.headers.raw_items()))

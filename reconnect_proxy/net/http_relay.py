@@ -2,6 +2,8 @@
 
     client ── HttpSocket ──► Exchange ──► HttpSocket ── upstream
               one for each request, a connection of its own to the upstream for each
+    client ── HttpSocket ◄── RefusedHandshake ◄── HttpSocket ── upstream
+              if the request was a handshake, and the upstream refuses it
 
 An exchange is one request and its answer. Bodies are passed on piece by piece as they come, in both directions at the
 same time, and each side is read only as fast as the other side reads. What is sent is written from what was parsed, and
@@ -15,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -25,8 +28,11 @@ from ..core.pool import Pool
 from ..core.wire import Refusal, stopping
 from ..events import Observe
 from .connector import Connector
-from .http_exchange import ClientGone, Exchange, HttpRequest, HttpSettings
+from .head import RequestHead
+from .http_answer import ClientGone
+from .http_exchange import Exchange, HttpRequest, HttpSettings
 from .http_socket import HttpSocket, Lost, keep_alive
+from .refused import Receiver, RefusedHandshake
 from .tls import Tls
 
 _LOG = logging.getLogger("reconnect_proxy.net")
@@ -87,6 +93,10 @@ class HttpRelay:
         if self.draining:
             # Otherwise further requests would delay the stop, and one that comes at its end would outlive it.
             raise stopping()
+        self._count(connection)
+
+    def _count(self, connection: PlainConnection) -> None:
+        """Count a connection as one of plain HTTP. Raises Refusal if there are too many."""
         limit = self.settings.limit
         if connection not in self.connections and len(self.connections) >= limit:
             detail = f"there are {limit} plain HTTP connections, and no more are allowed"
@@ -102,22 +112,61 @@ class HttpRelay:
         self, connection: PlainConnection, transport: asyncio.Transport, request: HttpRequest, rest: bytes
     ) -> None:
         """Take over the socket of an admitted connection for one exchange. `rest` came behind the request's head."""
+        client = self._client_of(transport, request.head, rest)
+
+        def drop() -> None:
+            self.forget(connection)
+            client.cut()
+
+        self._start(self._serve(connection, client, request), drop)
+
+    def pass_on(
+        self,
+        connection: PlainConnection,
+        transport: asyncio.Transport,
+        head: RequestHead,
+        rest: bytes,
+        answer: RefusedHandshake,
+    ) -> None:
+        """Take over the socket of a client whose handshake an upstream has refused, and pass its answer on.
+
+        Args:
+            connection: the client.
+            transport: its socket.
+            head: its handshake.
+            rest: what came behind that.
+            answer: may be one for several clients, which all come before it begins.
+
+        Raises:
+            Refusal: there are too many plain HTTP connections.
+        """
+        self._count(connection)
+        client = self._client_of(transport, head, rest)
+        answer.receivers.append(Receiver(client, partial(self.forget, connection)))
+        if len(answer.receivers) == 1:
+            self._start(answer.run(self.settings.timeout, self.observe), answer.drop)
+
+    def _client_of(self, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> HttpSocket:
+        """Return the socket of a client whose head was read, and `rest` behind it."""
         keep_alive(transport, self.settings.timeout)
         client = HttpSocket(h11.SERVER)
         client.connection_made(transport)
         transport.set_protocol(client)
-        client.begin_request(request.head, rest)
+        client.begin_request(head, rest)
         if not transport.is_closing():
             transport.resume_reading()
-        task = asyncio.get_running_loop().create_task(self._serve(connection, client, request))
+        return client
+
+    def _start(self, work: Coroutine[None, None, None], drop: Callable[[], None]) -> None:
+        """Run one exchange. `drop` closes its sockets if it is cancelled before it has begun."""
+        task = asyncio.get_running_loop().create_task(_logged(work))
         self._exchanges.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._exchanges.discard(task)
             if task.cancelled():
-                # It may not have begun, so that nothing in it has closed the socket.
-                self.forget(connection)
-                client.cut()
+                work.close()
+                drop()
 
         task.add_done_callback(ended)
 
@@ -145,12 +194,19 @@ class HttpRelay:
                 connection.take_back(client.detach())
             else:
                 await client.finish(self.settings.timeout)
-        except (ClientGone, Lost, TimeoutError):
-            # The client has left, or the answer cannot be completed: the cut below shows that.
-            pass
-        except Exception:  # noqa: BLE001 - this task is not awaited
-            _LOG.exception("an HTTP exchange died of a fault of this program; its client is cut off")
         finally:
+            # A cut shows an answer that cannot be completed.
             if not given_back:
                 self.forget(connection)
                 client.cut()
+
+
+async def _logged(exchange: Coroutine[None, None, None]) -> None:
+    """Run one exchange, which closes its sockets by itself, and log an unexpected error."""
+    try:
+        await exchange
+    except (ClientGone, Lost, TimeoutError):
+        # The client has left.
+        pass
+    except Exception:  # noqa: BLE001 - this task is not awaited
+        _LOG.exception("an HTTP exchange died of a fault of this program; its client is cut off")

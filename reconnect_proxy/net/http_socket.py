@@ -161,6 +161,14 @@ class HttpSocket(asyncio.Protocol):
         self._begin([f"{head.method} / HTTP/{head.version}", "Host: proxy", *close], head)
         self._received[:0] = rest
 
+    def begin_response(self, head: ResponseHead, rest: bytes) -> None:
+        """Take the head of an answer to a GET, which was read already, and what came behind it."""
+        # h11 must have seen the request whose answer it reads.
+        self.http.send(h11.Request(method="GET", target="/", headers=[("Host", "upstream")]))
+        self.http.send(h11.EndOfMessage())
+        self._begin([f"HTTP/1.1 {head.status} "], head)
+        self._received[:0] = rest
+
     async def read_response(self) -> ResponseHead:
         """Read the head of the next response, interim ones (1xx) included.
 

@@ -2,7 +2,8 @@
 
     Upstream.dial -> TCP connect -> Handshake: TLS for wss://, request out, head in
                                     -> 101: OutgoingWebSocket takes the socket
-                                    -> otherwise: DialFailure, with the answer's body
+                                    -> a status below 500: RefusedHandshake takes it, and passes the answer on
+                                    -> otherwise: the socket is closed
 
 picows reads answers too strictly: it knows one spelling of the Connection header, and forgets the body of a refusal. So
 a small protocol of our own makes the handshake, and gives picows the socket at once (`adoption`).
@@ -10,8 +11,7 @@ a small protocol of our own makes the handshake, and gives picows the socket at 
 | state of a dial | waits for | next |
 | --- | --- | --- |
 | `CONNECTING` | the TCP connection | `READING` |
-| `READING` | the head of the answer, after the TLS handshake | `REJECTED`, `OVER` |
-| `REJECTED` | the rest of an answer that is not a 101 | `OVER` |
+| `READING` | the head of the answer, after the TLS handshake | `OVER` |
 | `OVER` | nothing: the outcome was reported, or the dial was given up | |
 """
 
@@ -25,7 +25,6 @@ from enum import Enum, auto
 from functools import partial
 from typing import cast
 
-import h11
 from multidict import CIMultiDict
 from picows import WSTransport
 
@@ -39,8 +38,6 @@ from .endpoint import endpoint_of, join_target
 from .forwarding import end_to_end
 from .handshake import check_answer, new_key, received_count
 from .head import (
-    HEAD_END,
-    HEAD_LIMIT,
     INTERIM_LIMIT,
     HeadReader,
     MalformedHead,
@@ -49,13 +46,11 @@ from .head import (
     parse_response,
 )
 from .leg import WebSocketLeg
+from .refused import RefusedHandshake
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
 _LOG = logging.getLogger("reconnect_proxy.net")
-
-#: Bytes of a refusal's body that are passed on; the rest is cut off.
-BODY_LIMIT = 64 * 1024
 
 
 class DialState(Enum):
@@ -63,7 +58,6 @@ class DialState(Enum):
 
     CONNECTING = auto()
     READING = auto()
-    REJECTED = auto()
     OVER = auto()
 
 
@@ -191,7 +185,7 @@ class UpstreamDialler:
 class Handshake(asyncio.Protocol):
     """Sends a request and reads its answer. Then an `OutgoingWebSocket` takes the socket, or it is closed."""
 
-    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_rejection", "_state", "_transport", "_upstream")
+    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_state", "_transport", "_upstream")
 
     def __init__(self, dial: DialRequest, upstream: DialListener, dialler: UpstreamDialler) -> None:
         """Make the protocol object of one dial's socket."""
@@ -204,13 +198,10 @@ class Handshake(asyncio.Protocol):
         # Reads the head, and the number of interim ones that came before it.
         self._head = HeadReader()
         self._interim = 0
-        # Reads the rest of an answer that is not a 101.
-        self._rejection: _Rejection | None = None
 
     def give_up(self) -> None:
         """Close the socket unless it has another owner; nothing more is reported about this dial."""
         state, self._state = self._state, DialState.OVER
-        self._rejection = None
         if state is not DialState.OVER:
             self._dialler.ended(self)
             if state is not DialState.CONNECTING:
@@ -241,8 +232,6 @@ class Handshake(asyncio.Protocol):
         """Read the answer, as far as it has come."""
         if self._state is DialState.READING:
             self._read_head(data)
-        elif self._rejection is not None:
-            self._read_rejection(self._rejection, data)
 
     def _read_head(self, data: bytes) -> None:
         try:
@@ -253,9 +242,7 @@ class Handshake(asyncio.Protocol):
                     self._take_101(response.headers, data)
                     return
                 if response.status >= 200:
-                    self._state = DialState.REJECTED
-                    self._rejection = _Rejection(response)
-                    self._read_rejection(self._rejection, head + HEAD_END + data)
+                    self._refuse(response, data)
                     return
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
@@ -275,11 +262,6 @@ class Handshake(asyncio.Protocol):
         if self._interim > INTERIM_LIMIT:
             raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
         self._head = HeadReader()
-
-    def eof_received(self) -> None:
-        """Take the end of the stream, which may be the end of a refusal's body."""
-        if self._rejection is not None:
-            self._read_rejection(self._rejection, b"")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take the end of a socket that has no other owner."""
@@ -305,43 +287,20 @@ class Handshake(asyncio.Protocol):
         resources = dialler.resources
         take_dialled(self._transport, OutgoingWebSocket(attach, deflate, resources.max_message, resources.legs), rest)
 
-    def _read_rejection(self, rejection: _Rejection, data: bytes) -> None:
-        failure = rejection.read(data)
-        if failure is not None:
+    def _refuse(self, head: ResponseHead, rest: bytes) -> None:
+        """Report an answer that is not a 101. One below 500 is for the clients that wait for this dial, if any do."""
+        failure = DialFailure(f"it answered {head.status}", head.status, taken=True)
+        if not failure.rejected:
             self._fail(failure)
+            return
+        self._state = DialState.OVER
+        self._dialler.ended(self)
+        failure.answer = answer = RefusedHandshake(self._dial.url, head, self._transport, rest)
+        self._upstream.on_failed(self._dial, failure)
+        if not answer.receivers:
+            answer.drop()
 
     def _fail(self, failure: DialFailure) -> None:
         if self._state is not DialState.OVER:
             self.give_up()
             self._upstream.on_failed(self._dial, failure)
-
-
-class _Rejection:
-    """Reads an answer that is not a 101 to its end, which its length says, the last chunk, or the end of the stream."""
-
-    def __init__(self, head: ResponseHead) -> None:
-        self._head = head
-        self._body = b""
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
-        # h11 must have seen the request whose answer it reads. The answer to any GET has the same form.
-        self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "upstream")]))
-        self._http.send(h11.EndOfMessage())
-
-    def read(self, data: bytes) -> DialFailure | None:
-        """Read on; no data is the end of the stream. Returns the failure once it is complete, or cannot be."""
-        try:
-            self._http.receive_data(data)
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    return None
-                if isinstance(event, h11.Data):
-                    self._body += event.data
-                if isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or len(self._body) >= BODY_LIMIT:
-                    return self._failure()
-        except h11.RemoteProtocolError:
-            return self._failure()
-
-    def _failure(self) -> DialFailure:
-        status, headers = self._head.status, end_to_end(self._head.headers)
-        return DialFailure(f"it answered {status}", status, headers, self._body[:BODY_LIMIT], taken=True)

@@ -151,7 +151,7 @@ class FakeDialler:
         """Fail the dial under way."""
         assert self.under_way is not None, "no dial is under way"
         (dial, upstream), self.under_way = self.under_way, None
-        upstream.on_failed(dial, DialFailure(detail, status, (), body, incurable=incurable))
+        upstream.on_failed(dial, DialFailure(detail, status, body, incurable=incurable))
 
 
 class SessionRig:

@@ -37,7 +37,7 @@ def test_new_client_gets_the_upstreams_http_error_below_500(status: int) -> None
     rig.dialler.fail("no", status, b"who are you?")
     [opening] = rig.openings
     assert opening.failure is not None
-    assert (opening.failure.status, opening.failure.body) == (status, b"who are you?")
+    assert (opening.failure.status, opening.failure.answer) == (status, b"who are you?")
     assert never_was(rig)
 
 

@@ -112,7 +112,7 @@ def test_a_refusal_below_500_stops_the_first_dial(status: int) -> None:
     assert len(rig.dialler.dials) == 1
     [opening] = rig.openings
     assert opening.failure is not None
-    assert (opening.failure.status, opening.failure.body) == (status, b"body")
+    assert (opening.failure.status, opening.failure.answer) == (status, b"body")
 
 
 def test_the_answer_to_a_dial_that_was_given_up_is_dropped() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import Any
 
 import pytest
@@ -512,9 +511,7 @@ async def test_a_client_that_resets_is_forgotten() -> None:
     async with relayed(answer, http_timeout="30s") as rig:
         client = await rig.ask(get())
         await rig.until(lambda: bool(rig.upstream.requests))
-        sock = client.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.writer.transport.abort()
+        client.reset()
         await rig.until(lambda: not rig.proxy.http.busy)
         assert not rig.proxy.http.connections
         go.set()
