@@ -96,7 +96,7 @@ async def _come_and_go(url: str) -> None:
 @pytest.mark.usefixtures("_uncollected")
 async def test_a_session_that_is_over_is_gone(server: str, options: dict[str, Any]) -> None:
     """Without a collection; so memory does not grow with the sessions between two of them."""
-    async with Proxy(upstream=server, grace="50ms", grace_on="abnormal", **options) as proxy:
+    async with Proxy(upstream=server, listen="127.0.0.1:0", grace="50ms", grace_on="abnormal", **options) as proxy:
         await _come_and_go(proxy.url)
         deadline = asyncio.get_running_loop().time() + 30
         # What is gone says nothing.

@@ -151,6 +151,14 @@ BAD_HEADS: dict[str, Behaviour] = {
     "status-999": says(b"HTTP/1.1 999 Whatever\r\n\r\n"),
 }
 
+#: Those that are a 101 and violate RFC 6455 or the protocol of proxies. A client does not wait for another answer.
+WRONG_101 = frozenset(
+    {
+        *("two-accepts", "wrong-accept", "no-upgrade", "an-extension-nobody-offered", "a-subprotocol-nobody-offered"),
+        *("count-is-no-number", "count-is-negative", "count-is-endless", "two-counts"),
+    }
+)
+
 #: Refusals: their status is the client's answer, and whatever body there is, is bounded. 101: the answer is none, as
 #: above.
 REFUSALS: dict[str, tuple[int, Behaviour]] = {

@@ -9,12 +9,12 @@ import pytest
 
 from ..frames import Refused
 from ..rawsocket import dial
-from .evil import BAD_FRAMES, BAD_HEADS, REFUSALS
+from .evil import BAD_FRAMES, BAD_HEADS, REFUSALS, WRONG_101
 from .siege import Siege
 
 
 async def test_heads_that_are_none_are_failed_dials(siege: Siege) -> None:
-    """Whatever an upstream answers, its client is kept waiting, then told 1014; no byte of that head reaches it."""
+    """Its client waits and is told 1014, or is told 502 at once where it is a wrong 101; no byte of it arrives."""
 
     async def suffer(name: str) -> tuple[str, str]:
         try:
@@ -26,7 +26,9 @@ async def test_heads_that_are_none_are_failed_dials(siege: Siege) -> None:
 
     outcomes = dict(await asyncio.gather(*map(suffer, BAD_HEADS)))
     assert {name: said for name, said in outcomes.items() if "stolen" in said or "evil" in said} == {}
-    assert {name: said[:3] for name, said in outcomes.items() if said[:4] != "1014"} == {}
+    assert {name: said.split()[0] for name, said in outcomes.items()} == {
+        name: "502" if name in WRONG_101 else "1014" for name in BAD_HEADS
+    }
 
 
 async def test_refusals_are_passed_on_within_bounds(siege: Siege) -> None:

@@ -30,7 +30,7 @@ from ..waiting import Message
 from .evil import EVIL, upgrade
 
 #: Messages a second that a bystander says, and is told.
-RATE = 5.0
+RATE = 2.5
 #: Seconds within which what was said has to arrive.
 PATIENCE = 20.0
 

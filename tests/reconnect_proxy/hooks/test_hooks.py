@@ -275,7 +275,7 @@ async def test_headers_for_the_upstream_replace_those_of_the_client() -> None:
         ("Host", "h"),
         ("Connection", "close"),
         ("X-A", "\0"),
-        ("X-A", "\udcff"),
+        ("X-A", "\ud800"),
         ("X-A", 42),
     ],
 )
@@ -300,7 +300,7 @@ async def test_a_header_that_cannot_be_set_fails_the_hook(name: str, value: Any)
         ("", {"Location": "/a\r\n\r\nanother answer"}),
         ("", {"X A": "b"}),
         ("", {"X-A": 42}),
-        ("", {"X-A": "\udcff"}),
+        ("", {"X-A": "\ud800"}),
         ("", {"content-length": "0"}),
     ],
 )
