@@ -16,6 +16,7 @@ from ..core.policy import DUPLEX, POLICIES, GraceOn, Mode, Uncertain
 from ..core.target import EjectOn, UpstreamAddress
 from ..net.tls import TlsFiles, listener_context, upstream_context
 from ..units import parse_duration
+from .presets import Preset, with_preset
 from .upstreams import Upstreams, any_wss, server_of
 from .values import (
     Address,
@@ -104,6 +105,13 @@ class Config(BaseModel):
         "|".join(Mode),
         "Which legs outlive their sockets: both (duplex), the upstream's (sender), or both with one "
         "upstream for all clients (receiver).",
+    )
+    preset: Annotated[Preset, one_of(Preset)] = _option(
+        Preset.STATELESS,
+        "|".join(Preset),
+        "The kind of server behind the proxy: it sets other options, docs/operations.md, unless these are given. "
+        "stateful is for servers that keep a login or subscriptions for each connection, cdp for browsers that are "
+        "debugged remotely.",
     )
     grace: float | None = _option(
         None,
@@ -288,7 +296,8 @@ class Config(BaseModel):
 
     def __init__(self, **options: Any) -> None:
         """Check `options` and fill in the rest."""
-        super().__init__(**{FORMER_NAMES.get(name, name): value for name, value in options.items()})
+        given = {FORMER_NAMES.get(name, name): value for name, value in options.items()}
+        super().__init__(**with_preset(given))
 
     @property
     def servers(self) -> tuple[UpstreamAddress, ...]:

@@ -18,6 +18,7 @@ import reconnect_proxy
 from reconnect_proxy import events
 from reconnect_proxy.admin.routes import SESSION_FIELDS
 from reconnect_proxy.cli import configure, serve_command
+from reconnect_proxy.config.presets import Preset
 from reconnect_proxy.config.sources import PREFIX, load, variable_of
 from reconnect_proxy.core.policy import Mode
 from reconnect_proxy.core.target import UpstreamInfo
@@ -27,6 +28,7 @@ from reconnect_proxy.observe.event_table import EVENTS
 from reconnect_proxy.observe.gauges import NAMESPACE, WorkerGauges
 from reconnect_proxy.observe.metrics import Metrics
 
+from .config.test_sources import from_flags
 from .observe.every_event import CASES, URL
 from .observe.log_table import FIELDS, NOTICES, log_table
 from .observe.test_log_table import calls
@@ -88,6 +90,17 @@ def options() -> Iterator[tuple[str, ...]]:
 def test_every_option_is_there_as_help_tells_of_it() -> None:
     """With its flag, variable, default and meaning, in the same order; so is its key, which is the flag's name."""
     assert rows("flag", "variable", "default", "meaning") == list(options())
+
+
+def test_the_page_says_what_each_preset_sets() -> None:
+    """As flags that can be given instead: they make the same configuration."""
+    table = rows("preset", "sets", "for")
+    assert [quoted(name) for name, _, _ in table] == [[preset] for preset in Preset]
+    for name, sets, _ in table:
+        by_preset = ["--preset", *quoted(name)]
+        by_flags = [flag for text in quoted(sets) for flag in text.split()]
+        found, expected = (from_flags("--upstream", "ws://h", *flags) for flags in (by_preset, by_flags))
+        assert found.model_dump(exclude={"preset"}) == expected.model_dump(exclude={"preset"})
 
 
 def test_the_page_names_no_flag_that_is_not_there() -> None:

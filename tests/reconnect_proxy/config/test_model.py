@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from reconnect_proxy.config.model import Address, Compression, Config, Dial
+from reconnect_proxy.config.presets import PRESETS, Preset
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import EjectOn, UpstreamAddress
@@ -36,6 +37,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "listen": Address("127.0.0.1", 9124),
         "workers": 1,
         "mode": Mode.DUPLEX,
+        "preset": Preset.STATELESS,
         "grace": 15.0,
         "grace_on": GraceOn.ANY,
         "retry_for": 60.0,
@@ -129,6 +131,40 @@ def test_text_and_values_mean_the_same() -> None:
         log_level=LogLevel.DEBUG,
     )
     assert text == values
+
+
+@pytest.mark.parametrize(
+    ("preset", "changed"),
+    [
+        ("stateless", {}),
+        ("stateful", {"retry_on": RetryOn(codes=frozenset()), "grace_on": GraceOn.ABNORMAL}),
+        (
+            Preset.CDP,
+            {
+                "retry_on": RetryOn(codes=frozenset()),
+                "grace_on": GraceOn.ABNORMAL,
+                "final_status": {404},
+                "keep_host": True,
+                "max_message": 256 * 1024**2,
+                "max_queue": 256 * 1024**2,
+            },
+        ),
+    ],
+)
+def test_a_preset_sets_its_options_and_no_others(preset: str, changed: dict[str, object]) -> None:
+    """PROTOCOL.md section 9."""
+    default, found = config(), config(preset=preset)
+    assert {name: getattr(found, name) for name in Config.model_fields if name != "preset"} == {
+        name: changed.get(name, getattr(default, name)) for name in Config.model_fields if name != "preset"
+    }
+
+
+@pytest.mark.parametrize("option", [option for options in PRESETS.values() for option in options])
+def test_an_option_outranks_its_preset_also_with_its_default_value(option: str) -> None:
+    """What is given by itself counts."""
+    default = getattr(config(), option)
+    for preset in Preset:
+        assert getattr(config(preset=preset, **{option: default}), option) == default
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -271,6 +307,8 @@ def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Upstrea
         ({"max_rate": "0"}, "'0' is not a rate"),
         ({"idle_timeout": "never"}, "'never' is not a duration"),
         ({"max_handshakes": "off"}, "'off' is not a limit: write a whole number, 1 or more"),
+        ({"preset": "CDP"}, "'CDP' is not a choice: write stateless, stateful or cdp"),
+        ({"preset": ["cdp"]}, "['cdp'] is not a choice: write stateless, stateful or cdp"),
         ({"trust_forwarded": "10.0.0.0/8,lb"}, "'lb' is not a network: write addresses or networks such as"),
         ({"trust_forwarded": "10.0.0.1/8"}, "'10.0.0.1/8' is not a network"),
         ({"retry_on": "1006,often"}, "'1006,often' does not say when to retry: write abnormal, any, none, or close"),

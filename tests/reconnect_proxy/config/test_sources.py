@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from reconnect_proxy import cli
 from reconnect_proxy.config.model import Address, Compression, Config, Dial
+from reconnect_proxy.config.presets import Preset
 from reconnect_proxy.config.sources import ConfigError, flag_of, load, variable_of
 from reconnect_proxy.config.values import LogFormat, LogLevel
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
@@ -26,6 +27,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("listen", "[::1]:9000", Address("::1", 9000)),
     ("workers", "2", 2),
     ("mode", "sender", Mode.SENDER),
+    ("preset", "stateless", Preset.STATELESS),
     ("grace", "400ms", 0.4),
     ("grace_on", "abnormal", GraceOn.ABNORMAL),
     ("retry_for", "2m", 120.0),
@@ -200,6 +202,17 @@ def test_flags_outrank_variables_outrank_the_file_outrank_defaults(tmp_path: Pat
     config = load({"grace": "3", "upstream": ("ws://x:1",)}, environ, file)
     assert (config.upstream, config.grace, config.retry_for, config.drain) == (("ws://x:1",), 3.0, 2.0, 1.0)
     assert config.ping_timeout == 20.0
+
+
+def test_an_option_outranks_its_preset_wherever_the_two_are_given(tmp_path: Path) -> None:
+    """Even a weaker source with the default value outranks a preset of the strongest one."""
+    file = tmp_path / "proxy.toml"
+    file.write_text("upstream = 'ws://h'\nkeep-host = false\npreset = 'stateful'\n")
+    config = load({"preset": "cdp"}, {"RECONNECT_PROXY_RETRY_ON": "abnormal"}, str(file))
+    assert (config.preset, config.grace_on, config.max_queue) == (Preset.CDP, GraceOn.ABNORMAL, 256 * 1024**2)
+    assert (config.keep_host, config.retry_on) == (False, RetryOn())
+    flags = from_flags("--upstream", "ws://h", "--preset", "stateful", "--grace-on", "any")
+    assert (flags.grace_on, flags.retry_on) == (GraceOn.ANY, RetryOn(any=False, codes=frozenset()))
 
 
 def test_the_environment_of_the_process_and_a_file_by_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
