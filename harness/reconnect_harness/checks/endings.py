@@ -45,10 +45,11 @@ Find = Callable[[History], Finding]
 
 def client_close(given: object) -> Find:
     """Return a checker: clients, or their links with a label, are closed like this."""
+    by_label = _by_label(given, range(1000, 5000))
 
     def find(history: History) -> Finding:
         violations: list[Violation] = []
-        for label, allowed in _by_label(given, range(1000, 5000)).items():
+        for label, allowed in by_label.items():
             closed: dict[str, LinkEvent] = {}
             for event in _clients(history, label):
                 # A client closes a link with a label on purpose.
@@ -63,7 +64,6 @@ def client_close(given: object) -> Find:
             violations += _missing(history, label, names)
         return Finding.counted(violations)
 
-    _by_label(given, range(1000, 5000))
     return find
 
 
@@ -92,10 +92,11 @@ def upstream_close(given: object) -> Find:
 
 def handshake(given: object) -> Find:
     """Return a checker: handshakes of clients, all or those with a label, are refused like this."""
+    by_label = _by_label(given, range(300, 600))
 
     def find(history: History) -> Finding:
         violations: list[Violation] = []
-        for label, allowed in _by_label(given, range(300, 600)).items():
+        for label, allowed in by_label.items():
             events = list(_clients(history, label))
             refused = [event for event in events if event.event == "unreachable"]
             violations += _others(refused, allowed, "the handshake of client {name} was answered with {ending}")
@@ -113,7 +114,6 @@ def handshake(given: object) -> Find:
             ]
         return Finding.counted(violations)
 
-    _by_label(given, range(300, 600))
     return find
 
 

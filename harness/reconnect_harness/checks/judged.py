@@ -1,39 +1,43 @@
 """Every message of a history at every receiver that it was for, with its flaws by the rules of `checks.stream_account`.
 
 The checkers count these, and the report draws them (`checks.traces`).
+
+In a session that several clients share, as those of a receiver do, each message of the upstream has to arrive at one
+client at least: where no client is connected, at the first one that comes. It also has to arrive at every client that
+is connected when it is sent, and stays connected long enough to receive it.
+
+    c01   connected ├──────── owed ────────┤ 1 s ┤ disconnected
+    c02            connected ├──── owed ────┤ 1 s ┤ disconnected
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from reconnect_harness.checks.shared_session import owed_to_all
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
 from reconnect_harness.history.history import History, MessageStream
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import MessageEvent
+from reconnect_harness.history.record import End, MessageEvent
+
+#: What is sent less than this long before a client disconnects need not arrive at that client, in seconds.
+UNDER_WAY_SECONDS = 1.0
 
 
 class JudgedMessage(NamedTuple):
-    """One arrival of a message at one receiver, or a message that never arrived there.
-
-    Attributes:
-        stream: the stream that the message names.
-        receiver: the client that received it, or was to; "" where no client is known.
-        event: the arrival; of a lost message the sending.
-        sending: None where no such message was sent.
-        flaws: what is wrong with it.
-        furthest: the highest number of the stream that had arrived there before.
-
-    """
+    """One arrival of a message at one receiver, or a message that never arrived there."""
 
     stream: MessageStream
     receiver: str
+    """The client that received it, or was to; "" where no client is known."""
     event: MessageEvent
+    """The arrival; of a lost message the sending."""
     sending: MessageEvent | None
+    """None where no such message was sent."""
     flaws: tuple[Flaw, ...] = ()
     furthest: int = 0
+    """The highest number of the stream that had arrived there before."""
 
 
 def judged(history: History, direction: Direction) -> Iterator[JudgedMessage]:
@@ -46,11 +50,45 @@ def judged(history: History, direction: Direction) -> Iterator[JudgedMessage]:
 def _owed(history: History, stream: MessageStream) -> Iterator[tuple[str, Sequence[MessageEvent]]]:
     """Yield each receiver of a stream, and the messages that have to arrive there."""
     if history.shared and stream.direction is Direction.U2C:
-        yield from owed_to_all(history, stream)
+        yield from _owed_to_all(history, stream)
         return
     # A stream that nothing of arrived is lost once, and not once for each client.
     for receiver in stream.received or [""]:
         yield receiver, list(stream.owed)
+
+
+def _owed_to_all(history: History, stream: MessageStream) -> Iterator[tuple[str, list[MessageEvent]]]:
+    """Yield each receiver of a stream of the upstream, and the messages that have to arrive there.
+
+    A message that arrived nowhere is owed to the receiver "", which stands for any client, and to no other: it is lost
+    once.
+    """
+    arrived = stream.numbers()
+    owed = list(stream.owed)
+    yield "", [event for event in owed if event.number not in arrived]
+    spans = _attendance(history)
+    for client in dict.fromkeys([*spans, *stream.received]):
+        there = spans.get(client, [])
+        yield (
+            client,
+            [event for event in owed if event.number in arrived and any(t0 <= event.t < t1 for t0, t1 in there)],
+        )
+
+
+def _attendance(history: History) -> dict[str, list[tuple[float, float]]]:
+    """Return for each client the spans of time in which what is sent is owed to it, in `time.monotonic` seconds."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    connected: dict[str, float] = {}
+    for event in history.links:
+        if event.end is not End.CLIENT:
+            continue
+        if event.event == "connected":
+            connected[event.name] = event.t
+        elif event.event == "disconnected" and event.name in connected:
+            spans.setdefault(event.name, []).append((connected.pop(event.name), event.t - UNDER_WAY_SECONDS))
+    for name, t in connected.items():
+        spans.setdefault(name, []).append((t, math.inf))
+    return spans
 
 
 def _at_receiver(stream: MessageStream, receiver: str, owed: Sequence[MessageEvent]) -> Iterator[JudgedMessage]:

@@ -16,28 +16,21 @@ from reconnect_harness.history.record import End
 
 
 class Trace(NamedTuple):
-    """The way of one message to one receiver.
-
-    Attributes:
-        session: the client that it belongs to, or the stream where no client is known.
-        direction: which way it went.
-        number: its number in its stream.
-        size: bytes as sent, or as received where it was never sent.
-        sent: seconds from the start of the traffic; None for a message that was never sent.
-        arrived: the same; None for a message that never arrived.
-        flaws: what is wrong with it.
-        what: how a corrupted message differs from what was sent.
-
-    """
+    """The way of one message to one receiver; moments are seconds from the start of the traffic."""
 
     session: str
+    """The client that it belongs to, or the stream where no client is known."""
     direction: Direction
     number: int
     size: int
+    """Bytes as sent, or as received where it was never sent."""
     sent: float | None
+    """None for a message that was never sent."""
     arrived: float | None
+    """None for a message that never arrived."""
     flaws: tuple[Flaw, ...] = ()
     what: str = ""
+    """How a corrupted message differs from what was sent."""
 
     @property
     def t(self) -> float:

@@ -21,7 +21,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import yaml
@@ -66,39 +65,28 @@ class _Failed(Exception):
 
 @dataclass(slots=True)
 class FailedTimeline:
-    """A timeline that failed.
-
-    Attributes:
-        said: what its scenario file says.
-        run: the run.
-        checks: the labels of the checks that it failed.
-        file: the scenario file, when it was written.
-        command: the command that repeats the run.
-
-    """
+    """A timeline that failed: what its scenario file says, and the run."""
 
     said: Said
     run: RunResult
+    #: The labels of the checks that it failed.
     checks: frozenset[str]
+    #: The scenario file, when it was written, and the command that repeats the run.
     file: Path | None = None
     command: str = ""
 
 
 @dataclass(slots=True)
 class SearchResult:
-    """The result of a search.
+    """The result of a search."""
 
-    Attributes:
-        verdicts: how many timelines there were of each verdict, without those of shrinking.
-        doubts: why some proved nothing, and how many of them.
-        tries: how many runs shrinking took.
-        finding: the smallest timeline that failed, if one has.
-
-    """
-
+    #: How many timelines there were of each verdict, without those of shrinking.
     verdicts: Counter[Verdict] = field(default_factory=Counter)
+    #: Why some proved nothing, and how many of them.
     doubts: Counter[str] = field(default_factory=Counter)
+    #: How many runs shrinking took.
     tries: int = 0
+    #: The smallest timeline that failed, if one has.
     finding: FailedTimeline | None = None
 
     def lines(self) -> list[str]:
@@ -122,14 +110,8 @@ class SearchResult:
 class Fuzzer:
     """Searches for a scenario that fails: a context manager, which owns the Toxiproxy server.
 
-    Args:
-        level: whether timelines are run for real, or simulated.
-        within: after so many seconds the search is over, including shrinking.
-        seed: the same seed makes the same timelines.
-        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
-        toxiproxy: which Toxiproxy to use, as `toxiproxy.find` reads it; None to search.
-        out: the folder for the results.
-        progress: called from time to time with a line.
+    After `within` seconds the search is over, including shrinking. The same seed makes the same timelines. The other
+    arguments are those of `run.campaign.Campaign`.
 
     Raises:
         ScenarioError: the system under test does not exist, or cannot be simulated.
@@ -170,9 +152,7 @@ class Fuzzer:
             self._server = self._opened.enter_context(find_toxiproxy(self._toxiproxy).server())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._opened.close()
 
     def header(self) -> list[str]:
@@ -243,23 +223,17 @@ class Fuzzer:
         result = self.result
         if done.judgement.verdict is Verdict.UNKNOWN and result.finding is None:
             result.doubts.update(done.judgement.doubts[:1])
-        found = self._found(said, done)
         if result.finding is None:
             result.verdicts[done.judgement.verdict] += 1
         else:
             result.tries += 1
         self._report_progress()
-        # A smaller timeline that fails other checks is another bug.
-        if found is not None and (result.finding is None or found.checks & result.finding.checks):
-            result.finding = found
-            self._keep_folder(found.run)
-            raise _Failed
-
-    def _found(self, said: Said, done: RunResult) -> FailedTimeline | None:
-        if done.judgement.verdict is not Verdict.INVALID:
-            return None
         checks = frozenset(each.label for each in done.judgement.results if each.verdict is Verdict.INVALID)
-        return FailedTimeline(said, done, checks)
+        # A smaller timeline that fails other checks is another bug.
+        if checks and (result.finding is None or checks & result.finding.checks):
+            result.finding = FailedTimeline(said, done, checks)
+            self._keep_folder(done)
+            raise _Failed
 
     def _run(self, chosen: Scenario, folder: Path, left: float | None = None) -> RunResult | None:
         """Run a scenario at the level; return None if it is not over after `left` seconds."""

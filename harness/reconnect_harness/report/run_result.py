@@ -12,25 +12,16 @@ from reconnect_harness.scenario.model import Scenario
 
 @dataclass(slots=True)
 class RunResult:
-    """A run that has ended.
-
-    Attributes:
-        scenario: what was run.
-        seed: what its random parts were drawn from.
-        system: the system under test, in a line.
-        toxiproxy: the Toxiproxy that its links were led through, in a line; None where none was needed.
-        folder: where its files are.
-        history: what was recorded.
-        judgement: the verdict, and the checks behind it.
-        seconds: how long there was traffic.
-
-    """
+    """A run that has ended."""
 
     scenario: Scenario
     seed: int
+    #: The system under test, and the Toxiproxy, in a line each; None where no link was led through one.
     system: str
     toxiproxy: str | None
+    #: Where its files are.
     folder: Path
     history: History
     judgement: Judgement
+    #: How long there was traffic.
     seconds: float

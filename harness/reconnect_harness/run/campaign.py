@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from reconnect_harness.containers.engine import Engine, EngineUnavailable
@@ -31,14 +30,10 @@ DEFAULT_OUT = Path("scenario-runs")
 class Campaign:
     """Scenarios that are run against one system under test: a context manager, which owns the Toxiproxy server.
 
-    Args:
-        wanted: the scenarios: names, files, folders, `all`.
-        system: the system under test, as `sut.choose` reads it; None for this project's proxy.
-        toxiproxy: which Toxiproxy to use, as `toxiproxy.find` reads it; None to search.
-        seed: what the random parts of the runs are drawn from.
-        out: the folder in which each run gets a folder of its own.
-        option_names: the names of pytest's options in the command that repeats a run, for those whose short name
-            (`--sut`) belongs to the project.
+    The scenarios are names, files, folders or `all`; the system is what `sut.choose` reads (None: this project's
+    proxy), and the Toxiproxy what `toxiproxy.find` reads (None: the first one that is found). Each run gets a folder of
+    its own in `out`. `option_names` has the names of pytest's options in the command that repeats a run, for those
+    whose short name (`--sut`) belongs to the project.
 
     Raises:
         ScenarioError: a scenario, or the system under test, does not exist or is not valid, or they do not fit.
@@ -82,9 +77,7 @@ class Campaign:
         self.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
@@ -155,7 +148,7 @@ class Campaign:
         with writing(self.out):
             make_folder(self.out)
             system = system_under_test(self._system)
-            parts = ScenarioRunner(chosen, system, self._server, self.seed, folder, progress, self._engine)
+            parts = ScenarioRunner(chosen, system, self._server, self.seed, folder, self._engine, progress)
             done = run_to_end(parts.run())
             write_run(done, self._repeat(chosen))
         return done

@@ -37,27 +37,19 @@ NOTHING = "–"
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """What the table shows of one run.
-
-    Attributes:
-        verdict: the verdict.
-        said: the share (0..1) of the messages that the clients should send, and did; None where there were none.
-        sent: messages by direction.
-        lost: messages by direction.
-        repeated: messages, both directions.
-        reordered: messages, both directions.
-        disconnects: links of clients that ended though the client had not asked for it.
-        recovery: the 99th percentile of `recovery_times`, in seconds; None where there were none.
-
-    """
+    """What the table shows of one run."""
 
     verdict: str
+    #: The share (0..1) of the messages that the clients should send, and did; None where there were none.
     said: float | None
     sent: dict[Direction, int]
     lost: dict[Direction, int]
+    #: Messages, both directions.
     repeated: int
     reordered: int
+    #: Links of clients that ended though the client had not asked for it.
     disconnects: int
+    #: The 99th percentile of `recovery_times`, in seconds; None where there were none.
     recovery: float | None
 
     @classmethod
@@ -162,16 +154,10 @@ class Comparison:
 
 
 class Comparer:
-    """Runs scenarios against systems. It checks both when it is made, before anything is started.
+    """Runs scenarios against systems, each of which gets a folder in `out`. Other arguments are those of `Campaign`.
 
-    Args:
-        wanted: the scenarios: names, files, folders, `all`.
-        systems: the systems under test, as `sut.choose` reads them.
-        toxiproxy: which Toxiproxy to use, as `Campaign` takes it.
-        seed: what the random parts are drawn from, the same for each system.
-        out: the folder in which each system gets a folder of its own.
-        progress: called with a line about the progress of a run.
-        announce: called with a line for each run that has ended.
+    It checks both when it is made, before anything is started. `progress` is called with lines about the present run,
+    and `announce` with a line for each run that has ended.
 
     Raises:
         ScenarioError: a scenario or a system does not exist or is not valid, or they do not fit. A system that is not

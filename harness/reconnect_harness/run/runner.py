@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconnect_harness.checks.checkers import judge
-from reconnect_harness.containers.engine import Engine
 from reconnect_harness.faults.container_faults import CONTAINER
 from reconnect_harness.faults.nemesis import Nemesis
 from reconnect_harness.history.history import History
@@ -28,9 +27,6 @@ from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.scenario_topology import TopologySpec, build
 from reconnect_harness.run.topology import Counts, Topology
-from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 #: How often the ends are asked for their progress, in seconds.
 POLL_SECONDS = 0.1
@@ -43,28 +39,11 @@ LINGER_SECONDS = 0.3
 STILL_SECONDS = 1.0
 
 
-@dataclass(slots=True)
-class ScenarioRunner:
-    """Runs one scenario.
+@dataclass(frozen=True, slots=True)
+class ScenarioRunner(TopologySpec):
+    """Builds the topology of a scenario, and runs it. `progress` is called with lines about the run."""
 
-    Attributes:
-        scenario: what is run.
-        system: the system under test.
-        toxiproxy: a started server; None for a scenario without faults of links.
-        seed: what random parts are drawn from.
-        folder: where the run leaves its files.
-        progress: called from time to time with a line about the progress of the run.
-        engine: where the containers are; None for a scenario without any.
-
-    """
-
-    scenario: Scenario
-    system: SystemUnderTest
-    toxiproxy: ToxiproxyServer | None
-    seed: int
-    folder: Path
     progress: Callable[[str], None] = lambda line: None
-    engine: Engine | None = None
 
     async def run(self) -> RunResult:
         """Run the scenario and judge it.
@@ -81,8 +60,7 @@ class ScenarioRunner:
         for path in self._files():
             path.unlink(missing_ok=True)
         faults: list[FaultRecord] = []
-        spec = TopologySpec(self.scenario, self.system, self.toxiproxy, self.seed, self.folder, self.engine)
-        async with build(spec) as topology:
+        async with build(self) as topology:
             start = await topology.go()
             async with topology.measured():
                 await self._do_faults(topology, start, faults)

@@ -29,23 +29,17 @@ from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 @dataclass(frozen=True, slots=True)
 class TopologySpec:
-    """What is to be built.
-
-    Attributes:
-        scenario: the scenario whose topology it is.
-        system: the system under test in its middle.
-        toxiproxy: a started server; None for a scenario without faults of links.
-        seed: what random parts are drawn from.
-        folder: where the parts leave their files.
-        engine: where the containers are; None for a scenario without any.
-
-    """
+    """What is to be built: the topology of a scenario."""
 
     scenario: Scenario
     system: SystemUnderTest
+    #: A started server; None for a scenario without faults of links.
     toxiproxy: ToxiproxyServer | None
+    #: What random parts are drawn from.
     seed: int
+    #: Where the parts leave their files.
     folder: Path
+    #: Where the containers are; None for a scenario without any.
     engine: Engine | None = None
 
 

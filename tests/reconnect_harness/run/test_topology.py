@@ -170,5 +170,5 @@ async def test_an_upstream_is_refused_while_it_is_away_and_then_there_again(tmp_
 
     fault = {"at": "500ms", "process": "upstream", "do": "kill", "for": "500ms"}
     chosen = parse_scenario({**TALK, "faults": [fault]}, "test")
-    await ScenarioRunner(chosen, system_under_test(OWN), None, 1, tmp_path, look).run()
+    await ScenarioRunner(chosen, system_under_test(OWN), None, 1, tmp_path, progress=look).run()
     assert seen == [0, errno.ECONNREFUSED, 0]
