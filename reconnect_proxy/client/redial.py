@@ -7,13 +7,12 @@ at once is neither hammered nor tried for ever.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidStatus
 
-from ..core.backoff import longest_wait
+from ..core.backoff import wait_before
 from .socket import LinkedConnection
 
 __all__ = ["Dial", "Redial", "SessionLost", "refusal"]
@@ -93,7 +92,7 @@ class Redial:
         deadline = self._lost_at + self._retry_for
         while True:
             now = loop.time()
-            delay = random.uniform(0, longest_wait(self._attempts, now - self._lost_at, deadline - now))
+            delay = wait_before(self._attempts, now - self._lost_at, deadline - now)
             self._attempts += 1
             await asyncio.sleep(min(delay, max(deadline - now, 0)))
             if loop.time() >= deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .wire import Claim
@@ -40,6 +40,10 @@ class DialAnswer:
     headers: Sequence[tuple[str, str]] = ()
 
 
+#: Why a session ends whose aware upstream does not know it any more, or knows another history of it.
+SESSION_LOST = "upstream lost the session"
+
+
 @dataclass(slots=True)
 class DialFailure:
     """A dial that failed. `status` is 0 if no HTTP answer came, other than a 101.
@@ -70,6 +74,19 @@ class DialFailure:
     def final(self) -> bool:
         """Whether the client of a first dial is told at once. Any other failure may pass with time."""
         return self.rejected or self.incurable
+
+    def ends_session(self, final_status: Collection[int], knew_it: bool) -> str | None:
+        """Return why a redial that failed so is the last one; None: another may succeed.
+
+        Args:
+            final_status: the HTTP statuses that are configured to be final.
+            knew_it: an aware upstream has had this session.
+        """
+        if knew_it and self.status in (409, 410):
+            return SESSION_LOST
+        if self.status in final_status:
+            return f"upstream refused the session: {self.status}"
+        return f"upstream cannot be redialled: {self.detail}" if self.incurable else None
 
     @property
     def answered(self) -> bool:

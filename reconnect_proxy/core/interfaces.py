@@ -7,6 +7,7 @@
     core        Link              Upstream              all that waits
 
     in a session              Link, Outbox, Stream, Clients, Upstream, Delivery  --…Owner-->  Context
+                              Link  --LinkOwner-->  Clients, Upstream      UpstreamGate  --GateOwner-->  Upstream
     between sessions          Pool  --SlotHolder-->  Upstream        MemoryBudget  --BudgetMember-->  Outbox
     between processes         Registry  --SessionIds, SessionCounts-->  one process, or several workers
 
@@ -183,6 +184,16 @@ class LinkOwner(Protocol[LinkType]):
 
     def passes_compressed(self, link: LinkType) -> bool:
         """Tell whether compressed messages of this link's peer may stay compressed: every receiver can read them."""
+
+
+class GateOwner(Protocol):
+    """Hears what a link waits for before it carries data (`UpstreamGate`): an `Upstream`."""
+
+    def gate_opens(self) -> None:
+        """Nothing keeps data messages from the present link any more."""
+
+    def gate_control(self, message: Message) -> None:
+        """The upstream sent a control message."""
 
 
 # What the parts of a session ask of the session. `Context` satisfies the rest of these.

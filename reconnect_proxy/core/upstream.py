@@ -2,15 +2,7 @@
 
 The client must never notice that an upstream link was lost. So everything about having *some* link to the upstream is
 here, and the session (`Context`) hears of three things only: the upstream is up, it will not come back, or the first
-dial could not reach it.
-
-    IDLE --open--> QUEUED --its turn--> DIALLING --101--> GATED --gate opens--> UP
-                     ^ \\                   |               |                    |
-                     |  turned away         | failed        | lost               | lost, retryable
-                     |    |                 v               v                    v
-                     +----+--------------- WAITING <----------------------------+
-
-    TERMINATED follows every state: a final close, the end of the retry budget, or the end of the session.
+dial could not reach it. `UpstreamState` has the picture of its states.
 
 **What others decide.** Which upstream is dialled, and when it is this session's turn, is for the `Pool` to say, which
 all sessions share. How long to wait before the next dial, and for how long dialling goes on, is for the `RetryBudget`
@@ -21,19 +13,19 @@ to say.
 **The first dial** is special: a client waits for its outcome. It tries every upstream of the list in turn within one
 connect timeout, the wait for turns included, and does not wait in between.
 
-Not liked about this machine: the gate belongs to the link as well (`LinkState.GATED`), so that `Link.pump` has a single
-test for each message; `_open_gate` is the one place that moves both on.
+Not liked about this machine: that the gate is closed is a state of the link as well (`LinkState.GATED`), so that
+`Link.pump` has a single test for each message; `_open_gate` is the one place that moves both on.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from enum import auto
 
 from ..events import DialFailed, LegName, Observe, Redial
-from .backoff import RetryBudget
-from .dial import DialAnswer, DialFailure, DialRequest
+from .backoff import LIVED_LONG, Carried, RetryBudget
+from .dial import SESSION_LOST, DialAnswer, DialFailure, DialRequest
+from .gate import UpstreamGate
 from .interfaces import Clock, Dialler, Leg, Timer, UpstreamOwner
 from .link import DeliveryUncertain, Link, LinkState
 from .message import Message
@@ -43,37 +35,11 @@ from .pool import PROVEN_AFTER, Pool
 from .side import SessionSide
 from .stream import Stream
 from .target import DialSlot, Target
-from .transitions import IllegalTransition, MachineState, Transitions
+from .transitions import IllegalTransition
+from .upstream_state import TRANSITIONS, UpstreamState
 from .wire import id_from_control
 
 _NO_ANSWER = DialAnswer()
-
-
-class UpstreamState(MachineState):
-    """Where the outgoing leg is; see the picture above."""
-
-    IDLE = auto()
-    QUEUED = auto()
-    DIALLING = auto()
-    GATED = auto()
-    UP = auto()
-    WAITING = auto()
-    TERMINATED = auto()
-
-
-_S = UpstreamState
-_TRANSITIONS: Transitions[UpstreamState] = {
-    # WAITING: the first dial was given up, and the session lets its client wait.
-    _S.IDLE: {_S.QUEUED, _S.WAITING, _S.TERMINATED},
-    # QUEUED again: turned away. IDLE: the first dial is given up.
-    _S.QUEUED: {_S.QUEUED, _S.DIALLING, _S.IDLE, _S.TERMINATED},
-    # QUEUED: the first dial tries the next upstream.
-    _S.DIALLING: {_S.GATED, _S.QUEUED, _S.IDLE, _S.WAITING, _S.TERMINATED},
-    _S.GATED: {_S.UP, _S.QUEUED, _S.IDLE, _S.WAITING, _S.TERMINATED},
-    _S.UP: {_S.WAITING, _S.TERMINATED},
-    _S.WAITING: {_S.QUEUED, _S.TERMINATED},
-    _S.TERMINATED: (),
-}
 
 
 class Upstream(SessionSide):
@@ -87,6 +53,7 @@ class Upstream(SessionSide):
         "_dial",
         "_dialler",
         "_draw",
+        "_gate",
         "_pool",
         "_slot",
         "_target",
@@ -95,7 +62,6 @@ class Upstream(SessionSide):
         "aware",
         "connected_before",
         "link",
-        "replay_info",
         "state",
         "subprotocol",
     )
@@ -118,18 +84,18 @@ class Upstream(SessionSide):
         self.state = UpstreamState.IDLE
         # The link that carries the leg, gated or up.
         self.link: Link | None = None
-        # The latest control message, with which the upstream can be reconnected (section 5).
-        self.replay_info: Message | None = None
         # What the session speaks. None: not settled yet; "": settled on none.
         self.subprotocol: str | None = None
         # The upstream has been connected, gate open, at least once.
         self.connected_before = False
         # It stated a count in its latest 101.
         self.aware = False
+        # Sees each link before it carries data. None: all links carry data from the start, and everything is data.
+        self._gate = None if policy.gate.passes_everything else UpstreamGate(policy.gate, self, feeds)
         self._pool = pool
         self._dialler = dialler
         self._draw = draw
-        # What was used of the retry budget. None: nothing, since the latest link has proven itself, or is the first.
+        # What was used of the retry budget. None: nothing, since the latest link has made progress, or is the first.
         self._budget: RetryBudget | None = None
         # The dial that is in progress, up to the opening of the gate, and the 101 that it got.
         self._dial: DialRequest | None = None
@@ -139,7 +105,8 @@ class Upstream(SessionSide):
         self._slot: DialSlot | None = None
         # The upstreams that the first dial has tried, the latest one last. None once the first dial is over.
         self._tried: list[Target] | None = []
-        # One timer serves all waits: the connect timeout while dialling or gated, the backoff while waiting.
+        # One timer serves all waits: the connect timeout while dialling or gated, the backoff while waiting, and while
+        # up the next look at whether the link has made progress.
         self._timer: Timer | None = None
 
     @property
@@ -153,7 +120,7 @@ class Upstream(SessionSide):
         return self.state is UpstreamState.TERMINATED
 
     def _enter(self, state: UpstreamState) -> None:
-        if state not in _TRANSITIONS[self.state]:
+        if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(self.state, state)
         self.state = state
 
@@ -168,7 +135,7 @@ class Upstream(SessionSide):
     def retry(self) -> None:
         """Dial again, after a wait, until the retry budget is over."""
         if self._budget is None:
-            self._budget = RetryBudget(self._policy.retry_for, self._clock, self._draw)
+            self._budget = RetryBudget(self._policy.retry_for, self._clock, self._draw, self._carried)
         wait = self._budget.next_wait(self._on_budget_over)
         self._enter(UpstreamState.WAITING)
         url = self._pool.next_after(self._target).url
@@ -238,17 +205,17 @@ class Upstream(SessionSide):
         """Take the socket of a dial that was answered 101. Returns its link, or None if the socket is to be dropped."""
         if request is not self._dial:
             return None
-        gate = self._policy.gate
-        deliver = self.feeds.intake if gate.passes_everything else self._screen
+        gate = self._gate
+        deliver = self.feeds.intake if gate is None else gate.take
         link = Link(leg, self.owed.next_outbox(), self, deliver, self._clock, self._policy, LinkState.GATED)
         self.link = link
         self.owed.attach(link)
         self._enter(UpstreamState.GATED)
         self._answer = answer
-        if self.replay_info is not None and self.connected_before:
-            leg.send(*self.replay_info)
-        if not gate.opens_with_message:
+        if gate is None:
             self._open_gate(link)
+        else:
+            gate.begin(leg, again=self.connected_before)
         return link
 
     def on_failed(self, request: DialRequest, failure: DialFailure) -> None:
@@ -260,12 +227,8 @@ class Upstream(SessionSide):
         self._report(failure)
         if self._tried is not None:
             self._try_another(self._tried, failure)
-        elif self.connected_before and self.aware and failure.status in (409, 410):
-            self._lose_session()
-        elif failure.status in self._policy.final_status:
-            self._fail_for_good(1014, f"upstream refused the session: {failure.status}")
-        elif failure.incurable:
-            self._fail_for_good(1014, f"upstream cannot be redialled: {failure.detail}")
+        elif reason := failure.ends_session(self._policy.final_status, knew_it=self.connected_before and self.aware):
+            self._fail_for_good(1014, reason)
         else:
             self.retry()
 
@@ -301,24 +264,24 @@ class Upstream(SessionSide):
                 self._leave_slot()
         self.on_failed(dial, DialFailure(f"{what} {timeout}", taken=gated))
 
-    # The gate, PROTOCOL.md section 5.
+    # The gate, PROTOCOL.md section 5 (`UpstreamGate`).
 
-    def _screen(self, opcode: int, payload: bytes, now: float | None) -> None:
-        """Tell control messages from data, where the gate setting has control messages."""
-        if self.state is UpstreamState.GATED and self.link is not None:
-            self._take_control((opcode, payload))
-            self._open_gate(self.link)
-        elif self._policy.gate.is_control(payload):
-            self._take_control((opcode, payload))
-        else:
-            self.feeds.intake(opcode, payload, now)
+    @property
+    def replay_info(self) -> Message | None:
+        """The latest control message, with which the upstream can be reconnected."""
+        return None if self._gate is None else self._gate.replay_info
 
-    def _take_control(self, message: Message) -> None:
-        self.replay_info = message
+    def gate_control(self, message: Message) -> None:
+        """Take a control message."""
         session = self._session
         if session.session_id is None:
             session.session_id = id_from_control(message[1])
         session.upstream_control(message)
+
+    def gate_opens(self) -> None:
+        """Let data messages through the link whose gate it is."""
+        if self.link is not None:
+            self._open_gate(self.link)
 
     def _open_gate(self, link: Link) -> None:
         """Let data messages through: settle the counts, then send what waits. Only now the dial has succeeded."""
@@ -332,7 +295,7 @@ class Upstream(SessionSide):
         try:
             resumption = link.resume(answer.received)
         except OutOfRange:
-            self._lose_session()
+            self._fail_for_good(1014, SESSION_LOST)
             return
         except DeliveryUncertain as error:
             self._fail_for_good(1011, str(error))
@@ -341,6 +304,9 @@ class Upstream(SessionSide):
         self._report_resumption(link, resumption, away, again=self._tried is None)
         self.subprotocol = answer.subprotocol or ""
         self._stop_timers()
+        if self._budget is not None:
+            self._budget.give_up(resumption.dropped)
+            self._set_timer(LIVED_LONG, self._look_back)
         self._enter(UpstreamState.UP)
         self.connected_before = True
         self._tried = None
@@ -376,15 +342,33 @@ class Upstream(SessionSide):
 
     def _account_for(self, link: Link, code: int) -> None:
         """Tell the pool and the retry budget whether a lost link was of use."""
+        self._settle_budget(link)
         if self._clock.time() - link.opened_at >= PROVEN_AFTER:
             self._leave_slot()
-            self._budget = None
             return
         slot, self._slot = self._slot, None
         if slot is not None:
             self._pool.lost(slot, f"it closed ({code}) right after it had connected")
-        if link.heard_at >= link.opened_at and self._budget is not None:
-            self._budget.begin_again()
+
+    @property
+    def _carried(self) -> Carried:
+        return Carried(self.owed.outbox.confirmed, self.feeds.received)
+
+    def _settle_budget(self, link: Link) -> None:
+        """Forget the losses before this link if it has made progress."""
+        budget = self._budget
+        if budget is not None:
+            lived = self._clock.time() - link.opened_at
+            if budget.is_over_with(self._carried, len(self.owed.outbox), lived, self.aware):
+                self._budget = None
+
+    def _look_back(self) -> None:
+        """See whether the link has made progress since it is up; if not, look again."""
+        self._timer = None
+        if self.link is not None:
+            self._settle_budget(self.link)
+            if self._budget is not None:
+                self._set_timer(LIVED_LONG, self._look_back)
 
     def terminate(self, code: int, reason: str) -> None:
         """End this leg from this side: close the link if there is one, and dial no more."""
@@ -408,9 +392,6 @@ class Upstream(SessionSide):
         link = self._detach_link()
         if link is not None:
             link.close(code, reason)
-
-    def _lose_session(self) -> None:
-        self._fail_for_good(1014, "upstream lost the session")
 
     def _on_budget_over(self) -> None:
         self._fail_for_good(1014, "upstream unavailable")

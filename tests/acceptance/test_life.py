@@ -332,17 +332,50 @@ async def test_a_code_that_the_list_does_not_name_is_final(serve: Serve, upstrea
     assert (end.code, end.reason) == (4200, "over")
 
 
-async def test_the_retry_budget_begins_anew_with_each_loss(serve: Serve) -> None:
+async def test_the_retry_budget_begins_anew_with_each_message_that_gets_through(serve: Serve) -> None:
     """Several outages, each shorter than the budget and together longer, are survived."""
     async with RawServer() as upstream, Relay(upstream.port) as relay:
         proxy = await serve(relay.url, "--retry-for", "2s")
         client = await dial(f"{proxy.url}/")
-        for _ in range(3):
-            # Once a Pong has come back the link is up for the proxy too.
-            await (await upstream.accept()).fence()
+        for number in range(1, 5):
+            await client.send(f"message {number}")
+            server = await upstream.accept()
+            assert await server.recv() == f"message {number}"
+            # Once the proxy's Pong has come back, it has read the one that confirms the message.
+            await server.until(lambda: server.tokens() == [number])  # noqa: B023
+            await server.fence()
             await relay.refuse()
             await asyncio.sleep(0.8)
             await relay.heal()
-        server = await upstream.accept()
-        await client.send("alive")
-        assert await server.recv() == "alive"
+        assert client.end is None
+
+
+@pytest.mark.parametrize("greets", [True, False])
+async def test_a_message_that_makes_the_upstream_drop_its_link(serve: Serve, upstream: RawServer, greets: bool) -> None:
+    """It is sent again ever more rarely, and its session ends when the budget is over, although every dial succeeds."""
+    upstream.answer = lambda _: Answer(answer_pings=False)
+    proxy = await serve(upstream.url, "--retry-for", "6s")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send("poison")
+    begun = asyncio.get_running_loop().time()
+    times: list[float] = []
+    while client.end is None:
+        if greets:
+            await server.send("greeting")
+        assert await server.recv() == "poison"
+        times.append(asyncio.get_running_loop().time() - begun)
+        # Longer than what makes a link count as one that has held.
+        await asyncio.sleep(0.25)
+        server.reset()
+        arrival, end = asyncio.create_task(upstream.accept()), asyncio.create_task(client.ended())
+        await asyncio.wait([arrival, end], return_when=asyncio.FIRST_COMPLETED)
+        if not arrival.done():
+            arrival.cancel()
+            break
+        end.cancel()
+        server = arrival.result()
+    assert client.end is not None
+    assert (client.end.code, client.end.reason) == (1014, "upstream unavailable")
+    assert 4 <= len([at for at in times if at < 5.0]) <= 10, times
+    assert times[-1] > 3.0

@@ -17,6 +17,8 @@ import reconnect_proxy.core.link as link_module
 from reconnect_proxy.cli import main
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
+from reconnect_proxy.core.dial import SESSION_LOST
+from reconnect_proxy.core.gate import UpstreamGate
 from reconnect_proxy.core.link import Link, Resumption
 from reconnect_proxy.core.message import Direction, Message
 from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
@@ -196,28 +198,36 @@ def _never_give_up() -> None:
 
 
 def _begin_anew() -> None:
-    Upstream._lose_session = Upstream.retry  # type: ignore[method-assign]
+    fail = Upstream._fail_for_good
+
+    def wrong(self: Upstream, code: int, reason: str) -> None:
+        if reason == SESSION_LOST:
+            self.retry()
+        else:
+            fail(self, code, reason)
+
+    Upstream._fail_for_good = wrong  # type: ignore[method-assign]
 
 
 def _tell_control() -> None:
-    take = Upstream._take_control
+    take = Upstream.gate_control
 
     def wrong(self: Upstream, message: Message) -> None:
         take(self, message)
         for client in self.feeds.receivers:
             client.leg.send(*message)
 
-    Upstream._take_control = wrong  # type: ignore[method-assign]
+    Upstream.gate_control = wrong  # type: ignore[method-assign]
 
 
 def _forget_state() -> None:
-    take = Upstream._take_control
+    take = UpstreamGate._take_control
 
-    def wrong(self: Upstream, message: Message) -> None:
+    def wrong(self: UpstreamGate, message: Message) -> None:
         take(self, message)
         self.replay_info = None
 
-    Upstream._take_control = wrong  # type: ignore[method-assign]
+    UpstreamGate._take_control = wrong  # type: ignore[method-assign]
 
 
 def _drop_mute() -> None:

@@ -14,7 +14,7 @@ from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.message import Message, Opcode
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import RECEIVER, Policy
-from reconnect_proxy.core.pool import Pool
+from reconnect_proxy.core.pool import PROBE_PAUSE, Pool
 from reconnect_proxy.core.target import UpstreamAddress
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.core.wire import Claim, decode_token
@@ -201,8 +201,10 @@ class SessionRig:
         return leg, link
 
     def reconnect(self, answer: DialAnswer | None = None) -> tuple[FakeLeg, Link]:
-        """Wait for the redial and answer it."""
+        """Wait for the redial and answer it: for up to 3 s, and then for the next probe if the upstream is out."""
         self.clock.advance(3.0)
+        if self.dialler.under_way is None:
+            self.clock.advance(2 * PROBE_PAUSE)
         return self.connect(answer)
 
     def client(

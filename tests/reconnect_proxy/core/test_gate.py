@@ -9,7 +9,7 @@ import pytest
 
 from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
-from reconnect_proxy.core.upstream import UpstreamState
+from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.core.wire import Claim, is_id
 from reconnect_proxy.events import DialFailed, LegLost, Redial
 

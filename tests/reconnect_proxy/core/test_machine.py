@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_proxy.core.backoff import CAP
+from reconnect_proxy.core.backoff import CAP, LIVED_LONG
 from reconnect_proxy.core.backpressure import HARD_LIMIT
 from reconnect_proxy.core.budget import HARD_LIMIT as HARD_LIMIT_OF_ALL
 from reconnect_proxy.core.budget import RELIEF, make_budget
@@ -34,9 +34,9 @@ from reconnect_proxy.core.message import Direction, Message, Opcode
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.outbox import MESSAGE_COST
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Policy, Uncertain
-from reconnect_proxy.core.pool import PROVEN_AFTER, Pool
+from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.target import UpstreamAddress
-from reconnect_proxy.core.upstream import UpstreamState
+from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
 from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
 from tests.examples import examples
@@ -138,7 +138,12 @@ class SessionMachine(RuleBasedStateMachine):
         # Something has happened that ends a session; the upstream has said goodbye.
         self.cause = self.farewell = False
         self.ended = 0
-        self.attached_at = self.proven_at = self.clock.now
+        self.attached_at = self.clock.now
+        # Since when the upstream may have been without progress, and whether it is at present: see `_watch_progress`.
+        self.proven_at, self.in_series = self.clock.now, False
+        self.confirmed_before = 0
+        # The link that is up, since when, and how much the upstream was owed in all by then.
+        self.up: tuple[Link, float, int] | None = None
         pool = Pool([UpstreamAddress("ws://one"), UpstreamAddress("ws://two")], self.clock, lambda event: None)
         around = (self.dialler, self.clock, policy, self._observe, self._on_ended)
         self.filtered = filtered
@@ -236,9 +241,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert len(context.clients.links) <= 1
         if context.clients.links:
             self.attached_at = now
-        upstream = context.upstream.link
-        if upstream is not None and upstream.open and now >= upstream.opened_at + PROVEN_AFTER:
-            self.proven_at = now
+        self._watch_progress()
         if context.state is not SessionState.OPEN and not self.cause:
             away = not context.clients.links and now >= self.attached_at + (self.policy.grace or 0.0)
             unavailable = now >= self.proven_at + self.policy.retry_for
@@ -263,6 +266,26 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             assert ends == []
             assert self.ended == 0
+
+    def _watch_progress(self) -> None:
+        """Watch whether the upstream makes progress: a message is confirmed, or a link lives for long and owes nothing.
+
+        The budget begins with the first loss after that. What is missed here allows an earlier end than there may be.
+        """
+        outbox, link, now = self.context.c2u.outbox, self.context.upstream.link, self.clock.now
+        up = link is not None and link.open
+        if self.c2u.confirmed > self.confirmed_before:
+            self.confirmed_before = self.c2u.confirmed
+            self.in_series = False
+        if not up or link is None:
+            self.up = None
+        elif self.up is None or self.up[0] is not link:
+            self.up = (link, now, outbox.pushed)
+        elif now >= self.up[1] + LIVED_LONG + 0.2 and not outbox and outbox.pushed == self.up[2]:
+            self.in_series = False
+        if not self.in_series and up:
+            self.proven_at = now
+        self.in_series = self.in_series or not up
 
     def _believe_mute_peers(self) -> None:
         """Take over what the proxy took for confirmed because a peer that answers no Ping was written to."""
@@ -541,6 +564,7 @@ class SessionMachine(RuleBasedStateMachine):
         elif owed.furthest > owed.confirmed and self.policy.uncertain is Uncertain.CLOSE:
             self.cause = True
         elif self.policy.uncertain is Uncertain.DROP:
+            self.confirmed_before += owed.furthest - owed.confirmed if socket.peer is self.upstream else 0
             owed.confirm(owed.furthest)
         socket.leg.next = owed.confirmed + 1
 
@@ -562,6 +586,7 @@ class SessionMachine(RuleBasedStateMachine):
             self._take_note(socket, link, frame)
             self._watch_growth()
             self._give(socket, link, frame)
+            self._watch_progress()
             if frame.kind is Kind.PING:
                 socket.put_to_peer(Frame(Kind.PONG, frame.payload))
 
@@ -599,9 +624,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _take_note(self, socket: Socket, link: Link, frame: Frame) -> None:
         """Say what a frame on a live link means, before the proxy hears of it."""
         peer = socket.peer
-        said_something = frame.kind not in (Kind.CLOSE, Kind.END)
-        if peer is self.upstream and said_something and self.clock.now > link.opened_at:
-            self.proven_at = self.clock.now
+        self._watch_progress()
         if frame.kind is Kind.PONG:
             number = socket.leg.answered(frame.payload)
             if number is not None:

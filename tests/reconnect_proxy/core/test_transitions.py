@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from reconnect_proxy.core import context, target, upstream
+from reconnect_proxy.core import context, target, upstream_state
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.core.transitions import IllegalTransition, MachineState
-from reconnect_proxy.core.upstream import UpstreamState
+from reconnect_proxy.core.upstream_state import UpstreamState
 
 from .fakes import SessionRig, started
 
 #: For each machine, its states, its table, the state in which it begins and that in which it ends.
 MACHINES: dict[str, tuple[type[MachineState], Any, MachineState, MachineState]] = {
     "session": (SessionState, context._TRANSITIONS, SessionState.OPENING, SessionState.ENDED),
-    "upstream": (UpstreamState, upstream._TRANSITIONS, UpstreamState.IDLE, UpstreamState.TERMINATED),
+    "upstream": (UpstreamState, upstream_state.TRANSITIONS, UpstreamState.IDLE, UpstreamState.TERMINATED),
     "slot": (SlotState, target._SLOT_TRANSITIONS, SlotState.WAITING, SlotState.OVER),
 }
 

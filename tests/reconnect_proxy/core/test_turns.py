@@ -9,7 +9,7 @@ import pytest
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
 from reconnect_proxy.core.pool import EJECT_AFTER, PROBE_PAUSE, PROVEN_AFTER
-from reconnect_proxy.core.upstream import UpstreamState
+from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
 from .fakes import SessionRig, say

@@ -6,14 +6,29 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_proxy.core.backoff import BASE, CAP
+from reconnect_proxy.core import backoff
+from reconnect_proxy.core.backoff import BASE, CAP, LIVED_LONG
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
 from reconnect_proxy.core.policy import Gate, GateKind, Policy, RetryOn, Uncertain
-from reconnect_proxy.core.upstream import Upstream, UpstreamState
+from reconnect_proxy.core.upstream import Upstream
+from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
-from .fakes import SESSION_ID, FakeClock, FakeDialler, FakeLeg, SessionRig, never_was, over, pong, say, started
+from .fakes import (
+    CALM,
+    SESSION_ID,
+    FakeClock,
+    FakeDialler,
+    FakeLeg,
+    SessionRig,
+    confirm_all,
+    never_was,
+    over,
+    pong,
+    say,
+    started,
+)
 
 URLS = ("ws://one", "ws://two", "ws://three")
 FIRST_MESSAGE = Policy(gate=Gate(GateKind.FIRST_MESSAGE))
@@ -143,8 +158,8 @@ def test_a_lost_upstream_is_redialled_at_the_next_of_the_list() -> None:
     assert [dial.url for dial in rig.dialler.dials[:4]] == ["ws://one", "ws://two", "ws://three", "ws://one"]
 
 
-def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
-    """Full jitter: uniform in [0, min(cap, base * 2**attempt)], but no longer than the upstream has been away."""
+def test_the_waits_grow_with_each_dial_that_fails() -> None:
+    """By the rule of `wait_before`, and each is numbered."""
     drawn: list[tuple[float, float]] = []
 
     def draw(low: float, high: float) -> float:
@@ -158,24 +173,124 @@ def test_waits_are_drawn_from_zero_to_an_exponentially_growing_cap() -> None:
     rig.open()
     for attempt in range(12):
         rig.dialler.fail()
+        low, high = drawn[-1]
         away = sum(high for _, high in drawn[:-1])
-        assert drawn[-1][0] == 0.0
-        assert drawn[-1][1] == pytest.approx(min(CAP, BASE * 2**attempt, max(BASE, away)))
-        rig.clock.advance(drawn[-1][1])
+        assert low == (0.0 if attempt == 0 else BASE)
+        assert high == pytest.approx(min(CAP, BASE * 2**attempt, max(BASE, away)) if attempt != 1 else 2 * BASE)
+        rig.clock.advance(high)
     assert [event.attempt for event in rig.events if isinstance(event, Redial)] == list(range(1, 13))
 
 
-def test_a_link_that_held_ends_the_series_of_attempts_and_one_that_fell_over_does_not() -> None:
+def attempts(rig: SessionRig) -> list[int]:
+    """Return the numbers of the dials since the last progress, as they were reported."""
+    return [event.attempt for event in rig.events if isinstance(event, Redial)]
+
+
+def test_a_link_that_lived_long_ends_the_series_of_attempts_and_one_that_fell_over_does_not() -> None:
     """An upstream that dies at each connect must not be dialled without a pause."""
     rig, *_, link = started()
     link.on_lost(1006, "")
     _, brief = rig.reconnect()
     rig.clock.advance(0.1)
     brief.on_lost(1006, "")
+    _, brief = rig.reconnect()
+    rig.clock.advance(LIVED_LONG - 0.1)
+    brief.on_lost(1006, "")
     _, proven = rig.reconnect()
-    rig.clock.advance(1.5)
+    rig.clock.advance(LIVED_LONG)
     proven.on_lost(1006, "")
-    assert [event.attempt for event in rig.events if isinstance(event, Redial)] == [1, 2, 1]
+    assert attempts(rig) == [1, 2, 3, 1]
+
+
+def poisoned(seconds: float) -> tuple[SessionRig, FakeLeg, list[float]]:
+    """Let a message make the upstream drop each link that brings it, 0.3 s later, for so long or to the session's end.
+
+    Returns the session, its client, and when the message was sent, in seconds from the first time on.
+    """
+    rig, client, client_link, _, link = started(replace(CALM, retry_for=60.0))
+    begun, sent = rig.clock.now, [0.0]
+    say(client_link, "poison")
+    link.on_lost(1006, "")
+    while not rig.context.upstream.terminated and rig.clock.now < begun + seconds:
+        rig.clock.advance(0.05)
+        if rig.dialler.under_way is not None:
+            leg, link = rig.connect()
+            assert leg.payloads == [b"poison"]
+            sent.append(rig.clock.now - begun)
+            say(link, "greeting")
+            rig.clock.advance(0.3)
+            link.on_lost(1011, "what was that?")
+    return rig, client, sent
+
+
+def test_a_message_that_makes_the_upstream_drop_its_link_is_sent_ever_more_rarely() -> None:
+    """And ends its session when the budget is over, however the upstream greets."""
+    rig, client, sent = poisoned(100.0)
+    assert 4 <= len([at for at in sent if at <= 5.0]) <= 10
+    assert 55.0 <= sent[-1] <= 61.0
+    confirm_all(rig, client, rig.context.clients.links[0])
+    assert client.closed == (1014, "upstream unavailable")
+    assert over(rig)
+
+
+def test_if_each_link_were_progress_such_a_message_would_be_sent_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test before."""
+    monkeypatch.setattr(backoff, "progress", lambda *arguments: backoff.Progress.MADE)
+    rig, _, sent = poisoned(100.0)
+    assert len([at for at in sent if at <= 5.0]) > 10
+    assert not rig.context.upstream.terminated
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_a_network_that_flaps_while_messages_get_through_costs_nothing(aware: bool) -> None:
+    """The budget begins again with each confirmation, however brief the links are, and so do the waits."""
+    rig, _, client_link, _, link = started(replace(CALM, retry_for=5.0), upstream_aware=aware)
+    for number in range(40):
+        say(client_link, f"{number}")
+        if not aware:
+            rig.clock.advance(0.1)
+            pong(link, number + 1)
+        link.on_lost(1006, "")
+        rig.clock.advance(0.5)
+        # What an aware upstream states confirms as well as a Pong does.
+        _, link = rig.connect(DialAnswer(received=number + 1 if aware else None))
+    assert set(attempts(rig)) == {1}
+    assert not rig.context.upstream.terminated
+
+
+@pytest.mark.parametrize(("aware", "numbers"), [(False, list(range(1, 41))), (True, [1] * 40)])
+def test_a_link_that_brought_messages_renews_the_budget(aware: bool, numbers: list[int]) -> None:
+    """Where nothing is owed. A plain upstream may greet at each connect, so the waits go on growing."""
+    rig, *_, link = started(replace(CALM, retry_for=10.0), upstream_aware=aware)
+    link.on_lost(1006, "")
+    for _ in range(39):
+        _, link = rig.reconnect(DialAnswer(received=0 if aware else None))
+        say(link, "hello")
+        link.on_lost(1006, "")
+    assert not rig.context.upstream.terminated
+    assert attempts(rig) == numbers
+
+
+def test_messages_that_are_dropped_since_they_are_uncertain_are_no_progress() -> None:
+    """An upstream that drops its link at every message must not be dialled without a pause because of that."""
+    rig, _, client_link, _, link = started(Policy(uncertain=Uncertain.DROP))
+    for number in range(5):
+        say(client_link, f"{number}")
+        link.on_lost(1006, "")
+        _, link = rig.reconnect()
+    assert attempts(rig) == [1, 2, 3, 4, 5]
+
+
+def test_progress_is_noticed_while_the_link_is_up() -> None:
+    """The next loss has the whole budget, even if something is owed by then that was never confirmed."""
+    rig, _, client_link, _, link = started(Policy(retry_for=30.0, ping_interval=1000.0))
+    link.on_lost(1006, "")
+    _, link = rig.reconnect()
+    rig.clock.advance(1000.0)
+    say(client_link, "one")
+    link.on_lost(1006, "")
+    assert attempts(rig) == [1, 1]
+    assert not rig.context.upstream.terminated
 
 
 def test_the_budget_runs_on_over_links_that_fell_over_at_once() -> None:
@@ -190,21 +305,6 @@ def test_the_budget_runs_on_over_links_that_fell_over_at_once() -> None:
     assert rig.context.upstream.state is not UpstreamState.TERMINATED
     rig.clock.advance(0.2)
     assert rig.context.upstream.terminated
-
-
-@pytest.mark.parametrize("proof", ["a second", "a word"])
-def test_a_link_that_held_or_spoke_renews_the_budget(proof: str) -> None:
-    """Living for a second proves an upstream, and so does anything that it says."""
-    rig, *_, link = started(Policy(retry_for=30.0, ping_interval=1000.0))
-    rig.clock.advance(2.0)
-    link.on_lost(1006, "")
-    for _ in range(40):
-        _, link = rig.reconnect()
-        rig.clock.advance(1.1 if proof == "a second" else 0.1)
-        if proof == "a word":
-            say(link, "hello")
-        link.on_lost(1006, "")
-    assert not rig.context.upstream.terminated
 
 
 def test_a_dial_that_is_not_answered_is_given_up_after_the_connect_timeout() -> None:
