@@ -49,8 +49,6 @@ from .serving import (
 )
 from .units import format_duration, format_size
 
-__all__ = ["main", "serve"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (those of the process) and return the exit code."""

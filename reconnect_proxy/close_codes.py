@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["REASON_LIMIT", "SENDABLE_CODES", "check_close_code", "cut_reason"]
-
 #: The codes that an endpoint may send: those of RFC 6455, 1012 to 1014 of IANA's registry, and those of applications.
 #: 1004 is reserved; 1005, 1006 and 1015 say that there was no close frame.
 SENDABLE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))

@@ -15,8 +15,6 @@ from .config.model import Config
 from .net.pending import with_spare, without_spare
 from .observe.logs import logger
 
-__all__ = ["needed_for", "sessions_within", "take_descriptors"]
-
 #: Descriptors of a session: a socket for each leg. A relayed HTTP connection has as many.
 EACH = 2
 #: Other descriptors of a proxy. It has some 20 when it is idle.

@@ -11,8 +11,6 @@ from .core.policy import Mode
 from .events import short_id
 from .net.incoming import IncomingWebSocket
 
-__all__ = ["SessionInfo", "Usage", "info_of"]
-
 
 class Usage(NamedTuple):
     """How much of `limit` (its name) is `used`, and how much there may be at `most`; None: there is no limit."""

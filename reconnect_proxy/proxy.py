@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from .config.model import Address, Config, Dial
+from .config.model import Config, Dial
 from .config.session_policy import policy_of
+from .config.values import Address
 from .core.budget import make_budget
 from .core.context import Context
 from .core.interfaces import SessionCounts, SessionIds

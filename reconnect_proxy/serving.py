@@ -21,21 +21,6 @@ from .config.values import Address
 from .draining import Stopped
 from .observe.logs import logger
 
-__all__ = [
-    "HANDLED_SIGNALS",
-    "STOP_SIGNALS",
-    "CannotListen",
-    "CannotServe",
-    "Signals",
-    "first_of",
-    "listening_on",
-    "say_nothing_to_reload",
-    "say_ready",
-    "say_stopped",
-    "say_stopping",
-    "tune_gc",
-]
-
 
 class CannotServe(Exception):
     """The program cannot serve. The message is one line for the user."""
@@ -75,7 +60,6 @@ class Signals:
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Self:
-        """Begin to handle signals."""
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._stops.put_nowait, None)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
@@ -106,13 +90,11 @@ def say_stopping(config: Config, sessions: int) -> None:
 
 
 def say_stopped(stopped: Stopped) -> None:
-    """Write what a stop has ended."""
     level = logging.WARNING if stopped.undelivered_c2u or stopped.undelivered_u2c else logging.INFO
     logger.log(level, "stopped", extra={"fields": stopped._asdict()})
 
 
 def say_nothing_to_reload() -> None:
-    """Write that SIGHUP came, and there are no certificates to reload."""
     logger.info("nothing to reload", extra={"fields": {"reason": "no certificates are configured"}})
 
 

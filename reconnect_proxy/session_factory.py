@@ -28,8 +28,6 @@ from .net.handshake import SessionRequest
 from .net.head import RequestHead
 from .net.outgoing import DialResources, UpstreamDialler
 
-__all__ = ["ClientApplicant", "SessionFactory"]
-
 
 class SessionFactory:
     """Makes the sessions of one proxy."""

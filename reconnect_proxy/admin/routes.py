@@ -36,9 +36,7 @@ from ..config.values import Address
 from ..events import AdminRefused, Observe, short_id
 from ..proxy import END_CODE, END_REASON
 from .server import AdminRequest, AdminResponse, AdminServer
-from .view import SESSION_FIELDS, STATES, SessionsView, Unanswered
-
-__all__ = ["SESSION_FIELDS", "Admin"]
+from .view import STATES, SessionsView, Unanswered
 
 #: Sessions on a page of `/sessions`, by default and at most.
 PAGE, LARGEST_PAGE = 100, 1000
@@ -107,7 +105,6 @@ class Admin:
         )
 
     async def __aenter__(self) -> Self:
-        """Start listening."""
         await self._server.__aenter__()
         if self._token is None and not self._server.loopback:
             logger.warning("admin unprotected", extra={"fields": {"url": self.url, "remedy": "--admin-token-file"}})
@@ -235,7 +232,6 @@ def refusal(status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> Admin
 
 
 def as_json(value: object, status: HTTPStatus = HTTPStatus.OK, *headers: tuple[str, str]) -> AdminResponse:
-    """Return `value` as a JSON response."""
     return AdminResponse(status, json.dumps(value).encode() + b"\n", headers=headers)
 
 

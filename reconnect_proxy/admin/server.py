@@ -21,8 +21,6 @@ import h11
 
 from ..config.values import Address
 
-__all__ = ["AdminRequest", "AdminResponse", "AdminServer"]
-
 #: The largest head of a request, and the largest body, which is not used. In bytes.
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
@@ -85,7 +83,6 @@ class AdminServer:
         self._waiting: dict[asyncio.Task[None], None] = {}
 
     async def __aenter__(self) -> Self:
-        """Start listening."""
         self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
         bound = [each.getsockname() for each in self._server.sockets]
         self.address = Address(self.address.host, bound[0][1])

@@ -16,8 +16,6 @@ from ..events import short_id
 from ..introspection import SessionInfo, info_of
 from ..proxy import Proxy
 
-__all__ = ["SESSION_FIELDS", "STATES", "Ended", "Page", "ProxyView", "SessionsView", "Unanswered"]
-
 #: Sessions that are described in one turn of the loop: about a millisecond.
 SESSIONS_A_TURN = 50
 

@@ -19,7 +19,6 @@ from ..units import parse_duration
 from .presets import Preset, with_preset
 from .upstreams import Upstreams, any_wss, server_of
 from .values import (
-    Address,
     AddressOrOff,
     Count,
     CountOrNone,
@@ -49,8 +48,6 @@ from .values import (
     YesOrNo,
     one_of,
 )
-
-__all__ = ["Address", "Compression", "Config", "Dial"]
 
 
 class Dial(StrEnum):

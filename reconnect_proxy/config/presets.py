@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["PRESETS", "Preset", "with_preset"]
-
 
 class Preset(StrEnum):
     """The kind of server behind the proxy."""

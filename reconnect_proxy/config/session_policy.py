@@ -7,8 +7,6 @@ import dataclasses
 from ..core.policy import POLICIES, Policy
 from .model import Compression, Config
 
-__all__ = ["policy_of"]
-
 
 def policy_of(config: Config, filtering: bool = False) -> Policy:
     """Return the policy of the sessions of `config`. If hooks are `filtering` messages, none may be compressed."""

@@ -18,8 +18,6 @@ from ..net.tls import BadCertificate
 from ..suggestions import did_you_mean
 from .model import FORMER_NAMES, Config
 
-__all__ = ["ConfigError", "Given", "check", "flag_of", "gather", "load", "variable_of"]
-
 PREFIX = "RECONNECT_PROXY_"
 TABLE = "reconnect-proxy"
 

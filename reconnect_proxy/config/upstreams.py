@@ -16,8 +16,6 @@ from pydantic import BeforeValidator
 from ..core.target import UpstreamAddress
 from .values import items
 
-__all__ = ["Upstreams", "any_wss", "server_of"]
-
 
 def server_of(text: str) -> UpstreamAddress:
     """Return the upstream that a checked `URL` or `URL weight=N` (as in nginx) stands for."""

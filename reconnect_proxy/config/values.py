@@ -72,7 +72,6 @@ class TokenFile:
     token: SecretStr
 
     def __str__(self) -> str:
-        """Return the path."""
         return self.path
 
 

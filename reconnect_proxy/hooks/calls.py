@@ -66,7 +66,6 @@ class HookCalls:
             self._fail("on_session", session, error)
 
     def opened(self, session: Session, context: Context) -> None:
-        """Record that a session was made."""
         session.begin(context)
         self._sessions[context] = session
 
@@ -136,7 +135,6 @@ class HookCalls:
         return observe
 
     def closed(self, context: Context) -> None:
-        """Record that a session has ended."""
         session = self._sessions.pop(context, None)
         if session is None:
             return

@@ -58,7 +58,6 @@ class BurstTransport:
     __slots__ = ("_collected", "_loop", "_scheduled", "_size", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        """Make a transport over `transport`."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._collected: list[Data] = []
@@ -114,7 +113,6 @@ class BurstTransport:
             self._loop.call_soon(self._on_turn)
 
     def writelines(self, list_of_data: Iterable[Data]) -> None:
-        """Collect all of it."""
         self.write(b"".join(list_of_data))
 
     def _on_turn(self) -> None:
@@ -182,11 +180,9 @@ class BurstTransport:
         return default if name in ("peername", "sockname") else self._transport.get_extra_info(name, default)
 
     def fileno(self) -> int:
-        """Return the descriptor."""
         return int(self._transport.get_extra_info("socket").fileno())
 
     def is_closing(self) -> bool:
-        """Tell whether the connection is closing, or closed."""
         return self._transport.is_closing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -194,9 +190,7 @@ class BurstTransport:
         self._transport.set_write_buffer_limits(high, low)
 
     def pause_reading(self) -> None:
-        """Read no more."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
         self._transport.resume_reading()

@@ -7,8 +7,6 @@ from functools import cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Endpoint", "endpoint_of", "join_target"]
-
 
 class Endpoint(NamedTuple):
     """What an upstream's URL says.
@@ -27,7 +25,6 @@ class Endpoint(NamedTuple):
 # There are as many as are configured.
 @cache
 def endpoint_of(url: str) -> Endpoint:
-    """Return what `url` says."""
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     default = 443 if secure else 80

@@ -50,7 +50,6 @@ class MalformedHead(ValueError):
 
     @property
     def refusal(self) -> Refusal:
-        """The answer to the client."""
         return Refusal(self.status, _ERRORS[self.status], str(self))
 
 

@@ -85,7 +85,6 @@ class HttpRelay:
 
     @property
     def busy(self) -> int:
-        """The number of exchanges under way."""
         return len(self._exchanges)
 
     def admit(self, connection: PlainConnection) -> None:

@@ -76,7 +76,6 @@ class HttpSocket(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
@@ -101,7 +100,6 @@ class HttpSocket(asyncio.Protocol):
         return self.transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take the end of the connection."""
         self._lost = str(error) if isinstance(error, TlsFailed) else f"the connection was lost{_why(error)}"
         self._arrived.set()
         self._writable.set()

@@ -29,11 +29,9 @@ class LayeredTransport(asyncio.Transport):
     # What the transport below calls.
 
     def pause_writing(self) -> None:
-        """Pass on that the write buffer is full."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on that the write buffer has emptied."""
         self._protocol.resume_writing()
 
     # What the protocol above calls (asyncio.Transport).
@@ -44,7 +42,6 @@ class LayeredTransport(asyncio.Transport):
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return the protocol that reads."""
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def can_write_eof(self) -> bool:
@@ -52,11 +49,9 @@ class LayeredTransport(asyncio.Transport):
         return False
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the low and the high limit of the write buffer, in bytes."""
         return self._transport.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the limits of the write buffer, in bytes: above `high` the protocol pauses, below `low` it resumes."""
         self._transport.set_write_buffer_limits(high, low)
 
     # For the layers.

@@ -146,11 +146,9 @@ class TlsTransport(LayeredTransport, asyncio.Protocol):
         return self._tls if name == "ssl_object" else self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Tell whether the connection is closing, or closed."""
         return self._state is _CLOSED or self._transport.is_closing()
 
     def is_reading(self) -> bool:
-        """Tell whether what comes is passed on."""
         return not self._paused and not self.is_closing()
 
     def pause_reading(self) -> None:

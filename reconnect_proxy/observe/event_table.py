@@ -54,8 +54,6 @@ from ..events import (
     WorkerReturned,
 )
 
-__all__ = ["DIRECTIONS", "EVENTS", "FEW_LINES", "MANY_LINES", "PERIOD", "Count", "EventRow", "Label", "MetricRow"]
-
 E = TypeVar("E", bound=Event)
 
 DIRECTIONS = ("c2u", "u2c")

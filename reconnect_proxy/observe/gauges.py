@@ -22,16 +22,6 @@ from ..events import LegName, SessionEnded
 from ..introspection import Usage
 from .event_table import DIRECTIONS
 
-__all__ = [
-    "NAMESPACE",
-    "SESSIONS_A_TURN",
-    "LimitGauges",
-    "SessionGauges",
-    "SessionTotals",
-    "UpstreamGauges",
-    "WorkerGauges",
-]
-
 Family = TypeVar("Family", GaugeMetricFamily, CounterMetricFamily)
 
 NAMESPACE = "reconnect_proxy"
@@ -116,8 +106,6 @@ class SessionTotals:
                 self._full[i] += outbox.full
 
     def families(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-
         def family(kind: type[Family], name: str, text: str, label: str, values: Mapping[str, int]) -> Family:
             made = kind(f"{NAMESPACE}_{name}", text, labels=[label])
             for value_of_label, value in values.items():
@@ -155,11 +143,9 @@ class UpstreamGauges(Collector):
         self._upstreams = upstreams
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Name the metrics."""
         yield from self._families()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask once."""
         healthy, sessions, dials = families = self._families()
         for upstream in self._upstreams():
             healthy.add_metric([upstream.url], upstream.healthy)
@@ -184,11 +170,9 @@ class LimitGauges(Collector):
         self._usage = usage
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Name the metrics."""
         yield from self._families()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask once."""
         used, most = families = self._families()
         for usage in self._usage():
             used.add_metric([usage.limit], usage.used)

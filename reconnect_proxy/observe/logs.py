@@ -24,8 +24,6 @@ from ..core.interfaces import Clock, Timer
 from ..events import Event, short_id
 from .event_table import EVENTS, PERIOD, EventRow
 
-__all__ = ["EventLog", "line_of", "logger", "start_logging"]
-
 logger = logging.getLogger("reconnect_proxy")
 
 #: Plain words, and floats and URLs too: anything else is quoted.
@@ -68,7 +66,6 @@ class EventLog:
             logger.log(level, name, extra={"fields": values})
 
     def close(self) -> None:
-        """Sum up what there is."""
         for key in list(self._bursts):
             self._bursts[key].timer.cancel()
             self._sum_up(key)

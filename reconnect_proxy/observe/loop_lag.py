@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["lag_of_loop"]
-
 #: Seconds between two samples.
 INTERVAL = 1.0
 

@@ -24,8 +24,6 @@ from ..introspection import Usage
 from .event_table import EVENTS, Count, MetricRow
 from .gauges import NAMESPACE, LimitGauges, SessionGauges, UpstreamGauges
 
-__all__ = ["Metrics"]
-
 Encoded = TypeVar("Encoded")
 Add = Callable[[float], None]
 
@@ -59,7 +57,6 @@ class Metrics:
         )
 
     def count(self, event: Event) -> None:
-        """Count `event`."""
         for counter in self._counters[type(event)]:
             counter(event)
 

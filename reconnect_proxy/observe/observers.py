@@ -19,8 +19,6 @@ from .logs import EventLog
 from .loop_lag import lag_of_loop
 from .metrics import Metrics
 
-__all__ = ["Observed", "Observers"]
-
 
 class Observed(Protocol):
     """What the metrics read at a scrape: a `Proxy`."""
@@ -49,7 +47,6 @@ class Observers:
         self._watching = ExitStack()
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(
@@ -60,7 +57,6 @@ class Observers:
         self._log.close()
 
     def __call__(self, event: Event) -> None:
-        """Log and count `event`."""
         self._log(event)
         self.metrics.count(event)
 

@@ -16,8 +16,6 @@ import mmap
 import os
 from hashlib import blake2b
 
-__all__ = ["AddressTable"]
-
 #: Slots of a table that a fingerprint may name, and how far behind that slot an address may be.
 SLOTS = 2**17
 WINDOW = 32
@@ -46,7 +44,6 @@ class AddressTable:
         return descriptor
 
     def close(self) -> None:
-        """Unmap the memory."""
         self._cells.release()
         self._map.close()
 

@@ -14,8 +14,6 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-__all__ = ["Channel", "ChannelClosed", "receive_now"]
-
 _LENGTH = struct.Struct("!I")
 
 #: Answers a question: its kind and its details.

@@ -22,8 +22,6 @@ from typing import Any
 
 from .placement import Placement
 
-__all__ = ["Directory"]
-
 #: Seconds within which a claim has to be decided. After that the session gets an id that its own worker makes.
 PATIENCE = 1.0
 

@@ -24,8 +24,6 @@ from ..net.tls_transport import TlsTransport
 from .mailbox import MailboxReader, MailboxWriter, WorkerMessage
 from .relay import Relay, RelayedTransport
 
-__all__ = ["MOST_HOPS", "AdoptedAcceptor", "Handover"]
-
 #: Seconds for which a client waits until there is room in the mailbox of the worker that it goes to.
 PATIENCE = 5.0
 #: How often a client is handed over at most: to the worker that its id is placed on, and from there to the one that has
@@ -62,7 +60,6 @@ class AdoptedAcceptor(Acceptor):
         asyncio.get_running_loop().call_soon(self._begin)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
         if self._read is not None:
             self._read += data
         else:

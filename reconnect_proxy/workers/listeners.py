@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import socket
 
-from ..config.model import Address
+from ..config.values import Address
 from ..proxy import BACKLOG
-
-__all__ = ["listen", "listen_again"]
 
 
 def listen(address: Address, count: int) -> list[socket.socket]:

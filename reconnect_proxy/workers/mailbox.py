@@ -21,8 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MailboxReader", "MailboxWriter", "WorkerMessage", "make_mailbox"]
-
 #: Bytes of messages that a mailbox should hold; the system may allow less (net.core.wmem_max).
 CAPACITY = 4 * 1024**2
 #: Bytes of the longest message; longer data goes into a file.
@@ -71,7 +69,6 @@ class MailboxReader:
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """Begin to read."""
         self._loop.add_reader(self._reading, self._read)
 
     def close(self) -> None:

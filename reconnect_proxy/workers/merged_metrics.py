@@ -21,8 +21,6 @@ from prometheus_client.samples import Sample
 
 from ..observe.gauges import NAMESPACE
 
-__all__ = ["MergedMetrics", "MetricFamilies", "cumulative", "families_of", "merged"]
-
 #: Metrics as JSON can hold them: name, help, type, unit, and of each sample its name, labels and value.
 MetricFamilies = list[list[Any]]
 
@@ -78,7 +76,6 @@ class MergedMetrics(Collector):
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        """Yield them."""
         for name, text, kind, unit, samples in self._families:
             metric = Metric(name, text, kind, unit)
             metric.samples = [Sample(*sample) for sample in samples]

@@ -6,8 +6,6 @@ from hashlib import blake2b
 
 from ..core.wire import new_id
 
-__all__ = ["Placement", "part", "share"]
-
 
 class Placement:
     """Places every id on a worker, as seen by the worker `number` of `count`.

@@ -24,8 +24,6 @@ from typing import Any
 from ..net.layered import LayeredTransport
 from ..net.leg import CLOSE_TIMEOUT
 
-__all__ = ["Relay", "RelayedTransport"]
-
 Data = bytes | bytearray | memoryview
 
 
@@ -54,7 +52,6 @@ class Relay:
             client.resume_reading()
 
     def abort(self) -> None:
-        """Drop the client at once."""
         self._client.abort()
 
     def ended(self, other: asyncio.Transport) -> None:
@@ -118,21 +115,18 @@ class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
     # What the transport of the Unix socket calls.
 
     def get_buffer(self, sizehint: int) -> Any:
-        """Return where to put the data that is read."""
         if self._buffered:
             return self._protocol.get_buffer(sizehint)
         self._buffer = bytearray(max(sizehint, 1024))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass data on to the protocol."""
         if self._buffered:
             self._protocol.buffer_updated(nbytes)
         else:
             self._protocol.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool | None:
-        """Pass the end of the client's data on."""
         keep: bool | None = self._protocol.eof_received()
         return keep
 
@@ -162,33 +156,25 @@ class RelayedTransport(LayeredTransport, asyncio.BufferedProtocol):
         return waiting + int.from_bytes(unread, "little")
 
     def is_closing(self) -> bool:
-        """Tell whether the connection is closing, or closed."""
         return self._transport.is_closing()
 
     def is_reading(self) -> bool:
-        """Tell whether data is passed on."""
         return self._transport.is_reading()
 
     def pause_reading(self) -> None:
-        """Pass no data on."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Pass data on again."""
         self._transport.resume_reading()
 
     def write(self, data: Data) -> None:
-        """Write `data`."""
         self._transport.write(data)
 
     def writelines(self, list_of_data: Iterable[Data]) -> None:
-        """Write all of it."""
         self._transport.writelines(list_of_data)
 
     def close(self) -> None:
-        """Close the connection once everything is written."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once, with everything that is not written yet."""
         self._transport.abort()

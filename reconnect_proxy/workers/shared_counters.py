@@ -19,8 +19,6 @@ from ..core.registry import LocalCounts
 from .addresses import AddressTable
 from .placement import part
 
-__all__ = ["SharedCounters", "WorkerCounts"]
-
 _CELL = 8
 _SESSIONS, _GONE, _CELLS = 0, 1, 2
 
@@ -43,12 +41,10 @@ class SharedCounters:
         return descriptor
 
     def close(self) -> None:
-        """Unmap the memory."""
         self._cells.release()
         self._map.close()
 
     def sessions(self, worker: int) -> int:
-        """Return how many sessions a worker has."""
         return self._cells[worker * _CELLS + _SESSIONS]
 
     def set_sessions(self, worker: int, count: int) -> None:
@@ -56,7 +52,6 @@ class SharedCounters:
         self._cells[worker * _CELLS + _SESSIONS] = count
 
     def all_sessions(self) -> int:
-        """Return how many sessions there are in all workers."""
         return sum(self._cells[_SESSIONS : self.count * _CELLS : _CELLS])
 
     def gone(self, worker: int) -> bool:
@@ -84,20 +79,16 @@ class WorkerCounts:
 
     @property
     def total(self) -> int:
-        """How many sessions there are in all workers."""
         return self._counters.all_sessions()
 
     def of(self, address: str) -> int:
-        """Return how many sessions an address has in all workers."""
         return self._own.of(address) + (self._addresses.elsewhere(address) if self._addresses is not None else 0)
 
     def add(self, address: str | None) -> None:
-        """Count one session more in this worker."""
         self._own.add(address)
         self._write(address)
 
     def remove(self, address: str | None) -> None:
-        """Count one session less in this worker."""
         self._own.remove(address)
         self._write(address)
 

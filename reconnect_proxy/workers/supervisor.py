@@ -21,8 +21,6 @@ from .listeners import listen
 from .merged_metrics import MetricFamilies, families_of
 from .worker_group import WorkerGroup
 
-__all__ = ["supervise"]
-
 #: Seconds that the processes of workers have to end once they have stopped.
 EXIT_TIMEOUT = 2.0
 #: Seconds that workers have to stop, in addition to what a stop takes.

@@ -37,8 +37,6 @@ from .placement import Placement
 from .shared_counters import SharedCounters
 from .worker_proxy import WorkerProxy, WorkerResources
 
-__all__ = ["main"]
-
 #: Linux: the system kills this process when its parent dies, in any way.
 _PR_SET_PDEATHSIG = 1
 

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from prometheus_client.registry import Collector
 
 from ..admin.view import Ended, Page, Unanswered
-from ..config.model import Address, Config, Dial
+from ..config.model import Config, Dial
+from ..config.values import Address
 from ..draining import Stopped
 from ..events import Observe
 from ..observe.gauges import WorkerGauges
@@ -24,8 +25,6 @@ from .merged_metrics import MergedMetrics, MetricFamilies, cumulative, families_
 from .placement import share
 from .shared_counters import SharedCounters
 from .worker_process import SharedResources, WorkerProcess
-
-__all__ = ["WorkerGroup"]
 
 #: Seconds that a worker has for an answer. Clients of the admin listener wait longer, and are told which did not.
 ANSWER = 2.0
@@ -120,23 +119,19 @@ class WorkerGroup:
         return Stopped(*map(sum, zip(*[await worker.stopped() for worker in self._workers], strict=True)))
 
     def begin_to_stop(self) -> None:
-        """Tell all workers to drain and stop."""
         self._stopping = True
         for worker in self._workers:
             worker.stop()
 
     def stop_now(self) -> None:
-        """Tell all workers to stop at once."""
         for worker in self._workers:
             worker.tell("stop-now")
 
     def reload(self) -> None:
-        """Tell all workers to read their certificates again."""
         for worker in self._workers:
             worker.tell("reload")
 
     def kill(self) -> None:
-        """Kill the processes of all workers."""
         for worker in self._workers:
             worker.kill()
 
@@ -160,7 +155,6 @@ class WorkerGroup:
 
     @property
     def sessions(self) -> int:
-        """How many sessions there are."""
         return self._shared.counters.all_sessions()
 
     async def ready(self) -> str | None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.model import Address
+from ..config.values import Address
 from ..draining import Stopped
 from ..events import Observe, WorkerLost, WorkerReturned
 from ..serving import HANDLED_SIGNALS
@@ -21,8 +21,6 @@ from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .listeners import listen_again
 from .shared_counters import SharedCounters
-
-__all__ = ["SharedResources", "WorkerProcess"]
 
 #: Seconds before a worker that died is started again: the first time, and the longest delay if it dies repeatedly.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0

@@ -21,8 +21,6 @@ from .handover import MOST_HOPS, AdoptedAcceptor, Handover, unavailable
 from .placement import Placement
 from .shared_counters import SharedCounters, WorkerCounts
 
-__all__ = ["WorkerProxy", "WorkerResources"]
-
 #: The worker in which the session lives that `receiver` clients share.
 SHARED = 0
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 import reconnect_proxy
 from reconnect_proxy import events
-from reconnect_proxy.admin.routes import SESSION_FIELDS
+from reconnect_proxy.admin.view import SESSION_FIELDS
 from reconnect_proxy.cli import configure, serve_command
 from reconnect_proxy.config.presets import Preset
 from reconnect_proxy.config.sources import PREFIX, load, variable_of

@@ -51,12 +51,10 @@ class PerformanceBudget:
 
     @property
     def unit(self) -> str:
-        """The unit of its numbers."""
         return " x" if self.against else ""
 
     @property
     def bound(self) -> str:
-        """The bound in words."""
         word, value = ("at most", self.at_most) if self.at_most is not None else ("at least", self.at_least)
         return f"{word} {_number(value or 0.0)}{self.unit}"
 
@@ -142,7 +140,6 @@ class BudgetResult:
     reason: str = ""
 
     def __str__(self) -> str:
-        """Return one line."""
         return f"{self.outcome}: {self.budget.what}: {self.measured} ({self.budget.bound})"
 
     @property

@@ -102,7 +102,6 @@ class Case:
 
     @property
     def connections(self) -> int:
-        """How many connections there are."""
         return 1 if self.shape in _OF_MESSAGES else self.count
 
     @property

@@ -59,11 +59,9 @@ class GeneratorConnection(WSListener):
         self._size = 0
 
     def send(self, payload: bytes) -> None:
-        """Send a message."""
         self.transport.send(BINARY, payload)  # type: ignore[arg-type]  # a number does as well
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Store the transport."""
         self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: picows.WSFrame) -> None:
@@ -85,7 +83,6 @@ class GeneratorConnection(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Report that the connection has ended."""
         self._connections.lost(self)
 
 
@@ -115,7 +112,6 @@ class OpeningFlow(Flow):
         await answered
 
     def arrived(self, connection: GeneratorConnection) -> None:
-        """Handle the echo."""
         if (answered := self.answered.pop(connection, None)) is not None and not answered.done():
             answered.set_result(None)
 

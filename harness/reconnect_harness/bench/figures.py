@@ -138,7 +138,6 @@ class Interval(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Its length."""
         return self.end.t - self.begin.t
 
     @property

@@ -103,7 +103,6 @@ class Down(TrafficFlow):
     path = "push?n={n}"
 
     def begin(self) -> None:
-        """Ask for a window on each connection."""
         for connection in self.active:
             self.connections.tell(ControlMessage(connection.n, self.window, self.size))
 
@@ -125,7 +124,6 @@ class FanOut(TrafficFlow):
         self._reached: Counter[int] = Counter()
 
     def begin(self) -> None:
-        """Ask for a window of messages to all."""
         self.connections.tell(ControlMessage(ALL, self.window, self.size))
 
     def arrived(self, connection: GeneratorConnection) -> None:
@@ -171,7 +169,6 @@ class Paced(TrafficFlow):
             self._idle.set()
 
     def end(self) -> None:
-        """Send no more."""
         super().end()
         self._timer.close()
 

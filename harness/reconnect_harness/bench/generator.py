@@ -106,7 +106,6 @@ class Generator:
         return {"t": last, "figures": told["figures"] | {Figure.RATE: rate}}
 
     async def close(self) -> Mapping[str, Any]:
-        """Close all connections."""
         await self._connections.close()
         return {}
 

@@ -59,12 +59,10 @@ class ControlMessage(NamedTuple):
     t: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """Return it as bytes."""
         return _FORMAT.pack(*self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read it from bytes."""
         return cls(*_FORMAT.unpack(data))
 
 

@@ -83,7 +83,6 @@ class BenchTestbed:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Stop everything."""
         await self._exits.aclose()
 
     @contextlib.asynccontextmanager

@@ -101,7 +101,6 @@ def leaks(history: History) -> Finding:
 
 
 def leaks_between(footprints: Iterable[Footprint]) -> Finding:
-    """Compare the footprint `after` the clients with the one `before` them."""
     found = {footprint.when: footprint for footprint in footprints}
     if not found.keys() >= {"before", "after"}:
         return Finding(None)

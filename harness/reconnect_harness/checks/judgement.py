@@ -36,7 +36,6 @@ class Finding(NamedTuple):
 
     @classmethod
     def counted(cls, violations: Iterable[Violation]) -> Finding:
-        """Return the finding of a checker that counts violations."""
         found = sorted(violations)
         return cls(len(found), found)
 

@@ -90,7 +90,6 @@ class SearchResult:
     finding: FailedTimeline | None = None
 
     def lines(self) -> list[str]:
-        """Return lines for people."""
         ran = self.verdicts.total()
         told = ", ".join(f"{self.verdicts[verdict]:,} {verdict}" for verdict in Verdict)
         lines = [f"{ran:,} timeline{'s' * (ran != 1)}: {told}"]

@@ -79,7 +79,6 @@ class GeneratorLoad:
         self._began = self._used = self._read_at = 0.0
 
     def start(self) -> None:
-        """Begin to measure."""
         self._began = self._read_at = time.monotonic()
         self._used = self._cpu_seconds()
         # They count from the call before on.
@@ -88,7 +87,6 @@ class GeneratorLoad:
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
-        """Measure no more."""
         if self._greenlet is not None and not self._greenlet.dead:
             self._greenlet.kill()
             self._read_cpu(time.monotonic())

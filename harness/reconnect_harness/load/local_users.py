@@ -35,7 +35,6 @@ class LocalUsers:
         runner.register_message(FAULT_OVER, self._on_fault_over)
 
     def begin(self) -> None:
-        """Begin a run."""
         self.running = True
         self.group.begin()
 

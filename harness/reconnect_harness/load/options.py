@@ -117,7 +117,6 @@ _SHAPE: Mapping[str, dict[str, Any]] = {
 
 
 def add_options(parser: LocustArgumentParser, **_: Any) -> None:
-    """Add the options to locust's parser."""
     group = parser.add_argument_group("WebSocket load (reconnect-proxy)")
     for options, shown in ((_USERS, True), (_SHAPE, True), (_PROCESS, False)):
         for flag, told in options.items():

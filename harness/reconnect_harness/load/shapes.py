@@ -64,7 +64,6 @@ class Ramp(LoadShape):
     abstract = False
 
     def at(self, now: float) -> int:
-        """Return the height of the ramp."""
         done = min(1.0, now / (self.cycle * 2 / 3))
         step = 1 + int(done * (STEPS - 1))
         return max(1, self.users * step // STEPS)
@@ -91,7 +90,6 @@ class ReconnectStorm(LoadShape):
         self._storms = 0
 
     def reset_time(self) -> None:
-        """Start again from the beginning."""
         super().reset_time()
         self._storms = 0
 
@@ -108,7 +106,6 @@ class ReconnectStorm(LoadShape):
         return wanted
 
     def at(self, now: float) -> int:
-        """Return all users."""
         return self.users
 
 

@@ -81,7 +81,6 @@ class LoadResult:
             _console.info(line)
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the summary."""
         yield ""
         yield f"WebSocket load against {self.target}"
         yield from self._table()

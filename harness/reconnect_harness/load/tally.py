@@ -58,13 +58,11 @@ class Sums:
             setattr(self, name, mine or theirs if name == "exactly_once" else mine + theirs)
 
     def count(self, flaw: Flaw, number: int = 1) -> None:
-        """Count messages with a flaw."""
         name = FLAW_NAMES[flaw]
         setattr(self, name, getattr(self, name) + number)
 
     @property
     def flowed(self) -> bool:
-        """Whether a message has arrived."""
         return self.answered + self.pushed > 0
 
 
@@ -88,7 +86,6 @@ class Tally:
 
     @property
     def total(self) -> Sums:
-        """The sums of all classes."""
         total = Sums()
         for sums in self.sums.values():
             total.add(sums)

@@ -235,7 +235,6 @@ class WebSocketUser(User):
             self._lose(self._account.give_up(time.monotonic()), "was overtaken by later ones")
 
     def hang_up(self) -> None:
-        """Close the conversation."""
         if self._conversation is not None:
             self._conversation.close()
 
@@ -264,12 +263,10 @@ class WebSocketUser(User):
             self.environment.events.user_error.fire(user_instance=self, exception=mistake, tb=mistake.__traceback__)
 
     def lost(self, ending: LinkEnd) -> None:
-        """Count a lost link."""
         self.sums.dropped += 1
         self._recovering_since = time.monotonic()
 
     def returned(self, seconds: float) -> None:
-        """Count a reconnect."""
         self.sums.reconnects += 1
         self.user_group.record("reconnect", seconds)
 

@@ -178,7 +178,6 @@ class UserGroup:
         return f"{self._token}.{self._streams}"
 
     def link_maker(self, host: str) -> LinkMaker:
-        """Return what makes links to a host, a URL."""
         if host not in self._link_makers:
             self._link_makers[host] = LinkMaker(host, self.settings.source_address, self.settings.ca)
         return self._link_makers[host]
@@ -197,7 +196,6 @@ class UserGroup:
         )
 
     def count_flaw(self, sums: Sums, flaw: Flaw, why: str, count: int = 1) -> None:
-        """Count messages with a flaw."""
         sums.count(flaw, count)
         for _ in range(count):
             self.record(FLAW_NAMES[flaw], None, error=why)

@@ -72,7 +72,6 @@ def write(folder: Path, history: History, results: dict[str, Any]) -> Path:
 
 
 def page(history: History, results: dict[str, Any]) -> str:
-    """Return the page of a run."""
     found = traces(history)
     text = _PageText(history, results, found)
     drawn = picture(history, found, proxied=text.proxied)
@@ -141,7 +140,6 @@ class _PageText:
         return [flaw for flaw in trace.flaws if f"{flaw} {trace.direction}" in self.failed]
 
     def checks(self) -> str:
-        """Return the table of checks."""
         rows = []
         for check in self._results["checks"]:
             bound = check["bound"]

@@ -25,13 +25,11 @@ class ResultTable:
     style: Callable[[Sequence[str]], str] = lambda row: ""
 
     def markdown(self) -> Iterator[str]:
-        """Yield the lines of the table as Markdown."""
         yield _line(self.headings)
         yield _line(["---"] * self.left + ["---:"] * (len(self.headings) - self.left))
         yield from map(_line, self.rows)
 
     def terminal(self) -> Table:
-        """Return the table for a terminal."""
         table = Table(title=self.title, title_justify="left")
         for index, heading in enumerate(self.headings):
             table.add_column(heading, justify="left" if index < self.left else "right")

@@ -54,7 +54,6 @@ class ComparedRun:
 
     @classmethod
     def of(cls, run: RunResult) -> Self:
-        """Return what the table shows of a run."""
         found = {
             (result.check, result.direction): int(result.value)
             for result in run.judgement.results
@@ -148,7 +147,6 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
     def table(self) -> ResultTable:
-        """Return the table."""
         headings = [*_FIRST, *(column.heading for column in TABLE)]
         return ResultTable(headings, [_cells(row) for row in self.rows], len(_FIRST), style=_style)
 

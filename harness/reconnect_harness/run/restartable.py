@@ -42,7 +42,6 @@ class Role:
 
     @property
     def pid(self) -> int:
-        """The process id of the actor."""
         return self._actor.pid
 
     @property
@@ -89,7 +88,6 @@ class Role:
             raise FaultError(str(failure)) from failure
 
     async def stop(self) -> None:
-        """End the actor, if it runs."""
         await self._actor.stop()
 
     async def _take_over(self) -> None:

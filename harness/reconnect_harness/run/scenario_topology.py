@@ -105,7 +105,6 @@ class _ScenarioParts:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario whose topology is built."""
         return self.spec.scenario
 
     async def server_side(self) -> ServerSide:

@@ -111,12 +111,10 @@ class Topology:
         return contextlib.nullcontext() if self.watch is None else self.watch.during()
 
     async def quiet(self) -> None:
-        """Tell the upstreams to push nothing more."""
         for upstream in self.servers.upstreams.values():
             await upstream.ask("quiet")
 
     async def close(self) -> None:
-        """Tell the clients to close their connections."""
         # Closing takes a round trip for each client, and a system under test may answer slowly.
         await self.clients.ask("close", within=60)
 

@@ -19,7 +19,6 @@ class VirtualTimer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Do not make the call."""
         self.callback = None
 
 
@@ -37,7 +36,6 @@ class VirtualClock:
         self._order = itertools.count()
 
     def time(self) -> float:
-        """Return the present time in seconds."""
         return self.now
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> VirtualTimer:

@@ -111,7 +111,6 @@ class ConnectionEnd:
             self.on_frame(frame)
 
     def pause(self) -> None:
-        """Let arriving frames wait in the network."""
         self.paused = True
 
     def resume(self) -> None:
@@ -141,11 +140,9 @@ class Pipe:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is in flight."""
         return not self._in_flight
 
     def put(self, frame: Frame) -> None:
-        """Send a frame."""
         if self._cut:
             return
         size = len(frame.payload) + FRAME_BYTES
@@ -210,12 +207,10 @@ class SimulatedConnection:
 
     @property
     def pipes(self) -> list[Pipe]:
-        """Both directions."""
         return [pipe for pipe in (self.near.out, self.far.out) if pipe is not None]
 
     @property
     def over(self) -> bool:
-        """Whether both ends are closed."""
         return not self.near.open and not self.far.open
 
     def cut(self, draw: random.Random | None) -> None:
@@ -285,7 +280,6 @@ class SimulatedLink:
         return True
 
     def begin(self, occurrence: Occurrence) -> None:
-        """Begin a fault."""
         name = occurrence.fault.name
         if name in ("down", "reset"):
             self._downs += name == "down"
@@ -300,7 +294,6 @@ class SimulatedLink:
             self._toxics.append(occurrence.toxic)
 
     def end(self, occurrence: Occurrence) -> None:
-        """End a fault."""
         name = occurrence.fault.name
         if name == "down":
             self._downs -= 1

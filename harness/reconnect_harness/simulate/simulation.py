@@ -116,7 +116,6 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _policy(scenario: Scenario) -> Policy:
-    """Return the policy of the scenario's proxy."""
     return policy_of(Config(upstream="ws://127.0.0.1:1", **scenario.proxies[0]))
 
 

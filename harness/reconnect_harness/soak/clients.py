@@ -82,7 +82,6 @@ class _AbortableClient(PlainClient):
             self._socket = None
 
     def abort(self) -> None:
-        """Drop the connection."""
         self.is_going = True
         if self._socket is not None:
             self._socket.transport.abort()
@@ -151,7 +150,6 @@ class ClientSettings:
         self.closing = asyncio.Event()
 
     def close(self) -> None:
-        """Close the ledgers."""
         self.ledger.close()
         self.upstream.close()
 

@@ -82,7 +82,6 @@ class StreamMarks:
         return number if found == label else 0
 
     def set(self, stream: str, number: int) -> None:
-        """Write the last number of a stream."""
         index, label = self._find(stream)
         if self._cells[index] != label:
             self._cells[index] = 0
@@ -90,12 +89,10 @@ class StreamMarks:
         self._cells[index] = label
 
     def remove(self, stream: str) -> None:
-        """Remove the mark of a stream."""
         if self.last(stream):
             self._cells[self._find(stream)[0]] = 0
 
     def clear(self) -> None:
-        """Remove all marks."""
         for index in range(self._start, self._start + self._table.size, 2):
             self._cells[index] = 0
 
@@ -120,11 +117,9 @@ class LedgerRow:
         self.outgoing = StreamMarks(cells, marks + incoming.size, outgoing)
 
     def add(self, count: Counted, number: int = 1) -> None:
-        """Add to a counter."""
         self._cells[self._start + _INDEX[count]] += number
 
     def counts(self) -> dict[Counted, int]:
-        """Return all counters."""
         return dict(zip(Counted, self._cells[self._start : self._start + len(Counted)], strict=True))
 
 
@@ -159,7 +154,6 @@ class Ledger:
         os.write(self._words, json.dumps({"t": time.monotonic(), "what": what, **fields}).encode() + b"\n")
 
     def close(self) -> None:
-        """Close the files."""
         self._cells.release()
         self._memory.close()
         os.close(self._words)

@@ -35,11 +35,9 @@ class RecentStreams:
         self._last: dict[str, int] = {}
 
     def last(self, stream: str) -> int:
-        """Return the last number of a stream."""
         return self._last.get(stream, 0)
 
     def set(self, stream: str, number: int) -> None:
-        """Store the last number of a stream."""
         self.latest = stream
         self._last[stream] = number
         if len(self._last) > RECENT:
@@ -75,7 +73,6 @@ class LedgerSink:
         self._accounts: dict[str, StreamAccount] = {}
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Counted a message that is about to be sent."""
         self.row.add(Counted.SENT)
         if self.outgoing is not None:
             self.outgoing.set(message.stream, message.number)
@@ -123,7 +120,6 @@ class LedgerSink:
         return self.row.counts()[Counted.ARRIVED]
 
     def link(self, name: str, event: str, *, asked: bool, code: int | None = None, reason: str = "") -> None:
-        """Counted links."""
         if event == "connected":
             self.row.add(Counted.LINKS)
         elif event == "disconnected":

@@ -74,7 +74,6 @@ class Probe:
         }
 
     async def close(self) -> dict[str, float]:
-        """Close the connections."""
         while self._connections:
             await self._connections.pop().close()
         return {}

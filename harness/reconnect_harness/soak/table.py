@@ -49,7 +49,6 @@ def table(result: SoakResult, judgement: Judgement, evidence: SoakEvidence) -> R
 
 
 def to_markdown(table: ResultTable, judgement: Judgement, command: str) -> str:
-    """Return the table as Markdown."""
     return "\n".join(["", f"Made by `{command}`: {judgement.verdict}.", "", *table.markdown()]) + "\n"
 
 

@@ -97,11 +97,9 @@ class _SoakUpstream:
         return await self._behaviour(request).admit(connection, request)
 
     def greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
-        """Add headers to a response."""
         self._behaviour(request).greet(connection, request, response)
 
     async def serve(self, connection: ServerConnection) -> None:
-        """Serve one connection until it ends."""
         assert isinstance(connection, UpstreamConnection)
         behaviour = self._behaviour(connection.request)
         self._echoing += behaviour is self._echo
@@ -110,7 +108,6 @@ class _SoakUpstream:
         self._echoing -= behaviour is self._echo
 
     async def quiet(self) -> dict[str, Any]:
-        """Stop pushing."""
         for pushing in (self._aware, self._plain):
             await pushing.quiet()
         return {}
@@ -120,7 +117,6 @@ class _SoakUpstream:
         return {"connections": self._echoing}
 
     async def close(self) -> None:
-        """End what pushes."""
         for pushing in (self._aware, self._plain):
             await pushing.close()
 

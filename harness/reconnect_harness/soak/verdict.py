@@ -71,7 +71,6 @@ class SoakEvidence:
 
     @classmethod
     def of(cls, folder: Path) -> SoakEvidence:
-        """Read the files in a folder."""
         return cls(
             [ResourceSample(**fields) for fields in samples.lines(folder / samples.SAMPLES)],
             list(samples.lines(folder / samples.TRIPS)),
@@ -85,7 +84,6 @@ class SoakEvidence:
 
 
 def judge(result: SoakResult, evidence: SoakEvidence) -> Judgement:
-    """Give the verdict."""
     results = [*_messages(result), _sessions(result, evidence), _leaks(result), _growth(result, evidence)]
     results += [_latency(evidence, name) for name in FACTORS]
     doubts = [*_doubts(result, evidence)]

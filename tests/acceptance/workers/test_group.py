@@ -4,7 +4,7 @@ import select
 
 import pytest
 
-from reconnect_proxy.config.model import Address
+from reconnect_proxy.config.values import Address
 from reconnect_proxy.workers.listeners import listen
 
 from .group import bound_for, place_by_port

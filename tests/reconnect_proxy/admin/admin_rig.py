@@ -15,7 +15,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from reconnect_proxy.admin.routes import Admin
 from reconnect_proxy.admin.server import AdminServer
 from reconnect_proxy.admin.view import ProxyView
-from reconnect_proxy.config.model import Address, Config
+from reconnect_proxy.config.model import Config
+from reconnect_proxy.config.values import Address
 from reconnect_proxy.events import Event
 from reconnect_proxy.observe.metrics import Metrics
 from reconnect_proxy.proxy import Proxy

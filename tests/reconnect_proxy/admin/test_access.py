@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from reconnect_proxy.admin.routes import Admin, is_local_name
 from reconnect_proxy.admin.view import ProxyView
-from reconnect_proxy.config.model import Address
-from reconnect_proxy.config.values import LogFormat, LogLevel
+from reconnect_proxy.config.values import Address, LogFormat, LogLevel
 from reconnect_proxy.events import AdminRefused, Event
 from reconnect_proxy.observe.logs import start_logging
 from reconnect_proxy.observe.metrics import Metrics

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reconnect_proxy.config.model import Address, Compression, Config, Dial
+from reconnect_proxy.config.model import Compression, Config, Dial
 from reconnect_proxy.config.presets import PRESETS, Preset
-from reconnect_proxy.config.values import LogFormat, LogLevel
+from reconnect_proxy.config.values import Address, LogFormat, LogLevel
 from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import EjectOn, UpstreamAddress
 

@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from reconnect_proxy import cli
-from reconnect_proxy.config.model import Address, Compression, Config, Dial
+from reconnect_proxy.config.model import Compression, Config, Dial
 from reconnect_proxy.config.presets import Preset
 from reconnect_proxy.config.sources import ConfigError, flag_of, load, variable_of
-from reconnect_proxy.config.values import LogFormat, LogLevel
+from reconnect_proxy.config.values import Address, LogFormat, LogLevel
 from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import EjectOn
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from reconnect_proxy.config.model import Address
+from reconnect_proxy.config.values import Address
 from reconnect_proxy.workers.listeners import listen, listen_again
 
 
