@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 
 ACCEPT_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -126,12 +126,22 @@ class Closed(Exception):
         self.reason = reason
 
 
+class BodyEnd(Enum):
+    """How the reading of an answer's body has ended."""
+
+    WHOLE = auto()
+    CUT = auto()
+    #: There was more than the client wanted to read.
+    LEFT = auto()
+
+
 class Refused(Exception):
     """The server answered the handshake with something else than 101."""
 
-    def __init__(self, head: Head, body: bytes) -> None:
+    def __init__(self, head: Head, body: bytes, end: BodyEnd = BodyEnd.WHOLE) -> None:
         """Keep the response."""
-        super().__init__(f"{head.first_line} {body[:200]!r}")
+        super().__init__(f"{head.first_line} {body[:200]!r} {end.name}")
         self.head = head
         self.status = head.status
         self.body = body
+        self.end = end

@@ -6,12 +6,16 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from .frames import Closed, Frame, Head, Headers, Opcode, Refused, accept_of, encode, read_frame, read_head
+from .frames import BodyEnd, Closed, Frame, Head, Headers, Opcode, Refused, accept_of, encode, read_frame, read_head
 from .waiting import PATIENCE, Message
 
 _open: set["RawSocket"] = set()
+
+#: Bytes of a refusal's body after which a client leaves, and bytes that it reads at once.
+MOST_OF_A_BODY = 1024 * 1024
+PIECE = 64 * 1024
 
 
 async def close_all() -> None:
@@ -283,7 +287,7 @@ async def dial(
         writer.write(f"{first_line}\r\n{lines}\r\n".encode("latin-1"))
         async with asyncio.timeout(PATIENCE):
             response = await read_head(reader)
-            body = b"" if response.status == 101 else await _read_body(reader, response)
+            body, end = (b"", BodyEnd.WHOLE) if response.status == 101 else await _read_body(reader, response)
     except asyncio.IncompleteReadError as error:
         writer.close()
         raise ConnectionResetError("the connection ended in the handshake") from error
@@ -292,15 +296,46 @@ async def dial(
         raise
     if response.status != 101:
         writer.close()
-        raise Refused(response, body)
+        raise Refused(response, body, end)
     assert response.get("sec-websocket-accept") == accept_of(key), response
     request = Head(first_line, [(name.lower(), value) for name, value in fields])
     return RawSocket((reader, writer), request, response, client=True, answer_pings=answer_pings)
 
 
-async def _read_body(reader: asyncio.StreamReader, head: Head) -> bytes:
+async def _read_body(reader: asyncio.StreamReader, head: Head) -> tuple[bytes, BodyEnd]:
+    """Read the body of an answer to a GET, but no more than MOST_OF_A_BODY bytes of it."""
+    body = bytearray()
+    try:
+        async for piece in _pieces(reader, head):
+            body += piece
+            if len(body) > MOST_OF_A_BODY:
+                return bytes(body), BodyEnd.LEFT
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        return bytes(body + getattr(error, "partial", b"")), BodyEnd.CUT
+    return bytes(body), BodyEnd.WHOLE
+
+
+async def _pieces(reader: asyncio.StreamReader, head: Head) -> AsyncIterator[bytes]:
+    """Read a body piece by piece, each of at most 64 KiB (RFC 9112 section 6.3)."""
     length = head.get("content-length")
-    if length is not None:
-        return await reader.readexactly(int(length))
-    assert head.get("transfer-encoding") is None, "a chunked body, which this client cannot read"
-    return await reader.read()
+    if head.status in (204, 304):
+        return
+    if head.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            async for piece in _exactly(reader, size):
+                yield piece
+            assert await reader.readexactly(2) == b"\r\n"
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+    elif length is not None:
+        async for piece in _exactly(reader, int(length)):
+            yield piece
+    else:
+        while piece := await reader.read(PIECE):
+            yield piece
+
+
+async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
+    while size > 0:
+        yield await reader.readexactly(min(size, PIECE))
+        size -= PIECE

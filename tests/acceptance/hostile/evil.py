@@ -6,7 +6,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 
-from ..frames import Closed, Frame, Head, Headers, Opcode, accept_of, encode
+from ..frames import BodyEnd, Closed, Frame, Head, Headers, Opcode, accept_of, encode
 from ..rawsocket import RawSocket
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Head], Awaitable[None]]
@@ -159,26 +159,36 @@ WRONG_101 = frozenset(
     }
 )
 
-#: Refusals: their status is the client's answer, and whatever body there is, is bounded. 101: the answer is none, as
-#: above.
-REFUSALS: dict[str, tuple[int, Behaviour]] = {
-    "endless-body": (403, repeats(b"HTTP/1.1 403 Forbidden\r\n\r\n", b"x" * 65536)),
+#: Refusals: the status that the client gets, and how its answer ends. 101: the answer is none, as above.
+REFUSALS: dict[str, tuple[int, BodyEnd, Behaviour]] = {
+    "endless-body": (403, BodyEnd.LEFT, repeats(b"HTTP/1.1 403 Forbidden\r\n\r\n", b"x" * 65536)),
     "endless-chunks": (
         403,
+        BodyEnd.LEFT,
         repeats(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n%b\r\n" % (b"x" * 1024)),
     ),
-    "a-length-of-terabytes": (403, repeats(b"HTTP/1.1 403 No\r\nContent-Length: 9999999999999\r\n\r\n", b"x" * 65536)),
-    "two-lengths": (101, says(b"HTTP/1.1 403 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx")),
+    "a-length-of-terabytes": (
+        403,
+        BodyEnd.LEFT,
+        repeats(b"HTTP/1.1 403 No\r\nContent-Length: 9999999999999\r\n\r\n", b"x" * 65536),
+    ),
+    "two-lengths": (
+        101,
+        BodyEnd.WHOLE,
+        says(b"HTTP/1.1 403 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+    ),
     "chunked-and-length": (
         101,
+        BodyEnd.WHOLE,
         says(b"HTTP/1.1 403 No\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ),
-    "a-bad-chunk": (403, says(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzzzz\r\n")),
+    "a-bad-chunk": (403, BodyEnd.CUT, says(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzzzz\r\n")),
     "early-hints": (
         403,
+        BodyEnd.WHOLE,
         says(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
     ),
-    "no-content": (204, says(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    "no-content": (204, BodyEnd.WHOLE, says(b"HTTP/1.1 204 No Content\r\n\r\n")),
 }
 
 #: Frames behind a proper 101 that break RFC 6455, and the close code that the client gets for it.
@@ -211,7 +221,7 @@ EVIL: dict[str, Behaviour] = {
     "/stolen-id": headed(("X-Connection-Id", "s" * 20), ("X-Reconnect-Id", "s" * 20), ("X-Reconnect", "true")),
     "/count-of-the-future": headed(("X-Reconnect-Received", "12345")),
     **{f"/head/{name}": behave for name, behave in BAD_HEADS.items()},
-    **{f"/refusal/{name}": behave for name, (_, behave) in REFUSALS.items()},
+    **{f"/refusal/{name}": behave for name, (_, _, behave) in REFUSALS.items()},
     **{f"/frames/{name}": behave for name, (_, behave) in BAD_FRAMES.items()},
 }
 
