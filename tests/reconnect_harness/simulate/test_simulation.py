@@ -101,7 +101,7 @@ def _believes_no_count(link: Link, received: int | None) -> Any:
     return _RESUME(link, None)
 
 
-def _never_ends(clients: Clients, code: int, reason: str) -> None:
+def _never_ends(clients: Clients, code: int, reason: str, aware: bool = False) -> None:
     clients.cancel_grace()
 
 
