@@ -296,6 +296,17 @@ class HttpFailed:
 
 
 @dataclass(slots=True)
+class DebuggerUrlPassed:
+    """An answer of `upstream` tells a client to connect to `address`, past the proxy, see `--rewrite-debugger-url`.
+
+    This is said once for each upstream.
+    """
+
+    upstream: str
+    address: str
+
+
+@dataclass(slots=True)
 class HandedOn:
     """A client was handed on to the worker of its session, number `to`. `relayed`: its TLS stays in this worker."""
 
@@ -348,6 +359,7 @@ Event = (
     | TlsReloadFailed
     | HttpRelayed
     | HttpFailed
+    | DebuggerUrlPassed
     | HandedOn
     | WorkerLost
     | WorkerReturned

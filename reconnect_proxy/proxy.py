@@ -347,4 +347,5 @@ def _http_settings_of(config: Config) -> HttpSettings:
         limit=config.max_http,
         keep_host=config.keep_host,
         trusted=config.trust_forwarded,
+        rewrite_debugger_url=config.rewrite_debugger_url,
     )

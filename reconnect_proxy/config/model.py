@@ -259,6 +259,12 @@ class Config(BaseModel):
     keep_host: YesOrNo = _option(
         False, "", "Send the client's Host header to the upstream, in place of the upstream's own HOST:PORT."
     )
+    rewrite_debugger_url: YesOrNo = _option(
+        False,
+        "",
+        "In JSON answers to plain HTTP requests (Chromium's /json/version, a new WebDriver session), replace WebSocket "
+        "addresses of the upstream by the address that the client has used.",
+    )
     http_timeout: PositiveSeconds = _option(
         60.0,
         "DURATION",

@@ -32,6 +32,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "keep_host": True,
         "max_message": "256MiB",
         "max_queue": "256MiB",
+        "rewrite_debugger_url": True,
     },
 }
 

@@ -19,6 +19,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -30,12 +31,14 @@ from ..core.wire import Refusal, bad_request
 from ..events import HttpFailed, HttpRelayed, Observe
 from .client_address import Network, is_trusted
 from .connector import Connector
+from .debugger_urls import Addresses, may_have_urls, read_rewritten, watched
 from .endpoint import endpoint_of, join_target
-from .forwarding import encode_fields, end_to_end_answer, forwarded
+from .forwarding import encode_fields, end_to_end_answer, forwarded, service_address
 from .head import INTERIM_LIMIT, MalformedHead, RequestHead, ResponseHead
 from .http_answer import (
     BROKEN,
     ClientGone,
+    Send,
     bad_gateway,
     broken_answer,
     clients_gone,
@@ -56,7 +59,7 @@ class HttpSettings:
 
     `timeout` limits every wait for one side: for the answer's head, for more of a request, for a peer to read on.
     `idle` is how long a connection without a request is kept, `limit` the number of connections. X-Forwarded-Proto and
-    -Host of peers in `trusted` networks are passed on.
+    -Host of peers in `trusted` networks are passed on. `rewrite_debugger_url`: see `debugger_urls`.
     """
 
     connect_timeout: float
@@ -65,6 +68,7 @@ class HttpSettings:
     limit: int
     keep_host: bool
     trusted: Sequence[Network]
+    rewrite_debugger_url: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,9 @@ class ExchangeOwner(Protocol):
 
     def refused(self, refusal: Refusal) -> None:
         """Report an answer of the proxy itself."""
+
+    def leads_past(self, upstream: str, address: str) -> None:
+        """Report, once for each upstream, that an answer has told a client to connect to `address` of the upstream."""
 
 
 class Exchange:
@@ -193,14 +200,20 @@ class Exchange:
     def _request_head(self) -> h11.Request:
         request, url = self._request, self._url
         head = request.head
-        host = endpoint_of(url).authority
-        if self._relay.settings.keep_host:
-            host = head.headers.get("Host", host)
         target = "*" if head.target == "*" else join_target(url, head.target)
-        trusted = is_trusted(request.peer, self._relay.settings.trusted)
-        headers = [("Host", host), *forwarded(head, request.peer, request.scheme, trusted), *framing_of(head)]
-        headers.append(("Connection", "close"))
+        passed = forwarded(head, request.peer, request.scheme, self._is_trusted)
+        headers = [("Host", self._host), *passed, *framing_of(head), ("Connection", "close")]
         return h11.Request(method=head.method, target=target, headers=encode_fields(headers))
+
+    @property
+    def _host(self) -> str:
+        """The Host that the upstream is asked for."""
+        host = endpoint_of(self._url).authority
+        return self._request.head.headers.get("Host", host) if self._relay.settings.keep_host else host
+
+    @property
+    def _is_trusted(self) -> bool:
+        return is_trusted(self._request.peer, self._relay.settings.trusted)
 
     async def _next_of_request(self) -> h11.Data | h11.EndOfMessage:
         try:
@@ -230,9 +243,29 @@ class Exchange:
         if self._target is not None:
             # A failure is not reported: a request may fail for its own reasons, and must not eject an upstream.
             self._relay.pool().target_answered(self._target)
+        trailers = self._request.head.version == "1.1"
+        addresses = self._addresses() if may_have_urls(head, self._request.head.method) else None
+        send: Send = self._to_client
+        body, end = b"", None
+        if addresses is not None and self._relay.settings.rewrite_debugger_url:
+            body, end = await read_rewritten(self._upstream, head, addresses)
+        elif addresses is not None:
+            send = watched(send, addresses, partial(self._relay.leads_past, self._url))
         self._status = head.status
-        await self._to_client(response_of(head, self._is_last))
-        await pass_body(self._upstream, self._to_client, trailers=self._request.head.version == "1.1")
+        await send(response_of(head, self._is_last))
+        if body:
+            await send(h11.Data(data=body))
+        if end is None:
+            await pass_body(self._upstream, send, trailers)
+        else:
+            await send(end if trailers else h11.EndOfMessage())
+
+    def _addresses(self) -> Addresses | None:
+        """Return what the client calls the service, and the upstream itself; None: HTTP/1.0 does not have to say it."""
+        head = self._request.head
+        scheme, host = service_address(head, self._request.scheme, self._is_trusted)
+        peer: tuple[str, int] = self._upstream.transport.get_extra_info("peername")[:2]
+        return Addresses.of(scheme, host, endpoint_of(self._url), self._host, peer) if host is not None else None
 
     @property
     def _is_last(self) -> bool:

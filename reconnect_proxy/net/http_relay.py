@@ -26,7 +26,7 @@ import h11
 
 from ..core.pool import Pool
 from ..core.wire import Refusal, stopping
-from ..events import Observe
+from ..events import DebuggerUrlPassed, Observe
 from .connector import Connector
 from .head import RequestHead
 from .http_answer import ClientGone
@@ -81,6 +81,8 @@ class HttpRelay:
         # The connections that have sent a plain request, and those of them that wait for the next one.
         self.connections: set[PlainConnection] = set()
         self.idle: set[PlainConnection] = set()
+        # The upstreams whose answers were found to lead clients past the proxy.
+        self._leading_past: set[str] = set()
         self._exchanges: set[asyncio.Task[None]] = set()
 
     @property
@@ -168,6 +170,12 @@ class HttpRelay:
                 drop()
 
         task.add_done_callback(ended)
+
+    def leads_past(self, upstream: str, address: str) -> None:
+        """Report, once for each upstream, that an answer has told a client to connect to `address` of the upstream."""
+        if upstream not in self._leading_past:
+            self._leading_past.add(upstream)
+            self.observe(DebuggerUrlPassed(upstream, address))
 
     def drain(self) -> None:
         """End idle connections now, and the others after their answers."""

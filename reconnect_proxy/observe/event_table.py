@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..events import (
     AdminRefused,
+    DebuggerUrlPassed,
     DialFailed,
     Dialled,
     EndedByOperator,
@@ -347,6 +348,7 @@ _ROWS = [
             Label("status", (), lambda status: str(status or "cut")),
         ),
     ),
+    _row(DebuggerUrlPassed, WARNING),
     _row(
         TlsHandshakeFailed,
         INFO,

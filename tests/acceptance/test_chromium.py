@@ -50,15 +50,20 @@ async def cuts(relay: Relay, every: float) -> AsyncIterator[list[Cut]]:
         await asyncio.wait([cutting])
 
 
+async def ask_json(base: str, path: str, host: str | None = None) -> Any:
+    """Ask a plain HTTP endpoint of the browser, by this Host."""
+
+    def ask() -> Any:
+        request = urllib.request.Request(f"http://{base}{path}", headers={"Host": host or base})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    return await asyncio.to_thread(ask)
+
+
 async def browser_path(base: str) -> str:
-    """Ask /json/version, a plain HTTP endpoint, where the browser's DevTools are."""
-
-    def ask() -> str:
-        with urllib.request.urlopen(f"http://{base}/json/version", timeout=30) as answer:
-            url: str = json.load(answer)["webSocketDebuggerUrl"]
-        return url
-
-    address = await asyncio.to_thread(ask)
+    """Ask /json/version where the browser's DevTools are."""
+    address: str = (await ask_json(base, "/json/version"))["webSocketDebuggerUrl"]
     return "/" + address.split("/", 3)[3]
 
 
@@ -139,13 +144,8 @@ async def insist(driver: Driver, expression: str) -> Any:
 
 async def page_path(base: str) -> str:
     """Ask /json/list where the DevTools of the browser's page are."""
-
-    def ask() -> str:
-        with urllib.request.urlopen(f"http://{base}/json/list", timeout=30) as answer:
-            pages = [each for each in json.load(answer) if each["type"] == "page"]
-        return f"/devtools/page/{pages[0]['id']}"
-
-    return await asyncio.to_thread(ask)
+    pages = [each for each in await ask_json(base, "/json/list") if each["type"] == "page"]
+    return f"/devtools/page/{pages[0]['id']}"
 
 
 async def test_plain_http_of_the_browser_passes(serve: Serve, tmp_path: Path) -> None:
@@ -155,3 +155,30 @@ async def test_plain_http_of_the_browser_passes(serve: Serve, tmp_path: Path) ->
         proxy = await serve(f"ws://{address}")
         assert (await browser_path(proxy.base)).startswith("/devtools/browser/")
         assert await browser_path(proxy.base) == await browser_path(address)
+
+
+async def test_the_browsers_addresses_lead_through_the_pair(serve: Serve, tmp_path: Path) -> None:
+    """A client takes them as they are: from a sender that it knows by another name than the browser would accept."""
+    async with devtools(tmp_path) as endpoint:
+        receiver = await serve(f"ws://{urlsplit(endpoint).netloc}", "--mode", "receiver", "--preset", "cdp")
+        sender = await serve(receiver.url, "--mode", "sender", "--rewrite-debugger-url")
+        version = await ask_json(sender.base, "/json/version")
+        assert version["webSocketDebuggerUrl"].startswith(f"ws://{sender.base}/devtools/browser/")
+        targets = await ask_json(sender.base, "/json/list", "proxy.example")
+        page = next(each for each in targets if each["type"] == "page")
+        assert page["webSocketDebuggerUrl"] == f"ws://proxy.example/devtools/page/{page['id']}"
+        assert f"?ws=proxy.example/devtools/page/{page['id']}" in page["devtoolsFrontendUrl"]
+        async with ordinary_client(version["webSocketDebuggerUrl"]) as ws:
+            driver = Driver(ws)
+            assert "Chrom" in (await driver.call("Browser.getVersion"))["product"]
+            await driver.stop()
+
+
+async def test_an_address_that_leads_past_the_proxy_is_in_the_log(serve: Serve, tmp_path: Path) -> None:
+    """Without the option the browser's answer passes as it is."""
+    async with devtools(tmp_path) as endpoint:
+        address = urlsplit(endpoint).netloc
+        proxy = await serve(f"ws://{address}")
+        assert await ask_json(proxy.base, "/json/version") == await ask_json(address, "/json/version")
+        warning = f"WARNING debugger url passed upstream=ws://{address} address=ws://{address}"
+        await eventually(lambda: warning in proxy.log, "a warning")

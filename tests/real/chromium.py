@@ -12,8 +12,9 @@ FLAGS = (
 )
 
 
-#: For every proxy on the way: Chromium tells a client to connect to the Host that it was asked for.
-KEEP_HOST = {"keep_host": True}
+#: For the sender of a pair: Chromium tells clients to connect to the Host that it was asked for. The receiver has the
+#: preset `cdp`, which sets this too.
+REWRITE = {"rewrite_debugger_url": True}
 
 
 async def start_chromium(testbed: Testbed) -> Server:

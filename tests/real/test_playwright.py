@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .chromium import KEEP_HOST, start_chromium
+from .chromium import REWRITE, start_chromium
 from .network import Fault, cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Testbed
 
 pytestmark = pytest.mark.needs("Playwright")
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.needs("Playwright")
 async def test_pair(testbed: Testbed) -> None:
     """Every call is made once and in order, every console message is told once and in order."""
     browser = await start_chromium(testbed)
-    route = await testbed.pair(browser.netloc, sender=KEEP_HOST, **KEEP_HOST, **if_built(preset="cdp"))
+    route = await testbed.pair(browser.netloc, preset="cdp", sender=REWRITE)
     client = await testbed.run("playwright_client.py", url=route.url("", "http"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
@@ -43,7 +42,7 @@ async def test_one_proxy(testbed: Testbed) -> None:
 async def test_restart(testbed: Testbed) -> None:
     """When the browser is started anew the client is told, and connects to the new one by the same URL."""
     browser = await start_chromium(testbed)
-    route = await testbed.pair(browser.netloc, preset="cdp", sender=KEEP_HOST)
+    route = await testbed.pair(browser.netloc, preset="cdp", sender=REWRITE)
     client = await testbed.run("playwright_client.py", url=route.url("", "http"))
     await client.further("answers")
     await browser.restart()

@@ -1,13 +1,11 @@
 """Selenium over WebDriver BiDi: numbered calls into a page, and numbered console messages out of it.
 
-The driver is asked for a session straight; its WebSocket goes the way that is tested. When that is lost the program
-says so and begins another session, as a user's program would.
+When the WebSocket is lost the program says so and begins another session, as a user's program would.
 """
 
 from __future__ import annotations
 
 import contextlib
-from urllib.parse import urlsplit
 
 from reporting import SPEC, STOP, got, lost, report, sent
 from selenium.common.exceptions import WebDriverException
@@ -35,10 +33,8 @@ def begin() -> tuple[Remote, str]:
     options.enable_bidi = True
     for flag in SPEC["flags"]:
         options.add_argument(flag)
-    config = ClientConfig(SPEC["direct"], websocket_timeout=5, websocket_interval=0.005)
-    driver = Remote(command_executor=SPEC["direct"], options=options, client_config=config)
-    parts = urlsplit(driver.caps["webSocketUrl"])
-    driver.caps["webSocketUrl"] = parts._replace(netloc=SPEC["netloc"]).geturl()
+    config = ClientConfig(SPEC["url"], websocket_timeout=5, websocket_interval=0.005)
+    driver = Remote(command_executor=SPEC["url"], options=options, client_config=config)
     page = driver.current_window_handle
     driver.script.add_console_message_handler(heard)
     driver.script.execute(_START, context_id=page)

@@ -58,6 +58,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("allow_origin", "https://A.example,null", ("https://a.example", "null")),
     ("allow_path", "/chat,/chat/*", ("/chat", "/chat/*")),
     ("keep_host", "true", True),
+    ("rewrite_debugger_url", "true", True),
     ("http_timeout", "5s", 5.0),
     ("http_idle", "1m", 60.0),
     ("max_http", "50", 50),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from reconnect_proxy.events import (
     AdminRefused,
+    DebuggerUrlPassed,
     DialFailed,
     Dialled,
     DialOutcome,
@@ -203,6 +204,11 @@ CASES = [
         HttpFailed("ws://h:1", 0, "it was reset"),
         'WARNING http failed upstream=ws://h:1 status=0 detail="it was reset"',
         {'http_failures_total{status="cut"}': 1},
+    ),
+    Case(
+        DebuggerUrlPassed("ws://h:1", "ws://h:1"),
+        "WARNING debugger url passed upstream=ws://h:1 address=ws://h:1",
+        {},
     ),
     Case(
         EndedByOperator(ID, "127.0.0.1"),
