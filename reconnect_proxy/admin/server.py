@@ -21,7 +21,7 @@ import h11
 
 from ..config.values import Address
 
-#: The largest head of a request, and the largest body, which is not used. In bytes.
+#: The largest head of a request, and the largest body. In bytes.
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
 #: Seconds for a request to arrive, from its first byte on, or for the first one from the beginning of its connection.
@@ -44,15 +44,16 @@ class AdminRequest:
     target: str
     headers: dict[str, str]
     peer: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class AdminResponse:
-    """An answer. `headers` are those except type and length."""
+    """An answer. `headers` are those except type and length. An answer without a body has no type."""
 
     status: HTTPStatus
     body: bytes
-    content_type: str = "application/json"
+    content_type: str | None = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -135,8 +136,8 @@ class AdminServer:
             logger.debug("admin connection lost", extra={"fields": {"reason": reason}})
             writer.transport.abort()
         except asyncio.CancelledError:
+            # This server cancels it and waits for it. Of a cancelled task asyncio.streams would log an error.
             writer.transport.abort()
-            raise
         finally:
             self._waiting.pop(task, None)
 
@@ -189,10 +190,10 @@ class _Connection:
                 if not isinstance(head, h11.Request):
                     return None
                 self._head_only = head.method == b"HEAD"
-                size = 0
+                body = bytearray()
                 while isinstance(event := await self._event(), h11.Data):
-                    size += len(event.data)
-                    if size > MAX_BODY:
+                    body += event.data
+                    if len(body) > MAX_BODY:
                         detail = f"the body is longer than {MAX_BODY} bytes"
                         raise _Unreadable(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         except TimeoutError:
@@ -203,7 +204,8 @@ class _Connection:
             raise _Unreadable(HTTPStatus(error.error_status_hint), detail) from None
         headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
         peer = self._writer.get_extra_info("peername")
-        return AdminRequest(head.method.decode(), head.target.decode(), headers, peer[0] if peer else "")
+        address = peer[0] if peer else ""
+        return AdminRequest(head.method.decode(), head.target.decode(), headers, address, bytes(body))
 
     async def _next_one_begins(self) -> bool:
         try:
@@ -216,6 +218,9 @@ class _Connection:
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         while (event := self._http.next_event()) is h11.NEED_DATA:
+            if self._http.they_are_waiting_for_100_continue:
+                going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                self._writer.write(self._http.send(going_on) or b"")
             self._http.receive_data(await self._reader.read(MAX_HEAD))
         return event
 
@@ -227,12 +232,11 @@ class _Connection:
 
         """
         http = self._http
-        headers = [
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
-            ("Cache-Control", "no-store"),
-            *answer.headers,
-        ]
+        headers = [("Cache-Control", "no-store"), *answer.headers]
+        if answer.content_type is not None:
+            headers.append(("Content-Type", answer.content_type))
+        if answer.status != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(len(answer.body))))
         if http.their_state is not h11.DONE:
             # The beginning of the next request cannot be found.
             headers.append(("Connection", "close"))

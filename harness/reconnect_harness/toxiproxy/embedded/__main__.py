@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 import uvloop
 
-from reconnect_harness.toxiproxy.embedded.address import AddressError
 from reconnect_harness.toxiproxy.embedded.api import VERSION
+from reconnect_harness.toxiproxy.embedded.errors import AddressError
 from reconnect_harness.toxiproxy.embedded.metrics import ToxiproxyMetrics
 from reconnect_harness.toxiproxy.embedded.server import serve
+from reconnect_proxy.config.values import Address
 
 _LEVELS = {"trace": logging.DEBUG, "warn": logging.WARNING, "fatal": logging.CRITICAL, "panic": logging.CRITICAL}
 
@@ -70,7 +71,8 @@ def main(
     if seed is not None:
         random.seed(seed)
     try:
-        uvloop.run(serve(host, port, config, ToxiproxyMetrics(proxies=proxy_metrics, runtime=runtime_metrics)))
+        metrics = ToxiproxyMetrics(proxies=proxy_metrics, runtime=runtime_metrics)
+        uvloop.run(serve(Address(host, port), config, metrics))
     except AddressError as failure:
         logging.getLogger(__name__).error("%s", failure)  # noqa: TRY400
         sys.exit(1)

@@ -8,121 +8,78 @@ and the form of the answer do not.
 from __future__ import annotations
 
 import json
-import math
-import struct
-from collections.abc import Callable, Mapping
-from enum import Enum
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from reconnect_harness.toxiproxy.embedded.errors import ApiError, ApiRefusal
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
-_SPACE = " \t\r\n"
+from reconnect_harness.toxiproxy.embedded.errors import BadRequest
+from reconnect_harness.values import first_problem
 
+T = TypeVar("T")
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+WholeNumber = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
+def _shown(toxicity: float) -> float:
+    """Return a toxicity as the original shows it, which keeps it as a number of 32 bits."""
+    return int(toxicity) if toxicity.is_integer() else float(f"{toxicity:.8g}")
 
 
-def _whole_number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise TypeError
-    return value
+class ProxyBody(BaseModel, strict=True):
+    """The fields of a proxy that a request may set."""
+
+    name: str = ""
+    listen: str = ""
+    upstream: str = ""
+    enabled: bool = True
+
+    def check(self, where: str = "") -> None:
+        """Raise BadRequest if a field is missing in a request for a new proxy."""
+        for name in ("name", "upstream"):
+            if not getattr(self, name):
+                raise BadRequest(f"missing required field: {name}{where}")
 
 
-def _number(value: Any) -> float:
-    """Return the shortest decimal that stands for the same 32-bit number, as which the original keeps it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError
-    single = struct.pack("<f", value)
-    for digits in range(1, 10):
-        short = float(f"{value:.{digits}g}")
-        if struct.pack("<f", short) == single:
-            return short
-    return float(value)
+class ToxicChange(BaseModel, strict=True):
+    """The fields of a toxic that can be changed. The attributes are not checked: see `whole_numbers`."""
+
+    toxicity: Annotated[float, Field(allow_inf_nan=False), AfterValidator(_shown)] = 1
+    attributes: dict[str, Any] = Field(default_factory=dict)
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
+class ToxicBody(ToxicChange):
+    """The fields of a new toxic."""
+
+    name: str = ""
+    type: str = ""
+    stream: str = "downstream"
 
 
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
+def read(body: bytes, kind: type[T]) -> T:
+    """Return the first JSON value in `body` as a model or a list of models, an empty one for null.
 
-
-class FieldType(Enum):
-    """The type of a field: what errors call it, and how a value is checked."""
-
-    TEXT = "a string", _text
-    BOOLEAN = "true or false", _boolean
-    WHOLE_NUMBER = "a whole number of 64 bits", _whole_number
-    NUMBER = "a number", _number
-    LIST = "a list", _list
-    OBJECT = "an object", _object
-
-    def __init__(self, described: str, check: Callable[[Any], Any]) -> None:
-        self.described = described
-        self.check = check
-
-
-def decode(body: bytes) -> Any:
-    """Return the first JSON value in `body`.
-
-    Raises:
-        ApiError: it is not JSON.
+    Raises BadRequest if it is not JSON, or a field has another type.
     """
-    text = body.decode(errors="replace").lstrip(_SPACE)
-    if not text:
-        raise ApiError(ApiRefusal.BAD_REQUEST_BODY, "it is empty")
     try:
-        return _DECODER.raw_decode(text)[0]
+        value, _ = _DECODER.raw_decode(body.decode(errors="replace").lstrip())
     except (ValueError, RecursionError) as mistake:
-        raise ApiError(ApiRefusal.BAD_REQUEST_BODY, f"it is not JSON: {mistake}") from None
+        raise BadRequest(f"bad request body: it is not JSON: {mistake}") from None
+    return kind() if value is None else _checked(value, kind)
 
 
-def fields(value: Any, known: Mapping[str, FieldType], within: str = "") -> dict[str, Any]:
-    """Return those fields of a JSON object that are known, given, and not null.
-
-    Args:
-        value: what was decoded.
-        known: the type of each field by its name in lower case.
-        within: the path of the value in the body, for errors; nothing for the whole body.
-
-    Raises:
-        ApiError: the value is not an object, or a field has another type.
-    """
-    if value is None:
-        return {}
-    given: dict[str, Any] = checked(value, FieldType.OBJECT, within or "it")
-    found: dict[str, Any] = {}
-    for key, item in given.items():
-        name = key if key in known else key.lower()
-        if name in known and item is not None:
-            found[name] = checked(item, known[name], f"{within}.{name}" if within else name)
-    return found
+def whole_numbers(given: dict[str, Any], before: dict[str, int]) -> dict[str, int]:
+    """Return the attributes of a toxic, which had those `before`; raises BadRequest for one of another type."""
+    return _checked({name: given.get(name, value) for name, value in before.items()}, dict[str, WholeNumber])
 
 
-def checked(value: Any, expected: FieldType, name: str) -> Any:
-    """Return a value of the expected type; raises ApiError, which calls it `name`."""
+def _checked(value: object, kind: type[T]) -> T:
     try:
-        return expected.check(value)
-    except (TypeError, OverflowError):
-        raise ApiError(ApiRefusal.BAD_REQUEST_BODY, f"{name} must be {expected.described}") from None
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as mistake:
+        path, problem = first_problem(mistake)
+        raise BadRequest(f"bad request body: {path or 'it'}: {problem}") from None
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=lambda pairs: {name.lower(): value for name, value in pairs if value is not None},
+)

@@ -6,15 +6,16 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from reconnect_harness.toxiproxy.embedded.address import AddressError, split_address
-from reconnect_harness.toxiproxy.embedded.collection import ToxicCollection
+from prometheus_client import Counter
+
+from reconnect_harness.toxiproxy.embedded.address import split_address
+from reconnect_harness.toxiproxy.embedded.errors import AddressError
 from reconnect_harness.toxiproxy.embedded.link import ToxicLink
 from reconnect_harness.toxiproxy.embedded.metrics import LinkBytes
-from reconnect_harness.toxiproxy.embedded.stub import ignore
-from reconnect_harness.toxiproxy.embedded.toxic import Chunk, ToxicDirection
+from reconnect_harness.toxiproxy.embedded.stub import Chunk, ToxicDirection, ToxicWrapper, ignore
 
 _LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -22,23 +23,31 @@ _log = logging.getLogger(__name__)
 
 
 class SocketEnd(asyncio.Protocol):
-    """One socket of a connection: the source of one link, and the destination of the other (`incoming`)."""
+    """One socket of a connection: the source of the link `outgoing`, and the destination of `incoming`.
 
-    def __init__(self, connection: ProxiedConnection) -> None:
-        self._connection = connection
-        self._transport: asyncio.Transport | None = None
-        self._finished = False
+    Until there is a socket it is full, and keeps what is put.
+
+    Args:
+        made: called when the socket is there.
+        lost: called when it is closed.
+    """
+
+    outgoing: ToxicLink
+    incoming: ToxicLink
+
+    def __init__(self, made: Callable[[], None], lost: Callable[[], None], read: Counter, written: Counter) -> None:
         self.on_room = ignore
-        self.full = False
+        self.full = True
         """Whether the kernel did not take everything that was put."""
         self.closed = asyncio.Event()
         self.closed.set()
-        self._incoming: ToxicLink | None = None
-        self._incoming_bytes = LinkBytes()
-        self._outgoing: ToxicLink | None = None
-        self._outgoing_bytes = LinkBytes()
-        self._early: list[bytes] = []
-        self._early_end = False
+        self._made = made
+        self._lost = lost
+        self._read = read
+        self._written = written
+        self._transport: asyncio.Transport | None = None
+        self._finished = False
+        self._early: list[Chunk] = []
 
     @property
     def open(self) -> bool:
@@ -48,27 +57,26 @@ class SocketEnd(asyncio.Protocol):
     # asyncio.Protocol: called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Read as little as possible until there are links."""
+        """Write what was put before."""
         self.closed.clear()
         self._transport = cast("asyncio.Transport", transport)
         # As in the original, a write is done when the kernel has taken all of it.
         self._transport.set_write_buffer_limits(high=0)
-        self.pause()
-        self._connection.made(self)
+        self._made()
+        self.full = False
+        for chunk in self._early:
+            self.put(chunk)
+        if not self.full:
+            self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Feed the link."""
-        if self._outgoing is not None:
-            self._feed(self._outgoing, data)
-        else:
-            # uvloop reads once before a pause in connection_made takes effect.
-            self._early.append(data)
+        self._read.inc(len(data))
+        self.outgoing.feed(data)
 
     def eof_received(self) -> bool:
         """End the link; the socket stays open for the other direction."""
-        if self._outgoing is not None:
-            self._outgoing.end()
-        self._early_end = True
+        self.outgoing.end()
         return True
 
     def pause_writing(self) -> None:
@@ -86,11 +94,9 @@ class SocketEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End both links: one has lost its source, the other its destination."""
         self.closed.set()
-        if self._outgoing is not None:
-            self._outgoing.end()
-        if self._incoming is not None:
-            self._incoming.abandon()
-        self._connection.ended()
+        self.outgoing.end()
+        self.incoming.abandon()
+        self._lost()
 
     # ChunkSource and Sink: called by the links.
 
@@ -106,8 +112,10 @@ class SocketEnd(asyncio.Protocol):
 
     def put(self, chunk: Chunk) -> None:
         """Write."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._incoming_bytes.sent += len(chunk.data)
+        if self._transport is None:
+            self._early.append(chunk)
+        elif not self._transport.is_closing():
+            self._written.inc(len(chunk.data))
             self._transport.write(chunk.data)
 
     def finish(self) -> None:
@@ -117,21 +125,6 @@ class SocketEnd(asyncio.Protocol):
             self.close()
 
     # Called by the connection.
-
-    def follow(self, link: ToxicLink, counted: LinkBytes) -> None:
-        """Be the destination of `link`."""
-        self._incoming = link
-        self._incoming_bytes = counted
-
-    def lead(self, link: ToxicLink, counted: LinkBytes) -> None:
-        """Be the source of `link`, and feed it with what was read already."""
-        self._outgoing = link
-        self._outgoing_bytes = counted
-        for data in self._early:
-            self._feed(link, data)
-        self._early.clear()
-        if self._early_end:
-            link.end()
 
     def linger(self) -> None:
         """Make the close an RST."""
@@ -149,10 +142,6 @@ class SocketEnd(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _feed(self, link: ToxicLink, data: bytes) -> None:
-        self._outgoing_bytes.received += len(data)
-        link.feed(data)
-
 
 class ProxiedConnection:
     """A client that was accepted, the upstream that is dialled for it, and the two links between them.
@@ -161,71 +150,71 @@ class ProxiedConnection:
         upstream: "HOST:PORT" to dial.
         toxics: the proxy's.
         connections: the proxy's open connections; this one is among them until both its sockets are closed.
-        count: returns where the bytes of a link are counted.
+        counted: where the bytes of each link are counted.
+
+    Attributes:
+        links: the link of each direction, when the client's socket is there.
     """
 
     def __init__(
         self,
         upstream: str,
-        toxics: ToxicCollection,
+        toxics: Sequence[ToxicWrapper],
         connections: set[ProxiedConnection],
-        count: Callable[[ToxicDirection], LinkBytes],
+        counted: Mapping[ToxicDirection, LinkBytes],
     ) -> None:
-        self.client = SocketEnd(self)
-        self._upstream = SocketEnd(self)
+        there, back = counted[ToxicDirection.UPSTREAM], counted[ToxicDirection.DOWNSTREAM]
+        self.client = SocketEnd(self._client_made, self._ended, there.received, back.sent)
+        self.links: dict[ToxicDirection, ToxicLink] = {}
+        self._upstream = SocketEnd(self._upstream_made, self._ended, back.received, there.sent)
         self._address = upstream
         self._toxics = toxics
         self._connections = connections
-        self._count = count
-        self._opening: asyncio.Task[None] | None = None
+        self._dialling: asyncio.Task[None] | None = None
         connections.add(self)
-
-    def made(self, end: SocketEnd) -> None:
-        """Dial the upstream when the client's socket is there."""
-        if self not in self._connections:
-            end.abort()
-        elif end is self.client:
-            self._opening = asyncio.get_running_loop().create_task(self._open())
-            self._opening.add_done_callback(lambda _: self.ended())
-
-    def ended(self) -> None:
-        """Leave the proxy's connections if both sockets are closed."""
-        if not self.client.open and not self._upstream.open and (self._opening is None or self._opening.done()):
-            self._connections.discard(self)
 
     async def abort(self) -> None:
         """Close both sockets, and wait until they are closed.
 
-        A dial is neither cancelled nor waited for: its socket is closed when it is made.
+        A dial is neither cancelled nor waited for: its socket is closed when it is made. (uvloop does not report the
+        end of a socket whose dial was cancelled.)
         """
         self._connections.discard(self)
         for end in (self.client, self._upstream):
             end.abort()
-        await self.client.closed.wait()
-        await self._upstream.closed.wait()
+            await end.closed.wait()
 
-    async def _open(self) -> None:
+    def _client_made(self) -> None:
+        """Make the links and dial the upstream."""
+        for direction, source, destination in (
+            (ToxicDirection.UPSTREAM, self.client, self._upstream),
+            (ToxicDirection.DOWNSTREAM, self._upstream, self.client),
+        ):
+            link = ToxicLink(source, destination, [toxic for toxic in self._toxics if toxic.direction is direction])
+            self.links[direction] = source.outgoing = destination.incoming = link
+        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+        self._dialling.add_done_callback(lambda _: self._ended())
+        if self not in self._connections:
+            self.client.abort()
+
+    async def _dial(self) -> None:
         try:
             host, port = split_address(self._address)
             await asyncio.get_running_loop().create_connection(lambda: self._upstream, host or "localhost", port)
         except (OSError, AddressError) as failure:
             _log.warning("unable to open a connection to the upstream %s: %s", self._address, failure)
-        if self.client.open and self._upstream.open:
-            self._link()
-        else:
             self.client.close()
-            self._upstream.close()
+            self._upstream.connection_lost(None)
 
-    def _link(self) -> None:
-        ends = {
-            ToxicDirection.UPSTREAM: (self.client, self._upstream),
-            ToxicDirection.DOWNSTREAM: (self._upstream, self.client),
-        }
-        if self._toxics.lingers:
+    def _upstream_made(self) -> None:
+        """Make each close an RST if a toxic asks for it."""
+        if any(toxic.kind.lingers for toxic in self._toxics):
             self.client.linger()
             self._upstream.linger()
-        for direction, (source, destination) in ends.items():
-            link = self._toxics.start_link(direction, source, destination)
-            counted = self._count(direction)
-            destination.follow(link, counted)
-            source.lead(link, counted)
+        if self not in self._connections:
+            self._upstream.abort()
+
+    def _ended(self) -> None:
+        """Leave the proxy's connections if both sockets are closed."""
+        if not self.client.open and not self._upstream.open and (self._dialling is None or self._dialling.done()):
+            self._connections.discard(self)

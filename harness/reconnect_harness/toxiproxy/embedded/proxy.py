@@ -1,4 +1,4 @@
-"""One proxy: it listens, and carries what connects to its upstream and back."""
+"""One proxy: it listens, and carries what connects to its upstream and back. Its toxics change what its links carry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import asyncio
 import logging
 from typing import Any
 
-from reconnect_harness.toxiproxy.embedded.address import listen_on, listening_on, resolve_address
-from reconnect_harness.toxiproxy.embedded.collection import ToxicCollection
+from reconnect_harness.toxiproxy.embedded.address import listen_on, resolve_address
+from reconnect_harness.toxiproxy.embedded.body import ToxicBody, ToxicChange, whole_numbers
 from reconnect_harness.toxiproxy.embedded.connection import ProxiedConnection, SocketEnd
-from reconnect_harness.toxiproxy.embedded.metrics import LinkBytes, ToxiproxyMetrics
-from reconnect_harness.toxiproxy.embedded.toxic import ToxicDirection
+from reconnect_harness.toxiproxy.embedded.errors import BadRequest, Conflict, NotFound
+from reconnect_harness.toxiproxy.embedded.link import ToxicLink
+from reconnect_harness.toxiproxy.embedded.metrics import ToxiproxyMetrics
+from reconnect_harness.toxiproxy.embedded.stub import ToxicDirection, ToxicWrapper
+from reconnect_harness.toxiproxy.embedded.toxics import TOXIC_KINDS
+from reconnect_harness.toxiproxy.toxics import TOXICS
+from reconnect_proxy.config.values import Address
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +28,7 @@ class ToxicProxy:
         listen: "HOST:PORT" to listen on; after the first start with the host looked up and the port fixed.
         upstream: "HOST:PORT" to dial for each client.
         enabled: whether it listens.
-        toxics: the toxics of its connections; they stay when it is stopped.
+        toxics: the toxics of its connections, the oldest first; they stay when it is stopped.
     """
 
     def __init__(self, name: str, listen: str, upstream: str, metrics: ToxiproxyMetrics) -> None:
@@ -31,7 +36,7 @@ class ToxicProxy:
         self.listen = listen
         self.upstream = upstream
         self.enabled = False
-        self.toxics = ToxicCollection()
+        self.toxics: list[ToxicWrapper] = []
         self._metrics = metrics
         self._server: asyncio.Server | None = None
         self._connections: set[ProxiedConnection] = set()
@@ -39,7 +44,7 @@ class ToxicProxy:
     async def start(self) -> None:
         """Listen; the proxy must not be enabled yet. Raises AddressError if it cannot."""
         listener = await listen_on(self.listen)
-        self.listen = listening_on(listener)
+        self.listen = str(Address(*listener.getsockname()[:2]))
         self._server = await asyncio.get_running_loop().create_server(self._accept, sock=listener)
         self.enabled = True
         _log.info("started proxy %s: %s -> %s", self.name, self.listen, self.upstream)
@@ -70,7 +75,7 @@ class ToxicProxy:
 
     async def differs(self, listen: str, upstream: str) -> bool:
         """Return whether these addresses differ from its own; raises AddressError for one that is malformed."""
-        return self.listen != await resolve_address(listen) or self.upstream != upstream
+        return self.listen != str(await resolve_address(listen)) or self.upstream != upstream
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API shows it, toxics included."""
@@ -81,11 +86,61 @@ class ToxicProxy:
             "enabled": self.enabled,
             # The original shows this internal field; it is always empty.
             "Logger": {},
-            "toxics": [toxic.as_json() for toxic in self.toxics],
+            "toxics": self.toxics_as_json(),
         }
 
-    def _accept(self) -> SocketEnd:
-        return ProxiedConnection(self.upstream, self.toxics, self._connections, self._count).client
+    def toxics_as_json(self) -> list[dict[str, Any]]:
+        """Return its toxics as the API lists them: those of the upstream stream first."""
+        ordered = sorted(self.toxics, key=lambda toxic: toxic.direction is ToxicDirection.DOWNSTREAM)
+        return [toxic.as_json() for toxic in ordered]
 
-    def _count(self, direction: ToxicDirection) -> LinkBytes:
-        return self._metrics.link_bytes(direction, self.name, self.listen, self.upstream)
+    def toxic(self, name: str) -> ToxicWrapper:
+        """Return a toxic; raises NotFound if there is none of that name."""
+        for toxic in self.toxics:
+            if toxic.name == name:
+                return toxic
+        raise NotFound("toxic not found")
+
+    def add_toxic(self, asked: ToxicBody) -> ToxicWrapper:
+        """Put a toxic at the end of all links of its direction; raises BadRequest, Conflict."""
+        if asked.stream.lower() not in [direction.value for direction in ToxicDirection]:
+            raise BadRequest("stream was invalid, can be either upstream or downstream")
+        kind = TOXIC_KINDS.get(asked.type)
+        if kind is None:
+            raise BadRequest("invalid toxic type")
+        name = asked.name or f"{asked.type}_{asked.stream}"
+        if any(toxic.name == name for toxic in self.toxics):
+            raise Conflict("toxic already exists")
+        attributes = whole_numbers(asked.attributes, dict.fromkeys(TOXICS.get(asked.type, ()), 0))
+        toxic = ToxicWrapper(kind, attributes, name, asked.type, asked.stream, asked.toxicity)
+        self.toxics.append(toxic)
+        for link in self._links(toxic):
+            link.add(toxic)
+        return toxic
+
+    def change_toxic(self, toxic: ToxicWrapper, asked: ToxicChange) -> None:
+        """Change the attributes and the toxicity of a toxic that are given.
+
+        Raises BadRequest, and changes nothing then. (The original keeps what it read before the mistake.)
+        """
+        toxic.attributes = whole_numbers(asked.attributes, toxic.attributes)
+        if "toxicity" in asked.model_fields_set:
+            toxic.toxicity = asked.toxicity
+        for link in self._links(toxic):
+            link.update(toxic)
+
+    def remove_toxic(self, toxic: ToxicWrapper) -> None:
+        """Remove a toxic from all links."""
+        self.toxics.remove(toxic)
+        for link in self._links(toxic):
+            link.remove(toxic)
+
+    def _links(self, toxic: ToxicWrapper) -> list[ToxicLink]:
+        return [connection.links[toxic.direction] for connection in self._connections if connection.links]
+
+    def _accept(self) -> SocketEnd:
+        counted = {
+            direction: self._metrics.link_bytes(direction.value, self.name, self.listen, self.upstream)
+            for direction in ToxicDirection
+        }
+        return ProxiedConnection(self.upstream, self.toxics, self._connections, counted).client
