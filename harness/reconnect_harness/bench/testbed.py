@@ -22,7 +22,7 @@ from reconnect_harness.processes.cores import Cores, pinned, tree
 from reconnect_harness.run.builder import TopologyBuilder
 from reconnect_harness.scenario.find import bare_scenario
 from reconnect_harness.scenario.model import ScenarioError
-from reconnect_harness.sut.base import GivenUrl, NotInstalled, SystemUnderTest
+from reconnect_harness.sut.base import GivenUrl, NotInstalled, SutSetup, SystemUnderTest
 from reconnect_harness.sut.choose import system_under_test
 
 #: Options of this project's proxy other than its defaults. nginx writes no access log either. A session ends at once
@@ -103,8 +103,8 @@ class BenchTestbed:
         try:
             try:
                 with pinned(self.cores.contender):
-                    warden = self._builder.warden
-                    url = await contender.start([f"127.0.0.1:{self._port}"], scenario, folder, warden)
+                    setup = SutSetup(scenario, folder, self._builder.warden)
+                    url = await contender.start([f"127.0.0.1:{self._port}"], setup)
             except ProcessFailed as failure:
                 raise ContenderFailed(str(failure)) from failure
             if contender.process is None:

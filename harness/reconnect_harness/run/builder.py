@@ -22,7 +22,7 @@ from reconnect_harness.processes.certificates import Encryption
 from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, Warden
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import SystemUnderTest
+from reconnect_harness.sut.base import SutSetup, SystemUnderTest
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
 
@@ -124,4 +124,4 @@ class TopologyBuilder:
 
         """
         self.exits.push_async_callback(system.stop)
-        return await system.start(upstreams, scenario, folder or self.folder, self.warden, tls)
+        return await system.start(upstreams, SutSetup(scenario, folder or self.folder, self.warden, tls))

@@ -13,8 +13,8 @@ import shlex
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from reconnect_harness.processes.certificates import Encryption, TlsSide
@@ -46,42 +46,56 @@ class NotInstalled(ScenarioError):
     """A preset whose program is not on this machine. The message says what to install."""
 
 
-class SystemUnderTest(Protocol):
-    """What a run needs of a system under test."""
+@dataclass(frozen=True, slots=True)
+class SutSetup:
+    """What a system under test is started for.
 
-    @property
-    def process(self) -> Child | None:
-        """Its process, if the run has started one."""
+    Args:
+        scenario: its `proxy` has the options of this project's proxy.
+        folder: for its log and its configuration.
+        warden: ends it if this process dies.
+        tls: which of its legs use TLS, if any.
+    """
 
-    @property
-    def admin(self) -> str | None:
-        """URL of a listener that answers /sessions as this project's proxy does, if there is one."""
+    scenario: Scenario
+    folder: Path
+    warden: Warden
+    tls: Encryption | None = None
 
+
+class SystemUnderTest(ABC):
+    """A system under test.
+
+    Attributes:
+        process: its process, if the run has started one.
+        admin: URL of a listener that answers /sessions as this project's proxy does, if there is one.
+        echoes: whether it brings an upstream of its own, which sends back what the clients send.
+
+    """
+
+    process: Child | None = None
+    admin: str | None = None
+    echoes = False
+
+    @abstractmethod
     def describe(self) -> str:
         """Return what it is, for the header of a run."""
 
     def check(self, scenario: Scenario) -> None:
         """Raise ScenarioError if this scenario cannot be run with it, NotInstalled if no scenario can."""
+        refuse_tls(self, scenario)
 
-    @property
-    def echoes(self) -> bool:
-        """Whether it brings an upstream of its own, which sends back what the clients send."""
-
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
+    @abstractmethod
+    async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:
         """Start it in front of `upstreams` (HOST:PORT each) and return the URL for clients.
 
-        `tls` says which of its legs use TLS, if any. Raises ProcessFailed if it does not listen in time.
+        Raises ProcessFailed if it does not listen in time.
         """
 
     async def stop(self) -> None:
         """Stop it, if the run has started it."""
+        if self.process is not None:
+            await self.process.stop()
 
 
 def refuse_tls(system: SystemUnderTest, scenario: Scenario) -> None:
@@ -94,18 +108,7 @@ def refuse_tls(system: SystemUnderTest, scenario: Scenario) -> None:
         )
 
 
-class _UnstartedSystem:
-    """A system under test that the run does not start."""
-
-    process: Child | None = None
-    admin: str | None = None
-    echoes = False
-
-    async def stop(self) -> None:
-        """Do nothing: there is nothing to stop."""
-
-
-class Direct(_UnstartedSystem):
+class Direct(SystemUnderTest):
     """No proxy: the clients talk to the upstream."""
 
     def describe(self) -> str:
@@ -120,19 +123,12 @@ class Direct(_UnstartedSystem):
                 "two sides: it cannot be run with direct"
             )
 
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
+    async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:
         """Return the URL of the upstream, the first one if there are several."""
-        return f"{scheme(tls is not None)}://{upstreams[0]}/"
+        return f"{scheme(setup.tls is not None)}://{upstreams[0]}/"
 
 
-class GivenUrl(_UnstartedSystem):
+class GivenUrl(SystemUnderTest):
     """A service that runs already. It must send back what the clients send."""
 
     echoes = True
@@ -162,46 +158,16 @@ class GivenUrl(_UnstartedSystem):
                 "`upstream` at {kind: echo}, and name the containers behind it in `containers`"
             )
 
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
+    async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:
         """Return the URL."""
         return self.url
 
 
-class StartedSystem:
-    """A system under test that the run starts as a process."""
-
-    admin: str | None = None
-    echoes = False
-
-    def __init__(self) -> None:
-        self.process: Child | None = None
-
-    async def stop(self) -> None:
-        """Stop the process."""
-        if self.process is not None:
-            await self.process.stop()
-
-
-class ListeningSystem(StartedSystem, ABC):
+class ListeningSystem(SystemUnderTest):
     """A system under test that is told where to listen: at a port that was free when it was chosen."""
 
     #: Which legs use TLS in the run that it is started for, if any.
     tls: Encryption | None = None
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Return what it is, for the header of a run."""
-
-    def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios that use TLS, if not overridden."""
-        refuse_tls(self, scenario)
 
     async def prepare(self, folder: Path, warden: Warden) -> None:
         """Do what is needed once before the command is started; nothing, if not overridden."""
@@ -210,22 +176,15 @@ class ListeningSystem(StartedSystem, ABC):
     def command(self, listen: str, upstream: str, folder: Path) -> list[str]:
         """Return the command that listens and connects there (HOST:PORT each); `folder` is for its configuration."""
 
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
+    async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:
         """Start the command on a free port and wait until it listens there."""
-        self.tls = tls
-        await self.prepare(folder, warden)
-        log = folder / "sut.log"
+        tls = self.tls = setup.tls
+        await self.prepare(setup.folder, setup.warden)
+        log = setup.folder / "sut.log"
         for attempt in range(1, _START_ATTEMPTS + 1):
             listen = f"127.0.0.1:{_free_port()}"
-            command = self.command(listen, upstreams[0], folder)
-            self.process = await Child.start("the system under test", command, log, warden)
+            command = self.command(listen, upstreams[0], setup.folder)
+            self.process = await Child.start("the system under test", command, log, setup.warden)
             try:
                 await self._until_it_listens(self.process, listen)
             except ProcessFailed:
@@ -255,7 +214,6 @@ class Command(ListeningSystem):
     """Any proxy that a command starts."""
 
     def __init__(self, template: str) -> None:
-        super().__init__()
         self._template = template
         try:
             self._parts = shlex.split(template)

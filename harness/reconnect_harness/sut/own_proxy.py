@@ -14,10 +14,10 @@ from typing import Any
 from reconnect_harness.processes.certificates import Encryption
 from reconnect_harness.processes.child import Child, Warden
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import START_SECONDS, StartedSystem, poll_until, scheme
+from reconnect_harness.sut.base import START_SECONDS, SutSetup, SystemUnderTest, poll_until, scheme
 
 
-class OwnProxy(StartedSystem):
+class OwnProxy(SystemUnderTest):
     """`reconnect-proxy serve`, on a port that it chooses and prints when it is ready."""
 
     _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
@@ -25,7 +25,6 @@ class OwnProxy(StartedSystem):
 
     def __init__(self, options: Sequence[str] = ()) -> None:
         """Prepare a proxy that gets these flags after those of a scenario."""
-        super().__init__()
         self._options = options
 
     def describe(self) -> str:
@@ -35,16 +34,9 @@ class OwnProxy(StartedSystem):
     def check(self, scenario: Scenario) -> None:
         """Accept every scenario."""
 
-    async def start(
-        self,
-        upstreams: Sequence[str],
-        scenario: Scenario,
-        folder: Path,
-        warden: Warden,
-        tls: Encryption | None = None,
-    ) -> str:
+    async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:
         """Start it with the options of the scenario."""
-        return await self.launch(upstreams, scenario.proxy, folder, warden, tls)
+        return await self.launch(upstreams, setup.scenario.proxy, setup.folder, setup.warden, setup.tls)
 
     async def launch(
         self,

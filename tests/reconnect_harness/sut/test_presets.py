@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from reconnect_harness.processes.child import ProcessFailed, Warden
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import ListeningSystem, NotInstalled
+from reconnect_harness.sut.base import ListeningSystem, NotInstalled, SutSetup
 from reconnect_harness.sut.choose import PRESETS
 from reconnect_harness.sut.presets import installed
 from reconnect_harness.sut.presets.fastify import cached_modules
@@ -85,7 +85,7 @@ async def test_a_preset_relays_both_types_of_message(
     """With the path and the id of the session, by which an upstream recognizes a client that reconnects."""
     preset = _preset(name, mine)
     try:
-        url = await preset.start([upstream], mine, tmp_path, warden)
+        url = await preset.start([upstream], SutSetup(mine, tmp_path, warden))
         async with (
             asyncio.timeout(PATIENCE),
             connect(
@@ -107,7 +107,7 @@ async def test_a_stopped_preset_leaves_no_process(
     """Its workers are in its process group, and end with it."""
     preset = _preset(name, mine)
     try:
-        await preset.start([upstream], mine, tmp_path, warden)
+        await preset.start([upstream], SutSetup(mine, tmp_path, warden))
         assert preset.process is not None
         started = family(preset.process.pid)
     finally:
@@ -122,7 +122,7 @@ async def test_the_workers_of_a_killed_preset_end(
     """As the fault `kill` does it."""
     preset = _preset(name, mine)
     try:
-        await preset.start([upstream], mine, tmp_path, warden)
+        await preset.start([upstream], SutSetup(mine, tmp_path, warden))
         assert preset.process is not None
         started = family(preset.process.pid)
         os.killpg(preset.process.pid, signal.SIGKILL)
@@ -152,7 +152,7 @@ async def test_a_preset_that_does_not_start_shows_its_last_lines(
     monkeypatch.setattr(f"{module}.config", lambda listen, upstream: "nonsense on;\n")
     try:
         with pytest.raises(ProcessFailed, match=rf"did not start: it ended with status 1(?s:.)*{complaint}"):
-            await preset.start(["127.0.0.1:1"], mine, tmp_path, warden)
+            await preset.start(["127.0.0.1:1"], SutSetup(mine, tmp_path, warden))
     finally:
         await preset.stop()
 

@@ -15,7 +15,7 @@ from reconnect_harness.processes.child import ProcessFailed, Warden
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut import base as sut
-from reconnect_harness.sut.base import Command, Direct, GivenUrl
+from reconnect_harness.sut.base import Command, Direct, GivenUrl, SutSetup
 from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.sut.own_proxy import OwnProxy, flags
 
@@ -77,7 +77,7 @@ async def test_a_command_is_filled_in_and_waited_for(tmp_path: Path, warden: War
         f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} -u={{upstream}} {{upstream_port}} {{x}} '$HOME;'"
     )
     system = system_under_test(template)
-    url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+    url = await system.start(["127.0.0.1:77"], SutSetup(_scenario(), tmp_path, warden))
     assert system.process is not None
     try:
         host, _, port = url.removeprefix("ws://").rstrip("/").rpartition(":")
@@ -101,7 +101,7 @@ async def test_a_command_whose_port_was_taken_gets_another(
         first = iter([taken.getsockname()[1]])
         monkeypatch.setattr(sut, "_free_port", lambda: next(first, None) or find_free_port())
         try:
-            url = await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+            url = await system.start(["127.0.0.1:77"], SutSetup(_scenario(), tmp_path, warden))
         finally:
             await system.stop()
         assert str(taken.getsockname()[1]) not in url
@@ -144,7 +144,7 @@ async def test_a_command_that_never_listens_is_an_error(
     system = system_under_test(f'{sys.executable} -c "{program}" {{listen}} {{upstream}}')
     try:
         with pytest.raises(ProcessFailed, match=r"does not listen after 0.5 s(?s:.)*thinking"):
-            await system.start(["127.0.0.1:77"], _scenario(), tmp_path, warden)
+            await system.start(["127.0.0.1:77"], SutSetup(_scenario(), tmp_path, warden))
     finally:
         await system.stop()
 
@@ -155,9 +155,7 @@ async def test_the_own_proxy_gets_the_options_of_the_scenario(tmp_path: Path, wa
     try:
         url = await system.start(
             ["127.0.0.1:77", "127.0.0.1:78"],
-            _scenario(proxy={"mode": "receiver", "accept_when_down": False}),
-            tmp_path,
-            warden,
+            SutSetup(_scenario(proxy={"mode": "receiver", "accept_when_down": False}), tmp_path, warden),
         )
         log = (tmp_path / "sut.log").read_text()
     finally:
@@ -196,9 +194,8 @@ async def test_a_command_gets_the_files_of_tls(tmp_path: Path, warden: Warden) -
     places = "{listen_port} {upstream} {tls_cert} {tls_key} {upstream_ca}"
     system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {places}")
     files = Certificates(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"))
-    url = await system.start(
-        ["127.0.0.1:77"], _scenario(tls="client"), tmp_path, warden, Encryption(files, client=True, upstream=False)
-    )
+    encryption = Encryption(files, client=True, upstream=False)
+    url = await system.start(["127.0.0.1:77"], SutSetup(_scenario(tls="client"), tmp_path, warden, encryption))
     try:
         assert url.startswith("wss://127.0.0.1:")
         assert system.process is not None
