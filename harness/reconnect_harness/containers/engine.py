@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -78,9 +77,7 @@ class Engine:
             undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         assert self._keeper is not None
         assert self._keeper.stdin is not None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from reconnect_harness.faults.fault import (
     Extent,
@@ -15,57 +15,23 @@ from reconnect_harness.faults.fault import (
     table,
 )
 
-
-class ContainerTarget(Protocol):
-    """What the faults need of a container. Each call blocks until the engine has confirmed it."""
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-
-    def kill(self) -> None:
-        """Send it SIGKILL, and wait until it has ended."""
-
-    def stop(self) -> None:
-        """Tell it to end, and wait until it has ended."""
-
-    def pause(self) -> None:
-        """Freeze its processes."""
-
-    def unpause(self) -> None:
-        """Let its processes continue."""
-
-    def disconnect(self, network: str | None) -> None:
-        """Disconnect it from a network."""
-
-    def connect(self, network: str | None) -> None:
-        """Connect it to a network."""
-
-    def restore(self) -> None:
-        """Unpause it and connect it again, as it was before the faults."""
-
-    def hurry(self) -> None:
-        """Make `start` stop waiting. May be called from any thread."""
+if TYPE_CHECKING:
+    from reconnect_harness.containers.container import Container
 
 
-def _heal(target: FaultTarget[ContainerTarget]) -> None:
+def _heal(target: FaultTarget[Container]) -> None:
     """Restore a container; one that a fault without an end has ended stays ended."""
     target.handle.restore()
     target.holds.clear()
 
 
-def _hurry(container: ContainerTarget) -> None:
-    container.hurry()
+CONTAINER = TargetKind("container", _heal, hurry=lambda container: container.hurry())
 
 
-CONTAINER = TargetKind("container", _heal, _hurry)
-
-
-def _end_with(
-    call: Callable[[ContainerTarget], None],
-) -> Callable[[Occurrence, FaultTarget[ContainerTarget]], FaultAction]:
+def _end_with(call: Callable[[Container], None]) -> Callable[[Occurrence, FaultTarget[Container]], FaultAction]:
     """Return the effect of ending a container with `call`. Where it lasts the container is started again."""
 
-    def effect(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+    def effect(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
         def begin() -> None:
             call(target.handle)
             # A container that has ended is not paused any more.
@@ -76,15 +42,7 @@ def _end_with(
     return effect
 
 
-def _kill(container: ContainerTarget) -> None:
-    container.kill()
-
-
-def _stop(container: ContainerTarget) -> None:
-    container.stop()
-
-
-def _pause(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+def _pause(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
     def begin() -> None:
         if not target.holds["pause"]:
             target.handle.pause()
@@ -99,7 +57,7 @@ def _pause(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> Faul
     return FaultAction(begin, None if occurrence.lasts is None else end)
 
 
-def _unpause(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+def _unpause(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
     def begin() -> None:
         target.handle.unpause()
         target.holds.pop("pause", None)
@@ -107,7 +65,7 @@ def _unpause(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> Fa
     return FaultAction(begin)
 
 
-def _restart(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+def _restart(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
     def begin() -> None:
         target.handle.stop()
         target.holds.pop("pause", None)
@@ -115,13 +73,13 @@ def _restart(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> Fa
     return FaultAction(begin, target.handle.start)
 
 
-def _disconnect(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+def _disconnect(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
     container, network = target.handle, occurrence.fault.network
     end = None if occurrence.lasts is None else lambda: container.connect(network)
     return FaultAction(lambda: container.disconnect(network), end)
 
 
-def _connect(occurrence: Occurrence, target: FaultTarget[ContainerTarget]) -> FaultAction:
+def _connect(occurrence: Occurrence, target: FaultTarget[Container]) -> FaultAction:
     return FaultAction(lambda: target.handle.connect(occurrence.fault.network))
 
 
@@ -130,7 +88,7 @@ CONTAINER_FAULTS: Mapping[str, FaultKind] = table(
         "kill",
         CONTAINER,
         "SIGKILL. With `for` it is started again then, at the same address",
-        _end_with(_kill),
+        _end_with(lambda container: container.kill()),
         Extent.EITHER,
     ),
     FaultKind(
@@ -138,7 +96,7 @@ CONTAINER_FAULTS: Mapping[str, FaultKind] = table(
         CONTAINER,
         "as `docker stop`: SIGTERM (or the signal that its image asks for), and SIGKILL after ten seconds. With `for` "
         "it is started again then",
-        _end_with(_stop),
+        _end_with(lambda container: container.stop()),
         Extent.EITHER,
     ),
     FaultKind("restart", CONTAINER, "`stop`, and started at once", _restart, Extent.MOMENT),

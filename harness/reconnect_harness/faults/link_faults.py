@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from reconnect_harness.faults.fault import (
     Extent,
@@ -15,38 +15,12 @@ from reconnect_harness.faults.fault import (
     TargetKind,
     table,
 )
-from reconnect_harness.toxiproxy.toxics import Toxic, ToxicStream
+
+if TYPE_CHECKING:
+    from reconnect_harness.toxiproxy.link import ToxiproxyLink
 
 
-class LinkTarget(Protocol):
-    """What the faults need of a link."""
-
-    def down(self) -> None:
-        """Close all connections and stop listening."""
-
-    def up(self) -> None:
-        """Listen again, on the same port."""
-
-    def reset(self) -> None:
-        """Send an RST on every connection."""
-
-    def silence(self, stream: ToxicStream) -> None:
-        """Carry nothing any more: no data, no FIN, no RST."""
-
-    def end_silence(self, stream: ToxicStream) -> None:
-        """End a silence, and close the connections that were on the link."""
-
-    def add(self, toxic: Toxic) -> None:
-        """Put a toxic on all connections."""
-
-    def remove(self, toxic: Toxic) -> None:
-        """Remove a toxic that was added."""
-
-    def heal(self) -> None:
-        """Remove all toxics and be up."""
-
-
-def _heal(target: FaultTarget[LinkTarget]) -> None:
+def _heal(target: FaultTarget[ToxiproxyLink]) -> None:
     target.handle.heal()
     target.holds.clear()
 
@@ -54,7 +28,7 @@ def _heal(target: FaultTarget[LinkTarget]) -> None:
 LINK = TargetKind("link", _heal)
 
 
-def _down(occurrence: Occurrence, target: FaultTarget[LinkTarget]) -> FaultAction:
+def _down(occurrence: Occurrence, target: FaultTarget[ToxiproxyLink]) -> FaultAction:
     def begin() -> None:
         target.handle.down()
         target.holds["down"] += 1
@@ -67,16 +41,16 @@ def _down(occurrence: Occurrence, target: FaultTarget[LinkTarget]) -> FaultActio
     return FaultAction(begin, end)
 
 
-def _reset(occurrence: Occurrence, target: FaultTarget[LinkTarget]) -> FaultAction:
+def _reset(occurrence: Occurrence, target: FaultTarget[ToxiproxyLink]) -> FaultAction:
     return FaultAction(target.handle.reset)
 
 
-def _silence(occurrence: Occurrence, target: FaultTarget[LinkTarget]) -> FaultAction:
+def _silence(occurrence: Occurrence, target: FaultTarget[ToxiproxyLink]) -> FaultAction:
     link, stream = target.handle, occurrence.fault.stream
     return FaultAction(lambda: link.silence(stream), lambda: link.end_silence(stream))
 
 
-def _put_toxic(occurrence: Occurrence, target: FaultTarget[LinkTarget]) -> FaultAction:
+def _put_toxic(occurrence: Occurrence, target: FaultTarget[ToxiproxyLink]) -> FaultAction:
     link, toxic = target.handle, occurrence.toxic
     assert toxic is not None
     return FaultAction(lambda: link.add(toxic), lambda: link.remove(toxic))

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import EngineError
-from reconnect_harness.faults.container_faults import ContainerTarget
 from reconnect_harness.faults.fault import Fault, FaultError, FaultTarget, Occurrence, TargetKind, timeline
-from reconnect_harness.faults.link_faults import LinkTarget
 from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.history.record import FaultRecord
 from reconnect_harness.processes.shielded import run_shielded
+from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyError
 
 TARGET_ERRORS = (ToxiproxyError, FaultError, EngineError, OSError)
@@ -47,11 +47,11 @@ class Nemesis:
     def __init__(
         self,
         faults: Sequence[Fault],
-        links: Mapping[str, LinkTarget],
+        links: Mapping[str, ToxiproxyLink],
         record: Callable[[FaultRecord], None],
         *,
         processes: Mapping[str, ProcessTarget] | None = None,
-        containers: Mapping[str, ContainerTarget] | None = None,
+        containers: Mapping[str, Container] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.timeline = timeline(faults, rng or random.Random())

@@ -156,19 +156,13 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def message_of(fields: dict[str, Any]) -> MessageEvent:
-    """Return the message of a record that has a `stream`. Raises KeyError or ValueError if it is malformed."""
-    return MessageEvent(
-        fields["t"],
-        End(fields["end"]),
-        fields["name"],
-        fields["event"],
-        fields["stream"],
-        Direction(fields["direction"]),
-        fields["number"],
-        fields["size"],
-        MessageKind(fields["kind"]),
-        fields.get("wrong"),
-    )
+    """Return the message of a record that has a `stream`. Raises what `link_of` raises."""
+    kinds = {
+        "end": End(fields["end"]),
+        "direction": Direction(fields["direction"]),
+        "kind": MessageKind(fields["kind"]),
+    }
+    return MessageEvent(**(fields | kinds))
 
 
 def link_of(fields: dict[str, Any]) -> LinkEvent:

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 #: How long a process is given to end by itself, in seconds, before it is killed.
@@ -51,9 +50,7 @@ class Warden:
         self._process = subprocess.Popen(["/bin/sh", "-c", _KEEP_WATCH], stdin=subprocess.PIPE, start_new_session=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         # Everything has been stopped by now, and the numbers may soon be those of other processes.
         self._tell("none")
         self._pipe.close()

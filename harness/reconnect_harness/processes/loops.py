@@ -9,7 +9,6 @@ import asyncio
 import signal
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
@@ -29,9 +28,7 @@ class LoopThread:
         self._begun.wait()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 

@@ -15,7 +15,6 @@ import math
 import socket
 import sys
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer, reserve_port
@@ -74,9 +73,7 @@ class ToxiproxyLink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
