@@ -17,6 +17,6 @@ def check_close_code(code: int) -> int:
     return code
 
 
-def cut_reason(reason: str) -> str:
-    """Return as much of `reason` as a close frame takes, in whole characters."""
-    return reason.encode()[:REASON_LIMIT].decode(errors="ignore")
+def cut_reason(reason: str, limit: int = REASON_LIMIT) -> str:
+    """Return as much of `reason` as fits in `limit` bytes, in whole characters: by default what a close frame takes."""
+    return reason.encode()[:limit].decode(errors="ignore")

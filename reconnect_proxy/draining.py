@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple, Self
 
 from .core.context import Context
 
@@ -23,11 +23,32 @@ CHECK_EVERY = 0.02
 
 
 class Stopped(NamedTuple):
-    """What a stop has ended: the number of sessions, and the messages of each direction that were not delivered."""
+    """What a stop has ended: the number of sessions, and the messages of each direction that may be lost.
 
-    sessions: int
-    undelivered_c2u: int
-    undelivered_u2c: int
+    Those that are undelivered were never sent; those that are uncertain were sent and not confirmed.
+    """
+
+    sessions: int = 0
+    undelivered_c2u: int = 0
+    undelivered_u2c: int = 0
+    uncertain_c2u: int = 0
+    uncertain_u2c: int = 0
+
+    @classmethod
+    def of(cls, ended: Collection[Context]) -> Self:
+        """Sum up sessions that have ended."""
+        return cls(
+            len(ended),
+            sum(each.c2u.undelivered for each in ended),
+            sum(each.u2c.undelivered for each in ended),
+            sum(each.c2u.uncertain for each in ended),
+            sum(each.u2c.uncertain for each in ended),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every message was delivered."""
+        return not any(self[1:])
 
 
 class Backlog:

@@ -101,10 +101,34 @@ class TakenOver:
 
 @dataclass(slots=True)
 class LegMute:
-    """A peer sends data but answers no Ping. From now on what is written to it counts as confirmed."""
+    """A peer sends data but answers no Ping, and its queue is full. It gets each message at most once from now on.
+
+    What it is sent is not held any more, and counts as uncertain until it answers a Ping.
+    """
 
     session_id: str
     leg: LegName
+
+
+@dataclass(slots=True)
+class MuteEnded:
+    """A mute peer has answered a Ping, so it is served at least once again. `unproven` messages came after that Ping.
+
+    Those are still uncertain; the next Pong proves them.
+    """
+
+    session_id: str
+    leg: LegName
+    unproven: int
+
+
+@dataclass(slots=True)
+class MessagesUncertain:
+    """The link of a mute peer has ended. It may have received `count` messages or not, and gets none of them again."""
+
+    session_id: str
+    leg: LegName
+    count: int
 
 
 @dataclass(slots=True)
@@ -128,9 +152,10 @@ class SlowClientClosed:
 class SessionEnded:
     """The session is over, with the close code and reason its legs were given, after `age` seconds.
 
-    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and not confirmed. The other counts are
-    what was received in all: messages, and the bytes of their payloads. `left` is True if a client closed the session;
-    that client does not want what it had not confirmed.
+    `undelivered_c2u` and `undelivered_u2c` are the messages that were accepted and never sent, `uncertain_c2u` and
+    `uncertain_u2c` those that were sent and not confirmed: the peer may have them. The other counts are what was
+    received in all: messages, and the bytes of their payloads. `left` is True if a client closed the session; that
+    client does not want what it had not confirmed.
     """
 
     session_id: str
@@ -144,6 +169,8 @@ class SessionEnded:
     u2c_messages: int
     u2c_bytes: int
     left: bool = False
+    uncertain_c2u: int = 0
+    uncertain_u2c: int = 0
 
 
 class Limit(StrEnum):
@@ -340,6 +367,8 @@ Event = (
     | Resumed
     | TakenOver
     | LegMute
+    | MuteEnded
+    | MessagesUncertain
     | UncertainDropped
     | SlowClientClosed
     | SessionEnded

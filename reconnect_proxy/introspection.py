@@ -38,7 +38,7 @@ class SessionInfo:
     client_away: float | None
     # It says how many messages it has received, so it gets each exactly once.
     client_aware: bool
-    # It answers no Ping, so it gets each message at most once.
+    # It answers no Ping and its queue was full, so it gets each message at most once.
     client_mute: bool
     # It is not read, because `c2u` is full.
     client_paused: bool
@@ -54,8 +54,10 @@ class SessionInfo:
     c2u_bytes: int
     # Sent again on a new link.
     c2u_resent: int
-    # Received without a peer left to deliver to, or not confirmed when the session ended.
+    # Received without a peer left to deliver to.
     c2u_undelivered: int
+    # Sent once, by a link that has ended or to a mute peer, and nothing proves that they have arrived.
+    c2u_uncertain: int
     # Not confirmed yet, and the memory for them.
     c2u_queued: int
     c2u_bytes_held: int
@@ -65,6 +67,7 @@ class SessionInfo:
     u2c_bytes: int
     u2c_resent: int
     u2c_undelivered: int
+    u2c_uncertain: int
     u2c_queued: int
     u2c_bytes_held: int
     u2c_full: bool
@@ -101,6 +104,7 @@ def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
         c2u_bytes=c2u.volume.bytes,
         c2u_resent=c2u.resent,
         c2u_undelivered=c2u.undelivered,
+        c2u_uncertain=c2u.uncertain,
         c2u_queued=len(c2u.outbox),
         c2u_bytes_held=c2u.outbox.bytes_held,
         c2u_full=c2u.outbox.full,
@@ -108,6 +112,7 @@ def info_of(context: Context, mode: Mode, now: float) -> SessionInfo:
         u2c_bytes=u2c.volume.bytes,
         u2c_resent=u2c.resent,
         u2c_undelivered=u2c.undelivered,
+        u2c_uncertain=u2c.uncertain,
         u2c_queued=len(u2c.outbox),
         u2c_bytes_held=u2c.outbox.bytes_held,
         u2c_full=u2c.outbox.full,

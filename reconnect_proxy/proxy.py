@@ -220,9 +220,7 @@ class Proxy:
             await self._server.wait_closed()
             self._server = None
             self.timers.close()
-        return Stopped(
-            len(ended), sum(each.c2u.undelivered for each in ended), sum(each.u2c.undelivered for each in ended)
-        )
+        return Stopped.of(ended)
 
     @property
     def draining(self) -> bool:

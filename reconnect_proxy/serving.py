@@ -90,7 +90,7 @@ def say_stopping(config: Config, sessions: int) -> None:
 
 
 def say_stopped(stopped: Stopped) -> None:
-    level = logging.WARNING if stopped.undelivered_c2u or stopped.undelivered_u2c else logging.INFO
+    level = logging.INFO if stopped.complete else logging.WARNING
     logger.log(level, "stopped", extra={"fields": stopped._asdict()})
 
 

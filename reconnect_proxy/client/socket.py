@@ -162,7 +162,13 @@ class ConnectionLeg:
         self.abort()
 
     def link_mute(self, link: Link) -> None:
-        logger.warning("the server answers no Ping: what is written to it counts as delivered from now on")
+        logger.warning("the server answers no Ping: what is written to it is not kept from now on")
+
+    def link_answers(self, link: Link) -> None:
+        logger.info("the server has answered a Ping: what is written to it is kept until it is confirmed")
+
+    def link_uncertain(self, link: Link, count: int) -> None:
+        logger.warning("%d messages were written to a server that answers no Ping, and may have arrived or not", count)
 
     def link_stuck(self, link: Link, reason: str) -> None:
         # Only compressed messages can be stuck, and there are none here.

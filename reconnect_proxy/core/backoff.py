@@ -159,10 +159,6 @@ class RetryBudget:
         """Give what follows the whole time. The waits go on growing."""
         self._ends_at = self._clock.time() + self._retry_for
 
-    def give_up(self, dropped: int) -> None:
-        """Do not count messages as progress that count as confirmed because they were given up."""
-        self.carried = Carried(self.carried.confirmed + dropped, self.carried.received)
-
     def stop(self) -> None:
         """Stop the timer: there is a link, or the upstream is terminated. What was used stays used."""
         if self._timer is not None:

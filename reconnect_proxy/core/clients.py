@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Sequence
 
 from ..events import LegName, Limit, LimitReached, Observe, SlowClientClosed, TakenOver
+from .ending import Ending
 from .interfaces import ClientsOwner, Clock, Leg, Timer
 from .link import DeliveryUncertain, Link
 from .policy import GraceOn, Policy
@@ -34,7 +35,7 @@ class Clients(SessionSide):
     leg = LegName.CLIENT
 
     __slots__ = (
-        "_code_and_reason",
+        "_ending",
         "_grace",
         "_overtaken",
         "_slow_check",
@@ -56,7 +57,7 @@ class Clients(SessionSide):
         self.away_since = clock.time()
         # Whether the client itself ended the last link. And what the upstream is closed with when the grace is over.
         self.closed_by_client = False
-        self._code_and_reason = (1001, "")
+        self._ending = Ending(1001, "")
         self._grace: Timer | None = None
         # If there is a message rate: what keeps each client to it.
         self.rates: ClientRates | None = None
@@ -167,7 +168,7 @@ class Clients(SessionSide):
         """
         # 1006 and 1005 say how the client's link ended, but only 1005 can be passed on to the upstream.
         self.closed_by_client = code != 1006
-        self._code_and_reason = (code, reason) if self.closed_by_client else (1001, "client gone")
+        self._ending = Ending(code, reason) if self.closed_by_client else Ending(1001, "client gone", by_proxy=True)
         self.away_since = self._clock.time()
         clean = self._policy.grace_on is GraceOn.ABNORMAL and says_goodbye(code, aware)
         # A shared session belongs to no single client, so none can end it.
@@ -190,7 +191,7 @@ class Clients(SessionSide):
 
     def _on_grace_over(self) -> None:
         self._grace = None
-        self._session.clients_gone(*self._code_and_reason)
+        self._session.clients_gone(self._ending)
 
     # Several clients.
 

@@ -21,6 +21,7 @@ of this file.
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import NamedTuple
 
 #: A Ping follows after this many messages …
@@ -36,6 +37,17 @@ AFTER = 0.09
 IN_FLIGHT = 4
 
 
+class Pongs(Enum):
+    """What is known of the peer's answers to Pings."""
+
+    #: It has not answered one yet.
+    UNPROVEN = auto()
+    ANSWERED = auto()
+    #: It sends data and answers no Ping, and its outbox was full (`silence`). What is written to it is released,
+    #: unproven.
+    MUTE = auto()
+
+
 class SentPing(NamedTuple):
     """A Ping in flight: the number of the last message before it, and since when its Pong is awaited, in seconds."""
 
@@ -46,9 +58,10 @@ class SentPing(NamedTuple):
 class Confirmation:
     """The Pings of one link that are in flight, and the count of what they do not cover."""
 
-    __slots__ = ("bytes", "in_flight", "messages", "since")
+    __slots__ = ("bytes", "in_flight", "messages", "pongs", "since")
 
     def __init__(self) -> None:
+        self.pongs = Pongs.UNPROVEN
         # Oldest first.
         self.in_flight: list[SentPing] = []
         # What was written since the last Ping: messages, bytes of payload, and when the first of them was written.
@@ -76,14 +89,23 @@ class Confirmation:
         self.messages = self.bytes = 0
         self.since = None
 
+    def make_room(self) -> None:
+        """Await one Pong less if as many as may be are in flight. The oldest and the latest Ping stay.
+
+        For a peer that answers none: a late Pong to the oldest still counts, and a new Ping covers what came since.
+        """
+        if not self.room:
+            del self.in_flight[IN_FLIGHT // 2]
+
     def answered(self, number: int | None) -> bool:
-        """Take a Pong into account. Returns False if it answers no Ping in flight.
+        """Take a Pong into account, which also ends muteness. Returns False if it answers no Ping in flight.
 
         RFC 6455 section 5.5.3: a peer may answer only the latest of several Pings. Its Pong stands for all of them.
         """
         for place, ping in enumerate(self.in_flight):
             if ping.number == number:
                 del self.in_flight[: place + 1]
+                self.pongs = Pongs.ANSWERED
                 return True
         return False
 

@@ -40,14 +40,15 @@ from ..events import (
     LimitReached,
     MessagesDropped,
     Observe,
-    SessionEnded,
     SessionOpened,
 )
+from .account import reports
 from .backpressure import ReadForPongs, regulate
 from .budget import MemoryBudget
 from .clients import Clients
 from .delivery import Delivery
 from .dial import DialAnswer, DialFailure
+from .ending import Ending
 from .idle import IdleWatch
 from .interfaces import Clock, Dialler, Filter, Leg
 from .link import Link
@@ -146,7 +147,7 @@ class Context:
         # If there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
         # The close code and reason with which the session ends, or ended.
-        self.ending = (1000, "")
+        self.ending = Ending(1000, "")
         # While ENDING: the wait for one side to have everything it is owed.
         self._delivery: Delivery | None = None
 
@@ -209,13 +210,13 @@ class Context:
         """Decide what the waiting clients get, since the first dial reached no upstream."""
         if failure.rejected:
             self._decide(Opening(failure=failure))
-            self._finish(1014, failure.detail)
+            self._finish(Ending(1014, failure.detail))
         elif failure.incurable:
             self._decide(bad_handshake(failure))
-            self._finish(1014, failure.detail)
+            self._finish(Ending(1014, failure.detail))
         elif not self._policy.accept_when_down:
             self._decide(unreachable(failure))
-            self._finish(1014, "upstream unavailable")
+            self._finish(Ending(1014, "upstream unavailable"))
         else:
             self.upstream.retry()
             self._opened(Opening(), connected=False)
@@ -327,57 +328,58 @@ class Context:
 
     # The end.
 
-    def clients_gone(self, code: int, reason: str) -> None:
+    def clients_gone(self, ending: Ending) -> None:
         """Deliver what the upstream is owed, then close it with this code: no client will come back."""
         if self.c2u.state is StreamState.CLOSED:
             self.delivery_over()
         else:
-            self._end(code, reason, self.c2u)
+            self._end(ending, self.c2u)
 
     def client_failed(self, code: int, reason: str) -> None:
         """Close the client with this code now, and the upstream when it has what it is owed."""
-        self._end(code, reason, self.c2u)
+        self._end(Ending(code, reason, by_proxy=True), self.c2u)
 
-    def upstream_gone(self, code: int, reason: str) -> None:
+    def upstream_gone(self, ending: Ending) -> None:
         """Deliver what the client is owed, then close it with this code: no upstream will be reached again."""
-        if code == 1006:
+        if ending.code == 1006:
             # Not to be sent in a close frame (RFC 6455 section 7.4.1).
-            code, reason = 1014, reason or "upstream connection lost"
+            ending = Ending(1014, ending.reason or "upstream connection lost", by_proxy=True)
         if self.state is SessionState.OPENING:
             # It left between its handshake and the opening of its gate, and no client was accepted yet.
-            self._decide(gone(code, reason))
-            self._finish(code, reason)
+            self._decide(gone(ending.code, ending.reason))
+            self._finish(ending)
         elif self.u2c.state is StreamState.CLOSED:
             self.delivery_over()
         else:
-            self._end(code, reason, self.u2c)
+            self._end(ending, self.u2c)
 
-    def close(self, code: int, reason: str, error: str = "stopping") -> None:
+    def close(self, code: int, reason: str, error: str = "stopping", by_proxy: bool = True) -> None:
         """End the session now, even if messages are still owed: both legs are closed with this code.
 
-        Clients that wait for the first dial are refused, with `error` as the name of the refusal.
+        Clients that wait for the first dial are refused, with `error` as the name of the refusal. `by_proxy`: the
+        reason is the proxy's own, and not that of the embedding program.
         """
         if self.state is SessionState.OPENING:
             self._decide(closed(error, reason))
         if self.state is not SessionState.ENDED:
-            self._end(code, reason, None)
+            self._end(Ending(code, reason, by_proxy), None)
 
-    def _end(self, code: int, reason: str, undelivered: Stream | None) -> None:
+    def _end(self, ending: Ending, undelivered: Stream | None) -> None:
         """Begin the end: close the sides that are owed nothing, and deliver the one stream that is `undelivered`."""
         if self.state is not SessionState.OPEN:
             # No client was accepted yet, or the other side leaves as well: nothing can be delivered.
-            self._finish(code, reason)
+            self._finish(ending)
             return
         self._enter(SessionState.ENDING)
-        self.ending = (code, reason)
+        self.ending = ending
         if undelivered is not self.c2u:
             self.c2u.close()
-            self._close_upstream(code, reason)
+            self._close_upstream()
         if undelivered is not self.u2c:
             self.u2c.close()
-            self.clients.close(code, reason)
+            self.clients.close(*self.told_clients())
         if undelivered is None or not self._deliverable(undelivered):
-            self._finish(code, reason)
+            self._finish(ending)
             return
         self.regulate()
         self._delivery = Delivery(self, undelivered, self.clients, self._clock, self._policy)
@@ -389,18 +391,22 @@ class Context:
 
     def delivery_over(self) -> None:
         """Finish as `_end` has said: the side that was owed something has it, or will never have it."""
-        self._finish(*self.ending)
+        self._finish(self.ending)
 
-    def _finish(self, code: int, reason: str) -> None:
+    def told_clients(self) -> tuple[int, str]:
+        """Return the code and reason with which clients are closed."""
+        return self.ending.code, self.ending.told(self.c2u.doubtful)
+
+    def _finish(self, ending: Ending) -> None:
         """End the session: close what is open, stop every timer, and report what could not be delivered."""
         if self.state is SessionState.ENDED:
             return
         was_open = self.state is not SessionState.OPENING
         to_upstream = self.c2u.state is StreamState.OPEN and self.u2c.state is StreamState.CLOSED
         self._enter(SessionState.ENDED)
-        self.ending = (code, reason)
-        self._close_upstream(code, reason)
-        self.clients.close(code, reason)
+        self.ending = ending
+        self._close_upstream()
+        self.clients.close(*self.told_clients())
         self.clients.stop()
         for wait in (self._delivery, self._idle):
             if wait is not None:
@@ -408,9 +414,11 @@ class Context:
         self._delivery = self._idle = None
         self.c2u.end()
         self.u2c.end()
-        self._report_dropped()
-        if was_open:
-            self._report_end(left=to_upstream and self.clients.closed_by_client and not self._policy.shared)
+        left = to_upstream and self.clients.closed_by_client and not self._policy.shared
+        age = self._clock.time() - self.opened_at
+        for event in reports(self.session_id or "", ending, age, left, self.c2u, self.u2c):
+            if was_open or isinstance(event, MessagesDropped):
+                self._observe(event)
         self._on_ended(self)
         self._forget()
 
@@ -424,24 +432,12 @@ class Context:
         self.upstream.forget_session()
         self.clients.forget_session()
 
-    def _close_upstream(self, code: int, reason: str) -> None:
+    def _close_upstream(self) -> None:
         # A server reports a restart, an overload or a bad gateway; towards the upstream the proxy is a client.
-        self.upstream.terminate(1001 if code in (1012, 1013, 1014) else code, reason)
+        code = 1001 if self.ending.code in (1012, 1013, 1014) else self.ending.code
+        self.upstream.terminate(code, self.ending.told(self.u2c.doubtful))
 
     def _enter(self, state: SessionState) -> None:
         if state not in _TRANSITIONS[self.state]:
             raise IllegalTransition(self.state, state)
         self.state = state
-
-    # Reports.
-
-    def _report_dropped(self) -> None:
-        if self.c2u.dropped or self.u2c.dropped:
-            self._observe(MessagesDropped(self.session_id or "", self.c2u.dropped, self.u2c.dropped))
-
-    def _report_end(self, left: bool) -> None:
-        code, reason = self.ending
-        age = self._clock.time() - self.opened_at
-        undelivered = self.c2u.undelivered, self.u2c.undelivered
-        received = (*self.c2u.volume, *self.u2c.volume)
-        self._observe(SessionEnded(self.session_id or "", code, reason, age, *undelivered, *received, left=left))

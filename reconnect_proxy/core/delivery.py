@@ -61,7 +61,7 @@ class Delivery:
         if self._to_upstream:
             return not self._stream.outbox
         attached = bool(self._clients.links)
-        self._clients.close_delivered(*self._session.ending)
+        self._clients.close_delivered(*self._session.told_clients())
         return attached and not self._clients.links
 
     def stop(self) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from .dial import DialAnswer, DialFailure, DialRequest
+from .ending import Ending
 from .message import Direction, Message
 
 # The class `Link`: it knows this module, so this module cannot name it.
@@ -177,7 +178,13 @@ class LinkOwner(Protocol[LinkType]):
         """The peer sent a message above the limit. Its socket is being closed with 1009, and the link is dead."""
 
     def link_mute(self, link: LinkType) -> None:
-        """The peer answers no Ping: from now on it is served at most once."""
+        """The peer answers no Ping, and its outbox is full: from now on it is served at most once."""
+
+    def link_answers(self, link: LinkType) -> None:
+        """The peer was mute, and has answered a Ping: from now on it is served at least once again."""
+
+    def link_uncertain(self, link: LinkType, count: int) -> None:
+        """The link ends, and it will never be known whether `count` messages have arrived: the peer was mute."""
 
     def link_stuck(self, link: LinkType, reason: str) -> None:
         """The next message can never be sent to this peer."""
@@ -221,7 +228,7 @@ class SideOwner(OutboxOwner, Protocol):
 class ClientsOwner(SideOwner, Protocol):
     """The session, as its client side (`Clients`) sees it."""
 
-    def clients_gone(self, code: int, reason: str) -> None:
+    def clients_gone(self, ending: Ending) -> None:
         """No client will come back. The upstream is to be closed with this code once it has everything."""
 
     def client_failed(self, code: int, reason: str) -> None:
@@ -237,7 +244,7 @@ class UpstreamOwner(SideOwner, Protocol):
     def upstream_unreachable(self, failure: DialFailure) -> None:
         """The first dial reached no upstream. `DialFailure.final` tells an answer from a failure that may pass."""
 
-    def upstream_gone(self, code: int, reason: str) -> None:
+    def upstream_gone(self, ending: Ending) -> None:
         """No upstream will be reached again. The client is to be closed with this code once it has everything."""
 
     def upstream_control(self, message: Message) -> None:
@@ -247,8 +254,8 @@ class UpstreamOwner(SideOwner, Protocol):
 class DeliveryOwner(Protocol):
     """The session, as the wait for its last deliveries (`Delivery`) sees it."""
 
-    #: The code and reason with which it ends.
-    ending: tuple[int, str]
+    def told_clients(self) -> tuple[int, str]:
+        """Return the code and reason with which clients are closed."""
 
     def delivery_over(self) -> None:
         """Everything is delivered, or there is no hope that it will be."""

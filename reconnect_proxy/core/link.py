@@ -13,16 +13,16 @@ Four questions are asked of a link, and none of their answers follows from anoth
 | --- | --- | --- |
 | May data messages be sent? (`LinkState`) | GATED -> OPEN -> DEAD | its owner opens the gate; the socket is lost |
 | Is the socket read? (`Reading`) | ON <-> PAUSED, and from both SETTLING, which stays | backpressure; a planned stop |
-| Does the peer answer Pings? (`Pongs`) | UNPROVEN -> ANSWERED or MUTE | a Pong; `ping_timeout` without one |
+| Does the peer answer Pings? (`Pongs`) | UNPROVEN -> ANSWERED <-> MUTE | a Pong; none for too long |
 | Does it state its count? (`aware`) | no, yes | the handshake, once |
 
-**Confirmation** is the business of `Confirmation`: which Pings are in flight, and when the next one is due.
+`Confirmation` knows which Pings are in flight, and when the next one is due. `Silence` judges a peer that is not heard.
 
 **Timers.** There are two, and no message sets one that runs already. `_due` runs from a message that no Ping covers to
-the Ping; it is moved on lazily, when it fires. `_watch` fires when the peer may have been silent for too long, and then
-works out from the times at which the peer was heard whether it was.
+the Ping; it is moved on lazily, when it fires. `_watch` fires when there may be something to judge (`Silence`).
 
-Not liked: `_on_watch` also judges mute peers, since both judgements need the same clock and the same list of Pings.
+**Mute peers** are sent messages at most once: what is written to them is released at once, so that their sender can go
+on, and is uncertain until a Pong covers it. They are still pinged, and one Pong ends that state. See `silence`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ import math
 from enum import Enum, auto
 from typing import NamedTuple
 
-from .confirmation import AFTER, EVERY_BYTES, EVERY_MESSAGES, RIDES_AFTER, Confirmation
+from .confirmation import AFTER, EVERY_BYTES, EVERY_MESSAGES, RIDES_AFTER, Confirmation, Pongs
 from .interfaces import Clock, Deliver, Leg, LinkOwner, Timer
 from .outbox import Outbox
 from .policy import Policy, Uncertain
+from .silence import Action, Silence
 from .wire import decode_token, encode_token
 
 #: Timers of an event loop have a grain of a millisecond: a shorter wait is over.
 GRAIN = 0.001
-#: A peer whose judgement is open, such as whether it answers Pings, is looked at this often, in seconds.
-LOOK_AGAIN = 0.1
 
 
 class LinkState(Enum):
@@ -63,22 +62,11 @@ class Reading(Enum):
     SETTLING = auto()
 
 
-class Pongs(Enum):
-    """What is known of the peer's answers to Pings."""
-
-    #: It has not answered one yet.
-    UNPROVEN = auto()
-    ANSWERED = auto()
-    #: It sends data and answers no Ping, which breaks RFC 6455 section 5.5.2. What is written to it counts as
-    #: confirmed.
-    MUTE = auto()
-
-
 # Asked for with each message or Pong. In CPython 3.11 a test of a state takes 22 ns with these, and 70 ns if the member
 # is looked up in its enum each time.
 _, _OPEN, _DEAD = LinkState
 _ON, _PAUSED, _SETTLING = Reading
-_UNPROVEN, _ANSWERED, _MUTE = Pongs
+_MUTE = Pongs.MUTE
 
 
 def _ignore(opcode: int, payload: bytes, now: float | None) -> None:
@@ -86,10 +74,10 @@ def _ignore(opcode: int, payload: bytes, now: float | None) -> None:
 
 
 class DeliveryUncertain(Exception):
-    """`count` messages may or may not have arrived, and the session is set to end rather than guess."""
+    """Messages may or may not have arrived, and the session is set to end rather than guess."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(f"delivery of {count} messages is uncertain")
+    def __init__(self) -> None:
+        super().__init__("uncertain messages are not sent again")
 
 
 class Resumption(NamedTuple):
@@ -108,18 +96,16 @@ class Link:
         "_confirmation",
         "_deliver",
         "_due",
-        "_last_progress",
-        "_moved_at",
         "_owner",
         "_paused_at",
         "_policy",
+        "_silence",
         "_watch",
         "aware",
         "heard_at",
         "leg",
         "opened_at",
         "outbox",
-        "pongs",
         "reading",
         "state",
         "wants_control",
@@ -150,7 +136,6 @@ class Link:
         self.outbox = outbox
         self.state = state
         self.reading: Reading = _ON
-        self.pongs: Pongs = _UNPROVEN
         # The peer states its count; set by `resume`.
         self.aware = False
         # Control messages are pushed to this client (section 5).
@@ -164,11 +149,9 @@ class Link:
         self._policy = policy
         self._confirmation = Confirmation()
         self._paused_at = self.opened_at
-        # When it last counted as alive for another reason than a frame: bytes of one arrived, or it was not read.
-        self._moved_at = self.opened_at
-        self._last_progress = leg.progress()
+        self._silence = Silence(leg, policy, self.opened_at)
         self._due: Timer | None = None
-        self._watch: Timer | None = clock.call_later(min(policy.ping_interval, policy.ping_timeout), self._on_watch)
+        self._watch: Timer | None = clock.call_later(self._silence.first_look, self._on_watch)
 
     @property
     def open(self) -> bool:
@@ -182,8 +165,8 @@ class Link:
 
     @property
     def mute(self) -> bool:
-        """Whether the peer answers no Ping."""
-        return self.pongs is _MUTE
+        """Whether the peer answers no Ping, and is sent messages at most once."""
+        return self._confirmation.pongs is _MUTE
 
     @property
     def paused(self) -> bool:
@@ -212,10 +195,11 @@ class Link:
             outbox.confirm(received)
             self.aware = True
         elif outbox.uncertain and self._policy.uncertain is Uncertain.CLOSE:
-            raise DeliveryUncertain(outbox.uncertain)
+            raise DeliveryUncertain
         elif self._policy.uncertain is Uncertain.DROP:
             dropped = outbox.uncertain
-            outbox.confirm(outbox.furthest)
+            outbox.release(outbox.furthest)
+            outbox.write_off()
         return Resumption(len(outbox), outbox.uncertain, dropped)
 
     def pump(self, now: float | None = None) -> None:
@@ -238,8 +222,8 @@ class Link:
             uncovered.bytes = size = uncovered.bytes + len(payload)
             if messages >= EVERY_MESSAGES or size >= EVERY_BYTES:
                 self._ping()
-        if self.pongs is _MUTE:
-            outbox.confirm(outbox.sent)
+        if uncovered.pongs is _MUTE:
+            outbox.release(outbox.sent)
         elif uncovered.messages:
             since = uncovered.since
             if since is None:
@@ -258,9 +242,13 @@ class Link:
             self._ping()
 
     def _ping(self) -> None:
-        if self._confirmation.room and self.pongs is not _MUTE:
-            self._confirmation.sent(self.outbox.sent, self._clock.time())
-            self.leg.ping(encode_token(self.outbox.sent))
+        # A mute peer is pinged by `_on_watch` alone.
+        if self._confirmation.room and not self.mute:
+            self._write_ping()
+
+    def _write_ping(self) -> None:
+        self._confirmation.sent(self.outbox.sent, self._clock.time())
+        self.leg.ping(encode_token(self.outbox.sent))
 
     def _on_due(self) -> None:
         """Ping if the first message that no Ping covers is old enough, or come back when it is."""
@@ -288,12 +276,14 @@ class Link:
             return
         self.heard_at = self._clock.time()
         n = decode_token(payload)
+        was_mute = self.mute
         if n is None or not self._confirmation.answered(n):
             return
-        self.pongs = _ANSWERED
-        # The count stated when a gate opened may be higher than that of a Ping sent before.
-        self.outbox.confirm(max(n, self.outbox.confirmed))
-        if self._confirmation.much:
+        # The count stated when a gate opened may be higher than that of a Ping sent before: then nothing is proven.
+        self.outbox.prove(n)
+        if was_mute:
+            self._owner.link_answers(self)
+        if self._confirmation.much or (was_mute and self.outbox.unproven):
             self._ping()
         elif self.reading is _SETTLING or self.outbox.full:
             # Too many Pings may have been in flight to ask for the rest when this began.
@@ -345,7 +335,8 @@ class Link:
         elif not pause and reading is _PAUSED:
             self.reading = _ON
             # While it was not read its silence says nothing, and no Pong could be heard: that time does not count.
-            now = self._moved_at = self._clock.time()
+            now = self._clock.time()
+            self._silence.restart(now)
             self._confirmation.shift(self._paused_at, now)
             self.leg.resume_reading()
 
@@ -371,6 +362,8 @@ class Link:
         self.state = _DEAD
         self._deliver = _ignore
         self.outbox.rewind(self.outbox.confirmed)
+        if self.outbox.unproven:
+            self._owner.link_uncertain(self, self.outbox.write_off())
         self._confirmation.forget()
         for timer in (self._due, self._watch):
             if timer is not None:
@@ -382,56 +375,29 @@ class Link:
         self.die()
         self.leg.close(code, reason)
 
-    def _lose(self, reason: str) -> None:
-        """Give up a peer that has been silent for too long: its socket is dropped."""
-        self.leg.abort()
-        self.on_lost(1006, reason)
-
     def _on_watch(self) -> None:
-        """Judge the peer by when it was heard last, and come back when there may be something to judge again."""
+        """Judge the peer, and come back when there may be something to judge again."""
         self._watch = None
-        now = self._clock.time()
-        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
-        progress = self.leg.progress()
-        if progress != self._last_progress or self.paused:
-            # Bytes of an unfinished message are a sign of life; a socket that is not read shows none.
-            self._last_progress = progress
-            self._moved_at = now
-        if self.paused:
-            # Not judged. But a socket that is not read shows that it is lost only when it is written to.
-            self._ping()
-        quiet_since = max(self.heard_at, self._moved_at)
-        if now >= quiet_since + interval + timeout:
-            self._lose(f"nothing was heard for {interval + timeout:g} s")
+        judgement = self._silence.judge(
+            self._clock.time(),
+            self.heard_at,
+            paused=self.paused,
+            aware=self.aware,
+            leg=self.leg,
+            outbox=self.outbox,
+            confirmation=self._confirmation,
+        )
+        if judgement.action is Action.LOSE:
+            self.leg.abort()
+            self.on_lost(1006, judgement.reason)
             return
-        in_flight = self._confirmation.in_flight
-        if now >= quiet_since + interval and not in_flight:
-            self._ping()
-        wait = quiet_since + interval - now
-        if wait <= 0:
-            wait += timeout
-        if self.pongs is _UNPROVEN:
-            # It has yet to show that it answers Pings at all, so each is judged when its time is over.
-            asked = in_flight[0].since if in_flight else now
-            self._judge_pongs(asked + timeout)
-            if self.dead:
-                return
-            if not self.paused:
-                wait = min(wait, max(asked + timeout - now, LOOK_AGAIN))
-        self._watch = self._clock.call_later(wait, self._on_watch)
-
-    def _judge_pongs(self, due: float) -> None:
-        """Call a peer mute that was heard after its oldest Pong was `due`. What came before may precede the Ping."""
-        if self.heard_at < due or not self.leg.flushed():
-            return
-        if self.aware:
-            # It was promised more than at most once; and it states its count when it comes back.
-            self._lose(f"an aware peer answered no Ping for {self._policy.ping_timeout:g} s")
-            return
-        self._become_mute()
-
-    def _become_mute(self) -> None:
-        self.pongs = _MUTE
-        self._confirmation.forget()
-        self.outbox.confirm(self.outbox.sent)
-        self._owner.link_mute(self)
+        self._watch = self._clock.call_later(judgement.wait, self._on_watch)
+        if judgement.action is Action.MUTE:
+            self._confirmation.pongs = _MUTE
+            self.outbox.release(self.outbox.sent)
+            self._owner.link_mute(self)
+        elif judgement.action is Action.PING:
+            if self.mute:
+                self._confirmation.make_room()
+            if self._confirmation.room:
+                self._write_ping()

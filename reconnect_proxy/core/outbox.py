@@ -1,14 +1,18 @@
 """The one queue of the system: what a leg still owes its peer.
 
-The messages of a stream are numbered 1, 2, 3 … by the order in which they are pushed. Four counts cut the stream:
+The messages of a stream are numbered 1, 2, 3 … by the order in which they are pushed. Five counts cut the stream:
 
-    1 ........ confirmed ........ sent ........ furthest ........ pushed
-      forgotten          unconfirmed     to be sent once more     never sent yet
-                         (on this link)  (sent on a dead link)
+    1 ...... proven ...... confirmed ........ sent ........ furthest ........ pushed
+      forgotten    forgotten        unconfirmed     to be sent once more     never sent yet
+                   without proof    (on this link)  (sent on a dead link)
 
-`confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is confirmed.
-`sent` goes back when a link dies (`rewind`), `furthest` never does: a peer may truthfully confirm what an earlier link
-brought it. This is the only place in the proxy that counts.
+`proven <= confirmed <= sent <= furthest <= pushed` holds after every call. A message is held from `push` until it is
+confirmed. `sent` goes back when a link dies (`rewind`), `furthest` never does: a peer may truthfully confirm what an
+earlier link brought it. This is the only place in the proxy that counts.
+
+`proven` differs from `confirmed` only for a mute peer, to which messages are sent at most once. They are released as
+soon as they are written, and count as *uncertain* until the peer answers a Ping behind them after all (`prove`). If its
+link ends before that, nothing will prove them any more (`write_off`).
 
 Everything held is in one list, and the counts say which part of it is what:
 
@@ -60,6 +64,7 @@ class Outbox:
         "full",
         "furthest",
         "high_water",
+        "proven",
         "pushed",
         "sent",
     )
@@ -85,6 +90,7 @@ class Outbox:
         # See the second picture above: the number of the message before the first one in the list, and the list.
         self._before = start
         self._messages: list[Message] = []
+        self.proven = start
         self.confirmed = start
         self.sent = start
         self.furthest = start
@@ -125,6 +131,11 @@ class Outbox:
     def uncertain(self) -> int:
         """How many messages were sent on any link and are not confirmed: the peer may have them, or not."""
         return self.furthest - self.confirmed
+
+    @property
+    def unproven(self) -> int:
+        """How many messages were let go of without proof that the peer has them."""
+        return self.confirmed - self.proven
 
     def sibling(self) -> Outbox:
         """Return an empty outbox for another receiver of the same stream, which begins after the last message here."""
@@ -186,6 +197,27 @@ class Outbox:
             OutOfRange: `n` is below what was confirmed before or above what was ever sent; nothing changes.
         """
         self.check(n)
+        self.proven = n
+        self._forget(n)
+
+    def release(self, n: int) -> None:
+        """Forget messages up to number `n`, which were sent, although the peer has not confirmed them."""
+        self._forget(n)
+
+    def prove(self, n: int) -> None:
+        """Count messages up to number `n` as delivered, whether or not they were released before."""
+        if n > self.confirmed:
+            self.confirm(n)
+        elif n > self.proven:
+            self.proven = n
+
+    def write_off(self) -> int:
+        """Give up the proof of what was released: the link is over. Returns how many messages that is."""
+        count = self.confirmed - self.proven
+        self.proven = self.confirmed
+        return count
+
+    def _forget(self, n: int) -> None:
         messages = self._messages
         first, end = self.confirmed - self._before, n - self._before
         freed = (end - first) * MESSAGE_COST

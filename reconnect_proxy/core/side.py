@@ -9,7 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from ..events import LegLost, LegMute, LegName, Limit, LimitReached, Observe, Resumed, UncertainDropped
+from ..events import (
+    LegLost,
+    LegMute,
+    LegName,
+    Limit,
+    LimitReached,
+    MessagesUncertain,
+    MuteEnded,
+    Observe,
+    Resumed,
+    UncertainDropped,
+)
 from .interfaces import Clock, SideOwner
 from .link import Link, Resumption
 from .policy import Policy
@@ -54,9 +65,18 @@ class SessionSide(ABC):
         session.regulate()
 
     def link_mute(self, link: Link) -> None:
-        """Report a peer that answers no Ping, and go on: what was written to it counts as confirmed."""
+        """Report a peer that answers no Ping, and go on: what was written to it is no longer held."""
         self._observe(LegMute(self.session_id, self.leg))
         self._session.relieved()
+
+    def link_answers(self, link: Link) -> None:
+        """Report that a mute peer has answered a Ping."""
+        self._observe(MuteEnded(self.session_id, self.leg, link.outbox.unproven))
+
+    def link_uncertain(self, link: Link, count: int) -> None:
+        """Count messages that a mute peer may have received or not: its link is over."""
+        self.owed.written_off += count
+        self._observe(MessagesUncertain(self.session_id, self.leg, count))
 
     def link_too_big(self, link: Link, reason: str) -> None:
         """Give up a peer that sent a message above the limit. Its socket is being closed with 1009 already."""
@@ -91,6 +111,7 @@ class SessionSide(ABC):
     def _report_resumption(self, link: Link, resumption: Resumption, away: float, again: bool) -> None:
         """Write the events of a new link. `away` is for how long there was none; `again`: the leg had one before."""
         if resumption.dropped:
+            self.owed.written_off += resumption.dropped
             self._observe(UncertainDropped(self.session_id, self.leg, resumption.dropped))
         self.owed.resent += resumption.resent
         if again:

@@ -12,8 +12,8 @@ outboxes are the same objects. While there is no receiver, `outbox` keeps what c
 the last receiver to leave leaves its outbox for that.
 
 **Counts.** `Outbox` counts, and nothing else in the proxy does. What it cannot know is counted here: messages that
-came when there was no receiver left (`late`), that the embedding program put in (`added`), that its filter dropped, and
-that were sent again on a new link (`resent`).
+came when there was no receiver left (`late`), that the embedding program put in (`added`), that its filter dropped,
+that were sent again on a new link (`resent`), and that were sent and will never be proven (`written_off`).
 
 **The filter** of the embedding program sees a message once, when it is received, and what it returns is what the stream
 consists of: a message that is sent again after a lost link is not shown again. Towards its sender a dropped message was
@@ -22,7 +22,7 @@ Control messages (PROTOCOL.md section 5) are no data, and never come here.
 
     OPEN --close--> CLOSED --end--> ENDED
       |  the receivers are closed: what still comes is `late`
-      +----------------------end--> ENDED: what is still held is undelivered
+      +----------------------end--> ENDED: what is still held is undelivered, or uncertain if it was sent
 
 **The cost of a message** is one call, and a single test that is not about the message: a link delivers to `intake`,
 which is `take` itself if there is no filter, and `take` goes straight on if there is just one receiver.
@@ -78,6 +78,7 @@ class Stream:
         "receivers",
         "resent",
         "state",
+        "written_off",
     )
 
     def __init__(
@@ -109,9 +110,11 @@ class Stream:
         self.outbox = Outbox(high_water, budget=budget, owner=owner)
         self._late = _NOTHING
         self._added = 0
-        # Messages that the filter dropped, and that were sent again on a new link.
+        # Messages that the filter dropped, that were sent again on a new link, and that were sent once and for which no
+        # link will bring a proof that they have arrived.
         self.dropped = 0
         self.resent = 0
+        self.written_off = 0
 
     # What comes.
 
@@ -223,9 +226,30 @@ class Stream:
         return Volume(late.messages + self.outbox.pushed, late.bytes + self.outbox.pushed_bytes)
 
     @property
+    def delivered(self) -> int:
+        """How many messages the receiver has confirmed; of several, the one that attached first."""
+        return self.outbox.proven - self.written_off
+
+    @property
     def undelivered(self) -> int:
-        """How many messages were read and cannot be delivered any more."""
-        return self._late.messages + (len(self.outbox) if self.state is StreamState.ENDED else 0)
+        """How many messages were read, never sent, and cannot be delivered any more."""
+        unsent = self.outbox.pushed - self.outbox.furthest
+        return self._late.messages + (unsent if self.state is StreamState.ENDED else 0)
+
+    @property
+    def uncertain(self) -> int:
+        """How many messages were sent, and nothing proves that they have arrived.
+
+        While the stream goes on, that excludes those that can still be confirmed, or sent again.
+        """
+        if self.state is StreamState.ENDED:
+            return self.doubtful
+        return self.written_off + sum(outbox.unproven for outbox in self.outboxes)
+
+    @property
+    def doubtful(self) -> int:
+        """How many messages would be uncertain if the stream ended now; with several receivers, to the first."""
+        return self.written_off + self.outbox.furthest - self.outbox.proven
 
     # The end.
 

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from ..events import DialFailed, LegName, Observe, Redial
 from .backoff import LIVED_LONG, Carried, RetryBudget
 from .dial import SESSION_LOST, DialAnswer, DialFailure, DialRequest
+from .ending import Ending
 from .gate import UpstreamGate
 from .interfaces import Clock, Dialler, Leg, Timer, UpstreamOwner
 from .link import DeliveryUncertain, Link, LinkState
@@ -305,7 +306,6 @@ class Upstream(SessionSide):
         self.subprotocol = answer.subprotocol or ""
         self._stop_timers()
         if self._budget is not None:
-            self._budget.give_up(resumption.dropped)
             self._set_timer(LIVED_LONG, self._look_back)
         self._enter(UpstreamState.UP)
         self.connected_before = True
@@ -328,7 +328,7 @@ class Upstream(SessionSide):
         if not self._policy.retry_on.retries(code):
             # This says nothing about the upstream's health: it is there, and has ended this session.
             self._terminate()
-            self._session.upstream_gone(code, reason)
+            self._session.upstream_gone(Ending(code, reason))
         elif self._dial is not None:
             self.on_failed(self._dial, DialFailure(f"it closed ({code}) before its gate opened", taken=True))
         else:
@@ -338,7 +338,7 @@ class Upstream(SessionSide):
     def on_too_big(self, link: Link, code: int, reason: str) -> None:
         """End this leg: a redial would bring the same message again."""
         self.terminate(code, reason)
-        self._session.upstream_gone(code, reason)
+        self._session.upstream_gone(Ending(code, reason, by_proxy=True))
 
     def _account_for(self, link: Link, code: int) -> None:
         """Tell the pool and the retry budget whether a lost link was of use."""
@@ -352,7 +352,7 @@ class Upstream(SessionSide):
 
     @property
     def _carried(self) -> Carried:
-        return Carried(self.owed.outbox.confirmed, self.feeds.received)
+        return Carried(self.owed.delivered, self.feeds.received)
 
     def _settle_budget(self, link: Link) -> None:
         """Forget the losses before this link if it has made progress."""
@@ -398,7 +398,7 @@ class Upstream(SessionSide):
 
     def _fail_for_good(self, code: int, reason: str) -> None:
         self.terminate(code if code != 1014 else 1001, reason)
-        self._session.upstream_gone(code, reason)
+        self._session.upstream_gone(Ending(code, reason, by_proxy=True))
 
     def _terminate(self) -> None:
         self._enter(UpstreamState.TERMINATED)

@@ -106,8 +106,11 @@ class RunningSession(Protocol):
     def session_id(self) -> str | None:
         """The id of the session; None until its upstream has sent it."""
 
-    def close(self, code: int, reason: str, error: str) -> None:
-        """End the session. Clients that wait for its first dial are refused with the short name `error`."""
+    def close(self, code: int, reason: str, error: str, by_proxy: bool) -> None:
+        """End the session. Clients that wait for its first dial are refused with the short name `error`.
+
+        `by_proxy`: the reason is the proxy's own, and not that of the program.
+        """
 
     def add(self, towards: LegName, message: tuple[int, bytes]) -> bool:
         """Send a message of the program to a leg. Returns False if it is too late."""
@@ -120,7 +123,17 @@ class Session:
     thread of the event loop; from another thread use `loop.call_soon_threadsafe(session.close)`.
     """
 
-    __slots__ = ("_asked_to_close", "_context", "_id", "_over", "attributes", "request", "upstream_headers")
+    __slots__ = (
+        "_asked_to_close",
+        "_context",
+        "_id",
+        "_over",
+        "attributes",
+        "request",
+        "uncertain_c2u",
+        "uncertain_u2c",
+        "upstream_headers",
+    )
 
     def __init__(self, session_id: str | None, request: ClientRequest) -> None:
         """Make the view of a session, which `begin` will name. The proxy calls this."""
@@ -129,6 +142,8 @@ class Session:
         #: Headers for the upstream's handshake, each in place of the client's header of that name. They are read when
         #: `on_session` has returned.
         self.upstream_headers: CIMultiDict[str] = CIMultiDict()
+        #: When `on_close` is called: of the messages that it counts, those that were sent. The peer may have them.
+        self.uncertain_c2u = self.uncertain_u2c = 0
         self._id = session_id
         self._context: RunningSession | None = None
         self._asked_to_close = False
@@ -170,7 +185,7 @@ class Session:
         if not self.closing:
             self._asked_to_close = True
             # Clients that still wait for the first dial are refused, as by `Refuse`.
-            asyncio.get_running_loop().call_soon(self._context.close, code, reason, "refused")
+            asyncio.get_running_loop().call_soon(self._context.close, code, reason, "refused", False)
 
     def send_to_client(self, data: str | bytes) -> None:
         """Send a message of your own to the client, text for `str`, binary for `bytes`: see `send_to_upstream`."""
@@ -245,8 +260,9 @@ class Hooks:
     def on_close(self, session: Session, code: int, reason: str, undelivered_c2u: int, undelivered_u2c: int) -> None:
         """Called once when a session is over, for every kind of end. It is the last hook of the session.
 
-        The last two arguments count the messages that were accepted and not confirmed by the peer at the other end. If
-        this hook fails, nothing else happens.
+        The last two arguments count the messages that were accepted and not confirmed by the peer at the other end. How
+        many of them it may have all the same, since they were sent, is in `session.uncertain_c2u` and `uncertain_u2c`.
+        If this hook fails, nothing else happens.
         """
 
 

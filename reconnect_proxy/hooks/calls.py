@@ -140,8 +140,11 @@ class HookCalls:
             return
         session.end()
         if "on_close" in self._overridden:
-            undelivered = context.c2u.undelivered, context.u2c.undelivered
-            self._notify("on_close", session, *context.ending, *undelivered)
+            code, reason, _ = context.ending
+            # A program that asks for one number must not take what is uncertain for delivered.
+            session.uncertain_c2u, session.uncertain_u2c = context.c2u.uncertain, context.u2c.uncertain
+            undelivered = [stream.undelivered + stream.uncertain for stream in (context.c2u, context.u2c)]
+            self._notify("on_close", session, code, reason, *undelivered)
 
     def _notify(self, hook: str, session: Session, *arguments: object) -> None:
         try:

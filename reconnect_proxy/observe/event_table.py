@@ -38,6 +38,8 @@ from ..events import (
     Limit,
     LimitReached,
     MessagesDropped,
+    MessagesUncertain,
+    MuteEnded,
     Redial,
     Refused,
     Resumed,
@@ -143,14 +145,19 @@ LIMITS_REACHED = MetricRow(
 )
 MESSAGES_UNCERTAIN = MetricRow(
     "messages_uncertain",
-    "Messages that a lost peer may have received, and cannot say so: resent (may arrive twice) or dropped (may be "
-    "lost).",
-    (LEG, Label("outcome", ("resent", "dropped"))),
+    "Messages that a lost peer may have received, and cannot say so: resent (may arrive twice), dropped (may be lost), "
+    "or mute (may be lost: the peer answered no Ping).",
+    (LEG, Label("outcome", ("resent", "dropped", "mute"))),
 )
 MESSAGES_UNDELIVERED = MetricRow(
     "messages_undelivered",
-    "Messages that were accepted and not confirmed when their session ended. If a client closes within some 100 ms of "
-    "its last message, that one counts here although the client has it.",
+    "Messages that were accepted, and not sent before their session ended.",
+    (DIRECTION,),
+)
+MESSAGES_UNPROVEN = MetricRow(
+    "messages_unproven",
+    "Messages that were sent and not confirmed when their session ended: all that are uncertain then. If a client "
+    "closes within some 100 ms of its last message, that one counts here although the client has it.",
     (DIRECTION,),
 )
 MESSAGES_DROPPED = MetricRow(
@@ -203,7 +210,8 @@ def _row(
 
 
 def _level_of_end(event: SessionEnded) -> int:
-    lost = event.undelivered_c2u or (event.undelivered_u2c and not event.left)
+    lost = event.undelivered_c2u or event.uncertain_c2u
+    lost = lost or (not event.left and (event.undelivered_u2c or event.uncertain_u2c))
     return logging.WARNING if lost or event.code == 1014 else logging.INFO
 
 
@@ -229,6 +237,7 @@ _ROWS = [
             Label("code", ("1000", "1001", "1014"), code_label),
         ),
         *_both_directions(MESSAGES_UNDELIVERED, "undelivered_"),
+        *_both_directions(MESSAGES_UNPROVEN, "uncertain_"),
     ),
     _row(
         EndedByOperator,
@@ -277,10 +286,12 @@ _ROWS = [
         WARNING,
         _count(
             "legs_mute",
-            "Peers that send data and answer no Ping. From then on they get each message at most once.",
+            "Peers that send data, answer no Ping, and have a full queue. They get each message at most once then.",
             LEG,
         ),
     ),
+    _row(MuteEnded, INFO),
+    _row(MessagesUncertain, WARNING, Count(MESSAGES_UNCERTAIN, "count", {"outcome": "mute"})),
     _row(
         TakenOver,
         INFO,

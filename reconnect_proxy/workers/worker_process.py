@@ -129,7 +129,7 @@ class WorkerProcess:
                 self._observe(WorkerLost(self.number, status, sessions))
             if self._stopping or not was_up:
                 if not self._stopped.done():
-                    self._stopped.set_result(Stopped(sessions, 0, 0))
+                    self._stopped.set_result(Stopped(sessions))
                 return
             steady = loop.time() - began >= STEADY
             delay = FIRST_DELAY if steady or not delay else min(2 * delay, LONGEST_DELAY)
@@ -256,7 +256,7 @@ class WorkerProcess:
         else:
             self.kill()
             if not self._stopped.done():
-                self._stopped.set_result(Stopped(0, 0, 0))
+                self._stopped.set_result(Stopped())
 
     async def stopped(self) -> Stopped:
         """Wait until it has stopped, and return what that has ended; if it died instead, the sessions that it had."""

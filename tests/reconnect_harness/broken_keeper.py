@@ -24,6 +24,7 @@ from reconnect_proxy.core.message import Direction, Message
 from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
 from reconnect_proxy.core.registry import Binding, RegistryState
 from reconnect_proxy.core.side import SessionSide
+from reconnect_proxy.core.silence import Action, Judgement, Silence
 from reconnect_proxy.core.stream import Stream
 from reconnect_proxy.core.upstream import Upstream
 from reconnect_proxy.proxy import Proxy
@@ -233,11 +234,13 @@ def _forget_state() -> None:
 def _drop_mute() -> None:
     """Take a peer that answers no Ping for a dead one."""
 
-    def wrong(self: Link) -> None:
-        self.leg.abort()
-        self.on_lost(1006, "mute")
+    judge = Silence.judge
 
-    Link._become_mute = wrong  # type: ignore[method-assign]
+    def wrong(self: Silence, now: float, heard_at: float, **state: Any) -> Judgement:
+        judgement = judge(self, now, heard_at, **state)
+        return Judgement(Action.LOSE, reason="mute") if judgement.action is Action.MUTE else judgement
+
+    Silence.judge = wrong  # type: ignore[method-assign, assignment]
 
 
 def _drop_when_full() -> None:

@@ -227,7 +227,7 @@ async def test_the_ready_line_and_a_clean_stop(refusing_url: str, number: signal
     assert code == 0
     assert [line.split(" ", 2)[2] for line in rest.splitlines()] == [
         "INFO stopping drain=5.0 sessions=0",
-        "INFO stopped sessions=0 undelivered_c2u=0 undelivered_u2c=0",
+        "INFO stopped sessions=0 undelivered_c2u=0 undelivered_u2c=0 uncertain_c2u=0 uncertain_u2c=0",
     ]
 
 

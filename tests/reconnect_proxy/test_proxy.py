@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from reconnect_proxy.config.model import Config
 from reconnect_proxy.core.registry import RegistryState
+from reconnect_proxy.draining import Stopped
 from reconnect_proxy.events import Dialled, Event, LegLost, Resumed, SessionEnded, SessionOpened
 from reconnect_proxy.proxy import Proxy, Receiver, Sender
 
@@ -187,7 +188,7 @@ async def test_talk_that_goes_on_does_not_keep_a_drain_from_ending() -> None:
             await listening
         with pytest.raises(ConnectionClosed):
             await talking
-        assert stopped == (1, 0, 0)
+        assert stopped == Stopped(1)
         assert client.close_code == 1012
         assert heard == [f"{number}" for number in range(len(heard))]
 
@@ -203,7 +204,7 @@ async def test_what_could_not_be_delivered_is_said_when_all_has_stopped() -> Non
             await connect(f"{proxy.url}/?connection-id={ID}")
         assert refused.value.response.status_code == 503
         assert refused.value.response.headers["Retry-After"] == "1"
-        assert await proxy.stop() == (1, 2, 0)
+        assert await proxy.stop() == Stopped(1, undelivered_c2u=2)
 
 
 async def test_stop_closes_clients_with_1012() -> None:

@@ -24,6 +24,8 @@ class LinkRecorder:
     lost: list[tuple[int, str]] = field(default_factory=list)
     too_big: list[str] = field(default_factory=list)
     mute: int = 0
+    answers: int = 0
+    uncertain: list[int] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     passes: bool = False
 
@@ -42,6 +44,14 @@ class LinkRecorder:
     def link_mute(self, link: Link) -> None:
         """Count it."""
         self.mute += 1
+
+    def link_answers(self, link: Link) -> None:
+        """Count it."""
+        self.answers += 1
+
+    def link_uncertain(self, link: Link, count: int) -> None:
+        """Write it down."""
+        self.uncertain.append(count)
 
     def link_stuck(self, link: Link, reason: str) -> None:
         """Write it down."""

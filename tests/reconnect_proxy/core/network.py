@@ -9,6 +9,7 @@ behind them: each side learns of it when it has read the rest. When a socket fal
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -63,7 +64,12 @@ class ExpectedStream:
     discarded: int = 0
     # How many the filter has dropped.
     dropped: int = 0
+    # Confirmed, or let go of: to a mute peer, and with `drop`. And what the words of the peer prove.
     confirmed: int = 0
+    proven: int = 0
+    # Let go of on links that are over, and never proven; and how many of these the proxy has reported.
+    written_off: int = 0
+    reported: int = 0
     # Sent by the proxy on any link.
     furthest: int = 0
     held: int = 0
@@ -76,15 +82,27 @@ class ExpectedStream:
         self.held += len(payload) + MESSAGE_COST
 
     def confirm(self, number: int) -> None:
-        """Record what a peer has taken responsibility for."""
+        """Take what a peer has taken responsibility for into account."""
+        self.release(max(number, self.confirmed))
+        self.proven = max(self.proven, number)
+
+    def release(self, number: int) -> None:
+        """Let go of what was written to a peer that gets it once."""
         assert self.confirmed <= number <= self.furthest
         self.held -= sum(len(payload) + MESSAGE_COST for payload in self.accepted[self.confirmed : number])
         self.confirmed = number
 
+    def write_off(self) -> int:
+        """Give up the proof of what was let go of; return how many messages that is."""
+        count = self.confirmed - self.proven
+        self.written_off += count
+        self.proven = self.confirmed
+        return count
+
     def agrees_with(self, outbox: Outbox) -> None:
         """Check the proxy's counts, which only the words of peers may move."""
-        counts = (outbox.pushed, outbox.confirmed, outbox.furthest, outbox.bytes_held)
-        assert counts == (len(self.accepted), self.confirmed, self.furthest, self.held)
+        counts = (outbox.pushed, outbox.confirmed, outbox.proven, outbox.furthest, outbox.bytes_held)
+        assert counts == (len(self.accepted), self.confirmed, self.proven, self.furthest, self.held)
         assert len(outbox) == len(self.accepted) - self.confirmed
         assert outbox.pushed_bytes == sum(map(len, self.accepted))
 
@@ -95,8 +113,13 @@ class ExpectedStream:
 
     @property
     def undelivered(self) -> int:
-        """How many messages are not confirmed."""
-        return self.received - self.confirmed
+        """How many messages were never sent."""
+        return self.received - self.furthest
+
+    @property
+    def uncertain(self) -> int:
+        """How many messages were sent, and no word of the peer proves that it has them."""
+        return self.written_off + self.furthest - self.proven
 
 
 class SimLeg:
@@ -116,8 +139,10 @@ class SimLeg:
         self._socket = socket
         self._owed = owed
         self._clock = clock
-        # Pings that are not answered.
+        # Pings that are not answered, and when each was written. And when the proxy last read a frame.
         self._asked: list[int] = []
+        self._asked_at: list[float] = []
+        self._heard_at = -math.inf
         # When the first message was written that no Ping has followed.
         self._unasked_since: float | None = None
         self._frames_read = 0
@@ -136,6 +161,8 @@ class SimLeg:
             assert number == self.next, f"{number} is sent where {self.next} is due"
             self.next += 1
             self._owed.furthest = max(self._owed.furthest, number)
+            if self._socket.peer.mute:
+                self._owed.release(number)
             if self._unasked_since is None:
                 self._unasked_since = self._clock.time()
         self._socket.put_to_peer(Frame(Kind.DATA, payload))
@@ -146,7 +173,11 @@ class SimLeg:
         assert not self.gone, "a Ping on a dropped socket"
         number = decode_token(payload)
         assert number is not None
+        if self._socket.peer.mute and len(self._asked) == IN_FLIGHT:
+            # The Pong to one in the middle is not awaited any more.
+            del self._asked[IN_FLIGHT // 2], self._asked_at[IN_FLIGHT // 2]
         self._asked.append(number)
+        self._asked_at.append(self._clock.time())
         self._unasked_since = None
         assert len(self._asked) <= IN_FLIGHT
         self._socket.put_to_peer(Frame(Kind.PING, payload))
@@ -166,8 +197,13 @@ class SimLeg:
         number = decode_token(payload)
         if number not in self._asked:
             return None
-        del self._asked[: self._asked.index(number) + 1]
+        place = self._asked.index(number) + 1
+        del self._asked[:place], self._asked_at[:place]
         return number
+
+    def answers_late(self, seconds: float) -> bool:
+        """Tell whether a Ping is unanswered for so long, and the peer was heard after that."""
+        return bool(self._asked_at) and self._heard_at >= self._asked_at[0] + seconds
 
     def close(self, code: int, reason: str) -> None:
         """Write a close frame behind what was written."""
@@ -204,6 +240,7 @@ class SimLeg:
     def take(self) -> Frame:
         """Read the next frame from the peer."""
         self._frames_read += 1
+        self._heard_at = self._clock.time()
         return self._socket.to_proxy.popleft()
 
 
@@ -265,6 +302,17 @@ class Socket:
         return bool(self.to_peer) and not self.silent
 
 
+class Manner(Enum):
+    """What a peer does with the messages and Pings that it reads."""
+
+    #: Takes a message at once, and answers a Ping at once.
+    PROMPT = auto()
+    #: The same, in order, but only when it comes to it: see `Peer.work`. What it has not come to is lost with its link.
+    SLOW = auto()
+    #: Takes messages, and answers no Ping.
+    MUTE = auto()
+
+
 class Peer:
     """A client or an upstream that keeps PROTOCOL.md: an aware one counts and keeps promises, another just talks."""
 
@@ -272,20 +320,22 @@ class Peer:
         self,
         name: bytes,
         aware: bool,
-        answers_pings: bool,
+        manner: Manner,
         owed: ExpectedStream,
         may_repeat: bool,
-        may_miss: bool,
         clock: Clock,
     ) -> None:
         self.name = name
         self.clock = clock
         self.aware = aware
-        self.answers_pings = answers_pings
-        # What the proxy owes to this peer, and whether it may do so twice, or not at all.
+        self.manner = manner
+        # The proxy takes it for a mute one.
+        self.mute = False
+        # What it has read and not come to.
+        self._read: deque[Frame] = deque()
+        # What the proxy owes to this peer, and whether it may do so twice.
         self.owed = owed
         self.may_repeat = may_repeat
-        self.may_miss = may_miss
         self.socket: Socket | None = None
         # The handshake is complete.
         self.ready = False
@@ -325,12 +375,10 @@ class Peer:
         socket = self.socket
         assert socket is not None
         frame = socket.to_peer.popleft()
-        if frame.kind is Kind.DATA:
-            if not frame.payload.startswith(CONTROL):
-                self._take(self.owed.numbers[frame.payload])
-        elif frame.kind is Kind.PING:
-            if self.answers_pings:
-                socket.put_to_proxy(Frame(Kind.PONG, frame.payload))
+        if frame.kind in (Kind.DATA, Kind.PING):
+            self._read.append(frame)
+            if self.manner is not Manner.SLOW:
+                self.work()
         elif frame.kind is Kind.PONG:
             number = decode_token(frame.payload)
             assert number is not None
@@ -342,9 +390,22 @@ class Peer:
         else:
             self.leave(0)
 
+    def work(self, frames: int = 1) -> None:
+        """Come to so many of the messages and Pings that were read."""
+        while self._read and frames > 0:
+            frame = self._read.popleft()
+            frames -= 1
+            if frame.kind is Kind.DATA:
+                if not frame.payload.startswith(CONTROL):
+                    self._take(self.owed.numbers[frame.payload])
+            elif self.manner is not Manner.MUTE and self.socket is not None:
+                self.socket.put_to_proxy(Frame(Kind.PONG, frame.payload))
+
     def _take(self, number: int) -> None:
+        # Nothing is missing but what the proxy has let go of without proof, and counts as uncertain.
+        due = max(self.reached, self.owed.confirmed) + 1
         assert self.may_repeat or number > self.reached, f"{number} came again behind {self.reached}"
-        assert self.may_miss or number <= self.reached + 1, f"{number} came where {self.reached + 1} was due"
+        assert number <= due, f"{number} came where {due} was due"
         self.received += number > self.reached
         self.reached = max(self.reached, number)
 
@@ -354,6 +415,7 @@ class Peer:
         while drained > 0 and self.socket is socket and socket is not None and socket.readable_by_peer():
             self.read()
             drained -= 1
+        self._read.clear()
         if self.socket is not None:
             left, self.socket, self.ready = self.socket, None, False
             left.put_to_proxy(last or Frame(Kind.END))

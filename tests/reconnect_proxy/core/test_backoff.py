@@ -158,11 +158,3 @@ def test_a_budget_that_is_renewed_has_the_whole_time_and_no_shorter_waits() -> N
     assert budget.away == 6.0
     clock.advance(20.0)
     assert ends == [lost + 10.0]
-
-
-def test_messages_that_were_given_up_are_no_progress() -> None:
-    """With `uncertain = drop` they count as confirmed on the next link."""
-    budget = RetryBudget(LONG, FakeClock(), max, BEFORE)
-    budget.give_up(2)
-    assert progress(budget.carried, Carried(9, 5), 1, 0.0, aware=False) is Progress.NONE
-    assert progress(budget.carried, Carried(10, 5), 1, 0.0, aware=False) is Progress.MADE

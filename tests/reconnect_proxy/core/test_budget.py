@@ -225,7 +225,7 @@ def test_a_session_gives_back_all_that_it_held_when_it_ends() -> None:
     say(rig.context.upstream.link, "3")
     assert bank.budget.held == 3 * (MESSAGE_COST + 1)
     rig.context.close(1012, "service restart")
-    assert the_end(rig).undelivered_c2u == 2
+    assert the_end(rig).uncertain_c2u == 2
     assert bank.budget.held == 0
 
 
@@ -279,7 +279,8 @@ def test_a_client_that_sends_on_instead_of_answering_is_ended_the_sooner_the_mor
     while client.closed is None:
         say(link, bytes(100))
         assert rig.context.c2u.outbox.bytes_held - held <= room
-    assert client.closed == (1013, "queue limit")
+    uncertain = rig.context.c2u.outbox.uncertain
+    assert client.closed == (1013, f"queue limit; {uncertain} messages uncertain")
     assert [event.limit for event in rig.seen(LimitReached) if isinstance(event, LimitReached)] == [Limit.QUEUE]
     assert len(rig.context.c2u.outbox) > 0
 
@@ -298,6 +299,8 @@ def test_a_mute_client_that_talks_on_is_found_out_while_the_budget_is_tight() ->
         if not client.paused:
             say(link, bytes(300))
             said += 1
+        if not upstream.paused:
+            say(up, b"more")
         # The upstream answers at once.
         while up.outbox.unconfirmed and upstream.pings and upstream.pings[-1] > up.outbox.confirmed:
             confirm(upstream, up)

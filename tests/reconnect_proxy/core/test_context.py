@@ -329,7 +329,7 @@ def test_a_client_that_talks_to_a_session_whose_upstream_is_gone_is_counted_but_
     client_link.on_lost(1006, "")
     assert rig.context.admit(Claim(received=1)) == 3
     rig.context.attach(FakeLeg(), Claim(received=1))
-    assert the_end(rig).undelivered_c2u == 3
+    assert (the_end(rig).undelivered_c2u, the_end(rig).uncertain_c2u) == (2, 1)
 
 
 # Section 6, row: aware upstream answers 410, or a count that cannot be.
@@ -352,15 +352,17 @@ def test_aware_upstream_that_lost_the_session_ends_it_after_what_it_had_said_was
 
 
 def test_proxy_told_to_stop_closes_the_client_with_1012() -> None:
-    """And the upstream with 1001; what was not delivered is counted."""
+    """And the upstream with 1001; what was not confirmed is counted, and each side is told of its own messages."""
     rig, client, client_link, upstream, upstream_link = started()
     say(client_link, "1")
     say(upstream_link, "1", "2")
     rig.context.close(1012, "service restart")
-    assert client.closed == (1012, "service restart")
-    assert upstream.closed == (1001, "service restart")
+    assert client.closed == (1012, "service restart; 1 message uncertain")
+    assert upstream.closed == (1001, "service restart; 2 messages uncertain")
     ended = the_end(rig)
-    assert (ended.code, ended.undelivered_c2u, ended.undelivered_u2c) == (1012, 1, 2)
+    assert (ended.code, ended.reason) == (1012, "service restart")
+    assert (ended.uncertain_c2u, ended.uncertain_u2c) == (1, 2)
+    assert (ended.undelivered_c2u, ended.undelivered_u2c) == (0, 0)
 
 
 def test_proxy_told_to_stop_answers_a_client_that_still_waits_for_the_upstream() -> None:

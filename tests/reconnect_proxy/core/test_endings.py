@@ -10,7 +10,7 @@ from reconnect_proxy.core.confirmation import AFTER
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.dial import DialAnswer
 from reconnect_proxy.core.policy import DUPLEX, SENDER, Policy
-from reconnect_proxy.events import LegMute, LegName
+from reconnect_proxy.events import LegMute, LegName, MessagesUncertain
 
 from .fakes import CALM, SESSION_ID, SMALL, confirm, over, pong, say, started, the_end
 
@@ -78,7 +78,7 @@ def test_a_peer_that_is_owed_the_end_and_confirms_nothing_is_given_up() -> None:
     assert client.closed is None
     rig.clock.advance(2.0)
     assert client.closed == (1000, "bye")
-    assert the_end(rig).undelivered_u2c == 1
+    assert (the_end(rig).undelivered_u2c, the_end(rig).uncertain_u2c) == (0, 1)
 
 
 def test_a_peer_that_is_owed_the_end_and_goes_on_confirming_is_not_given_up() -> None:
@@ -161,7 +161,7 @@ def test_at_the_end_what_the_upstream_says_is_counted_but_not_kept() -> None:
     assert upstream.payloads == [b"a"]
     confirm(upstream, upstream_link)
     ended = the_end(rig)
-    assert (ended.undelivered_c2u, ended.undelivered_u2c) == (0, 3)
+    assert (ended.undelivered_c2u, ended.undelivered_u2c, ended.uncertain_u2c) == (0, 2, 1)
 
 
 def test_both_sides_leaving_ends_the_session_at_once() -> None:
@@ -171,13 +171,13 @@ def test_both_sides_leaving_ends_the_session_at_once() -> None:
     client_link.on_lost(4001, "client")
     upstream_link.on_lost(4002, "upstream")
     ended = the_end(rig)
-    assert (ended.code, ended.reason, ended.undelivered_c2u) == (4001, "client", 1)
+    assert (ended.code, ended.reason, ended.uncertain_c2u) == (4001, "client", 1)
     rig, _, client_link, _, upstream_link = started(SENDER)
     say(upstream_link, "1")
     upstream_link.on_lost(4002, "upstream")
     client_link.on_lost(4001, "client")
     ended = the_end(rig)
-    assert (ended.code, ended.reason, ended.undelivered_u2c) == (4002, "upstream", 1)
+    assert (ended.code, ended.reason, ended.uncertain_u2c) == (4002, "upstream", 1)
 
 
 def test_nothing_that_happens_after_the_end_has_any_effect() -> None:
@@ -203,7 +203,7 @@ def test_nothing_that_happens_after_the_end_has_any_effect() -> None:
 
 @pytest.mark.parametrize("leg", LegName)
 def test_a_mute_peer_is_served_and_never_fills_an_outbox(leg: LegName) -> None:
-    """It sends data and answers no Ping: reported, and what is written counts as confirmed."""
+    """It sends data and answers no Ping: reported, and what is written is let go."""
     rig, client, client_link, upstream, upstream_link = started(replace(DUPLEX, max_queue=SMALL))
     mute, other = (client_link, upstream_link) if leg is LegName.CLIENT else (upstream_link, client_link)
     say(other, bytes(SMALL))
@@ -221,16 +221,18 @@ def test_a_mute_peer_is_served_and_never_fills_an_outbox(leg: LegName) -> None:
 
 
 def test_a_peer_found_mute_at_the_end_is_closed_and_leaves_no_timer() -> None:
-    """Being mute confirms what it was owed, and that was all that the session waited for."""
-    rig, client, client_link, _, upstream_link = started(Policy(ping_interval=60.0, ping_timeout=5.0))
-    say(upstream_link, "1")
+    """What it was owed is let go, and that was all that the session waited for; it counts as uncertain."""
+    rig, client, client_link, _, upstream_link = started(Policy(ping_interval=60.0, ping_timeout=5.0, max_queue=SMALL))
+    say(upstream_link, bytes(SMALL))
     upstream_link.on_lost(1000, "bye")
     for _ in range(60):
         rig.clock.advance(0.1)
         if client.closed is None:
             say(client_link, b"x")
     assert client.closed == (1000, "bye")
-    assert over(rig)
+    ended = the_end(rig)
+    assert (ended.undelivered_u2c, ended.uncertain_u2c) == (0, 1)
+    assert rig.seen(MessagesUncertain) == [MessagesUncertain(SESSION_ID, LegName.CLIENT, 1)]
 
 
 # The account.
@@ -260,7 +262,7 @@ def test_the_end_says_whether_a_client_has_closed_it(code: int, left: bool) -> N
     client_link.on_lost(code, "")
     rig.clock.advance(DUPLEX.grace or 0.0)
     ended = the_end(rig)
-    assert (ended.undelivered_u2c, ended.left) == (1, left)
+    assert (ended.uncertain_u2c, ended.left) == (1, left)
 
 
 def test_a_client_that_closed_and_came_back_has_not_left() -> None:
@@ -271,7 +273,7 @@ def test_a_client_that_closed_and_came_back_has_not_left() -> None:
     say(upstream_link, "not confirmed")
     client_link.on_too_big("too big")
     ended = the_end(rig)
-    assert (ended.undelivered_u2c, ended.left) == (1, False)
+    assert (ended.uncertain_u2c, ended.left) == (1, False)
 
 
 def test_an_upstream_that_closes_has_not_left_as_a_client_does() -> None:
@@ -282,4 +284,4 @@ def test_an_upstream_that_closes_has_not_left_as_a_client_does() -> None:
     client_link.on_lost(1006, "")
     rig.clock.advance(DUPLEX.grace or 0.0)
     ended = the_end(rig)
-    assert (ended.undelivered_u2c, ended.left) == (1, False)
+    assert (ended.uncertain_u2c, ended.left) == (1, False)

@@ -4,7 +4,11 @@ What is checked, after each step or at the moment it happens (`network` checks e
 
 - nothing confirmed is sent again, and an aware peer is sent exactly what follows its count;
 - what an aware peer has is a prefix of what the proxy accepted, and all of it when the network has healed;
-- what an unaware peer has is the same, repetitions aside (with `drop`, some may be missing and none is repeated);
+- what an unaware peer has is the same, repetitions aside (with `drop`, some may be missing and none is repeated); a
+  slow one that is lost gets all of it again;
+- what is let go without proof, for a mute peer or with `drop`, is counted as uncertain and reported, exactly, and
+  nothing else is missing;
+- a peer is called mute only if it is plain, its outbox is full, and it was heard after a Ping was due;
 - an aware peer's own messages are accepted in order and once, and the proxy keeps the promise of its Pongs;
 - what a filter drops or replaces, and what the embedding program adds, changes no peer's count of its own messages;
 - nothing that a dead link says changes anything;
@@ -38,11 +42,21 @@ from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.target import UpstreamAddress
 from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.core.wire import Claim, encode_token
-from reconnect_proxy.events import Event, LegName, Limit, LimitReached, MessagesDropped, SessionEnded
+from reconnect_proxy.events import (
+    Event,
+    LegMute,
+    LegName,
+    Limit,
+    LimitReached,
+    MessagesDropped,
+    MessagesUncertain,
+    SessionEnded,
+    UncertainDropped,
+)
 from tests.examples import examples
 
 from .fakes import SESSION_ID, FakeClock
-from .network import CONTROL, ExpectedStream, Frame, Kind, Peer, SimDialler, SimLeg, Socket
+from .network import CONTROL, ExpectedStream, Frame, Kind, Manner, Peer, SimDialler, SimLeg, Socket
 
 # About forty seconds on an idle core, and a loaded machine must not turn it red.
 pytestmark = pytest.mark.timeout(900)
@@ -74,8 +88,9 @@ policies = st.builds(
 )
 #: (bytes that all sessions may hold together, bytes that each outbox may hold in any case)
 budgets = st.sampled_from([(None, 0), (600, 200), (3000, 500), (3000, 1000)])
-#: (aware, answers Pings)
-peers = st.sampled_from([(True, True), (True, True), (False, True), (False, True), (False, False)])
+#: (aware, what it does with what it reads)
+PROMPT, SLOW, MUTE = Manner
+peers = st.sampled_from([*2 * [(True, PROMPT), (False, PROMPT)], (False, SLOW), (False, MUTE)])
 names = st.sampled_from(["client", "upstream"])
 few = st.sampled_from([0, 1, 2, 100])
 
@@ -105,8 +120,8 @@ class SessionMachine(RuleBasedStateMachine):
     def begin(
         self,
         policy: Policy,
-        client: tuple[bool, bool],
-        upstream: tuple[bool, bool],
+        client: tuple[bool, Manner],
+        upstream: tuple[bool, Manner],
         replay: bool,
         reachable: bool,
         filtered: bool,
@@ -157,12 +172,10 @@ class SessionMachine(RuleBasedStateMachine):
             self.dial_fails()
         self.flush()
 
-    def _peer(self, name: bytes, kind: tuple[bool, bool], owed: ExpectedStream) -> Peer:
-        aware, answers_pings = kind
-        uncertain = self.policy.uncertain
-        may_repeat = not aware and uncertain is Uncertain.RESEND
-        may_miss = not answers_pings or (not aware and uncertain is Uncertain.DROP)
-        return Peer(name, aware, answers_pings, owed, may_repeat, may_miss, self.clock)
+    def _peer(self, name: bytes, kind: tuple[bool, Manner], owed: ExpectedStream) -> Peer:
+        aware, manner = kind
+        may_repeat = not aware and self.policy.uncertain is Uncertain.RESEND
+        return Peer(name, aware, manner, owed, may_repeat, self.clock)
 
     def _on_opened(self, opening: Opening) -> None:
         assert opening.refusal is None
@@ -193,12 +206,15 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def the_counts_are_those_of_the_streams(self) -> None:
         """Held, confirmed, sent: as the words of the peers have it, and bounded."""
-        self._believe_mute_peers()
         self.c2u.agrees_with(self.context.c2u.outbox)
         self.u2c.agrees_with(self.context.u2c.outbox)
         if not self.over:
             assert self.context.c2u.received == len(self.c2u.heard)
             assert self.context.u2c.received == len(self.u2c.heard)
+            for stream, expected in ((self.context.c2u, self.c2u), (self.context.u2c, self.u2c)):
+                assert stream.uncertain == expected.written_off + expected.confirmed - expected.proven
+                assert stream.receivers or expected.confirmed == expected.proven, "a link is over, and nothing was said"
+                assert expected.written_off == expected.reported
         assert self.context.u2c.outbox.bytes_held <= self.policy.max_queue + LARGEST
         assert self.context.c2u.outbox.bytes_held <= HARD_LIMIT * self.policy.max_queue + LARGEST
         outboxes = () if self.over else (self.context.c2u.outbox, self.context.u2c.outbox)
@@ -235,8 +251,6 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def a_session_ends_for_a_cause_and_leaves_nothing(self) -> None:
         """Its client was away for the grace, its upstream for the budget, or something else has ended it."""
-        # Invariants are checked in no order that could be relied on.
-        self._believe_mute_peers()
         context, now = self.context, self.clock.now
         assert len(context.clients.links) <= 1
         if context.clients.links:
@@ -248,15 +262,17 @@ class SessionMachine(RuleBasedStateMachine):
             assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
             self.cause = True
         ends = [
-            (e.undelivered_c2u, e.undelivered_u2c, e.c2u_messages, e.u2c_messages)
+            (e.undelivered_c2u, e.undelivered_u2c, e.uncertain_c2u, e.uncertain_u2c, e.c2u_messages, e.u2c_messages)
             for e in self.events
             if isinstance(e, SessionEnded)
         ]
+        c2u, u2c = self.c2u, self.u2c
+        missing = (c2u.undelivered, u2c.undelivered, c2u.uncertain, u2c.uncertain)
         drops = [(e.c2u, e.u2c) for e in self.events if isinstance(e, MessagesDropped)]
         dropped = (self.c2u.dropped, self.u2c.dropped)
         assert drops == ([dropped] if self.over and any(dropped) else [])
         if self.over:
-            assert ends == [(self.c2u.undelivered, self.u2c.undelivered, self.c2u.received, self.u2c.received)]
+            assert ends == [(*missing, c2u.received, u2c.received)]
             assert self.ended == 1
             assert self.clock.live == 0
             assert self.dialler.under_way is None
@@ -274,8 +290,9 @@ class SessionMachine(RuleBasedStateMachine):
         """
         outbox, link, now = self.context.c2u.outbox, self.context.upstream.link, self.clock.now
         up = link is not None and link.open
-        if self.c2u.confirmed > self.confirmed_before:
-            self.confirmed_before = self.c2u.confirmed
+        delivered = self.c2u.proven - self.c2u.written_off
+        if delivered > self.confirmed_before:
+            self.confirmed_before = delivered
             self.in_series = False
         if not up or link is None:
             self.up = None
@@ -287,12 +304,6 @@ class SessionMachine(RuleBasedStateMachine):
             self.proven_at = now
         self.in_series = self.in_series or not up
 
-    def _believe_mute_peers(self) -> None:
-        """Take over what the proxy took for confirmed because a peer that answers no Ping was written to."""
-        for outbox, peer in ((self.context.c2u.outbox, self.upstream), (self.context.u2c.outbox, self.client)):
-            if not peer.answers_pings and outbox.confirmed != peer.owed.confirmed:
-                peer.owed.confirm(outbox.confirmed)
-
     # What the peers do.
 
     @rule(who=names, count=st.sampled_from([1, 1, 2, 5, 70, 330]), size=st.sampled_from(SIZES), arrives=st.booleans())
@@ -302,6 +313,12 @@ class SessionMachine(RuleBasedStateMachine):
         peer.say(count, size)
         if arrives and peer.socket is not None:
             self._proxy_reads_on(peer.socket)
+
+    @precondition(lambda self: SLOW in (self.client.manner, self.upstream.manner))
+    @rule(who=names, frames=few)
+    def slow_peer_works(self, who: str, frames: int) -> None:
+        """A slow peer comes to some of what it has read."""
+        self._named(who).work(frames)
 
     @precondition(lambda self: self.upstream.socket is not None and self._may_announce())
     @rule()
@@ -498,7 +515,6 @@ class SessionMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.budget_clock.advance(seconds)
         self.delay += seconds
-        self._believe_mute_peers()
         self.a_session_ends_for_a_cause_and_leaves_nothing()
 
     def _named(self, who: str) -> Peer:
@@ -550,22 +566,22 @@ class SessionMachine(RuleBasedStateMachine):
             # A link that came up only now was not told to settle.
             if link is None or link.dead or link.reading is not Reading.SETTLING or socket.silent or socket.broken:
                 continue
-            if socket.leg.writable and socket.peer.answers_pings:
+            if socket.leg.writable and socket.peer.manner is PROMPT:
                 assert link.settled
         self.cause = True
         self.context.close(1012, "service restart")
 
     def _settle(self, socket: Socket, stated: int | None) -> None:
         """Say where a new link must begin: with what, by then, is not confirmed."""
-        self._believe_mute_peers()
         owed = socket.peer.owed
+        socket.peer.mute = False
         if stated is not None:
             owed.confirm(stated)
         elif owed.furthest > owed.confirmed and self.policy.uncertain is Uncertain.CLOSE:
             self.cause = True
         elif self.policy.uncertain is Uncertain.DROP:
-            self.confirmed_before += owed.furthest - owed.confirmed if socket.peer is self.upstream else 0
-            owed.confirm(owed.furthest)
+            owed.release(owed.furthest)
+            owed.write_off()
         socket.leg.next = owed.confirmed + 1
 
     def _proxy_reads_on(self, socket: Socket) -> None:
@@ -595,6 +611,21 @@ class SessionMachine(RuleBasedStateMachine):
         if isinstance(event, LimitReached) and event.limit is Limit.QUEUE:
             self.cause = True
             assert self._has_grown_too_far()
+        if isinstance(event, LegMute):
+            self._is_mute(self.client if event.leg is LegName.CLIENT else self.upstream)
+        if isinstance(event, MessagesUncertain | UncertainDropped):
+            owed = self.client.owed if event.leg is LegName.CLIENT else self.upstream.owed
+            owed.write_off()
+            owed.reported += event.count
+
+    def _is_mute(self, peer: Peer) -> None:
+        """Check that a peer may be called mute; what was written to it is let go."""
+        socket = next(each for each in self.sockets if each.peer is peer and each.carries())
+        assert not peer.aware
+        assert socket.leg.answers_late(self.policy.ping_timeout)
+        assert 2 * peer.owed.held >= min(self.policy.max_queue, self.budget.floor), "its outbox is not full"
+        peer.mute = True
+        peer.owed.release(socket.leg.next - 1)
 
     def _has_grown_too_far(self) -> bool:
         """Tell whether `c2u` has grown by more than may be while both outboxes were full."""
@@ -628,7 +659,8 @@ class SessionMachine(RuleBasedStateMachine):
         if frame.kind is Kind.PONG:
             number = socket.leg.answered(frame.payload)
             if number is not None:
-                peer.owed.confirm(max(number, peer.owed.confirmed))
+                peer.owed.confirm(number)
+                peer.mute = False
         elif frame.kind is Kind.CLOSE and peer is self.upstream:
             self.cause = self.cause or frame.number in (1000, 4001)
         elif frame.kind is Kind.CLOSE:
@@ -673,7 +705,7 @@ class SessionMachine(RuleBasedStateMachine):
             for box in (context.c2u.outbox, context.u2c.outbox)
         ]
         legs = [(s.leg.closing, s.leg.gone, s.leg.paused, s.leg.next, len(s.to_peer)) for s in self.sockets]
-        undelivered = (context.c2u.undelivered, context.u2c.undelivered)
+        undelivered = (context.c2u.undelivered, context.u2c.undelivered, context.c2u.uncertain, context.u2c.uncertain)
         where = (context.state, context.upstream.state, context.upstream.replay_info, self.clock.live, self.ended)
         return (where, outboxes, legs, undelivered, len(self.events))
 
@@ -690,12 +722,14 @@ class SessionMachine(RuleBasedStateMachine):
         for peer, stream in ((self.client, self.c2u), (self.upstream, self.u2c)):
             if peer.aware:
                 assert stream.heard == peer.stream
-            if not peer.may_miss:
-                assert peer.received == len(peer.owed.accepted)
-        if self.steps % 2:
+            owed = peer.owed
+            assert len(owed.accepted) - peer.received <= owed.written_off + owed.confirmed - owed.proven
+        if self.steps % 2 and self.upstream.manner is not MUTE:
             self.client.leave(0, Frame(Kind.CLOSE, number=1001))
-            self.flush()
-            self.time_passes(31.0)
+            # A client that was too fast is read again only later.
+            for seconds in (0.0, 10.0, 31.0):
+                self.time_passes(seconds)
+                self.flush()
         else:
             self.cause = True
             self.context.close(1012, "service restart")
@@ -705,7 +739,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _heal(self) -> None:
         # At an end that its client has brought about, a session delivers the rest, if it has the time and may.
         in_time = self.clock.now + 10.0 < self.proven_at + self.policy.retry_for
-        delivers = not self.farewell and not self.upstream.may_miss and self.policy.uncertain is not Uncertain.CLOSE
+        delivers = not self.farewell and self.upstream.manner is not MUTE and self.policy.uncertain is Uncertain.RESEND
         if self.context.state is SessionState.ENDING and not self.context.upstream.terminated and in_time and delivers:
             self._heal_network()
             assert self.c2u.confirmed == len(self.c2u.accepted), "what the client had said was not delivered at the end"
@@ -730,9 +764,12 @@ class SessionMachine(RuleBasedStateMachine):
             if self.client.socket is None and self.context.resumable and self.policy.resumable:
                 self._connect_client(100)
             for peer in (self.client, self.upstream):
-                if not peer.answers_pings and peer.owed.undelivered:
-                    # Only a peer that talks is mute; one that says nothing at all is lost.
+                if rounds % 25 == 0 and peer.manner is MUTE:
+                    # Only a peer that talks is mute; one that says nothing at all is lost, and comes back.
                     peer.say(1, 0)
+            self.flush()
+            for peer in (self.client, self.upstream):
+                peer.work(100)
             self.flush()
             self._check()
             if self.over or (self.context.state is SessionState.OPEN and self._settled()):
@@ -749,7 +786,15 @@ class SessionMachine(RuleBasedStateMachine):
         said = all(not peer.aware or (peer.ready and peer.next == len(peer.stream)) for peer in both)
         # A client that is too fast is read more slowly, and everything else may have come to rest meanwhile.
         unread = any(peer.socket is not None and peer.socket.to_proxy for peer in both)
-        return said and not unread and not self.context.c2u.outbox and not self.context.u2c.outbox
+        return said and not unread and not any(self._unserved(peer) for peer in both)
+
+    def _unserved(self, peer: Peer) -> bool:
+        """Tell whether a message has yet to be sent to this peer, or to be confirmed by it.
+
+        One that answers no Ping confirms nothing, and is not called mute while its outbox is not full.
+        """
+        outbox = self.context.c2u.outbox if peer is self.upstream else self.context.u2c.outbox
+        return bool(outbox.pending or outbox.full if peer.manner is MUTE else outbox)
 
     def _check(self) -> None:
         self.the_counts_are_those_of_the_streams()

@@ -82,14 +82,14 @@ def test_client_returns_unaware_and_the_session_ends_on_doubt_if_so_configured()
     say(upstream_link, "1", "2")
     client_link.on_lost(1006, "")
     back, back_link = rig.client()
-    assert back.closed == (1011, "delivery of 2 messages is uncertain")
+    assert back.closed == (1011, "uncertain messages are not sent again; 1 message uncertain")
     assert back.sent == []
     assert back_link.dead
     assert upstream.closed is None
     confirm(upstream, upstream_link)
-    assert upstream.closed == (1011, "delivery of 2 messages is uncertain")
+    assert upstream.closed == (1011, "uncertain messages are not sent again; 2 messages uncertain")
     ended = the_end(rig)
-    assert (ended.code, ended.undelivered_c2u, ended.undelivered_u2c) == (1011, 0, 2)
+    assert (ended.code, ended.uncertain_c2u, ended.uncertain_u2c) == (1011, 0, 2)
 
 
 @pytest.mark.parametrize("uncertain", Uncertain)

@@ -128,7 +128,8 @@ def test_what_comes_to_a_closed_stream_is_late(receivers: int) -> None:
     assert not rig.stream.add((Opcode.BINARY, b"own"))
     assert all(leg.payloads == [b"1"] for leg in legs)
     rig.stream.end()
-    assert rig.stream.undelivered == 3
+    # What was sent is uncertain, and with several receivers it counts once.
+    assert (rig.stream.undelivered, rig.stream.uncertain) == ((2, 1) if receivers else (3, 0))
 
 
 class FilteredRig(SessionRig):

@@ -404,8 +404,10 @@ async def test_a_hook_closes_its_session() -> None:
         await upstream.connections[0].wait_closed()
         assert upstream.connections[0].close_code == 4008
     assert shown == [b"!good", b"!bad"]
-    assert [line[:3] for line in hooks.lines][-1] == ("close", 4008, "that was bad")
+    # What was said before it was sent, and not confirmed yet.
+    assert hooks.lines[-1][:4] == ("close", 4008, "that was bad", 2)
     (session,) = hooks.sessions
+    assert session.uncertain_c2u == 2
     with pytest.raises(RuntimeError, match="the session is over"):
         session.send_to_client("a question")
     session.close(4010)

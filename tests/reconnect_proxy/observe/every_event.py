@@ -27,6 +27,8 @@ from reconnect_proxy.events import (
     Limit,
     LimitReached,
     MessagesDropped,
+    MessagesUncertain,
+    MuteEnded,
     Redial,
     Refused,
     Resumed,
@@ -125,6 +127,12 @@ CASES = [
     ),
     Case(TakenOver(ID), "INFO taken over session=abcdef…", {"takeovers_total": 1}),
     Case(LegMute(ID, CLIENT), "WARNING leg mute session=abcdef… leg=client", {'legs_mute_total{leg="client"}': 1}),
+    Case(MuteEnded(ID, UPSTREAM, 3), "INFO mute ended session=abcdef… leg=upstream unproven=3", {}),
+    Case(
+        MessagesUncertain(ID, UPSTREAM, 47),
+        "WARNING messages uncertain session=abcdef… leg=upstream count=47",
+        {'messages_uncertain_total{leg="upstream",outcome="mute"}': 47},
+    ),
     Case(
         UncertainDropped(ID, UPSTREAM, 4),
         "WARNING uncertain dropped session=abcdef… leg=upstream count=4",
@@ -138,7 +146,7 @@ CASES = [
     Case(
         SessionEnded(ID, 1000, "bye", 2.0, 0, 0, 3, 30, 4, 40),
         "INFO session ended session=abcdef… code=1000 reason=bye age=2.0 undelivered_c2u=0 undelivered_u2c=0 "
-        "c2u_messages=3 c2u_bytes=30 u2c_messages=4 u2c_bytes=40 left=False",
+        "c2u_messages=3 c2u_bytes=30 u2c_messages=4 u2c_bytes=40 left=False uncertain_c2u=0 uncertain_u2c=0",
         {
             'sessions_ended_total{code="1000"}': 1,
             'messages_total{direction="c2u"}': 3,
@@ -148,21 +156,24 @@ CASES = [
         },
     ),
     Case(
-        SessionEnded(ID, 1001, "", 2.0, 1, 2, 1, 0, 2, 0),
+        SessionEnded(ID, 1001, "", 2.0, 1, 2, 1, 0, 2, 0, False, 3, 4),
         'WARNING session ended session=abcdef… code=1001 reason="" age=2.0 undelivered_c2u=1 undelivered_u2c=2 '
-        "c2u_messages=1 c2u_bytes=0 u2c_messages=2 u2c_bytes=0 left=False",
+        "c2u_messages=1 c2u_bytes=0 u2c_messages=2 u2c_bytes=0 left=False uncertain_c2u=3 uncertain_u2c=4",
         {
             'sessions_ended_total{code="1001"}': 1,
             'messages_total{direction="c2u"}': 1,
             'messages_total{direction="u2c"}': 2,
             'messages_undelivered_total{direction="c2u"}': 1,
             'messages_undelivered_total{direction="u2c"}': 2,
+            'messages_unproven_total{direction="c2u"}': 3,
+            'messages_unproven_total{direction="u2c"}': 4,
         },
     ),
     Case(
         SessionEnded(ID, 1014, "upstream unavailable", 2.0, 0, 0, 0, 0, 0, 0),
         'WARNING session ended session=abcdef… code=1014 reason="upstream unavailable" age=2.0 '
-        "undelivered_c2u=0 undelivered_u2c=0 c2u_messages=0 c2u_bytes=0 u2c_messages=0 u2c_bytes=0 left=False",
+        "undelivered_c2u=0 undelivered_u2c=0 c2u_messages=0 c2u_bytes=0 u2c_messages=0 u2c_bytes=0 left=False "
+        "uncertain_c2u=0 uncertain_u2c=0",
         {'sessions_ended_total{code="1014"}': 1},
     ),
     Case(

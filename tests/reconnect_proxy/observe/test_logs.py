@@ -163,15 +163,20 @@ def test_takeovers_and_limits_are_summed_up_as_well(log: Log) -> None:
 
 
 @pytest.mark.parametrize(
-    ("undelivered", "left", "level"),
+    ("missing", "left", "level"),
     [((0, 1), False, "WARNING"), ((0, 1), True, "INFO"), ((1, 0), True, "WARNING"), ((0, 0), False, "INFO")],
 )
+@pytest.mark.parametrize("sent", [False, True])
 def test_what_a_client_that_has_closed_did_not_confirm_is_no_warning(
-    log: Log, undelivered: tuple[int, int], left: bool, level: str
+    log: Log, missing: tuple[int, int], left: bool, level: str, sent: bool
 ) -> None:
-    """An ordinary client that closes behind its last message has that one, and did not come to say so."""
+    """An ordinary client that closes behind its last message has that one, and did not come to say so.
+
+    It makes no difference whether a message that may be lost was sent.
+    """
     stream = log()
-    write_line(SessionEnded(ID, 1000, "", 2.0, *undelivered, 1, 0, 1, 0, left=left))
+    undelivered, uncertain = ((0, 0), missing) if sent else (missing, (0, 0))
+    write_line(SessionEnded(ID, 1000, "", 2.0, *undelivered, 1, 0, 1, 0, left, *uncertain))
     assert drained(stream)[0].startswith(f"{level} session ended")
 
 

@@ -1,0 +1,125 @@
+"""Whether the peer of a link is alive, silent or mute: judged by when it was heard, and which Pings it has answered.
+
+A link is watched by one timer. When it fires, `Silence.judge` says what is to be done, and when to come back:
+
+| what is seen | action |
+| --- | --- |
+| nothing was heard for `ping_interval`, and no Ping is in flight | PING |
+| nothing was heard for `ping_interval` and `ping_timeout` | LOSE |
+| an aware peer was heard after its first Ping was due, and has not answered it | LOSE |
+| the same of a plain peer, and its outbox is full | MUTE |
+| a mute peer was not pinged for `ping_interval` | PING |
+
+A socket that the proxy does not read shows no sign of life, and is not judged; but it is pinged, since it shows that it
+is lost only when it is written to.
+
+**Mute or slow.** A plain peer that sends data and answers no Ping may be broken, or slow: it may have a thousand
+messages in front of the Ping. While its outbox is not full nothing has to be decided, and its messages stay there. It
+is called mute only if the outbox is full, all that was written has reached the peer's system, `ping_timeout` has passed
+since the oldest Ping, and the peer was heard after that. What came before may precede the Ping.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from .confirmation import Confirmation, Pongs
+from .interfaces import Leg
+from .outbox import Outbox
+from .policy import Policy
+
+#: Seconds until a peer is looked at again that may be called mute at any time: the least, and the most.
+LOOK_AGAIN = (0.1, 1.0)
+
+
+class Action(Enum):
+    """What a judgement leads to."""
+
+    WAIT = auto()
+    PING = auto()
+    MUTE = auto()
+    LOSE = auto()
+
+
+class Judgement(NamedTuple):
+    """What is to be done now, and in how many seconds to judge again; of LOSE, the reason."""
+
+    action: Action
+    wait: float = 0.0
+    reason: str = ""
+
+
+class Silence:
+    """What is known of one peer's silence, apart from the frames that it sends."""
+
+    __slots__ = ("_last_progress", "_moved_at", "_policy")
+
+    def __init__(self, leg: Leg, policy: Policy, now: float) -> None:
+        """Begin with a socket that has just been connected."""
+        self._policy = policy
+        # When it last counted as alive for another reason than a frame: bytes of one arrived, or it was not read.
+        self._moved_at = now
+        self._last_progress = leg.progress()
+
+    @property
+    def first_look(self) -> float:
+        """In how many seconds a new link is judged first."""
+        return min(self._policy.ping_interval, self._policy.ping_timeout)
+
+    def restart(self, now: float) -> None:
+        """Count the silence from now: the socket was not read, and is read again."""
+        self._moved_at = now
+
+    def judge(
+        self,
+        now: float,
+        heard_at: float,
+        *,
+        paused: bool,
+        aware: bool,
+        leg: Leg,
+        outbox: Outbox,
+        confirmation: Confirmation,
+    ) -> Judgement:
+        """Judge the peer, which was heard last at `heard_at`; `paused`: its socket is not read."""
+        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
+        progress = leg.progress()
+        if progress != self._last_progress or paused:
+            self._last_progress = progress
+            self._moved_at = now
+        if paused:
+            return Judgement(Action.PING, interval)
+        quiet_since = max(heard_at, self._moved_at)
+        if now >= quiet_since + interval + timeout:
+            return Judgement(Action.LOSE, reason=f"nothing was heard for {interval + timeout:g} s")
+        asks = now >= quiet_since + interval and not confirmation.in_flight
+        wait = quiet_since + interval - now
+        if wait <= 0:
+            wait += timeout
+        if asks or not confirmation.in_flight:
+            # A Ping that is sent meanwhile is to be judged in time.
+            return Judgement(Action.PING if asks else Action.WAIT, min(wait, max(timeout, LOOK_AGAIN[0])))
+        action, again, reason = self._judge_pongs(now, heard_at, aware, leg, outbox, confirmation)
+        return Judgement(action, min(wait, again), reason)
+
+    def _judge_pongs(
+        self, now: float, heard_at: float, aware: bool, leg: Leg, outbox: Outbox, confirmation: Confirmation
+    ) -> Judgement:
+        """Judge a peer, which is not silent, by the Pings that it has not answered."""
+        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
+        if confirmation.pongs is Pongs.MUTE:
+            next_ping = confirmation.in_flight[-1].since + interval
+            return Judgement(Action.PING, interval) if now >= next_ping else Judgement(Action.WAIT, next_ping - now)
+        due = confirmation.in_flight[0].since + timeout
+        if now < due:
+            return Judgement(Action.WAIT, due - now)
+        if not (confirmation.pongs is Pongs.UNPROVEN if aware else outbox.full):
+            # The outbox may become full.
+            return Judgement(Action.WAIT, timeout)
+        if heard_at < due or not leg.flushed():
+            least, most = LOOK_AGAIN
+            return Judgement(Action.WAIT, max(least, min(most, timeout / 10)))
+        if aware:
+            return Judgement(Action.LOSE, reason=f"an aware peer answered no Ping for {timeout:g} s")
+        return Judgement(Action.MUTE, interval)
