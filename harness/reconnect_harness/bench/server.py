@@ -128,8 +128,7 @@ class _BurstConnection(_ServerConnection):
 
 
 class _PushConnection(_ServerConnection):
-    def take(self, frame: picows.WSFrame) -> None:
-        raise AssertionError("only the server sends on this connection")
+    """Only the server sends on it."""
 
 
 class _ControlConnection(_ServerConnection):

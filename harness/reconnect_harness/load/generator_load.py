@@ -45,7 +45,6 @@ class GeneratorReading:
     cpu_mean: float = 0.0
     machine: float = 0.0
     lag_p99: float = 0.0
-    lag_max: float = 0.0
     sends: int = 0
     late: int = 0
     latest: float = 0.0
@@ -128,7 +127,6 @@ class GeneratorLoad:
         insort(self._lags, lag)
         if len(self._lags) > _KEPT:
             del self._lags[0]
-        self.reading.lag_max = self._lags[-1]
         # The longest hundredth of all naps.
         behind = min(len(self._lags), self._naps // 100 + 1)
         self.reading.lag_p99 = self._lags[-behind]

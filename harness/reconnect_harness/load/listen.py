@@ -13,10 +13,10 @@ from locust.runners import Runner, WorkerRunner
 from locust.web import WebUI
 
 from reconnect_harness.load import web
-from reconnect_harness.load.local_users import WorkerUsers
 from reconnect_harness.load.options import add_options
 from reconnect_harness.load.run import LoadRun
 from reconnect_harness.load.user_group import UserGroup
+from reconnect_harness.load.worker_users import WorkerUsers
 
 
 def begin(environment: Environment, runner: Runner | None, web_ui: WebUI | None, **_: Any) -> None:

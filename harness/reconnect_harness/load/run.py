@@ -7,8 +7,8 @@
     test_stop       the result of the run
     quitting        the same if locust ends in the middle of a run; then the testbed is stopped
 
-`LoadRun` is in the process that sums up: that of the local runner or of the master. `load.local_users` drives the users
-of a process.
+`LoadRun` is in the process that sums up: that of the local runner or of the master. `load.worker_users` drives the
+users of a worker.
 """
 
 from __future__ import annotations
@@ -26,20 +26,13 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner
 
 from reconnect_harness.load.link import LinkMaker
-from reconnect_harness.load.local_users import (
-    DRAIN,
-    FAULT_OVER,
-    INTERRUPTED,
-    REPORT,
-    REPORT_KEY,
-    LocalUsers,
-)
 from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.shapes import LoadShape, shape_of
 from reconnect_harness.load.summary import LoadResult
 from reconnect_harness.load.tally import Tally, WorkerReports
 from reconnect_harness.load.testbed import FaultTimes, LoadTestbed, TestbedError
-from reconnect_harness.load.user_group import REQUEST_TYPE, UserGroup
+from reconnect_harness.load.user_group import FAULT_OVER, REQUEST_TYPE, UserGroup
+from reconnect_harness.load.worker_users import DRAIN, INTERRUPTED, REPORT, REPORT_KEY
 from reconnect_harness.values import rate, seconds
 
 logger = logging.getLogger(__name__)
@@ -73,7 +66,10 @@ class LoadRun:
         # Whether any run of this process, in the web UI, has broken a guarantee.
         self._breached = False
         self._testbed: LoadTestbed | None = None
-        self._local = None if isinstance(runner, MasterRunner) else LocalUsers(group, runner)
+        # Whether the users are in this process.
+        self._local = not isinstance(runner, MasterRunner)
+        if self._local:
+            group.listen(runner)
         self._listen()
 
     @property
@@ -87,7 +83,7 @@ class LoadRun:
     @property
     def tally(self) -> Tally:
         """What the users have sent and received in this run, as far as it is known here."""
-        return self.group.tally if self._local is not None else self.reports.tally
+        return self.group.tally if self._local else self.reports.tally
 
     def choose_shape(self, shape: str) -> None:
         """Use this shape in the next run: the web UI's form may change it."""
@@ -164,9 +160,9 @@ class LoadRun:
     def _start(self) -> None:
         self.faults, self.troubles, self.result = [], [], None
         self._running, self._faults_begun, self._ending = True, False, False
-        if self._local is not None:
-            self._local.begin()
-        elif isinstance(self.runner, MasterRunner):
+        if self._local:
+            self.group.begin()
+        else:
             self.reports.begin(self._present_workers())
 
     def _complete(self, users: int) -> None:
@@ -184,8 +180,8 @@ class LoadRun:
         self._ending = self._awaiting = True
         try:
             self._end_faults()
-            if self._local is not None:
-                self._local.end()
+            if self._local:
+                self.group.end()
             else:
                 self._await_workers()
         except KeyboardInterrupt:
@@ -229,7 +225,7 @@ class LoadRun:
             self.result.print()
 
     def _sum_up(self) -> LoadResult:
-        if self._local is not None:
+        if self._local:
             readings, unfinished = {"this process": self.group.generator.reading}, {}
         else:
             readings = self.reports.readings

@@ -1,8 +1,8 @@
 """All WebSocket users of one process, and what they share in a run.
 
-    test_start ── users connect, talk, leave ── test_stopping: drain ── test_stop
+    test_start ── users connect, talk, leave ── test_stopping: end ── test_stop
 
-`drain` means that no user sends any more, and that what is in flight is waited for. Until then no account is closed,
+`end` means that no user sends any more, and that what is in flight is waited for. Until then no account is closed,
 however the run ends: Ctrl-C, --run-time, --stop-timeout, the web UI, or a master.
 """
 
@@ -16,12 +16,17 @@ from typing import Any, Protocol
 import gevent
 from gevent.pool import Group
 from locust.env import Environment
+from locust.runners import Runner
 
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.load.generator_load import GeneratorLoad
 from reconnect_harness.load.link import LinkMaker
 from reconnect_harness.load.settings import UserSettings
+from reconnect_harness.load.shapes import STORM
 from reconnect_harness.load.tally import FLAW_NAMES, Sums, Tally
+
+#: The message that tells the users of a process that a fault has ended.
+FAULT_OVER = "reconnect-fault-over"
 
 #: The type of all requests of WebSocket users in locust's statistics.
 REQUEST_TYPE = "WS"
@@ -107,6 +112,11 @@ class UserGroup:
 
     # A run.
 
+    def listen(self, runner: Runner) -> None:
+        """React to the messages of a shape, and of the process that does the faults."""
+        runner.register_message(STORM, lambda **_: self._drop_links())
+        runner.register_message(FAULT_OVER, lambda **_: self._fault_over())
+
     def begin(self) -> None:
         """Begin a run with an empty tally. A master, or the web UI, may have changed the options since the last run."""
         settings = UserSettings.of(self.environment.parsed_options)
@@ -121,19 +131,18 @@ class UserGroup:
         self.runs += 1
         self._look_on()
 
-    def drain(self) -> None:
-        """Have no user send any more, wait until nothing is in flight or nothing new arrives, close all accounts."""
-        self.silenced = True
-        if self._drained:
-            return
-        self.generator.stop()
-        self._settle(list(self._members))
-        for user in list(self._members):
-            user.close_account()
-        self._drained = True
+    def end(self) -> None:
+        """Have no user send any more, wait until nothing is in flight or nothing new arrives, and close all accounts.
 
-    def leave(self) -> None:
-        """Close all conversations, and wait `GOODBYE_SECONDS` at the most."""
+        Then all users leave, which takes `GOODBYE_SECONDS` at the most. May be called twice.
+        """
+        self.silenced = True
+        if not self._drained:
+            self.generator.stop()
+            self._settle(list(self._members))
+            for user in list(self._members):
+                user.close_account()
+            self._drained = True
         for user in list(self._members):
             self.depart(user)
         self._leaving.join(GOODBYE_SECONDS)
@@ -161,12 +170,12 @@ class UserGroup:
         user.close_account()
         user.hang_up()
 
-    def drop_links(self) -> None:
+    def _drop_links(self) -> None:
         """Have all users lose their links at once."""
         for user in list(self._members):
             user.drop()
 
-    def fault_over(self) -> None:
+    def _fault_over(self) -> None:
         """Note that a fault has ended: users with messages in flight recover from now on."""
         now = time.monotonic()
         for user in self._members:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.history.message import Direction, decode
 from reconnect_harness.peers.client import FAILED_HANDSHAKE, AwareClient, PlainClient, handshake_failure
@@ -258,8 +258,6 @@ async def attempt(client: PlainClient, label: str, headers: dict[str, str]) -> N
     name = f"{client.name}.{label}"
     try:
         socket = await connect(client.url, additional_headers=headers, **options)
-    except InvalidStatus as refusal:
-        client.recorder.link(name, "unreachable", asked=True, **handshake_failure(refusal))
     except FAILED_HANDSHAKE as failure:
         client.recorder.link(name, "unreachable", asked=True, **handshake_failure(failure))
     else:
