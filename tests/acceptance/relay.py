@@ -39,6 +39,10 @@ class Link:
         self._budget: dict[Way, int | None] = {Way.OUT: None, Way.BACK: None}
         self._how = Cut.RESET
         self._silent = False
+        # Set while the direction is carried.
+        self._carries = {way: asyncio.Event() for way in Way}
+        for event in self._carries.values():
+            event.set()
         for writer in self._writers.values():
             # No buffer of its own: a byte counted as forwarded is in the kernel.
             writer.transport.set_write_buffer_limits(high=0)
@@ -46,6 +50,10 @@ class Link:
     def silence(self) -> None:
         """Swallow everything from now on, and leave both sockets open."""
         self._silent = True
+
+    def stall(self, way: Way) -> None:
+        """Carry nothing in one direction from now on, and read it no more."""
+        self._carries[way].clear()
 
     def cut_after(self, way: Way, count: int, how: Cut = Cut.RESET) -> None:
         """Let `count` more bytes through in one direction, then cut."""
@@ -77,6 +85,7 @@ class Link:
         writer = self._writers[way]
         try:
             while data := await reader.read(65536):
+                await self._carries[way].wait()
                 if not self._silent and not await self._forward(way, writer, data):
                     return
             if not writer.is_closing():
@@ -154,6 +163,11 @@ class Relay:
         """Turn every connection that is there into a black hole; later ones work."""
         for link in self._links:
             link.silence()
+
+    def stall(self, way: Way) -> None:
+        """Carry nothing in one direction of every connection that is there; later ones work."""
+        for link in self._links:
+            link.stall(way)
 
     async def refuse(self, how: Cut = Cut.RESET) -> None:
         """Refuse new connections and end those that are there."""
