@@ -13,6 +13,13 @@ A link is watched by one timer. When it fires, `Silence.judge` says what is to b
 A socket that the proxy does not read shows no sign of life, and is not judged; but it is pinged, since it shows that it
 is lost only when it is written to.
 
+**Bytes without a frame.** A large message may take longer than `ping_interval` and `ping_timeout` to arrive. So bytes
+of an unfinished frame are a sign of life as well. When they came is not known, only that they came between two looks;
+if a frame came between the same two looks, it is the sign.
+
+**A frozen process.** While the process was stopped (SIGSTOP, a suspended machine) nothing could be heard. A look that
+comes LATE seconds too late does not count that time: the peer is pinged, and has `ping_timeout` from then on.
+
 **Mute or slow.** A plain peer that sends data and answers no Ping may be broken, or slow: it may have a thousand
 messages in front of the Ping. While its outbox is not full nothing has to be decided, and its messages stay there. It
 is called mute only if the outbox is full, all that was written has reached the peer's system, `ping_timeout` has passed
@@ -21,6 +28,7 @@ since the oldest Ping, and the peer was heard after that. What came before may p
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -31,6 +39,8 @@ from .policy import Policy
 
 #: Seconds until a peer is looked at again that may be called mute at any time: the least, and the most.
 LOOK_AGAIN = (0.1, 1.0)
+#: A timer that fires so many seconds too late means that the process was frozen meanwhile.
+LATE = 1.0
 
 
 class Action(Enum):
@@ -53,7 +63,7 @@ class Judgement(NamedTuple):
 class Silence:
     """What is known of one peer's silence, apart from the frames that it sends."""
 
-    __slots__ = ("_last_progress", "_moved_at", "_policy")
+    __slots__ = ("_last_progress", "_look_at", "_looked_at", "_moved_at", "_policy")
 
     def __init__(self, leg: Leg, policy: Policy, now: float) -> None:
         """Begin with a socket that has just been connected."""
@@ -61,6 +71,9 @@ class Silence:
         # When it last counted as alive for another reason than a frame: bytes of one arrived, or it was not read.
         self._moved_at = now
         self._last_progress = leg.progress()
+        # When the last look was, and when the next one is due.
+        self._looked_at = now
+        self._look_at = now + self.first_look
 
     @property
     def first_look(self) -> float:
@@ -83,11 +96,29 @@ class Silence:
         confirmation: Confirmation,
     ) -> Judgement:
         """Judge the peer, which was heard last at `heard_at`; `paused`: its socket is not read."""
-        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
         progress = leg.progress()
-        if progress != self._last_progress or paused:
-            self._last_progress = progress
+        if paused or (progress != self._last_progress and heard_at < self._looked_at):
             self._moved_at = now
+        if now >= self._look_at + LATE:
+            # The time for a Ping has come; the time for its Pong begins, and so it does for Pings in flight.
+            self._moved_at = max(self._moved_at, now - self._policy.ping_interval)
+            confirmation.shift(-math.inf, now)
+        judgement = self._judge(now, heard_at, paused, aware, leg, outbox, confirmation)
+        self._last_progress = progress
+        self._looked_at, self._look_at = now, now + judgement.wait
+        return judgement
+
+    def _judge(
+        self,
+        now: float,
+        heard_at: float,
+        paused: bool,
+        aware: bool,
+        leg: Leg,
+        outbox: Outbox,
+        confirmation: Confirmation,
+    ) -> Judgement:
+        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
         if paused:
             return Judgement(Action.PING, interval)
         quiet_since = max(heard_at, self._moved_at)

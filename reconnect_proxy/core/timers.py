@@ -5,6 +5,10 @@
 A session always has a few timers, and sets and cancels others with each dial and each burst of messages. A timer of an
 event loop takes half a KiB, and an entry of a heap. Here it is an entry of the dict of all that are due at about the
 same time; the loop has one timer, for the first slot.
+
+**A frozen process.** If the process was stopped for a while (SIGSTOP, a suspended machine), an event loop makes the
+calls that have become due before it reads any socket. They would judge peers by what has not been read yet. So calls
+that are LATE wait once more, for READ_FIRST: meanwhile the loop reads.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ _EARLY = 0.001
 #: A delay of this many seconds or more is rounded up to COARSE grains, so that many timers share a slot.
 LONG = 2.0
 COARSE = 10
+#: Calls that are so many seconds late were held up by the whole process, and wait for so many further seconds.
+LATE = 1.0
+READ_FIRST = 0.2
 
 
 class SlotTimer:
@@ -41,7 +48,7 @@ class SlotTimer:
 class Timers:
     """A `Clock` that needs only one timer of another clock."""
 
-    __slots__ = ("_armed", "_clock", "_due", "_moments", "_slots", "_timer", "time")
+    __slots__ = ("_armed", "_clock", "_due", "_moments", "_slots", "_thawing", "_timer", "time")
 
     def __init__(self, clock: Clock) -> None:
         """Keep time by `clock`, an event loop or a counter."""
@@ -56,6 +63,8 @@ class Timers:
         # The timer of `clock`, and the moment that it is for.
         self._timer: Timer | None = None
         self._armed: float = math.inf
+        # The calls were LATE, and wait for sockets to be read.
+        self._thawing = False
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> SlotTimer:
         """Call `callback` once, `delay` seconds from now or up to GRAIN later; for a LONG delay up to COARSE grains."""
@@ -92,9 +101,15 @@ class Timers:
             self._armed = math.inf
 
     def _on_time(self) -> None:
+        late = self.time() - self._armed * GRAIN
         self._timer = None
         # Timers that are set meanwhile are seen when this is done.
         self._armed = -math.inf
+        if not self._thawing and LATE <= late < math.inf:
+            self._thawing = True
+            self._timer = self._clock.call_later(READ_FIRST, self._on_time)
+            return
+        self._thawing = False
         last = (self.time() + _EARLY) / GRAIN
         while self._moments and self._moments[0] <= last:
             slot = self._slots.pop(heapq.heappop(self._moments))

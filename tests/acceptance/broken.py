@@ -5,12 +5,14 @@ python broken.py HARM … serve [options of `reconnect-proxy serve`]
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from reconnect_proxy.cli import main
+from reconnect_proxy.core import silence, timers
 from reconnect_proxy.core.confirmation import Pongs
 from reconnect_proxy.core.silence import Action, Judgement, Silence
 
@@ -35,8 +37,14 @@ def _mute_at_once() -> None:
     Silence.judge = wrong  # type: ignore[method-assign, assignment]
 
 
+def _judge_frozen_peers() -> None:
+    """Count the time in which the process was stopped as silence of its peers, and judge before reading."""
+    silence.LATE = timers.LATE = math.inf
+
+
 HARMS: dict[str, Callable[[], None]] = {
     "mute-at-once": _mute_at_once,
+    "judge-frozen-peers": _judge_frozen_peers,
 }
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ class VirtualClock:
         heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._order), timer))
         return timer
 
+    def freeze(self, seconds: float) -> None:
+        """Let so much time pass and make no call: those that have become due are made at the next `advance`, late."""
+        self.now += seconds
+        self._due = [(max(due, self.now), order, timer) for due, order, timer in self._due]
+        heapq.heapify(self._due)
+
     def advance(self, seconds: float) -> None:
         """Let so much time pass, and make the calls that are due, each at its time."""
         until = self.now + seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconnect_proxy.core import silence
 from reconnect_proxy.core.outbox import Outbox
 from reconnect_proxy.core.silence import Silence
 
@@ -34,6 +35,72 @@ def test_a_silent_link_is_lost_after_interval_and_timeout() -> None:
     assert [code for code, _ in rig.owner.lost] == [1006]
     assert rig.leg.aborted
     assert rig.clock.live == 0
+
+
+@pytest.mark.parametrize("heard_after", [0.0, 0.5, 3.0, 4.9, 5.1, 6.9])
+def test_a_silent_link_is_lost_exactly_then_however_late_it_was_heard(heard_after: float) -> None:
+    """The last frame counts, and not the look at which it is noticed."""
+    rig = Rig()
+    rig.clock.advance(heard_after)
+    rig.leg.bytes_read += 1
+    say(rig.link, b"the last word")
+    rig.clock.advance(6.9)
+    assert rig.owner.lost == []
+    rig.clock.advance(0.2)
+    assert len(rig.owner.lost) == 1
+
+
+def test_a_link_that_died_among_messages_and_pings_is_lost_exactly_then() -> None:
+    """Pings for confirmation are in flight already, and no other one is sent."""
+    rig = Rig()
+    for _ in range(20):
+        rig.send()
+        rig.leg.bytes_read += 1
+        say(rig.link, b"x")
+        rig.clock.advance(0.3)
+        pong(rig.link, rig.leg.pings[-1])
+    for _ in range(22):
+        rig.send()
+        rig.clock.advance(0.3)
+    assert rig.owner.lost == []
+    rig.clock.advance(0.6)
+    assert len(rig.owner.lost) == 1
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_a_link_is_not_lost_for_what_was_not_heard_while_the_process_was_frozen(in_flight: bool) -> None:
+    """It is pinged, and has the timeout to answer."""
+    rig = Rig()
+    say(rig.link, b"x")
+    if in_flight:
+        rig.send()
+        rig.clock.advance(0.1)
+    rig.clock.freeze(100.0)
+    rig.clock.advance(1.9)
+    assert rig.leg.pings == ([1] if in_flight else [0])
+    assert rig.owner.lost == []
+    rig.clock.advance(0.3)
+    assert len(rig.owner.lost) == 1
+
+
+def test_without_that_rule_a_frozen_process_loses_its_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test before."""
+    monkeypatch.setattr(silence, "LATE", 1000.0)
+    with pytest.raises(AssertionError):
+        test_a_link_is_not_lost_for_what_was_not_heard_while_the_process_was_frozen(in_flight=False)
+
+
+def test_a_pong_that_came_while_the_process_was_frozen_is_read_before_its_peer_is_judged() -> None:
+    """The peer is neither mute nor lost."""
+    rig = full_rig()
+    rig.link.resume(0)
+    rig.clock.advance(0.1)
+    rig.clock.freeze(100.0)
+    say(rig.link, b"sent before the Pong")
+    rig.clock.advance(1.0)
+    pong(rig.link, rig.leg.pings[-1])
+    rig.keep_hearing(10.0)
+    assert (rig.owner.lost, rig.outbox.confirmed) == ([], 10)
 
 
 @pytest.mark.parametrize("sign", ["message", "ping", "pong", "stale pong", "part of a message"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconnect_proxy.core.timers import COARSE, GRAIN, LONG, Timers
+from reconnect_proxy.core.timers import COARSE, GRAIN, LATE, LONG, READ_FIRST, Timers
 from tests.reconnect_proxy.core.fakes import FakeClock
 
 
@@ -54,6 +54,31 @@ def test_those_of_one_moment_are_called_in_the_order_in_which_they_were_set() ->
     calls.clock.advance(2)
     assert calls.names == ["first", "fourth"]
     third.cancel()
+
+
+def test_after_a_freeze_what_is_due_waits_for_sockets_to_be_read() -> None:
+    """Then it is called in order, and timers go on as before."""
+    calls = Calls()
+    for delay in (5.0, 3.0, 60.0):
+        calls.timers.call_later(delay, lambda delay=delay: calls.note(f"{delay:g}"))  # type: ignore[misc]
+    calls.clock.freeze(30.0)
+    calls.clock.advance(READ_FIRST / 2)
+    calls.timers.call_later(0.0, lambda: calls.note("new"))
+    assert calls.made == []
+    calls.clock.advance(READ_FIRST)
+    assert calls.names == ["3", "5", "new"]
+    calls.clock.advance(30.0)
+    assert calls.names == ["3", "5", "new", "60"]
+    assert calls.clock.live == 0
+
+
+def test_what_is_late_by_less_is_called_at_once() -> None:
+    """A busy loop is not a frozen one."""
+    calls = Calls()
+    calls.timers.call_later(1.0, lambda: calls.note("late"))
+    calls.clock.freeze(1.0 + LATE - 0.1)
+    calls.clock.advance(0.0)
+    assert calls.names == ["late"]
 
 
 def test_one_timer_of_the_clock_serves_all() -> None:
