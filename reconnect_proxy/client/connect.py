@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.datastructures import Headers, HeadersLike
 from websockets.exceptions import InvalidStatus
 
-from ..core.policy import Policy
+from ..core.policy import DUPLEX, Policy
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, REPLAY_ID, is_id
 from .redial import SessionLost, refusal
 from .session import Connection
@@ -97,6 +97,7 @@ class connect:
             max_queue=max_queue,
             ping_interval=math.inf if ping_interval is None else ping_interval,
             ping_timeout=math.inf if ping_timeout is None else ping_timeout,
+            stall_timeout=math.inf if ping_timeout is None else DUPLEX.stall_timeout,
         )
         self._opened: Connection | None = None
 

@@ -15,6 +15,7 @@ from websockets.frames import Frame
 from websockets.frames import Opcode as FrameOpcode
 from websockets.protocol import Event, State
 
+from ..core.interfaces import Acceptance
 from ..core.link import Link
 from ..core.message import Opcode
 
@@ -147,8 +148,9 @@ class ConnectionLeg:
     def progress(self) -> int:
         return self._connection.bytes_received
 
-    def flushed(self) -> bool:
-        return self._connection.transport.get_write_buffer_size() == 0
+    def acceptance(self) -> Acceptance:
+        waiting = self._connection.transport.get_write_buffer_size()
+        return Acceptance(-waiting, waiting > 0, acknowledges=False)
 
     def link_relieved(self, link: Link) -> None:
         self.relieved.set()

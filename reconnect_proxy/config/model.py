@@ -159,6 +159,15 @@ class Config(BaseModel):
     ping_timeout: PositiveSeconds = _option(
         DUPLEX.ping_timeout, "DURATION", "How long a pinged link may stay silent before it counts as lost."
     )
+    unread_timeout: PositiveSeconds = _option(
+        DUPLEX.unread_timeout,
+        "DURATION",
+        "The same for an ordinary client that does not read, while its system acknowledges what it is sent. "
+        "--ping-timeout if that is longer.",
+    )
+    stall_timeout: PositiveSeconds = _option(
+        DUPLEX.stall_timeout, "DURATION", "How long a peer may accept no byte of what it is owed, whatever it sends."
+    )
     max_dials: Count = _option(64, "N", "Handshakes at a time with one upstream. Further ones wait for their turn.")
     eject_on: Annotated[EjectOn, one_of(EjectOn)] = _option(
         EjectOn.CONNECT,

@@ -100,9 +100,9 @@ class Clients(SessionSide):
     def _make_link(self, leg: Leg) -> Link:
         outbox, clock, policy = self.owed.next_outbox(), self._clock, self._policy
         if self.rates is None:
-            return Link(leg, outbox, self, self.feeds.intake, clock, policy)
+            return Link(leg, outbox, self, self.feeds.intake, clock, policy, client=True)
         throttle = self.rates.next_throttle()
-        link = Link(leg, outbox, self, throttle.deliver, clock, policy)
+        link = Link(leg, outbox, self, throttle.deliver, clock, policy, client=True)
         self.rates.attach(link, throttle)
         return link
 

@@ -18,7 +18,7 @@ so a test or a simulation can stand in with a few lines. Nothing here is impleme
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from .dial import DialAnswer, DialFailure, DialRequest
 from .ending import Ending
@@ -58,6 +58,17 @@ class Clock(Protocol):
 # Sockets.
 
 
+class Acceptance(NamedTuple):
+    """What the system says of the bytes that were written to a socket."""
+
+    #: A number that differs from that of the last call if the peer's system has accepted a byte in between.
+    accepted: int
+    #: Some were not accepted yet: they are in a buffer of this process, or of its system.
+    waiting: bool
+    #: The peer's system answers what is sent to it, even if its buffers are full. False if that is not known.
+    acknowledges: bool
+
+
 class Leg(Protocol):
     """A socket, as the core uses it. No call blocks, and no call enters the core again before it returns."""
 
@@ -87,8 +98,8 @@ class Leg(Protocol):
     def progress(self) -> int:
         """Return a number that differs from that of the last call if a byte arrived in between."""
 
-    def flushed(self) -> bool:
-        """Tell whether everything written has reached the peer, as far as the system can say."""
+    def acceptance(self) -> Acceptance:
+        """Return what the system says of the bytes that were written."""
 
 
 class LegListener(Protocol):

@@ -16,7 +16,8 @@ Four questions are asked of a link, and none of their answers follows from anoth
 | Does the peer answer Pings? (`Pongs`) | UNPROVEN -> ANSWERED <-> MUTE | a Pong; none for too long |
 | Does it state its count? (`aware`) | no, yes | the handshake, once |
 
-`Confirmation` knows which Pings are in flight, and when the next one is due. `Silence` judges a peer that is not heard.
+`Confirmation` knows which Pings are in flight, and when the next one is due. `Silence` judges a peer that is not heard,
+or does not read.
 
 **Timers.** There are two, and no message sets one that runs already. `_due` runs from a message that no Ping covers to
 the Ping; it is moved on lazily, when it fires. `_watch` fires when there may be something to judge (`Silence`).
@@ -120,6 +121,7 @@ class Link:
         clock: Clock,
         policy: Policy,
         state: LinkState = LinkState.OPEN,
+        client: bool = False,
     ) -> None:
         """Make the link of a socket whose handshake is complete.
 
@@ -131,6 +133,7 @@ class Link:
             clock: an event loop, or a counter.
             policy: the settings of the session.
             state: GATED if a gate keeps data messages back.
+            client: the peer is a client of the proxy.
         """
         self.leg = leg
         self.outbox = outbox
@@ -149,7 +152,7 @@ class Link:
         self._policy = policy
         self._confirmation = Confirmation()
         self._paused_at = self.opened_at
-        self._silence = Silence(leg, policy, self.opened_at)
+        self._silence = Silence(leg, policy, self.opened_at, client)
         self._due: Timer | None = None
         self._watch: Timer | None = clock.call_later(self._silence.first_look, self._on_watch)
 
@@ -340,6 +343,11 @@ class Link:
             self._confirmation.shift(self._paused_at, now)
             self.leg.resume_reading()
 
+    @property
+    def stalled(self) -> float:
+        """For how many seconds the peer has refused bytes that wait for it, as far as looks have shown."""
+        return self._silence.stalled(self._clock.time(), self.leg, self.outbox) or 0.0
+
     def settle(self) -> None:
         """Ask for the Pongs that confirm what was sent, and have the socket read for them even if an outbox is full.
 
@@ -397,7 +405,7 @@ class Link:
             self.outbox.release(self.outbox.sent)
             self._owner.link_mute(self)
         elif judgement.action is Action.PING:
-            if self.mute:
+            if not self.paused:
                 self._confirmation.make_room()
             if self._confirmation.room:
                 self._write_ping()

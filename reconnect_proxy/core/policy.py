@@ -113,6 +113,10 @@ class Policy:
     connect_timeout: float = 5.0
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
+    #: How long a plain client may leave a Ping unanswered while its system acknowledges what it is sent, and how long a
+    #: peer may refuse bytes.
+    unread_timeout: float = 600.0
+    stall_timeout: float = 60.0
     max_queue: int = 16 * 1024 * 1024
     #: How long nothing may move while both legs are there, and the messages a second that a client may send. None: no
     #: limit.

@@ -1,4 +1,4 @@
-"""Whether the peer of a link is alive, silent or mute: judged by when it was heard, and which Pings it has answered.
+"""Whether the peer of a link is alive, silent, stalled or mute: judged by when it was heard, and what it has answered.
 
 A link is watched by one timer. When it fires, `Silence.judge` says what is to be done, and when to come back:
 
@@ -6,12 +6,23 @@ A link is watched by one timer. When it fires, `Silence.judge` says what is to b
 | --- | --- |
 | nothing was heard for `ping_interval`, and no Ping is in flight | PING |
 | nothing was heard for `ping_interval` and `ping_timeout` | LOSE |
+| the same of a plain client whose system acknowledges what it is sent | PING |
+| nothing was heard of such a client for `ping_interval` and `unread_timeout` | LOSE |
+| bytes wait, and for `stall_timeout` none was accepted and no message confirmed | LOSE |
 | an aware peer was heard after its first Ping was due, and has not answered it | LOSE |
 | the same of a plain peer, and its outbox is full | MUTE |
 | a mute peer was not pinged for `ping_interval` | PING |
 
 A socket that the proxy does not read shows no sign of life, and is not judged; but it is pinged, since it shows that it
 is lost only when it is written to.
+
+**Clients that do not read.** Many client libraries answer a Ping only while their program reads. While it does other
+work the client is silent, but its system acknowledges the bytes. So a plain client has `unread_timeout` to answer, and
+is pinged on: only what is sent shows whether the other system is still there.
+
+**Stalled or slow.** A peer whose system accepts all bytes is slow, however long it takes to answer. One that refuses
+bytes does not read. It is lost after `stall_timeout`, whatever else it sends: what it is owed fills the memory of the
+proxy. A socket that is not read is not judged here either, since its peer may wait for the proxy.
 
 **Bytes without a frame.** A large message may take longer than `ping_interval` and `ping_timeout` to arrive. So bytes
 of an unfinished frame are a sign of life as well. When they came is not known, only that they came between two looks;
@@ -33,12 +44,15 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from .confirmation import Confirmation, Pongs
-from .interfaces import Leg
+from .interfaces import Acceptance, Leg
 from .outbox import Outbox
 from .policy import Policy
 
 #: Seconds until a peer is looked at again that may be called mute at any time: the least, and the most.
 LOOK_AGAIN = (0.1, 1.0)
+#: How often a peer that refuses bytes is looked at: so often within `stall_timeout`, as a part of it.
+STALL_LOOKS = 1 / 6
+NOTHING_WAITS = Acceptance(0, waiting=False, acknowledges=False)
 #: A timer that fires so many seconds too late means that the process was frozen meanwhile.
 LATE = 1.0
 
@@ -63,17 +77,32 @@ class Judgement(NamedTuple):
 class Silence:
     """What is known of one peer's silence, apart from the frames that it sends."""
 
-    __slots__ = ("_last_progress", "_look_at", "_looked_at", "_moved_at", "_policy")
+    __slots__ = (
+        "_accepted",
+        "_last_progress",
+        "_look_at",
+        "_looked_at",
+        "_moved_at",
+        "_policy",
+        "_proven",
+        "_stalled_since",
+        "_unread_timeout",
+    )
 
-    def __init__(self, leg: Leg, policy: Policy, now: float) -> None:
-        """Begin with a socket that has just been connected."""
+    def __init__(self, leg: Leg, policy: Policy, now: float, client: bool) -> None:
+        """Begin with a socket that has just been connected; `client`: by a client of the proxy."""
         self._policy = policy
+        # How long a plain peer may leave a Ping unanswered that its system acknowledges.
+        self._unread_timeout = policy.unread_timeout if client else 0.0
         # When it last counted as alive for another reason than a frame: bytes of one arrived, or it was not read.
         self._moved_at = now
         self._last_progress = leg.progress()
         # When the last look was, and when the next one is due.
         self._looked_at = now
         self._look_at = now + self.first_look
+        # What was accepted and confirmed when that last changed, or nothing was waiting; and since when.
+        self._accepted = self._proven = -1
+        self._stalled_since = now
 
     @property
     def first_look(self) -> float:
@@ -83,6 +112,16 @@ class Silence:
     def restart(self, now: float) -> None:
         """Count the silence from now: the socket was not read, and is read again."""
         self._moved_at = now
+
+    def stalled(self, now: float, leg: Leg, outbox: Outbox) -> float | None:
+        """Return for how many seconds the peer has refused bytes that wait for it; None if it accepts all.
+
+        What it does between two calls is taken for what it did at the second one.
+        """
+        accepted, waiting, _ = leg.acceptance() if outbox else NOTHING_WAITS
+        if not waiting or accepted != self._accepted or outbox.proven != self._proven:
+            self._accepted, self._proven, self._stalled_since = accepted, outbox.proven, now
+        return now - self._stalled_since if waiting else None
 
     def judge(
         self,
@@ -118,12 +157,28 @@ class Silence:
         outbox: Outbox,
         confirmation: Confirmation,
     ) -> Judgement:
-        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
+        stalled, patience, again = self.stalled(now, leg, outbox), self._policy.stall_timeout, math.inf
         if paused:
-            return Judgement(Action.PING, interval)
+            return Judgement(Action.PING, self._policy.ping_interval)
+        if stalled is not None:
+            again = min(patience - stalled, patience * STALL_LOOKS)
+            if again <= 0:
+                return Judgement(Action.LOSE, reason=f"no byte was accepted for {patience:g} s")
+        judgement = self._judge_silence(now, heard_at, aware, leg, outbox, confirmation)
+        return judgement if judgement.wait <= again else judgement._replace(wait=again)
+
+    def _judge_silence(
+        self, now: float, heard_at: float, aware: bool, leg: Leg, outbox: Outbox, confirmation: Confirmation
+    ) -> Judgement:
+        interval, timeout = self._policy.ping_interval, self._policy.ping_timeout
         quiet_since = max(heard_at, self._moved_at)
         if now >= quiet_since + interval + timeout:
-            return Judgement(Action.LOSE, reason=f"nothing was heard for {interval + timeout:g} s")
+            patience = self._unread_timeout if not aware and self._unread_timeout > timeout else timeout
+            if patience > timeout and not leg.acceptance().acknowledges:
+                patience = timeout
+            if now >= quiet_since + interval + patience:
+                return Judgement(Action.LOSE, reason=f"nothing was heard for {interval + patience:g} s")
+            return Judgement(Action.PING, min(interval, quiet_since + interval + patience - now))
         asks = now >= quiet_since + interval and not confirmation.in_flight
         wait = quiet_since + interval - now
         if wait <= 0:
@@ -148,7 +203,7 @@ class Silence:
         if not (confirmation.pongs is Pongs.UNPROVEN if aware else outbox.full):
             # The outbox may become full.
             return Judgement(Action.WAIT, timeout)
-        if heard_at < due or not leg.flushed():
+        if heard_at < due or leg.acceptance().waiting:
             least, most = LOOK_AGAIN
             return Judgement(Action.WAIT, max(least, min(most, timeout / 10)))
         if aware:

@@ -25,11 +25,9 @@ bytes. If a peer does not read, only the latest of the Pongs that it is owed is 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import math
 import os
-import termios
 from collections.abc import Callable, MutableSet
 from enum import Enum, auto
 from typing import ClassVar, cast
@@ -38,11 +36,12 @@ from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..close_codes import SENDABLE_CODES, cut_reason
-from ..core.interfaces import LegListener
+from ..core.interfaces import Acceptance, LegListener
 from ..core.message import COMPRESSED
 from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
 from .reader import Reader
+from .tcp_info import acceptance_of
 
 try:
     from websockets.speedups import apply_mask
@@ -306,15 +305,11 @@ class WebSocketLeg(WSListener):
         """Return the space that is left in the read buffer. It changes with every byte of an unfinished frame."""
         return self.protocol.room if self.protocol is not None else 0
 
-    def flushed(self) -> bool:
-        """Tell whether the write buffer is empty, and on Linux, which can tell, the kernel's buffer as well."""
-        if self._out.is_closing() or self._out.waiting:
-            return False
-        try:
-            unacknowledged = fcntl.ioctl(self._out.fileno(), termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return True
-        return not any(unacknowledged)
+    def acceptance(self) -> Acceptance:
+        """Return what the system says of the bytes that were written."""
+        if self._out.is_closing():
+            return Acceptance(0, waiting=True, acknowledges=False)
+        return acceptance_of(self._out.fileno(), self._out.waiting)
 
     # Compressed messages (RFC 7692).
 

@@ -174,7 +174,8 @@ async def test_a_mute_peer_is_served_and_fills_no_queue(serve: Serve, upstream: 
 @pytest.mark.parametrize("aware", [True, False])
 async def test_a_peer_that_falls_silent_is_not_mute(serve: Serve, upstream: RawServer, aware: bool) -> None:
     """A client that said a word after the first Ping, and then lost its network, gets all that it has not confirmed."""
-    proxy = await serve(upstream.url, "--ping-interval", "300ms", "--ping-timeout", "300ms")
+    brisk = ("--ping-interval", "300ms", "--ping-timeout", "300ms", "--unread-timeout", "300ms")
+    proxy = await serve(upstream.url, *brisk)
     async with Relay(int(proxy.url.rpartition(":")[2])) as relay:
         stated = [("X-Reconnect-Received", "0")] if aware else []
         client = await dial(f"{relay.url}/", [("X-Connection-Id", CHOSEN), *stated], answer_pings=False)
@@ -209,7 +210,7 @@ async def test_a_silent_upstream_link_is_lost_and_redialled(serve: Serve, upstre
 
 async def test_a_silent_client_link_is_lost(serve: Serve, upstream: RawServer) -> None:
     """A client link that says nothing and answers nothing is given up, and its grace begins."""
-    options = ("--ping-interval", "300ms", "--ping-timeout", "300ms", "--grace", "200ms")
+    options = ("--ping-interval", "300ms", "--ping-timeout", "300ms", "--unread-timeout", "300ms", "--grace", "200ms")
     proxy = await serve(upstream.url, *options)
     async with Relay(int(proxy.base.split(":")[1])) as relay:
         await dial(f"{relay.url}/")

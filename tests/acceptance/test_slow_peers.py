@@ -95,6 +95,50 @@ async def test_a_proxy_that_takes_slow_servers_for_mute_ones_loses_messages(serv
     assert "messages uncertain" in proxy.log
 
 
+@pytest.mark.parametrize("patience", ["10m", "300ms"])
+async def test_a_client_that_does_not_read_keeps_its_link(serve: Serve, upstream: RawServer, patience: str) -> None:
+    """Its program does other work for six times as long as a silent peer is given. Without the patience it is lost."""
+    proxy = await serve(upstream.url, *BRISK, "--unread-timeout", patience)
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send("hello")
+    assert await server.recv() == "hello"
+    client.pause()
+    for number in range(1, 19):
+        await server.send(*numbered("u2c", 1, start=number))
+        # What makes it last: 3.6 s.
+        await asyncio.sleep(0.2)
+    client.resume()
+    if patience == "10m":
+        assert await client.take(18) == numbered("u2c", 18)
+        assert client.end is None
+        assert "leg lost" not in proxy.log
+    else:
+        await eventually(lambda: "leg lost" in proxy.log, "it was lost")
+
+
+@pytest.mark.parametrize("patience", ["1m", "1s"])
+async def test_a_client_that_never_reads_is_lost_although_it_pings(
+    serve: Serve, upstream: RawServer, patience: str
+) -> None:
+    """With one second it is; with a minute it keeps its link for longer than that."""
+    proxy = await serve(upstream.url, *BRISK, "--stall-timeout", patience)
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    client.pause()
+    speech = asyncio.create_task(server.send(*[bytes(1024 * 1024)] * 24))
+    for _ in range(15):
+        with contextlib.suppress(ConnectionError):
+            await client.send_frame(Opcode.PING, b"still here")
+        await asyncio.sleep(0.2)
+    if patience == "1m":
+        assert "leg lost" not in proxy.log
+    else:
+        assert 'leg=client code=1006 reason="no byte was accepted for 1 s"' in proxy.log
+    speech.cancel()
+    await asyncio.wait([speech])
+
+
 @pytest.mark.parametrize("harm", [None, "mute-at-once"])
 async def test_a_relay_that_stalls_one_direction_loses_nothing(
     serve: Serve, upstream: RawServer, harm: str | None

@@ -134,8 +134,10 @@ class Pipe:
         # When the last frame arrives, and when the narrowest part of the way is free again.
         self._last = self._free = 0.0
         self._timer: VirtualTimer | None = None
-        # A frame was lost: later ones cannot arrive either, since TCP delivers in order.
-        self._gap = False
+        #: A frame was lost: later ones cannot arrive either, since TCP delivers in order.
+        self.gap = False
+        #: How many frames have arrived.
+        self.delivered = 0
         self._cut = False
 
     @property
@@ -158,10 +160,10 @@ class Pipe:
         if self._cut:
             return
         self._cut = True
-        left = 0 if self._gap else int(kept * len(self._in_flight))
+        left = 0 if self.gap else int(kept * len(self._in_flight))
         while len(self._in_flight) > left:
             self._in_flight.pop()
-        self._gap = False
+        self.gap = False
         self._last = min(self._last, self._in_flight[-1][0]) if self._in_flight else 0.0
         self._append(Frame(FrameKind.END), 0)
 
@@ -187,8 +189,9 @@ class Pipe:
             self._bytes -= len(frame.payload) + FRAME_BYTES
             # The END of a cut connection comes from the network itself, and cannot be lost.
             last = self._cut and frame.kind is FrameKind.END and not self._in_flight
-            self._gap = self._gap or (not last and self._link.is_silent(self.stream))
-            if last or not self._gap:
+            self.gap = self.gap or (not last and self._link.is_silent(self.stream))
+            if last or not self.gap:
+                self.delivered += 1
                 self._target.take(frame)
         self.flow()
         if self._source.blocked and self._bytes < LOW_WATER:

@@ -15,7 +15,7 @@ from reconnect_harness.simulate.peers import REFUSED_SECONDS
 from reconnect_harness.simulate.upstream import SimulatedUpstream
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
-from reconnect_proxy.core.interfaces import DialListener, LegListener
+from reconnect_proxy.core.interfaces import Acceptance, DialListener, LegListener
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
@@ -152,9 +152,12 @@ class SimulatedLeg:
         """Return how many frames have arrived."""
         return self._end.frames
 
-    def flushed(self) -> bool:
-        """Return whether all that was written has arrived."""
-        return self._end.out is None or self._end.out.empty
+    def acceptance(self) -> Acceptance:
+        """Return what the network says of the frames that were written."""
+        pipe = self._end.out
+        if pipe is None:
+            return Acceptance(0, waiting=False, acknowledges=False)
+        return Acceptance(pipe.delivered, not pipe.empty, acknowledges=not pipe.gap)
 
     def _take(self, frame: Frame) -> None:
         link = self.link

@@ -50,6 +50,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "eject_on": EjectOn.CONNECT,
         "ping_interval": 20.0,
         "ping_timeout": 20.0,
+        "unread_timeout": 600.0,
+        "stall_timeout": 60.0,
         "dial": Dial.FIRST_CLIENT,
         "accept_when_down": True,
         "max_queue": 16 * 1024 * 1024,

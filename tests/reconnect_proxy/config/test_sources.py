@@ -38,6 +38,8 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("connect_timeout", "1s", 1.0),
     ("ping_interval", "3", 3.0),
     ("ping_timeout", "250ms", 0.25),
+    ("unread_timeout", "5m", 300.0),
+    ("stall_timeout", "30s", 30.0),
     ("max_dials", "8", 8),
     ("eject_on", "5xx", EjectOn.STATUS_5XX),
     ("dial", "first-client", Dial.FIRST_CLIENT),

@@ -9,7 +9,7 @@ from reconnect_harness.simulate.clock import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import MemoryBudget
 from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
-from reconnect_proxy.core.interfaces import DialListener, Leg
+from reconnect_proxy.core.interfaces import Acceptance, DialListener, Leg
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.message import Message, Opcode
 from reconnect_proxy.core.opening import Opening
@@ -61,7 +61,10 @@ class FakeLeg:
     aborted: bool = False
     paused: bool = False
     bytes_read: int = 0
-    all_written: bool = True
+    # What `acceptance` says.
+    accepted: int = 0
+    waiting: bool = False
+    acknowledges: bool = False
     # Stops being writable after so many further messages; None: never.
     room: int | None = None
 
@@ -112,9 +115,9 @@ class FakeLeg:
         """Return how many bytes a test says have arrived."""
         return self.bytes_read
 
-    def flushed(self) -> bool:
+    def acceptance(self) -> Acceptance:
         """Tell what a test says."""
-        return self.all_written
+        return Acceptance(self.accepted, self.waiting, self.acknowledges)
 
 
 class FakeDialler:

@@ -72,6 +72,7 @@ class Rig:
         clock: FakeClock | None = None,
         state: LinkState = LinkState.OPEN,
         shared: Clock | None = None,
+        client: bool = False,
     ) -> None:
         """Make a link whose timers are those of `clock`, or those that `shared` makes of them."""
         self.clock = clock or FakeClock()
@@ -79,7 +80,8 @@ class Rig:
         self.outbox = Outbox(10_000_000) if outbox is None else outbox
         self.owner = LinkRecorder()
         self.delivered: list[Message] = []
-        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, shared or self.clock, policy, state)
+        timers = shared or self.clock
+        self.link = Link(self.leg, self.outbox, self.owner, self._deliver, timers, policy, state, client)
 
     def _deliver(self, opcode: int, payload: bytes, now: float | None) -> None:
         assert now == self.clock.now

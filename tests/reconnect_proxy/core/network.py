@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from reconnect_proxy.core.confirmation import IN_FLIGHT
 from reconnect_proxy.core.dial import DialRequest
-from reconnect_proxy.core.interfaces import Clock, DialListener
+from reconnect_proxy.core.interfaces import Acceptance, Clock, DialListener
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.message import Opcode
 from reconnect_proxy.core.outbox import MESSAGE_COST, Outbox
@@ -233,9 +233,9 @@ class SimLeg:
         """Return how many frames were read."""
         return self._frames_read
 
-    def flushed(self) -> bool:
-        """Say yes: what was written is with the network."""
-        return True
+    def acceptance(self) -> Acceptance:
+        """Say that what was written is with the network."""
+        return Acceptance(0, waiting=False, acknowledges=False)
 
     def take(self) -> Frame:
         """Read the next frame from the peer."""

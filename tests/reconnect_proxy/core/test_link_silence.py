@@ -262,10 +262,10 @@ def test_an_aware_peer_that_answers_no_ping_loses_its_link_and_nothing_else() ->
 def test_a_peer_is_not_mute_while_the_ping_has_not_left_the_process() -> None:
     """It cannot answer what it was not sent."""
     rig = full_rig()
-    rig.leg.all_written = False
+    rig.leg.waiting = True
     rig.keep_hearing(10.0)
     assert rig.owner.mute == 0
-    rig.leg.all_written = True
+    rig.leg.waiting = False
     rig.keep_hearing(1.0)
     assert rig.owner.mute == 1
 

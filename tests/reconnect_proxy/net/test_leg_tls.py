@@ -300,7 +300,7 @@ def test_what_waits_in_sockets_is_not_flushed(loop: Loop, authority: Authority) 
             client(proxy, authority) as ws,
         ):
             leg = next(leg for leg in proxy.legs if isinstance(leg, OutgoingWebSocket))
-            await until(leg.flushed)
+            await until(lambda: not leg.acceptance().waiting)
             # More than the sockets on the way can hold, however far the system lets them grow.
             for _ in range(64):
                 await ws.send(bytes(1024 * 1024))
@@ -309,9 +309,9 @@ def test_what_waits_in_sockets_is_not_flushed(loop: Loop, authority: Authority) 
             # Some three seconds of them: it would have been judged after two.
             while ticks < 150:
                 ticks += await ws.recv() == "tick"
-            assert not leg.flushed()
+            assert leg.acceptance().waiting
             reading.set()
-            await until(leg.flushed)
+            await until(lambda: not leg.acceptance().waiting)
         assert not [
             event for event in events if isinstance(event, (LegMute, LegLost)) and event.leg is LegName.UPSTREAM
         ]
