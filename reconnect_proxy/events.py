@@ -180,6 +180,7 @@ class Limit(StrEnum):
     RATE = "message-rate"
     IDLE = "idle-time"
     QUEUE = "queue"
+    STALLED = "stalled"
 
 
 @dataclass(slots=True)

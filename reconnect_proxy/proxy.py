@@ -23,6 +23,7 @@ from .core.context import Context
 from .core.interfaces import SessionCounts, SessionIds
 from .core.policy import Mode
 from .core.pool import Pool
+from .core.pressure import Pressure
 from .core.registry import LocalCounts, LocalIds, Registry, RegistryState, SessionLimits
 from .core.target import UpstreamInfo
 from .core.timers import Timers
@@ -162,7 +163,8 @@ class Proxy:
         self.timers = Timers(loop)
         self.pool = Pool(config.servers, self.timers, self._observe, config.max_dials, eject_on=config.eject_on)
         self.pending = PendingConnections(config.max_handshakes, descriptors_for_clients())
-        self.registry.budget = make_budget(config.max_held, self.timers, self._observe)
+        budget = self.registry.budget = make_budget(config.max_held, self.timers, self._observe)
+        budget.on_tight = Pressure(budget, lambda: self.registry.unshared, self.timers).begin
         self._factory = SessionFactory(
             config,
             self._policy,

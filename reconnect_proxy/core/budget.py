@@ -12,13 +12,15 @@ The sum is exact: what an outbox holds is taken out when it is confirmed, and wh
 session or its client. What is owed to several clients of a shared session counts for each of them, although they share
 one payload: the sum says what is owed, and is never less than the memory used.
 
-No session waits for another here. One whose outboxes are held back empties them by itself, by the rules that
+`Pressure` ends sessions whose peers do not read. No session waits for another here. One whose outboxes are held back
+empties them by itself, by the rules that
 `Backpressure` has for full ones; relief through others only comes on top.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 
 from ..events import HeldLimitReached, HeldLimitRelieved, Observe
@@ -37,7 +39,7 @@ RELIEVED_AT_ONCE = 64
 class MemoryBudget:
     """The sum of what outboxes hold, without a limit."""
 
-    __slots__ = ("held", "held_back")
+    __slots__ = ("held", "held_back", "on_tight")
 
     #: Bytes that may be held in all (None: any number), and in each outbox however much the others hold.
     limit: int | None = None
@@ -49,6 +51,8 @@ class MemoryBudget:
         self.held = 0
         # The outboxes that count as full because too much is held, in the order in which that began.
         self.held_back: dict[BudgetMember, None] = {}
+        # Called when too much is held.
+        self.on_tight: Callable[[], None] = lambda: None
 
     @property
     def exceeded(self) -> bool:
@@ -106,6 +110,7 @@ class LimitedBudget(MemoryBudget):
             self.tight = True
             self._since = self._clock.time()
             self._observe(HeldLimitReached(self.held, self.limit))
+            self.on_tight()
         return self.tight
 
     def allowance(self, slack: int) -> float:

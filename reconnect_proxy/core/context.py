@@ -322,9 +322,12 @@ class Context:
         With 1000: an idle conversation is over. A client that is told 1001, or a proxy in front of this one, would dial
         again at once.
         """
-        detail = f"no message moved for {self._policy.idle_timeout:g} s"
-        self._observe(LimitReached(self.session_id or "", Limit.IDLE, detail))
-        self.close(1000, "idle")
+        self.end_at(Limit.IDLE, f"no message moved for {self._policy.idle_timeout:g} s", 1000, "idle")
+
+    def end_at(self, limit: Limit, detail: str, code: int, reason: str) -> None:
+        """End the session with this code and reason, since it has reached a limit; `detail` is for the log."""
+        self._observe(LimitReached(self.session_id or "", limit, detail))
+        self.close(code, reason)
 
     # The end.
 

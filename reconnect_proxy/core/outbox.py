@@ -152,9 +152,10 @@ class Outbox:
             self._on_mark()
 
     def _on_mark(self) -> None:
+        pressed = self._budget.presses()
         if self.bytes_held > self.high_water:
             self.full = True
-        elif not self.full and self._budget.presses():
+        elif not self.full and pressed:
             self.full = True
             self._budget.held_back[self] = None
 

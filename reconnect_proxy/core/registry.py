@@ -200,6 +200,11 @@ class Registry:
         """All sessions that have not ended, the oldest first."""
         return self._entries.keys()
 
+    @property
+    def unshared(self) -> list[Context]:
+        """Those of them that belong to one client each."""
+        return [context for context in self._entries if context is not self._shared]
+
     def get(self, session_id: str) -> Context | None:
         """Return the session of this process that has an id."""
         return self._by_id.get(session_id)

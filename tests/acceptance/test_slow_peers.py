@@ -8,7 +8,7 @@ import pytest
 
 from .broken import with_harm
 from .conftest import Serve
-from .frames import Opcode
+from .frames import Opcode, Refused
 from .process import Serving
 from .rawserver import Answer, RawServer
 from .rawsocket import RawSocket, dial
@@ -161,3 +161,40 @@ async def test_a_relay_that_stalls_one_direction_loses_nothing(
             arrived.append(message)
         await ticks
         assert arrived == ([] if harm else numbered("c2u", MESSAGES))
+
+
+async def test_clients_that_never_read_do_not_keep_others_out(serve: Serve, upstream: RawServer) -> None:
+    """They fill all that sessions may hold, and Ping on; ten seconds later the larger of them makes room."""
+    proxy = await serve(upstream.url, "--max-held", "8MiB", "--max-queue", "6MiB")
+    honest = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    hoarders = [await dial(f"{proxy.url}/") for _ in range(2)]
+    for hoarder in hoarders:
+        hoarder.pause()
+    speakers = [await upstream.accept() for _ in hoarders]
+    speeches = [asyncio.create_task(speaker.send(*[bytes(1024 * 1024)] * 16)) for speaker in speakers]
+    await eventually(lambda: "held limit reached" in proxy.log, "all is taken")
+    refused = 0
+    async with asyncio.timeout(30.0):
+        while True:
+            await honest.send("ask")
+            assert await server.recv() == "ask"
+            await server.send("answer")
+            assert await honest.recv() == "answer"
+            for hoarder in hoarders:
+                with contextlib.suppress(ConnectionError):
+                    await hoarder.send_frame(Opcode.PING, b"still here")
+            try:
+                await dial(f"{proxy.url}/")
+            except Refused:
+                refused += 1
+                # How often a new client tries.
+                await asyncio.sleep(0.5)
+            else:
+                break
+    assert refused
+    assert "too much is held for a peer that does not read" in proxy.log
+    assert honest.end is None
+    for speech in speeches:
+        speech.cancel()
+    await asyncio.gather(*speeches, return_exceptions=True)
