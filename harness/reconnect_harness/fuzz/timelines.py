@@ -153,6 +153,8 @@ def _talk(draw: st.DrawFn, verb: str) -> Said:
 def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
     """Draw options of the proxy that fit the faults of its links."""
     options: Said = {}
+    if all(fault.get("link") != "client" for fault in said["faults"]) and draw(st.booleans()):
+        options["max_queue"] = "256KiB"
     if draw(st.booleans()):
         ordinary = {
             name
@@ -164,14 +166,12 @@ def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
             for fault in said["faults"]
             if fault["do"] in (*SLOW, "stop") or fault.get("stream", "both") != "both"
         }
-        # A peer that talks and does not answer Pings in time is mute, and its messages are sent at most once from then
-        # on. If a fault may cause that, only a peer that counts has a stronger guarantee.
-        if not ordinary & delayed:
+        # A peer that talks, does not answer Pings in time and has a full queue is mute, and its messages are sent at
+        # most once from then on. If a fault may cause that, only a peer that counts has a stronger guarantee.
+        if "max_queue" not in options or not ordinary & delayed:
             options |= BRISK
     if mode == "duplex" and draw(st.sampled_from([False, False, False, True])):
         options["uncertain"] = "drop"
-    if all(fault.get("link") != "client" for fault in said["faults"]) and draw(st.booleans()):
-        options["max_queue"] = "256KiB"
     return options
 
 
