@@ -28,6 +28,9 @@ from .stream import Stream
 from .throttle import ClientRates
 from .wire import Claim
 
+# One for all sessions: most have no other one before their end.
+_NO_CLIENT = Ending(1001, "")
+
 
 class Clients(SessionSide):
     """The client leg of one session: `links`, or the wait for one."""
@@ -57,7 +60,7 @@ class Clients(SessionSide):
         self.away_since = clock.time()
         # Whether the client itself ended the last link. And what the upstream is closed with when the grace is over.
         self.closed_by_client = False
-        self._ending = Ending(1001, "")
+        self._ending = _NO_CLIENT
         self._grace: Timer | None = None
         # If there is a message rate: what keeps each client to it.
         self.rates: ClientRates | None = None

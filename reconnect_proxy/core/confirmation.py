@@ -62,8 +62,8 @@ class Confirmation:
 
     def __init__(self) -> None:
         self.pongs = Pongs.UNPROVEN
-        # Oldest first.
-        self.in_flight: list[SentPing] = []
+        # Oldest first. A tuple, since an idle link has none, and the empty one takes no memory.
+        self.in_flight: tuple[SentPing, ...] = ()
         # What was written since the last Ping: messages, bytes of payload, and when the first of them was written.
         self.messages = 0
         self.bytes = 0
@@ -85,7 +85,7 @@ class Confirmation:
 
     def sent(self, number: int, now: float) -> None:
         """Take a Ping into account that is sent behind message `number`, the last one written."""
-        self.in_flight.append(SentPing(number, now))
+        self.in_flight = (*self.in_flight, SentPing(number, now))
         self.messages = self.bytes = 0
         self.since = None
 
@@ -95,7 +95,8 @@ class Confirmation:
         For a peer that answers none: a late Pong to the oldest still counts, and a new Ping covers what came since.
         """
         if not self.room:
-            del self.in_flight[IN_FLIGHT // 2]
+            middle = IN_FLIGHT // 2
+            self.in_flight = self.in_flight[:middle] + self.in_flight[middle + 1 :]
 
     def answered(self, number: int | None) -> bool:
         """Take a Pong into account, which also ends muteness. Returns False if it answers no Ping in flight.
@@ -104,17 +105,17 @@ class Confirmation:
         """
         for place, ping in enumerate(self.in_flight):
             if ping.number == number:
-                del self.in_flight[: place + 1]
+                self.in_flight = self.in_flight[place + 1 :]
                 self.pongs = Pongs.ANSWERED
                 return True
         return False
 
     def shift(self, since: float, now: float) -> None:
         """Do not count the time from `since` to `now`, in which no Pong could be read."""
-        self.in_flight = [SentPing(n, at + now - max(at, since)) for n, at in self.in_flight]
+        self.in_flight = tuple(SentPing(n, at + now - max(at, since)) for n, at in self.in_flight)
 
     def forget(self) -> None:
         """Forget all Pings: the link is over."""
-        self.in_flight.clear()
+        self.in_flight = ()
         self.messages = self.bytes = 0
         self.since = None

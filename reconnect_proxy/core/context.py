@@ -79,6 +79,8 @@ _TRANSITIONS: Transitions[SessionState] = {
     SessionState.ENDED: (),
 }
 
+_NOT_ENDED = Ending(1000, "")
+
 
 class Context:
     """One session: `clients` is its client leg, `upstream` its outgoing leg; `c2u` and `u2c` are its streams."""
@@ -147,7 +149,7 @@ class Context:
         # If there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
         # The close code and reason with which the session ends, or ended.
-        self.ending = Ending(1000, "")
+        self.ending = _NOT_ENDED
         # While ENDING: the wait for one side to have everything it is owed.
         self._delivery: Delivery | None = None
 

@@ -74,18 +74,24 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
+class Refusal(NamedTuple):
+    """Since when a peer has accepted no byte and confirmed no message, and the counts of both that stand still."""
+
+    since: float
+    accepted: int
+    proven: int
+
+
 class Silence:
     """What is known of one peer's silence, apart from the frames that it sends."""
 
     __slots__ = (
-        "_accepted",
         "_last_progress",
         "_look_at",
         "_looked_at",
         "_moved_at",
         "_policy",
-        "_proven",
-        "_stalled_since",
+        "_refusal",
         "_unread_timeout",
     )
 
@@ -100,9 +106,8 @@ class Silence:
         # When the last look was, and when the next one is due.
         self._looked_at = now
         self._look_at = now + self.first_look
-        # What was accepted and confirmed when that last changed, or nothing was waiting; and since when.
-        self._accepted = self._proven = -1
-        self._stalled_since = now
+        # While bytes wait for the peer: what was accepted and confirmed when that last changed.
+        self._refusal: Refusal | None = None
 
     @property
     def first_look(self) -> float:
@@ -119,9 +124,13 @@ class Silence:
         What it does between two calls is taken for what it did at the second one.
         """
         accepted, waiting, _ = leg.acceptance() if outbox else NOTHING_WAITS
-        if not waiting or accepted != self._accepted or outbox.proven != self._proven:
-            self._accepted, self._proven, self._stalled_since = accepted, outbox.proven, now
-        return now - self._stalled_since if waiting else None
+        if not waiting:
+            self._refusal = None
+            return None
+        before = self._refusal
+        if before is None or (before.accepted, before.proven) != (accepted, outbox.proven):
+            before = self._refusal = Refusal(now, accepted, outbox.proven)
+        return now - before.since
 
     def judge(
         self,
