@@ -74,7 +74,7 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
-class Refusal(NamedTuple):
+class Standstill(NamedTuple):
     """Since when a peer has accepted no byte and confirmed no message, and the counts of both that stand still."""
 
     since: float
@@ -91,7 +91,7 @@ class Silence:
         "_looked_at",
         "_moved_at",
         "_policy",
-        "_refusal",
+        "_standstill",
         "_unread_timeout",
     )
 
@@ -107,7 +107,7 @@ class Silence:
         self._looked_at = now
         self._look_at = now + self.first_look
         # While bytes wait for the peer: what was accepted and confirmed when that last changed.
-        self._refusal: Refusal | None = None
+        self._standstill: Standstill | None = None
 
     @property
     def first_look(self) -> float:
@@ -125,11 +125,11 @@ class Silence:
         """
         accepted, waiting, _ = leg.acceptance() if outbox else NOTHING_WAITS
         if not waiting:
-            self._refusal = None
+            self._standstill = None
             return None
-        before = self._refusal
+        before = self._standstill
         if before is None or (before.accepted, before.proven) != (accepted, outbox.proven):
-            before = self._refusal = Refusal(now, accepted, outbox.proven)
+            before = self._standstill = Standstill(now, accepted, outbox.proven)
         return now - before.since
 
     def judge(
