@@ -22,7 +22,7 @@ OVERHEAD = 1.5
 
 @pytest.mark.parametrize("path", shipped_scenarios().values(), ids=lambda path: path.stem)
 def test_a_shipped_scenario_follows_the_rules(path: Path) -> None:
-    """Its name is that of its file; it has a group and a summary, takes less than 15 s, and the documents have its first sentence."""
+    """It is named as its file, has a group, and takes less than 15 s; the page has the first sentence of its summary."""
     chosen = load_scenario(path)
     assert chosen.name == path.stem
     assert chosen.group != "other"
