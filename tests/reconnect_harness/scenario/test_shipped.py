@@ -22,7 +22,7 @@ OVERHEAD = 1.5
 
 @pytest.mark.parametrize("path", shipped_scenarios().values(), ids=lambda path: path.stem)
 def test_a_shipped_scenario_follows_the_rules(path: Path) -> None:
-    """It is named as its file, has a group, and takes less than 15 s; the page has the first sentence of its summary."""
+    """Its name is its file's; it has a group, takes less than 15 s; the page has the first sentence of its summary."""
     chosen = load_scenario(path)
     assert chosen.name == path.stem
     assert chosen.group != "other"
