@@ -6,7 +6,7 @@
 `Proxy` runs any mode, `Sender` and `Receiver` fix it, `Config` holds every option. `connect` is a client that resumes
 its session through drops; it raises `SessionLost` when there is nothing left to resume.
 
-Each name is imported when it is first asked for: whoever only connects does not load a proxy, and the other way round.
+Each name is imported when it is first asked for: a program that only connects does not load a proxy, and vice versa.
 """
 
 from importlib import import_module

@@ -49,5 +49,5 @@ class Authority:
         return context
 
     def client(self) -> ssl.SSLContext:
-        """Return the context of a client that trusts this authority, and nobody else."""
+        """Return the context of a client that trusts this authority, and no other."""
         return ssl.create_default_context(cafile=self.file)

@@ -27,5 +27,5 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Authority:
-    """An authority that nobody knows."""
+    """An authority that no peer trusts."""
     return Authority(tmp_path)

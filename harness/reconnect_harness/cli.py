@@ -2,7 +2,7 @@
 
 | exit code | when |
 | --- | --- |
-| 0 | every scenario is valid; `compare`: all were run, whatever their verdicts; `fuzz`: no timeline has failed |
+| 0 | every scenario is valid; `compare`: all were run, with any verdicts; `fuzz`: no timeline has failed |
 | 1 | one is invalid or unknown, or did not end; `compare`: one could not be run; `fuzz`: a timeline has failed |
 | | `bench --check`: a budget is exceeded, or could not be measured; `soak`: the verdict is not valid |
 | 2 | a scenario, system, option or file does not exist, or is not valid |

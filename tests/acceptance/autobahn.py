@@ -52,7 +52,7 @@ async def judge_server(address: str, cases: Sequence[str]) -> dict[str, Verdict]
 
 
 class FuzzingServer:
-    """A server that runs its cases with whoever connects to it."""
+    """A server that runs its cases with each client that connects."""
 
     def __init__(self, address: str, process: asyncio.subprocess.Process) -> None:
         self.address = address

@@ -111,7 +111,7 @@ class RawSocket:
         self._reading.set()
 
     async def detach(self) -> None:
-        """Stop reading for good and reset: from here on nothing that arrives is handled."""
+        """Stop reading and reset: from now on nothing that arrives is handled."""
         self.on_message = None
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -265,7 +265,7 @@ async def dial(
     receive_buffer: int | None = None,
     sock: socket.socket | None = None,
 ) -> RawSocket:
-    """Open a connection as a client; Refused when the answer is not 101, OSError when nobody listens.
+    """Open a connection as a client; Refused when the answer is not 101, OSError when nothing listens.
 
     `sock` is a TCP connection to use, in place of a new one.
     """

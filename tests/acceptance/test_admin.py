@@ -159,7 +159,7 @@ async def live_through_everything(proxy: Serving, admin: str, closes: asyncio.Qu
 
 @pytest.mark.parametrize("style", ["text", "json"])
 async def test_a_whole_id_is_in_no_log_no_metric_and_no_answer(serve: Serve, style: str) -> None:
-    """From the opening of a session to its end by an operator, whatever peers say of it, with all there is to log."""
+    """From the opening of a session to its end by an operator, with arbitrary text from peers, and every log line."""
     connections: asyncio.Queue[ServerConnection] = asyncio.Queue()
 
     async def remember(connection: ServerConnection) -> None:

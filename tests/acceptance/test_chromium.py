@@ -139,7 +139,7 @@ async def insist(driver: Driver, expression: str) -> Any:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.5):
                 return await driver.value(expression)
-    raise AssertionError(f"no answer ever came to {expression}")
+    raise AssertionError(f"there was no answer to {expression}")
 
 
 async def page_path(base: str) -> str:

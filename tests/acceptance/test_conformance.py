@@ -63,7 +63,7 @@ async def test_a_client_conforms_as_much_behind_the_proxy_as_without_it(family: 
         await echo_cases(f"ws://{suite.address}")
         alone = await suite.verdicts()
     async with fuzzing_server(cases) as suite:
-        # A case is run once: a link that it ends in whatever way is not made anew.
+        # A case is run once: when it ends its link, there is no new one.
         proxy = await serve(f"ws://{suite.address}", "--retry-for", "0s", "--grace", "0s", "--max-queue", "64MiB")
         await echo_cases(proxy.url)
         behind = await suite.verdicts()
@@ -90,7 +90,7 @@ async def echo_cases(url: str) -> None:
 
 
 async def echo_case(url: str) -> None:
-    """Send back what comes until the case is over, in whatever way."""
+    """Echo messages until the case ends in any way."""
     with contextlib.suppress(ConnectionClosed):
         async with ordinary_client(url, compression=None) as connection:
             async for message in connection:

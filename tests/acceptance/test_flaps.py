@@ -53,7 +53,7 @@ async def test_ordinary_peers_over_a_flapping_upstream_link(serve: Serve) -> Non
         async with conversation(proxy.url, client) as connection:
             recoveries = await flap(relay)
             await client.finishes()
-            # On a busy machine all else may have been said, and confirmed, before the last outage.
+            # On a busy machine everything else may have been sent, and confirmed, before the last outage.
             await connection.send(last)
             await server.heard.until(lambda items: last in items)
             assert connection.close_code is None
@@ -61,7 +61,7 @@ async def test_ordinary_peers_over_a_flapping_upstream_link(serve: Serve) -> Non
     assert server.connections == 6
     assert max(recoveries) < RECOVERY, recoveries
     assert without_repeats(server.heard.items) == [*up, last]
-    # What reached the proxy came once and in order; what was in flight towards it nobody can vouch for.
+    # What reached the proxy arrived once and in order; what was in flight to it may be lost.
     numbers = [number_of(message) for message in client.heard.items]
     assert numbers == sorted(set(numbers))
     assert len(numbers) > 1000

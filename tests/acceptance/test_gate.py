@@ -55,13 +55,13 @@ async def test_the_id_is_taken_from_the_first_message(
     await server.send("waits")
     again = await dial(f"{proxy.url}/", [("X-Reconnect-Id", identity)])
     assert again.response.get("x-connection-id") == identity
-    # This client understands control messages; whatever it is told of them, the data comes.
+    # This client understands control messages; with or without them, the data arrives.
     told = await again.recv()
     assert "waits" in ((told, await again.recv()) if told == control else (told,))
 
 
 async def test_the_id_of_the_client_is_kept(serve: Serve, upstream: RawServer) -> None:
-    """A client that brought an id keeps it, whatever the upstream says."""
+    """A client with an id keeps it, also if the upstream gives another."""
     proxy = await serve(upstream.url, "--gate", "first-message")
     client, server = await opened(proxy.url, upstream, headers=[("X-Connection-Id", "a-client-chosen-id")])
     assert client.response.get("x-connection-id") == "a-client-chosen-id"

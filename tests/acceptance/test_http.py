@@ -1,4 +1,4 @@
-"""Plain HTTP beside WebSockets on one port, and heads that mean harm: a real application, real clients, raw sockets."""
+"""Plain HTTP and WebSockets on one port, and hostile heads: a real application, real clients, raw sockets."""
 
 import asyncio
 import contextlib
@@ -169,7 +169,7 @@ async def test_an_application_behind_a_load_balancer_knows_its_scheme(
 
 
 async def test_websockets_and_requests_share_a_port(serve: Serve, app_url: str) -> None:
-    """A socket talks while an event stream runs beside it; a client that leaves the stream ends it at the upstream."""
+    """A WebSocket is used while an event stream runs; a client that leaves the stream ends it at the upstream."""
     serving = await serve(app_url)
     before = serving.descriptors()
 
@@ -239,7 +239,7 @@ ATTACKS = [
 
 
 async def test_heads_that_mean_harm_are_refused_and_harm_nobody(serve: Serve, upstream: RawServer) -> None:
-    """One clean answer, then the end of the connection; the upstream hears nothing, and a session goes on beside it."""
+    """One clean answer, then the end of the connection; the upstream gets nothing, and another session goes on."""
     serving = await serve(f"{upstream.url}/base")
     bystander = await dial(f"{serving.url}/ws")
     beyond = await upstream.accept()

@@ -150,7 +150,7 @@ async def test_sessions_of_an_address(serve: Serve) -> None:
 
 
 async def test_a_head_that_is_too_long_or_too_late(serve: Serve) -> None:
-    """431 and 408, and the clock is that of the whole head, whatever trickles in."""
+    """431 and 408, and the time limit is for the whole head, however slowly it arrives."""
     async with ordinary_server(echo) as port:
         proxy = await serve(f"ws://127.0.0.1:{port}", "--max-head", "1KiB", "--head-timeout", "300ms")
         async with bystanders(proxy):
@@ -217,12 +217,12 @@ async def test_no_file_descriptors_left(serve: Serve) -> None:
                 return False
 
             async with asyncio.timeout(PATIENCE):
-                while not await served():  # noqa: ASYNC110 - nobody announces it
+                while not await served():  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0.05)
         assert len([line for line in proxy.lines if "too-few-descriptors" in line]) <= 11
 
 
-#: Linux: the number of CAP_SYS_RESOURCE, and how a process gives one up for good that it may have.
+#: Linux: the number of CAP_SYS_RESOURCE, and how a process gives one up permanently.
 SYS_RESOURCE, CAPBSET_DROP = 24, 24
 #: Runs a command that may have 1000 descriptors, and one that may not even raise that as root.
 LIMITED = ("sh", "-c", 'ulimit -n 1000; exec "$@"', "sh")
@@ -338,7 +338,7 @@ async def eventually_none_held(proxy: Serving) -> None:
 
 
 async def test_bytes_of_sessions_that_end_are_given_back(serve: Serve) -> None:
-    """Clients that are away for good take what was held for them along."""
+    """When clients do not return, what was held for them is released."""
     async with RawServer() as server:
         proxy = await serve(server.url, "--max-held", "1MiB", "--grace", "500ms", "--admin", "127.0.0.1:0")
         clients, speakers = [], []

@@ -12,7 +12,7 @@ RECEIVER = ("--mode", "receiver")
 
 
 async def test_three_clients_come_and_go(serve: Serve) -> None:
-    """One upstream connection throughout, and of what it says nothing is lost while nobody is there."""
+    """One upstream connection throughout, and nothing that it sends is lost while no client is connected."""
     server = Talker(numbered("u2c", 1500), 500)
     heard: list[Message] = []
     async with ordinary_server(server.converse) as port:
@@ -25,7 +25,7 @@ async def test_three_clients_come_and_go(serve: Serve) -> None:
                 await client.heard.until(lambda items, last=last: last in items)  # type: ignore[misc]
                 await server.heard.reaches(50 * (place + 1))
             heard += client.heard.items
-            # Some tenth of a second of messages with nobody there.
+            # Some tenth of a second of messages without a client.
             said = server.said
             if place < 2:
                 async with asyncio.timeout(10):
@@ -98,7 +98,7 @@ async def test_a_slow_client_is_closed_and_disturbs_nobody(serve: Serve, upstrea
 
 
 async def test_a_burst_makes_no_client_slow(serve: Serve, upstream: RawServer) -> None:
-    """Two clients that read, and a burst of many times the queue: the upstream is held back, nobody is closed."""
+    """Two clients that read, and a burst of many times the queue: the upstream is held back, no client is closed."""
     proxy = await serve(upstream.url, *RECEIVER, "--max-queue", "256KiB")
     clients = [await dial(f"{proxy.url}/") for _ in range(2)]
     server = await upstream.accept()

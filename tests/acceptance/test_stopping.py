@@ -104,7 +104,7 @@ async def test_a_stop_under_load_loses_nothing_and_is_not_held_up_by_talk(serve:
 async def test_while_it_drains_clients_come_back_to_their_sessions_and_nobody_new_is_let_in(
     serve: Serve, upstream: RawServer
 ) -> None:
-    """A stop waits for what is kept for a client that is away; whoever is new is told when to ask again."""
+    """A stop waits for what is kept for a client that is away; a new one is told when to try again."""
     proxy = await serve(upstream.url, drain="1h")
     await have_gone(proxy, upstream, [CHOSEN], *numbered("u2c", 10))
     proxy.signal()
@@ -123,7 +123,7 @@ async def test_while_it_drains_clients_come_back_to_their_sessions_and_nobody_ne
 
 @pytest.mark.parametrize("drain", ["0", "300ms"])
 async def test_what_cannot_be_delivered_in_time_is_said(serve: Serve, upstream: RawServer, drain: str) -> None:
-    """A drain ends when it is told to, whoever stays away; how much is lost is in the log."""
+    """A drain ends in time, although clients stay away; how much is lost is in the log."""
     proxy = await serve(upstream.url, drain=drain)
     (server,) = await have_gone(proxy, upstream, [CHOSEN], *numbered("u2c", 10))
     proxy.signal()

@@ -91,7 +91,7 @@ async def test_files_that_will_not_do_end_it_at_the_start(tmp_path: Path, author
 
 @one_process
 async def test_certificates_are_renewed_under_load(serve: Serve, files: Files, authority: Authority) -> None:
-    """SIGHUP after SIGHUP while clients talk: not a message is lost, nobody is disconnected, newcomers see the new one.
+    """SIGHUP after SIGHUP while clients talk: no message is lost, no client is disconnected, new ones see the new one.
 
     A pair that does not match is said in the log and counted, and the one before stays in force.
     """

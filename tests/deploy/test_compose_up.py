@@ -55,7 +55,7 @@ def addresses(
 
 
 def get(url: str, body: dict[str, Any] | None = None) -> str:
-    """Ask for a page, or post JSON to it; "" where nobody answers."""
+    """Ask for a page, or post JSON to it; "" if there is no answer."""
     data = None if body is None else json.dumps(body).encode()
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=5) as answer:

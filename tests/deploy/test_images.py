@@ -17,7 +17,7 @@ from tests.reconnect_harness.toxiproxy.wires import eventually
 
 @pytest.fixture
 def ports() -> Iterator[list[str]]:
-    """HOST:PORT of loopback for whoever is told them: the proxy, its admin listener, an upstream."""
+    """HOST:PORT of loopback for the proxy, its admin listener, an upstream."""
     with contextlib.ExitStack() as kept:
         yield [f"127.0.0.1:{kept.enter_context(reserve_port()).getsockname()[1]}" for _ in range(3)]
 

@@ -1,4 +1,4 @@
-"""The built wheel, installed, and projects of other people whose tests run beside it."""
+"""The built wheel, installed, and projects of other people whose tests run with it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Project(NamedTuple):
     environment: Environment
 
     def write(self, **modules: str) -> None:
-        """Write Python modules beside each other: `write(conftest=..., test_it=...)`."""
+        """Write Python modules into one folder: `write(conftest=..., test_it=...)`."""
         for name, text in modules.items():
             self.write_file(f"{name}.py", text)
 

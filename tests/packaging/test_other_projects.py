@@ -1,4 +1,4 @@
-"""Other people's projects beside the installed wheel: their tests run as without it, and ours work in them."""
+"""Other people's projects with the installed wheel: their tests run as without it, and its fixtures work in them."""
 
 from __future__ import annotations
 

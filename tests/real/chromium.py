@@ -5,7 +5,7 @@ from __future__ import annotations
 from .install import command_path
 from .testbed import Server, Testbed
 
-#: How it is started, whoever starts it.
+#: Its flags, for tests and for clients that start it themselves.
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

@@ -93,7 +93,7 @@ def run_by(script: str) -> list[str]:
     if script.endswith(".py"):
         return [str(python()), str(PROGRAMS / script)]
     if script.endswith(".js"):
-        # Node looks for modules beside the script, where there are none, and then here.
+        # Node looks for modules next to the script, where there are none, and then here.
         return ["env", f"NODE_PATH={node_folder() / 'node_modules'}", "node", str(PROGRAMS / script)]
     return [str(go_binary(script))]
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs("Socket.IO")
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling", "websocket"]], ids="-".join)
 async def test_pair(testbed: Testbed, transports: list[str]) -> None:
-    """Calls, their acknowledgements and the server's own messages arrive once and in order; nobody is disconnected."""
+    """Calls, acknowledgements and the server's own messages arrive once and in order; no client is disconnected."""
     port = testbed.port()
     server = await testbed.run("socketio_server.js", port=port)
     route = await testbed.pair(f"127.0.0.1:{port}", **if_built(preset="stateful"))

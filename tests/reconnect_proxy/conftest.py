@@ -16,7 +16,7 @@ from .cuttable_relay import CuttableRelay
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the options that whoever runs the tests may have set for a proxy of their own."""
+    """Remove variables that the user may have set for another proxy."""
     for option in [*Config.model_fields, "config"]:
         monkeypatch.delenv(variable_of(option), raising=False)
 

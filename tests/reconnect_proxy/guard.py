@@ -6,7 +6,7 @@ from reconnect_proxy.hooks.api import Hooks, Refuse, Session
 
 
 class Guard(Hooks):
-    """Lets nobody in."""
+    """Refuses every client."""
 
     def on_session(self, session: Session) -> None:
         """Refuse the client."""

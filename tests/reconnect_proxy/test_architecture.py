@@ -1,6 +1,6 @@
 """docs/architecture.md: its tables have every module and room, and the code imports what they allow.
 
-A room is a folder of a package, or a module beside the folders. Imports for type checkers and imports within functions
+A room is a folder of a package, or a module next to the folders. Imports for type checkers and imports within functions
 count like all others.
 """
 
@@ -159,7 +159,7 @@ def test_a_module_is_short_enough_to_read(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_room_is_in_the_table_once(package: str) -> None:
-    """The table has the folders and the modules beside them, and no others."""
+    """The table has the folders and the modules next to them, and no others."""
     named = [name for room in rooms(package) for name in room.names]
     assert sorted(named) == sorted({room_of(module) for module in modules_of(package)} - {""})
 

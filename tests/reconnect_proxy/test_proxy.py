@@ -51,7 +51,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition on the proxy's own state, which nobody announces; bounded by the test's timeout."""
+    """Wait for a condition on the proxy's own state, which has no event; bounded by the test's timeout."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
@@ -105,7 +105,7 @@ async def test_a_sender_closes_the_upstream_with_its_clients_code() -> None:
 
 
 async def test_a_receiver_keeps_one_upstream_for_clients_that_come_and_go() -> None:
-    """What the upstream says while nobody is there waits for the first to come."""
+    """What the upstream sends while no client is connected waits for the first one."""
     async with upstream() as served, Receiver(upstream=served.url, listen=ANY_PORT) as proxy:
         assert await echoed(proxy.url, "a") == ["a"]
         await until(lambda: proxy.sessions()[0].clients == 0)

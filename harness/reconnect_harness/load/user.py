@@ -209,7 +209,7 @@ class WebSocketUser(User):
     # What the group calls: `load.user_group.GroupMember`.
 
     def start(self, group: Group) -> gevent.Greenlet[..., None]:
-        """Start the user's program; when it ends, for whatever reason, the conversation is closed in good order."""
+        """Start the user's program; when it ends, for any reason, the conversation is closed in good order."""
         greenlet: gevent.Greenlet[..., None] = super().start(group)
         greenlet.link(lambda _: self.user_group.depart(self))
         return greenlet

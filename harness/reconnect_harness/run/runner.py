@@ -5,7 +5,7 @@
                                    push no    arrives, or
                                    more       all has arrived
 
-Whatever happens, everything that was started is stopped.
+On every path, everything that was started is stopped.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _OPEN_SECONDS = 5.0
 class Probe:
     """Two connections, which are made when they are needed."""
 
-    def __init__(self, through: str, beside: str) -> None:
-        self._urls = (through, beside)
+    def __init__(self, through: str, direct: str) -> None:
+        self._urls = (through, direct)
         self._connections: list[ClientConnection] = []
 
     async def measure(self) -> dict[str, float]:
@@ -69,7 +69,7 @@ class Probe:
             await asyncio.sleep(PAUSE)
         return {
             f"{way}p{100 * share:g}": percentile(sorted(found), share) or 0.0
-            for way, found in zip(("", "beside_"), times, strict=True)
+            for way, found in zip(("", "direct_"), times, strict=True)
             for share in (0.5, 0.99)
         }
 
@@ -80,8 +80,8 @@ class Probe:
 
 
 async def play(spec: dict[str, Any]) -> None:
-    """Measure when asked, until stdin ends. `spec`: through and beside, the URLs of two ways to an echo server."""
-    probe = Probe(spec["through"], spec["beside"])
+    """Measure when asked, until stdin ends. `spec`: through and direct, the URLs of two ways to an echo server."""
+    probe = Probe(spec["through"], spec["direct"])
     try:
         say({"ready": True})
         await obey({"measure": probe.measure, "close": probe.close})

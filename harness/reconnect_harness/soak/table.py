@@ -121,11 +121,11 @@ def _round_trips(evidence: SoakEvidence) -> Iterator[tuple[str, str]]:
     if not evidence.trips:
         return
     for quantile in ("p50", "p99"):
-        through, beside = (
+        through, direct = (
             statistics.median(1000 * trips[name] for trips in evidence.trips)
-            for name in (quantile, f"beside_{quantile}")
+            for name in (quantile, f"direct_{quantile}")
         )
-        yield f"round trip without faults, {quantile}", f"{through:.2f} ms; past the proxy {beside:.2f} ms"
+        yield f"round trip without faults, {quantile}", f"{through:.2f} ms; past the proxy {direct:.2f} ms"
 
 
 def _footprints(result: SoakResult) -> Iterator[tuple[str, str]]:

@@ -89,8 +89,8 @@ async def build(
 
     await watch.before(f"{base}/echo", in_use)
     front = url._replace(netloc=link(CLIENT, url.netloc), path="").geturl()
-    beside = f"ws://127.0.0.1:{port}/echo"
-    probe, _ = await builder.actor("probe", "soak.probe", {"through": f"{base}/echo", "beside": beside})
+    direct = f"ws://127.0.0.1:{port}/echo"
+    probe, _ = await builder.actor("probe", "soak.probe", {"through": f"{base}/echo", "direct": direct})
     spec = {
         **common,
         "url": front,

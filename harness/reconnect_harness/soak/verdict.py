@@ -163,8 +163,8 @@ def growth(points: Sequence[Point]) -> float | None:
 
 
 def _latency(evidence: SoakEvidence, name: str) -> CheckResult:
-    through, beside = _slower(evidence, name), _slower(evidence, f"beside_{name}")
-    value = None if through is None or beside is None else through / max(1.0, beside)
+    through, direct = _slower(evidence, name), _slower(evidence, f"direct_{name}")
+    value = None if through is None or direct is None else through / max(1.0, direct)
     return CheckResult.of(f"latency_{name}", None, Finding(value), FACTORS[name])
 
 
@@ -173,7 +173,7 @@ def _slower(evidence: SoakEvidence, name: str) -> float | None:
     found = thirds([(trips["t"], trips[name]) for trips in evidence.trips])
     if found is None:
         return None
-    floor = FLOOR / 2 if name.startswith("beside") else FLOOR
+    floor = FLOOR / 2 if name.startswith("direct") else FLOOR
     first, last = (max(floor, value) for value in found)
     return last / first
 

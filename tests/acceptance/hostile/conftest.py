@@ -17,6 +17,6 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
 
 @pytest_asyncio.fixture
 async def siege(besieged: Siege) -> AsyncIterator[Siege]:
-    """Give the proxy to attack; afterwards nobody else may have been harmed, and nothing be left."""
+    """Give the proxy to attack; afterwards no other client may be affected, and nothing may be left."""
     yield besieged
     await besieged.judge()

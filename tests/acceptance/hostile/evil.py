@@ -61,7 +61,7 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requ
 
 
 async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Head) -> None:
-    """Accept, read nothing for some seconds, and then go for good."""
+    """Accept, read nothing for some seconds, and then leave."""
     if request.get("x-reconnect") is not None:
         writer.write(b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\n\r\n")
         return
@@ -122,7 +122,7 @@ def wrong_accept(request: Head) -> bytes:
 
 TEXT = encode(Frame(Opcode.TEXT, b"x"), mask=False)
 
-#: Heads that are none: the dial has failed, whatever their status says.
+#: Malformed heads: the dial has failed, with any status.
 BAD_HEADS: dict[str, Behaviour] = {
     "bare-lf": headed(end="\n"),
     "bare-lf-in-a-header": headed(("X-Evil", "a\nSet-Cookie: stolen=1")),
@@ -137,8 +137,8 @@ BAD_HEADS: dict[str, Behaviour] = {
     "two-accepts": says(answer=two_accepts),
     "wrong-accept": says(answer=wrong_accept),
     "no-upgrade": says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n"),
-    "an-extension-nobody-offered": headed(("Sec-WebSocket-Extensions", "x-evil")),
-    "a-subprotocol-nobody-offered": headed(("Sec-WebSocket-Protocol", "evil")),
+    "an-extension-not-offered": headed(("Sec-WebSocket-Extensions", "x-evil")),
+    "a-subprotocol-not-offered": headed(("Sec-WebSocket-Protocol", "evil")),
     "count-is-no-number": headed(("X-Reconnect-Received", "many")),
     "count-is-negative": headed(("X-Reconnect-Received", "-1")),
     "count-is-endless": headed(("X-Reconnect-Received", "9" * 1000)),
@@ -154,7 +154,7 @@ BAD_HEADS: dict[str, Behaviour] = {
 #: Those that are a 101 and violate RFC 6455 or the protocol of proxies. A client does not wait for another answer.
 WRONG_101 = frozenset(
     {
-        *("two-accepts", "wrong-accept", "no-upgrade", "an-extension-nobody-offered", "a-subprotocol-nobody-offered"),
+        *("two-accepts", "wrong-accept", "no-upgrade", "an-extension-not-offered", "a-subprotocol-not-offered"),
         *("count-is-no-number", "count-is-negative", "count-is-endless", "two-counts"),
     }
 )

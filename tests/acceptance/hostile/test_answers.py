@@ -61,7 +61,7 @@ async def test_frames_that_break_the_rules_end_the_session(siege: Siege) -> None
 
 
 async def test_an_upstream_cannot_name_the_session_of_another(siege: Siege) -> None:
-    """The ids in an upstream's answer are not passed on, and open nobody's session."""
+    """The ids in an upstream's answer are not passed on, and give no access to other sessions."""
     theirs = await dial(f"{siege.url}/echo", [("X-Connection-Id", "s" * 20)])
     link = await dial(f"{siege.url}/stolen-id")
     assert link.response.all("x-connection-id") not in (["s" * 20], [])

@@ -63,7 +63,7 @@ async def test_floods_from_clients_drown_nobody(flood: str, siege: Siege) -> Non
 
 @pytest.mark.parametrize("path", ["/ping-flood", "/pong-flood", "/fragment-flood"])
 async def test_floods_of_nothing_from_upstreams_end_their_sessions(path: str, siege: Siege) -> None:
-    """Three upstreams pour frames without data: their clients are closed with 1008, and nobody else notices."""
+    """Three upstreams pour frames without data: their clients are closed with 1008, and no other session notices."""
     links = [await dial(f"{siege.url}{path}") for _ in range(3)]
     assert {(await link.ended()).code for link in links} == {1008}
 

@@ -97,7 +97,7 @@ async def test_connections_that_are_reset_at_once_cost_nothing(siege: Siege) -> 
 
 
 async def test_half_open_connections_in_masses_do_not_keep_others_out(siege: Siege) -> None:
-    """While eight hundred connections say nothing, somebody else is served at once."""
+    """While eight hundred connections send nothing, another client is served at once."""
     links = [await asyncio.open_connection(*siege.address) for _ in range(800)]
     try:
         answer = await shout(siege.address, head("Content-Length: 1", first="GET /nowhere HTTP/1.1"))

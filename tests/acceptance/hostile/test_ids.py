@@ -55,7 +55,7 @@ async def test_guesses_find_nothing(siege: Siege) -> None:
 
 
 async def test_an_id_bound_to_credentials_is_worth_nothing_without_them(siege: Siege) -> None:
-    """Whoever resumes with other credentials, more, or none, gets 403, and the session's client notices nothing."""
+    """A resume with other credentials, more, or none, gets 403, and the session's client notices nothing."""
     theirs = ("Authorization", "Bearer secret")
     link = await dial(f"{siege.url}/echo", [theirs])
     resume = ("X-Reconnect-Id", link.response.get("x-connection-id") or "")
@@ -127,7 +127,7 @@ async def test_a_thousand_resumes_of_one_session_leave_one_link(siege: Siege) ->
 
 
 async def test_two_that_fight_for_a_session_lose_nothing(siege: Siege) -> None:
-    """Two hundred takeovers, each with a message behind it: every message is echoed to whoever holds the session."""
+    """Two hundred takeovers, each with a message behind it: every message is echoed to the session's holder."""
     identity = secrets.token_urlsafe(16)
     heard: list[str | bytes] = []
     link = None

@@ -20,7 +20,7 @@ MANY = 24
 
 
 async def test_pages_of_sessions_are_those_of_all_workers(serve: Serve, upstream: RawServer) -> None:
-    """The oldest first, each once, with its worker; whatever the size of a page."""
+    """The oldest first, each once, with its worker, for any page size."""
     proxy = await serve(upstream.url, *TWO, *ADMIN)
     admin = await admin_of(proxy)
     async with residents(Workers(proxy), MANY):

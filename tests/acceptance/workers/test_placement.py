@@ -1,4 +1,4 @@
-"""Which worker a session is in, and how a client that came to another one gets there."""
+"""Which worker a session is in, and how a client that connected to another one gets there."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ def by_turns(workers: Workers, numbers: tuple[int, int]) -> Callable[[], Awaitab
 
 
 async def test_under_tls_a_client_is_relayed_to_its_session(serve: Serve, authority: Authority) -> None:
-    """What it says is decrypted where it came to; small and large messages come back whole, and so do close codes."""
+    """The worker that it connected to decrypts; small and large messages arrive whole, and so do close codes."""
     cert, key = authority.issue()
     large = "x" * 3_000_000
     async with ordinary_server(echo) as port:

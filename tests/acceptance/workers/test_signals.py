@@ -64,7 +64,7 @@ async def test_a_second_signal_ends_all_workers_at_once(serve: Serve, upstream: 
 async def test_sighup_renews_the_certificates_of_all_workers(
     serve: Serve, upstream: RawServer, authority: Authority, tmp_path: Path
 ) -> None:
-    """Whoever is asked shows the new one."""
+    """Every worker shows the new one."""
     files = Files(tmp_path, authority)
     first = files.renew()
     proxy = await serve(upstream.url, *TWO, *files.options)

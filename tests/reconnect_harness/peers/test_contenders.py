@@ -18,7 +18,7 @@ from reconnect_harness.sut.choose import system_under_test
 
 TALK: dict[str, Any] = {
     "name": "claims",
-    "summary": "Somebody makes a claim.",
+    "summary": "A client makes a claim.",
     "upstream": {"kind": "aware", "push": "200/s", "size": [40, 400]},
     "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0},
     "settle": "1s",

@@ -53,8 +53,8 @@ def _write(
         sample = ResourceSample(float(t), True, int(memory(t)), 20, 5, 1, int(harness(t)), 10, 0.001)
         append(folder / "samples.jsonl", sample._asdict())
     for t in range(0, int(SECONDS), 5):
-        through, beside = trips(t)
-        found = {"p50": through, "p99": 2 * through, "beside_p50": beside, "beside_p99": 2 * beside}
+        through, direct = trips(t)
+        found = {"p50": through, "p99": 2 * through, "direct_p50": direct, "direct_p99": 2 * direct}
         append(folder / "trips.jsonl", {"t": float(t), **found})
     kill = {"name": "kill", "target": "upstream", "t": 20.0, "took_hold": 20.1, "cleared": 21.0, "problem": None}
     append(folder / "faults.jsonl", kill)

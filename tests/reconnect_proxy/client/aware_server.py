@@ -49,7 +49,7 @@ class ServerSession:
         self.notify()
 
     def notify(self) -> None:
-        """Wake whoever waits in `until`."""
+        """Wake the tasks that wait in `until`."""
         self._changed.set()
 
     async def change(self) -> None:

@@ -18,7 +18,7 @@ from .client_rig import Link, echo, eventually, numbered, take
 
 
 async def test_messages_of_both_kinds_go_both_ways_in_order(link: Link) -> None:
-    """Text stays text and bytes stay bytes, whatever their size, in the order in which they were sent."""
+    """Text stays text and bytes stay bytes, at any size, in the order in which they were sent."""
     server, _, url = link
     server.on_message = echo
     messages = [*numbered(1, 50), "", b"", "x" * 300_000, bytes(300_000)]
@@ -128,7 +128,7 @@ def test_headers_of_the_protocol_are_not_the_users(name: str) -> None:
 
 
 def test_control_messages_cannot_be_asked_for() -> None:
-    """X-Replay-Id would bring messages that nobody counts, and the client's count would be wrong."""
+    """X-Replay-Id would bring messages that are not counted, and the client's count would be wrong."""
     with pytest.raises(ValueError, match="must not get control messages"):
         connect("ws://127.0.0.1:1", additional_headers={"X-Replay-Id": "any"})
 

@@ -57,7 +57,7 @@ async def test_session_lost_is_a_connection_closed(link: Link) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
 async def test_final_refusal_ends_the_session(link: Link, status: int) -> None:
-    """A resume that is refused for good is not tried again, and the error carries the status."""
+    """A resume with a final refusal is not tried again, and the error carries the status."""
     server, relay, url = link
     async with connect(url) as ws:
         server.refuse = status
@@ -83,7 +83,7 @@ async def test_passing_refusal_is_tried_again(link: Link, status: int) -> None:
 
 
 async def test_proxy_that_received_more_than_was_sent_ends_the_session(link: Link) -> None:
-    """A count above what was sent says that the histories disagree: nobody guesses."""
+    """A count above what was sent says that the histories disagree: the session ends."""
     server, relay, url = link
     async with connect(url) as ws:
         server.misstate = 1
@@ -189,7 +189,7 @@ async def test_passing_close_is_resumed(link: Link, code: int) -> None:
 
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 1010, 1014, 3000, 4000, 4999])
 async def test_final_close_ends_the_session_behind_what_was_received(link: Link, code: int) -> None:
-    """A close for good is raised as websockets' ConnectionClosed, when everything received was taken."""
+    """A final close is raised as websockets' ConnectionClosed, when everything received was taken."""
     server, relay, url = link
     async with connect(url) as ws:
         server.session.push("the last words")

@@ -65,7 +65,7 @@ async def topology(*options: str) -> AsyncIterator[tuple[Upstream, CuttableRelay
         try:
             port = await ready_port(process)
             assert process.stderr is not None
-            # Read on, lest the proxy block in its log.
+            # Read on, so that the proxy does not block in its log.
             logs = asyncio.create_task(process.stderr.read())
             async with CuttableRelay(port) as relay:
                 yield upstream, relay, process
@@ -119,7 +119,7 @@ async def test_silent_link_is_replaced_within_the_session() -> None:
             relay.hold()
             await ws.send("into the void")
             async with asyncio.timeout(PATIENCE):
-                while relay.accepted < 2:  # noqa: ASYNC110 (nobody announces it)
+                while relay.accepted < 2:  # noqa: ASYNC110 (there is no event for it)
                     await asyncio.sleep(0.01)
             await relay.cut()
             relay.release()
@@ -138,7 +138,7 @@ async def test_link_that_comes_back_late_finds_all_handshakes_of_the_past() -> N
             relay.hold()
             await ws.send("into the void")
             async with asyncio.timeout(PATIENCE):
-                while relay.accepted < 4:  # noqa: ASYNC110 (nobody announces it)
+                while relay.accepted < 4:  # noqa: ASYNC110 (there is no event for it)
                     await asyncio.sleep(0.01)
             relay.release()
             assert await ws.recv(PATIENCE) == "into the void"
@@ -149,17 +149,17 @@ async def test_link_that_comes_back_late_finds_all_handshakes_of_the_past() -> N
 
 
 async def test_close_of_the_server_comes_through_behind_its_messages() -> None:
-    """A server that says goodbye for good ends the session: its last messages, its code, its reason."""
+    """A server's final close ends the session: its last messages, its code, its reason."""
     async with topology() as (upstream, relay, _), connect(f"ws://127.0.0.1:{relay.port}") as ws:
         await ws.send("hello")
         assert await ws.recv(PATIENCE) == "hello"
         await upstream.open[0].send("goodbye")
-        await upstream.open[0].close(4321, "for good")
+        await upstream.open[0].close(4321, "final")
         assert await ws.recv(PATIENCE) == "goodbye"
         with pytest.raises(ConnectionClosedError) as raised:
             await ws.recv(PATIENCE)
         assert raised.value.rcvd is not None
-        assert (raised.value.rcvd.code, raised.value.rcvd.reason) == (4321, "for good")
+        assert (raised.value.rcvd.code, raised.value.rcvd.reason) == (4321, "final")
 
 
 async def test_close_of_the_client_reaches_the_server_over_a_new_link() -> None:

@@ -108,7 +108,7 @@ class ExpectedStream:
 
     @property
     def received(self) -> int:
-        """How many messages came to the proxy, with those for which there was no receiver left."""
+        """How many messages arrived at the proxy, with those for which there was no receiver left."""
         return self.discarded + len(self.accepted)
 
     @property

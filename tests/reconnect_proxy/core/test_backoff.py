@@ -54,7 +54,7 @@ def test_a_short_budget_has_short_last_waits() -> None:
 
 
 def test_the_first_dial_may_follow_at_once_and_no_other_within_the_base() -> None:
-    """Whatever is drawn."""
+    """For every random draw."""
     assert wait_before(0, 0.0, LONG, min) == 0.0
     for attempts in range(1, 12):
         for away in (0.0, 0.1, LONG):

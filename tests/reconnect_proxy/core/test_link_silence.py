@@ -299,7 +299,7 @@ def test_forged_pongs_do_not_keep_a_peer_from_being_mute() -> None:
 
 
 def test_a_link_that_is_not_read_is_pinged_all_the_same_and_not_judged() -> None:
-    """A socket that nobody reads shows that it has died only when it is written to."""
+    """A socket that is not read shows that it has died only when it is written to."""
     rig = Rig()
     rig.link.regulate(pause=True)
     rig.clock.advance(100.0)

@@ -208,7 +208,7 @@ def test_in_sender_mode_no_session_is_resumed_and_no_id_is_chosen(
 
 
 def test_in_receiver_mode_clients_without_an_id_share_a_session() -> None:
-    """So does a client that names its id, by either name, and whatever count it states: it is plain there."""
+    """So does a client that names its id, by either name, with any count: it is plain there."""
     rig = Rig(RECEIVER)
     shared = rig.opened()
     own = rig.opened(named(KNOWN))

@@ -1,4 +1,4 @@
-"""Addresses of loopback on which nobody accepts: the system completes connections, or does not even do that."""
+"""Addresses of loopback on which no program accepts: the system completes connections, or does not even do that."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_ports_and_paths_are_those_of_clients(upstream: str, value: str, rewritt
     ],
 )
 def test_a_place_has_one_form(authority: str, place: tuple[str, int]) -> None:
-    """Whatever way its host is written in."""
+    """For every spelling of its host."""
     assert place_of(authority, 80) == place
 
 

@@ -48,7 +48,7 @@ async def test_odd_bytes_of_an_answer_pass(handshake: bool) -> None:
 
 
 async def test_a_101_with_the_headers_of_a_body_is_accepted() -> None:
-    """It has no body, whatever they say (RFC 9112 section 6.3), and the client is not told of them."""
+    """Such an answer has no body (RFC 9112 section 6.3), and the client does not get these headers."""
     lines = ("Transfer-Encoding:", "Content-Length: 0", "Content-Length: 0")
     async with relayed(lambda request: accept(request, *lines), accept_when_down=False) as rig:
         client = await (await rig.ask(get("/", *HANDSHAKE))).head()

@@ -62,7 +62,7 @@ def client(proxy: Proxy, authority: Authority, path: str = "/", **options: objec
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that nobody announces; bounded by the test's timeout."""
+    """Wait for a condition without an event; bounded by the test's timeout."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
@@ -185,7 +185,7 @@ def test_an_upstream_that_leaves_is_heard_to_its_end(loop: Loop, polite: bool, a
             async with client(proxy, authority, f"/?connection-id={ID}"):
                 pass
             await until(lambda: not proxy.sessions()[0].client_connected)
-            # Nobody takes anything: the upstream fills the sockets, and leaves.
+            # No client reads: the upstream fills the sockets, and leaves.
             alone.set()
             await left.wait()
             async with client(proxy, authority, f"/?connection-id={ID}") as ws:
@@ -321,7 +321,7 @@ def test_what_waits_in_sockets_is_not_flushed(loop: Loop, authority: Authority) 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_nothing_is_left_behind(loop: Loop, authority: Authority) -> None:
-    """No session, leg or task outlives the proxy, whoever left and however, in the midst of a handshake too."""
+    """No session, leg or task outlives the proxy, for every way in which peers leave, also during a handshake."""
 
     async def test() -> None:
         before = asyncio.all_tasks()

@@ -22,7 +22,7 @@ from reconnect_proxy.proxy import Proxy
 from ...certificates import Authority, Identity
 
 ANY_PORT = "127.0.0.1:0"
-NOBODY = "ws://127.0.0.1:1"
+UNUSED = "ws://127.0.0.1:1"
 
 
 def test_a_context_knows_no_old_versions_and_http_1_1(authority: Authority) -> None:
@@ -169,7 +169,7 @@ async def test_an_upstream_is_known_by_name_or_address(host: str, authority: Aut
 
 
 async def test_an_upstream_has_the_default_port_of_https() -> None:
-    """Without a port it is 443, where nobody listens here."""
+    """Without a port it is 443, where nothing listens here."""
     assert "443" in await failure("wss://127.0.0.1")
 
 
@@ -224,7 +224,7 @@ async def test_an_upstream_may_want_a_certificate(authority: Authority) -> None:
             with context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as tls:
                 with pytest.raises(ssl.SSLError, match="did not return a certificate"):
                     tls.do_handshake()
-                # Whoever left without having read all would reset the connection, and its alert with it.
+                # A peer that closes with unread data resets the connection, and its alert is lost.
                 with socket.socket(fileno=tls.detach()) as plain:
                     plain.settimeout(20)
                     while plain.recv(4096):
@@ -259,7 +259,7 @@ async def test_a_client_that_never_shakes_hands_is_shut_out(authority: Authority
     cert, key = authority.issue()
     events: list[Event] = []
     tls = {"tls_cert": cert, "tls_key": key}
-    async with Proxy(upstream=NOBODY, listen=ANY_PORT, head_timeout="100ms", observe=events.append, **tls) as proxy:
+    async with Proxy(upstream=UNUSED, listen=ANY_PORT, head_timeout="100ms", observe=events.append, **tls) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         # The begin of a ClientHello that never ends.
         writer.write(b"\x16\x03\x01\x02\x00\x01")
@@ -275,7 +275,7 @@ async def test_who_comes_without_tls_is_told_and_counted(authority: Authority) -
     """A request in plain HTTP gets a 400, and an event says who that was."""
     cert, key = authority.issue()
     events: list[Event] = []
-    async with Proxy(upstream=NOBODY, listen=ANY_PORT, tls_cert=cert, tls_key=key, observe=events.append) as proxy:
+    async with Proxy(upstream=UNUSED, listen=ANY_PORT, tls_cert=cert, tls_key=key, observe=events.append) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"this port speaks TLS" in await reader.read()
@@ -348,7 +348,7 @@ async def test_http_1_1_is_agreed_on(authority: Authority) -> None:
     context = authority.client()
     context.set_alpn_protocols(["h2", "http/1.1"])
     cert, key = authority.issue()
-    async with Proxy(upstream=NOBODY, listen=ANY_PORT, tls_cert=cert, tls_key=key) as proxy:
+    async with Proxy(upstream=UNUSED, listen=ANY_PORT, tls_cert=cert, tls_key=key) as proxy:
         port = int(proxy.url.rpartition(":")[2])
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"

@@ -1,4 +1,4 @@
-"""TLS over real sockets: nothing is lost, whoever ends it and however; and what is held back is held back by TCP."""
+"""TLS over real sockets: nothing is lost, for every way in which either side ends; and backpressure is that of TCP."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_peer_that_does_not_read_pauses_whoever_writes(
 def test_a_paused_reader_holds_the_peer_back(
     loop: Callable[[], asyncio.AbstractEventLoop], authority: Authority
 ) -> None:
-    """While nobody reads, nothing piles up here: the peer's socket fills, and empties when reading goes on."""
+    """Without a reader, nothing piles up here: the peer's socket fills, and empties when reading goes on."""
 
     def write(port: int, stuck: threading.Event, may: threading.Event) -> None:
         with peer(port, authority, SO_SNDBUF=65536) as tls:

@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
 
     data: bytes
     at: float
-    """When they came to the link, in seconds of time.monotonic()."""
+    """When they arrived at the link, in seconds of time.monotonic()."""
 
 
 class ToxicKind(NamedTuple):

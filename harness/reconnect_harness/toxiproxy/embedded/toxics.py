@@ -19,7 +19,7 @@ _SLICE_SECONDS = 0.1
 
 
 async def _latency(stub: ToxicStub, latency: int, jitter: int) -> None:
-    """Pass on each chunk `latency` +- `jitter` after it came to the link.
+    """Pass on each chunk `latency` +- `jitter` after it arrived at the link.
 
     Order is kept: a chunk with a short delay waits for the one before it. Latency costs no throughput, because many
     chunks may be on their way.
@@ -115,7 +115,7 @@ def _pieces(size: int, average: int, variation: int) -> Iterator[int]:
 
 
 async def _limit_data(stub: ToxicStub, limit: int) -> None:
-    """Close the connection when `limit` bytes have passed, counted from when the toxic came to the link.
+    """Close the connection when `limit` bytes have passed, counted from when the toxic was added to the link.
 
     With 0 the first data closes it, and none of that data passes. The count is kept when the limit is changed.
     """
