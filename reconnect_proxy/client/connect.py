@@ -48,7 +48,7 @@ class connect:
         ping_timeout: further seconds of silence after which the link is lost; None waits forever.
         close_timeout: seconds that `close` may take, delivery of what is queued included; None waits forever.
         additional_headers: sent with every handshake.
-        options: all else that `websockets.connect` takes (`subprotocols`, `compression`, `max_size`, `ssl`, …).
+        options: the other options of `websockets.connect` (`subprotocols`, `compression`, `max_size`, `ssl`, …).
 
     Raises:
         ValueError: `connection_id` is no legal id, `max_queue` is below 1, or `additional_headers` has a header of the
@@ -139,7 +139,7 @@ class connect:
             self._url,
             additional_headers=headers,
             create_connection=LinkedConnection,
-            # A Link pings, and judges silence: it knows when nobody reads.
+            # A Link pings, and detects silence: it knows when the program does not read.
             ping_interval=None,
             close_timeout=self._close_timeout,
             **self._options,

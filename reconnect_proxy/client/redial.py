@@ -35,7 +35,7 @@ class SessionLost(ConnectionClosedError):
     Attributes:
         detail: what happened, as a sentence.
         status: the HTTP status of the refusal, or None where no refusal ended the session.
-        unconfirmed: messages passed to `send`, in order, of which nobody knows whether they arrived.
+        unconfirmed: messages passed to `send`, in order, that may or may not have arrived.
     """
 
     def __init__(self, detail: str, status: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """A `websockets` connection as the core sees a socket: what carries the client's leg at the moment.
 
-`core.link.Link` calls a `ConnectionLeg` to write, and a `LinkedConnection` calls the link with what it hears. Data
-messages do not come this way: whoever follows the connection takes them with `recv`.
+`core.link.Link` calls a `ConnectionLeg` to write, and a `LinkedConnection` calls the link with what it receives. Data
+messages do not pass here: the task that follows the connection takes them with `recv`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LinkedConnection(ClientConnection):
         self.bytes_received += len(data)
         super().data_received(data)
         if self.state is State.CLOSING and self._hangup is None and self.close_timeout is not None:
-            # websockets leaves it to the server to end TCP, and has no timer of its own while nobody sends.
+            # websockets leaves it to the server to end TCP, and has no timer for it while nothing is sent.
             self._hangup = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def process_event(self, event: Event) -> None:
@@ -82,10 +82,10 @@ class LinkedConnection(ClientConnection):
 
 
 class LostTransport(asyncio.Transport):
-    """What is left of a transport whose connection is lost.
+    """The transport of a lost connection.
 
-    websockets aborts the transport of a lost connection when somebody sends on it, or closes it. One of CPython's that
-    was closed with data in its buffer, and is gone, raises AttributeError at that (agronholm/anyio#1250).
+    websockets aborts the transport of a lost connection when a program sends on it, or closes it. A transport of CPython
+    that was closed with data in its buffer then raises AttributeError (agronholm/anyio#1250).
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

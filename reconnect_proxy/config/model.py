@@ -166,7 +166,9 @@ class Config(BaseModel):
         "--ping-timeout if that is longer.",
     )
     stall_timeout: PositiveSeconds = _option(
-        DUPLEX.stall_timeout, "DURATION", "How long a peer may accept no byte of what it is owed, whatever it sends."
+        DUPLEX.stall_timeout,
+        "DURATION",
+        "How long a peer may accept no byte of the messages that wait for it, even if it sends some itself.",
     )
     max_dials: Count = _option(64, "N", "Handshakes at a time with one upstream. Further ones wait for their turn.")
     eject_on: Annotated[EjectOn, one_of(EjectOn)] = _option(

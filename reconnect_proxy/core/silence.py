@@ -21,7 +21,7 @@ work the client is silent, but its system acknowledges the bytes. So a plain cli
 is pinged on: only what is sent shows whether the other system is still there.
 
 **Stalled or slow.** A peer whose system accepts all bytes is slow, however long it takes to answer. One that refuses
-bytes does not read. It is lost after `stall_timeout`, whatever else it sends: what it is owed fills the memory of the
+bytes does not read. It is lost after `stall_timeout`, even if it sends data: the messages for it fill the memory of the
 proxy. A socket that is not read is not judged here either, since its peer may wait for the proxy.
 
 **Bytes without a frame.** A large message may take longer than `ping_interval` and `ping_timeout` to arrive. So bytes

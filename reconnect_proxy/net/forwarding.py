@@ -162,8 +162,8 @@ def _last(head: RequestHead, name: str, form: re.Pattern[str]) -> str | None:
 def replaced(headers: Iterable[tuple[str, str]], others: CIMultiDict[str]) -> list[tuple[str, str]]:
     """Return `headers` with `others` behind them, each in place of those of the same name.
 
-    `_` counts as `-`, as in `end_to_end`: otherwise a client's X_User would pass beside our X-User, and many servers
-    would read one in place of the other.
+    `_` counts as `-`, as in `end_to_end`: otherwise a client's X_User would pass in addition to our X-User, and many
+    servers would read one instead of the other.
     """
     taken = {_folded(name) for name in others}
     return [*((name, value) for name, value in headers if _folded(name) not in taken), *others.items()]

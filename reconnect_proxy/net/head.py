@@ -252,7 +252,7 @@ def parse_response(head: bytes) -> ResponseHead:
     headers = parse_fields(line_end + fields)
     status, version = int(match[2]), "1." + match[1].decode("ascii")
     if status >= 200:
-        # A 1xx has no body, whatever its headers say (RFC 9112 section 6.3).
+        # A 1xx has no body, with any headers (RFC 9112 section 6.3).
         _check_framing(headers, version)
     return ResponseHead(status, headers, version, match[3] or b"")
 
