@@ -84,7 +84,7 @@ class LinkedConnection(ClientConnection):
 class LostTransport(asyncio.Transport):
     """The transport of a lost connection.
 
-    websockets aborts the transport of a lost connection when a program sends on it, or closes it. A transport of CPython
+    websockets aborts the transport of a lost connection when a program sends on or closes it. A transport of CPython
     that was closed with data in its buffer then raises AttributeError (agronholm/anyio#1250).
     """
 

@@ -16,8 +16,8 @@ they came. A turn that is given up, on any path, goes to the next session at onc
 **Health** is passive: it follows from the dials and links of the sessions. After `EJECT_AFTER` failures in a row, each
 a dial that failed or a link that was lost right after it had opened, a target is *out*. For a time that grows, it is
 passed over if there are others, and the sessions that wait for it are sent elsewhere. Then one dial may probe it, and
-decides. An HTTP answer of any status is no failure: it proves that the target is there, and a client whose requests fail
-must not keep the others out (`EjectOn` can say otherwise of 5xx).
+decides. An HTTP answer is no failure, with any status: it proves that the target is there, and a client whose requests
+fail must not keep the others out (`EjectOn` can say otherwise of 5xx).
 
 **While all are out** no session is sent away, since there is nowhere to go. They take turns at the target that failed
 least recently, few at a time and `PROBE_PAUSE` apart, however many they are. The first dial that succeeds brings the
