@@ -11,6 +11,7 @@ once, and otherwise soon after the *first* of them, so a steady trickle is confi
 | the last of EVERY_MESSAGES messages or EVERY_BYTES bytes | at once, in the same write |
 | a message that comes RIDES_AFTER or more after the first uncovered one | at once, in the same write |
 | the last message before a pause | AFTER seconds after the first uncovered one, by a timer |
+| what is sent again on a new link | at once, behind the last of it |
 | any message, while as many are in flight as may be | when a Pong arrives, if it is due by then |
 
 A trickle is asked about by the second rule, which needs no timer and no system call of its own.

@@ -268,7 +268,7 @@ class Context:
             if link.wants_control and self.upstream.replay_info is not None:
                 leg.send(*self.upstream.replay_info)
             # Before it is decided which leg is read: that depends on what is still to be sent.
-            link.pump()
+            link.start()
             self.relieved()
         return link
 

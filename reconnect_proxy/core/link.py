@@ -239,6 +239,17 @@ class Link:
                 # The sender of these messages is not read until they are confirmed.
                 self._ping()
 
+    def start(self) -> None:
+        """Send what is owed, and ask at once about what is sent again.
+
+        A link may be lost within the 100 ms that a Ping may take. Then the same messages would be sent again on each
+        link, and none would be confirmed, for as long as links are that short.
+        """
+        again = self.outbox.uncertain
+        self.pump()
+        if again and self.state is _OPEN:
+            self.ask()
+
     def ask(self) -> None:
         """Ping at once if no Ping covers the last message that was sent: the session waits for its confirmation."""
         if self.outbox.unconfirmed and not self._confirmation.covers(self.outbox.sent):

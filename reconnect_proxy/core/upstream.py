@@ -316,7 +316,7 @@ class Upstream(SessionSide):
         self._dial, self._answer = None, _NO_ANSWER
         session = self._session
         session.upstream_up(answer)
-        link.pump()
+        link.start()
         session.relieved()
 
     # Loss and end.

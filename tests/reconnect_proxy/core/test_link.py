@@ -352,6 +352,22 @@ def test_uncertain_messages_are_resent_to_an_unaware_peer_by_default() -> None:
     assert not rig.link.aware
 
 
+def test_what_is_sent_again_is_asked_about_at_once() -> None:
+    """Links that live for less than the 100 ms of a Ping confirm it, too; on the first link of a peer there is no hurry."""
+    rig = Rig()
+    for _ in range(3):
+        rig.outbox.push((Opcode.BINARY, b"1"))
+    rig.link.start()
+    assert rig.leg.pings == []
+    rig.link.die()
+    again = Rig(outbox=rig.outbox)
+    again.link.resume(None)
+    again.link.start()
+    assert again.leg.pings == [3]
+    pong(again.link, 3)
+    assert again.outbox.unconfirmed == 0
+
+
 def test_uncertain_messages_are_dropped_if_so_configured_and_counted() -> None:
     """At most once: what was never sent still goes out."""
     rig, resumption = resumed(None, Uncertain.DROP)
