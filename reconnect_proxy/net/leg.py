@@ -40,6 +40,7 @@ from ..core.interfaces import Acceptance, LegListener
 from ..core.message import COMPRESSED
 from .burst import LARGE, BurstTransport
 from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
+from .inflating import InflatedMessages
 from .reader import Reader
 from .tcp_info import acceptance_of
 
@@ -92,13 +93,13 @@ class WebSocketLeg(WSListener):
         "_deadline",
         "_empty_frames",
         "_empty_since",
+        "_inflating",
         "_joined",
         "_legs",
         "_opcode",
         "_out",
         "_pong",
         "_state",
-        "_stuck",
         "deflate",
         "link",
         "max_message",
@@ -131,8 +132,8 @@ class WebSocketLeg(WSListener):
         # The socket's write buffer is below its high-water mark.
         self.writable = True
         self.deflate = deflate
-        # The last message cannot be sent, and nothing may overtake it.
-        self._stuck = False
+        # Made for the first compressed message for a peer that has not agreed to that.
+        self._inflating: InflatedMessages | None = None
         self.max_message = max_message
         self._legs = legs
         # A fragmented message that is not complete: its kind, and what has come of it.
@@ -206,8 +207,8 @@ class WebSocketLeg(WSListener):
         """Take the end of the socket."""
         self._legs.discard(self)
         self._state = LegState.CLOSED
-        # The two refer to each other, and the protocol holds a read buffer that has grown with what was read.
-        self.protocol = None
+        # They and the leg refer to each other, and the protocol holds a read buffer that has grown with what was read.
+        self.protocol = self._inflating = None
         if self._deadline is not None:
             self._deadline.cancel()
         link = self.link
@@ -227,10 +228,12 @@ class WebSocketLeg(WSListener):
     def pause_writing(self) -> None:
         """Send nothing more: the socket's write buffer is full."""
         self.writable = False
+        if self._inflating is not None:
+            self._inflating.waits = False
 
     def resume_writing(self) -> None:
         """Send again: the socket's write buffer has emptied."""
-        self.writable = not self._stuck
+        self.writable = self._inflating is None or not self._inflating.stuck
         if self._pong is not None and self._state is _OPEN:
             pong, self._pong = self._pong, None
             self.transport.send_pong(pong)
@@ -259,18 +262,16 @@ class WebSocketLeg(WSListener):
 
     def _send_inflated(self, opcode: int, payload: bytes) -> None:
         """Write a message that came compressed for a peer that has not agreed to that."""
-        try:
-            opcode, payload = open_message(opcode, payload, self.max_message)
-        except (TooBig, Corrupt) as error:
-            # It was not inflated when it came, so it is too late to blame its sender. The core is in the middle of
-            # sending; it is told in the next turn of the loop.
+        if self._inflating is None:
+            self._inflating = InflatedMessages(self.resume_writing, self._on_stuck)
+        message = self._inflating.open(opcode, payload, self.max_message)
+        if message is not None:
+            self.send(*message)
+        if self._inflating.full and self.writable:
             self.writable = False
-            self._stuck = True
-            asyncio.get_running_loop().call_soon(self._report_stuck, str(error))
-        else:
-            self.send(opcode, payload)
+            self._inflating.waits = message is not None
 
-    def _report_stuck(self, reason: str) -> None:
+    def _on_stuck(self, reason: str) -> None:
         if self.link is not None:
             self.link.on_stuck(reason)
 

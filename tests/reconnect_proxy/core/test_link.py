@@ -353,7 +353,7 @@ def test_uncertain_messages_are_resent_to_an_unaware_peer_by_default() -> None:
 
 
 def test_what_is_sent_again_is_asked_about_at_once() -> None:
-    """Links that live for less than the 100 ms of a Ping confirm it, too; on the first link of a peer there is no hurry."""
+    """Links that live for less than the 100 ms of a Ping confirm it, too; a first link has time."""
     rig = Rig()
     for _ in range(3):
         rig.outbox.push((Opcode.BINARY, b"1"))
