@@ -135,14 +135,16 @@ async def test_a_forged_pong_confirms_nothing(serve: Serve, upstream: RawServer)
 
 async def test_a_pong_for_another_link_confirms_nothing(serve: Serve) -> None:
     """A token of the last generation, spoken on the new link, is stale."""
-    answers = iter([Answer(answer_pings=False), Answer(tail=b"\x8a\x08" + token(10), answer_pings=False)])
+    answers = iter([Answer(answer_pings=False), Answer(tail=b"\x8a\x08" + token(5), answer_pings=False)])
     async with RawServer(lambda _: next(answers, Answer())) as upstream:
         proxy = await serve(upstream.url, "--uncertain", "resend")
         client = await dial(f"{proxy.url}/")
         server = await upstream.accept()
-        await client.send(*numbered("c2u", 10))
-        await server.until(lambda: 10 in server.tokens())
+        await client.send(*numbered("c2u", 5))
+        await server.until(lambda: 5 in server.tokens())
+        await client.send(*numbered("c2u", 5, start=6))
         second = await redialled(upstream, server)
+        # All of them are sent again before the Ping for message 10.
         assert await second.take(10) == numbered("c2u", 10)
         third = await redialled(upstream, second)
         assert await third.take(10) == numbered("c2u", 10)
