@@ -36,6 +36,7 @@ PURE = (
     "reconnect_harness/soak/test_trend.py",
     "reconnect_harness/soak/test_verdict.py",
     "reconnect_proxy/admin/test_token.py",
+    "reconnect_proxy/client/test_aware_session.py",
     "reconnect_proxy/config",
     "reconnect_proxy/core",
     "reconnect_proxy/net/test_allow.py",

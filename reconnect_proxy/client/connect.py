@@ -6,25 +6,22 @@
             ...
 
 Towards a proxy that speaks the reconnect protocol every message arrives once and in order, in both directions, however
-often the link is lost. `client_session` is the session itself.
+often the link is lost. `client.session` is the session itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.datastructures import Headers, HeadersLike
-from websockets.exceptions import InvalidStatus
 
 from ..core.policy import DUPLEX, Policy
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, REPLAY_ID, is_id
-from .redial import SessionLost, refusal
-from .session import Connection
+from .session import Connection, SessionLost
 from .socket import LinkedConnection
 
 __all__ = ["Connection", "SessionLost", "connect"]
@@ -121,20 +118,13 @@ class connect:
         await self._opened.__aexit__(exc_type, exc_value, traceback)
 
     async def _open(self) -> Connection:
-        claim = {RECEIVED: "0"}
-        if self._connection_id is not None:
-            claim[CONNECTION_ID] = self._connection_id
-        try:
-            connection = await self._dial(claim)
-        except InvalidStatus as refused:
-            if refused.response.status_code == HTTPStatus.CONFLICT:
-                raise refusal(refused) from refused
-            raise
-        return Connection(connection, self._dial, self._policy, self._close_timeout)
+        connection = Connection(self._dial, self._policy, self._close_timeout, self._connection_id)
+        await connection.open()
+        return connection
 
-    async def _dial(self, claim: dict[str, str]) -> LinkedConnection:
+    async def _dial(self, session_headers: dict[str, str]) -> LinkedConnection:
         headers = self._headers.copy()
-        headers.update(claim)
+        headers.update(session_headers)
         connection = await websockets_connect(
             self._url,
             additional_headers=headers,

@@ -1,14 +1,13 @@
-"""The session of an aware client: two queues, one link after the other, and one task that follows them.
+"""The session of an aware client under asyncio: a layer over `AwareSession`, and one task that follows its links.
 
-    send() -> outbox -> Link -> LinkedConnection ~~~ proxy     c2u: held until a Pong or a 101 confirms it
-    recv() <- inbox <- _follow <- LinkedConnection ~~~ proxy   u2c: counted when it enters the inbox
+    send() -> AwareSession -> LinkedConnection ~~~ proxy                c2u: held until a Pong or a 101 confirms it
+    recv() <- inbox <- AwareSession <- _follow <- LinkedConnection ~~~ proxy      u2c: counted on its way
 
-Both queues are `core.outbox.Outbox`es and the rules of confirmation are those of `core.link.Link`, the same as in the
-proxy.
+Both queues are `core.outbox.Outbox`es.
 
 **Drain before count.** websockets answers a Ping while it parses, when the messages before that Ping may still lie in
-its buffer; and a Pong is a promise to count them (PROTOCOL.md section 4). So a lost connection is read on until `recv`
-raises ConnectionClosed, past every limit, and only then is `X-Reconnect-Received` stated. `_run` does both in turn.
+its buffer. So a lost connection is read on until `recv` raises ConnectionClosed, past every limit, and only then is a
+count stated. `_run` does both in turn.
 
 **Cancellation.** That task alone awaits sockets. `send` queues and `recv` takes with no await after it, so that a
 caller who is cancelled has done either nothing or all of it.
@@ -18,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from types import TracebackType
 
 from websockets.exceptions import (
@@ -26,6 +26,8 @@ from websockets.exceptions import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
+    InvalidHandshake,
+    InvalidStatus,
 )
 from websockets.frames import Close, CloseCode, Frame
 from websockets.frames import Opcode as FrameOpcode
@@ -35,54 +37,70 @@ from websockets.typing import Subprotocol
 from ..core.confirmation import EVERY_MESSAGES, IN_FLIGHT
 from ..core.link import Link
 from ..core.message import Message, Opcode
-from ..core.outbox import Outbox, OutOfRange
+from ..core.outbox import Outbox
 from ..core.policy import Policy
-from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT_ID, Refusal, parse_count
 from ..events import short_id
-from .redial import Dial, Redial, SessionLost
+from .aware_session import AwareSession, SessionOver
 from .socket import LinkedConnection
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Dial", "SessionLost"]
 
 logger = logging.getLogger(__name__)
 
-#: Closes after which the session goes on over a new link. 1005 and 1006: without a code, RFC 6455 section 7.4.1.
-RESUMED = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
-
-#: The close code of a link that another one has replaced, PROTOCOL.md section 6.
-TAKEN_OVER = 4000
+#: Opens a connection whose handshake carries these headers.
+Dial = Callable[[dict[str, str]], Awaitable[LinkedConnection]]
 
 #: Messages without confirmation after which `send` lets the event loop run: all Pings are in flight by then. `recv`
 #: does so every so many messages. Neither has to wait for anything while there is room, or something to take.
 YIELD_AFTER = EVERY_MESSAGES * IN_FLIGHT
 
 
+class SessionLost(ConnectionClosedError):
+    """The session is over and cannot be resumed.
+
+    The proxy does not know it (410), the counts of the two ends disagree (409), or the retry budget is spent.
+
+    Attributes:
+        detail: what happened, as a sentence.
+        status: the HTTP status of the refusal, or None where no refusal ended the session.
+        unconfirmed: messages passed to `send`, in order, that were not confirmed: they may have arrived, or not.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(None, None, None)
+        self.detail = detail
+        self.status = status
+        self.unconfirmed: tuple[str | bytes, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what happened and how many messages are unconfirmed."""
+        return f"{self.detail} ({len(self.unconfirmed)} messages unconfirmed)"
+
+
 class Connection:
     """A session with a reconnect proxy. Made by `connect`; has the methods of a `websockets` connection.
 
     Attributes:
-        session_id: the id under which the proxy keeps the session, a secret; None if the server names none.
-        resumable: whether the session outlives its link. False with a server that does not speak the protocol, or does
-            not resume this session: a drop then raises ConnectionClosed, as with plain `websockets`.
         subprotocol: as negotiated when the session was opened.
         response: the server's answer to the handshake that opened the session.
         resumes: how many times the session went on over a new link.
         unconfirmed: once the session is over, the messages passed to `send` that the peer never confirmed, in order.
     """
 
-    def __init__(self, connection: LinkedConnection, dial: Dial, policy: Policy, close_timeout: float | None) -> None:
-        """Take over a connection that is open. Not for users: see `connect`."""
-        assert connection.response is not None
-        self.response: Response = connection.response
-        self.subprotocol: Subprotocol | None = connection.subprotocol
-        self.session_id: str | None = self.response.headers.get(CONNECTION_ID)
-        self.resumable: bool = self.session_id is not None and RECEIVED in self.response.headers
+    response: Response
+    subprotocol: Subprotocol | None
+    # Set by `open`, like the two above.
+    _connection: LinkedConnection
+    _link: Link
+    _runner: asyncio.Task[None]
+
+    def __init__(self, dial: Dial, policy: Policy, close_timeout: float | None, session_id: str | None) -> None:
+        """Make a session; `open` follows. Not for users: see `connect`."""
         self.resumes = 0
         self.unconfirmed: tuple[str | bytes, ...] = ()
-        self._redial = Redial(dial, policy.retry_for)
-        self._policy = policy
+        self._session = AwareSession(self, asyncio.get_running_loop(), policy, session_id)
+        self._dial = dial
         self._close_timeout = close_timeout
-        self._outbox = Outbox(policy.max_queue)
         # What was received and not taken yet: taking a message marks it as sent and confirms it.
         self._inbox = Outbox(policy.max_queue)
         self._receiving = False
@@ -95,12 +113,41 @@ class Connection:
         self._arrived = asyncio.Event()
         # The outbox shrank, or there is a new link, or the session is over.
         self._relieved = asyncio.Event()
+
+    async def open(self) -> None:
+        """Make the first link. Not for users: see `connect`.
+
+        Raises:
+            SessionLost: the proxy has a session under the chosen id whose counts are not those of a new one (409).
+            OSError, InvalidHandshake: the link cannot be made.
+        """
         try:
+            try:
+                connection = await self._dial(self._session.request_headers())
+            except InvalidStatus as refused:
+                if refused.response.status_code == HTTPStatus.CONFLICT:
+                    self._refused(refused)
+                raise
+            assert connection.response is not None
+            self.response, self.subprotocol = connection.response, connection.subprotocol
             self._attach(connection)
-        except BaseException:
-            connection.transport.abort()
-            raise
+        except SessionOver as over:
+            raise SessionLost(str(over), over.status) from over
         self._runner = asyncio.create_task(self._run(), name=f"session {self._name}")
+
+    @property
+    def session_id(self) -> str | None:
+        """The id under which the proxy keeps the session, a secret; None if the server names none."""
+        return self._session.session_id
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the session outlives its link.
+
+        False with a server that does not speak the protocol, or does not resume this session: a drop then raises
+        ConnectionClosed, as with plain `websockets`.
+        """
+        return bool(self._session.resumable)
 
     # The methods of a websockets connection.
 
@@ -112,17 +159,17 @@ class Connection:
             TypeError: `message` is of another type.
         """
         encoded = _encode(message)
-        if len(self._outbox) >= YIELD_AFTER:
+        outbox = self._session.outbox
+        if len(outbox) >= YIELD_AFTER:
             await asyncio.sleep(0)
-        while self._outbox.full and not self._closing and self._over is None:
+        while outbox.full and not self._closing and self._over is None:
             self._relieved.clear()
             await self._relieved.wait()
         if self._closing:
             await self._ended.wait()
         if self._over is not None:
             raise self._over.with_traceback(None)
-        self._outbox.push(encoded)
-        self._link.pump()
+        self._session.push(encoded)
 
     async def recv(self, timeout: float | None = None) -> str | bytes:  # noqa: ASYNC109 (as in websockets.sync)
         """Take the next message: a str for text, bytes for binary.
@@ -184,7 +231,7 @@ class Connection:
                 "session %s: closed after %s s with %d messages unconfirmed",
                 self._name,
                 self._close_timeout,
-                len(self._outbox),
+                len(self._session.outbox),
             )
         finally:
             self._finish(ConnectionClosedError(None, close, None))
@@ -243,7 +290,7 @@ class Connection:
         while self._over is None:
             self._relieved.clear()
             if not self._link.dead:
-                if len(self._outbox) == 0:
+                if len(self._session.outbox) == 0:
                     await self._connection.close(close.code, close.reason)
                 else:
                     self._link.ask()
@@ -256,11 +303,20 @@ class Connection:
                 closed = await self._follow()
                 if not self._goes_on(closed):
                     return self._finish(closed)
-                logger.info("session %s: link lost: %s; %d messages wait", self._name, closed, len(self._outbox))
-                await self._resume(closed)
-        except SessionLost as lost:
-            # If the proxy has taken the close and its answer was lost, a session that is gone is what was asked for.
-            self._finish(ConnectionClosedError(None, None) if self._closing and not len(self._outbox) else lost)
+                logger.info(
+                    "session %s: link lost: %s; %d messages wait", self._name, closed, len(self._session.outbox)
+                )
+                self._attach(await self._next_link(closed))
+                self.resumes += 1
+                logger.info("session %s: resumed, %d messages wait", self._name, len(self._session.outbox))
+        except SessionOver as over:
+            if self._closing and not len(self._session.outbox):
+                # The proxy has taken the close, and its answer was lost: a session that is gone is what was asked for.
+                self._finish(ConnectionClosedError(None, None))
+            else:
+                lost = SessionLost(str(over), over.status)
+                lost.__cause__ = over
+                self._finish(lost)
         except BaseException as failure:
             self._finish(SessionLost(f"the client's own task ended with {failure!r}"))
             raise
@@ -274,89 +330,85 @@ class Connection:
         Messages do not go through the link, which ignores what comes after it was judged dead: those may have been
         answered with a Pong, and must be counted.
         """
-        connection, link = self._connection, self._link
-        began = connection.loop.time()
+        connection = self._connection
         try:
             while True:
-                message = await connection.recv()
-                link.on_heard()
-                self._deliver(*_encode(message))
+                self._session.take(*_encode(await connection.recv()))
                 await connection.readable.wait()
         except ConnectionClosed as closed:
-            link.die()
-            self._redial.lost(began, (self._inbox.pushed, self._outbox.confirmed))
+            self._session.link_ended()
             return closed
-
-    def _deliver(self, opcode: int, payload: bytes, now: float | None = None) -> None:
-        self._inbox.push((opcode, payload))
-        self._arrived.set()
-        self._link.regulate(self._inbox.full and not self._closing)
 
     def _goes_on(self, closed: ConnectionClosed) -> bool:
         """Tell whether a link that ended like this is to be replaced."""
-        if not self.resumable:
-            return False
         if closed.rcvd is None:
             # A close of ours: what was asked for and not answered yet, or our refusal of what the next link would bring
             # again (1002, 1007, 1009).
-            return closed.sent is None or self._closing
-        if closed.rcvd_then_sent is False:
-            return False
-        if closed.rcvd.code == TAKEN_OVER:
-            return self._redial.forgive_takeover()
-        return closed.rcvd.code in RESUMED
+            return (closed.sent is None or self._closing) and self._session.goes_on_after(CloseCode.ABNORMAL_CLOSURE)
+        return closed.rcvd_then_sent is not False and self._session.goes_on_after(closed.rcvd.code)
 
-    async def _resume(self, closed: ConnectionClosed) -> None:
-        """Get a new link, and go on over it."""
-        connection = await self._redial.next_link(self._claim, closed)
-        try:
-            self._attach(connection)
-        except BaseException:
-            connection.transport.abort()
-            raise
-        self.resumes += 1
-        logger.info("session %s: resumed, %d messages wait", self._name, len(self._outbox))
+    async def _next_link(self, cause: Exception) -> LinkedConnection:
+        """Dial until there is an answer.
 
-    def _claim(self) -> dict[str, str]:
-        assert self.session_id is not None
-        return {RECONNECT_ID: self.session_id, RECEIVED: str(self._inbox.pushed)}
+        Raises:
+            SessionOver: the answer is final, or the budget is spent; `cause` is blamed if no dial was made.
+        """
+        session, time = self._session, asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(session.next_wait(cause))
+            if time() >= session.deadline:
+                continue
+            try:
+                async with asyncio.timeout_at(session.deadline):
+                    return await self._dial(session.request_headers())
+            except InvalidStatus as refused:
+                cause = refused
+                self._refused(refused)
+            except (OSError, EOFError, InvalidHandshake, ConnectionClosed) as failed:
+                cause = failed
+                if not isinstance(failed, ConnectionRefusedError):
+                    session.unanswered()
+
+    def _refused(self, refused: InvalidStatus) -> None:
+        """Raise SessionOver if a refusal is final."""
+        body = (refused.response.body or b"").decode("utf-8", "replace")[:200]
+        self._session.refused(refused.response.status_code, body)
 
     def _attach(self, connection: LinkedConnection) -> None:
         """Make `connection` the link, settle what earlier links left open, and send."""
         assert connection.response is not None
-        stated = self._stated_count(connection.response)
-        link = Link(connection.leg, self._outbox, connection.leg, self._deliver, connection.loop, self._policy)
         try:
-            link.resume(stated)
-        except OutOfRange as mismatch:
-            link.die()
-            raise SessionLost(
-                f"the proxy's count of what it received disagrees with this client: {mismatch}"
-            ) from mismatch
-        connection.leg.relieved = self._relieved
+            link = self._session.attach(connection.leg, self._session.answered(connection.response.headers.get))
+        except BaseException:
+            connection.transport.abort()
+            raise
         connection.link = link
         self._connection, self._link = connection, link
         link.regulate(self._inbox.full and not self._closing)
         link.pump()
         self._relieved.set()
 
-    def _stated_count(self, response: Response) -> int | None:
-        """Return how many messages the server says it received, None in a session that is not resumable."""
-        if not self.resumable:
-            return None
-        if response.headers.get(CONNECTION_ID, self.session_id) != self.session_id:
-            raise SessionLost("the proxy resumed another session than the one that was asked for")
-        try:
-            return parse_count(RECEIVED, response.headers.get(RECEIVED, ""))
-        except Refusal as malformed:
-            raise SessionLost(f"the proxy's answer does not say what it received: {malformed}") from malformed
+    # What the session calls: `aware_session.SessionListener`.
+
+    def on_message(self, opcode: int, payload: bytes) -> None:
+        """Keep a message until `recv` takes it."""
+        self._inbox.push((opcode, payload))
+        self._arrived.set()
+        self._link.regulate(self._inbox.full and not self._closing)
+
+    def on_relieved(self) -> None:
+        """Let `send` and `close` look again."""
+        self._relieved.set()
+
+    def on_link_lost(self, code: int, reason: str) -> None:
+        """Log why the link gave its connection up. `_follow` sees the end of that."""
+        logger.info("link lost: %s", reason)
 
     def _finish(self, over: ConnectionClosed) -> None:
         """Make the session over, once: callers learn of it when they have taken what was received."""
         if self._over is not None:
             return
-        self._link.die()
-        self.unconfirmed = tuple(_decode(self._outbox.mark_sent()) for _ in range(self._outbox.pending))
+        self.unconfirmed = tuple(map(_decode, self._session.end()))
         if isinstance(over, SessionLost):
             over.unconfirmed = self.unconfirmed
         self._over = over

@@ -7,7 +7,6 @@ messages do not pass here: the task that follows the connection takes them with 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -20,8 +19,6 @@ from ..core.link import Link
 from ..core.message import Opcode
 
 __all__ = ["ConnectionLeg", "LinkedConnection"]
-
-logger = logging.getLogger(__name__)
 
 
 class LinkedConnection(ClientConnection):
@@ -106,14 +103,12 @@ class LostTransport(asyncio.Transport):
 
 
 class ConnectionLeg:
-    """What a `core.link.Link` asks of its socket (`core.interfaces.Leg`) and of its owner (`LinkOwner`)."""
+    """What a `core.link.Link` asks of its socket (`core.interfaces.Leg`)."""
 
     def __init__(self, connection: LinkedConnection) -> None:
         self.writable = True
         # websockets compresses and inflates by itself: here messages are plain.
         self.deflate = False
-        # Set by the session that takes the connection over.
-        self.relieved = asyncio.Event()
         self._connection = connection
 
     def send(self, opcode: int, payload: bytes, /) -> None:
@@ -151,30 +146,3 @@ class ConnectionLeg:
     def acceptance(self) -> Acceptance:
         waiting = self._connection.transport.get_write_buffer_size()
         return Acceptance(-waiting, waiting > 0, acknowledges=False)
-
-    def link_relieved(self, link: Link) -> None:
-        self.relieved.set()
-
-    def link_lost(self, link: Link, code: int, reason: str) -> None:
-        # The link has aborted the connection; `Connection._follow` sees its end.
-        logger.info("link lost: %s", reason)
-
-    def link_too_big(self, link: Link, reason: str) -> None:
-        # websockets refuses what is above max_size before the link hears of it, and has failed the connection.
-        self.abort()
-
-    def link_mute(self, link: Link) -> None:
-        logger.warning("the server answers no Ping: what is written to it is not kept from now on")
-
-    def link_answers(self, link: Link) -> None:
-        logger.info("the server has answered a Ping: what is written to it is kept until it is confirmed")
-
-    def link_uncertain(self, link: Link, count: int) -> None:
-        logger.warning("%d messages were written to a server that answers no Ping, and may have arrived or not", count)
-
-    def link_stuck(self, link: Link, reason: str) -> None:
-        # Only compressed messages can be stuck, and there are none here.
-        self.abort()
-
-    def passes_compressed(self, link: Link) -> bool:
-        return False

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,11 @@ from typing import NamedTuple, Protocol
 
 import gevent
 from gevent.event import Event
-from websocket import ABNF, WebSocket, WebSocketException
+from websocket import ABNF
 
-from reconnect_harness.load.link import LinkEnd, LinkFailed, LinkMaker, half_close, hang_up, link_end_of
+from reconnect_harness.load.link import LOST, Link, LinkEnd, LinkFailed, LinkMaker, half_close, hang_up, link_end_of
+from reconnect_proxy.client.aware_session import RESUMED, is_final
+from reconnect_proxy.core.backoff import wait_before
 
 #: How long a handshake may take, in seconds.
 OPEN_SECONDS = 15.0
@@ -27,22 +28,10 @@ OPEN_SECONDS = 15.0
 #: How long the other end may take to answer a close frame, in seconds.
 CLOSE_SECONDS = 3.0
 
-#: The shortest and the longest wait before the next attempt to reconnect, in seconds.
-RETRY_SECONDS = (0.05, 3.0)
-
-#: Close codes after which a client reconnects: those of RFC 6455 section 7.4.1 that mean a lost link or a restart.
-RETRYABLE = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
-
-#: Statuses of a refused handshake after which a client tries again; any other below 500 is final.
-RETRYABLE_STATUSES = frozenset({408, 425, 429})
-
 #: How long the other end of a dropped link may take to close it too, in seconds; and how often to check whether the
 #: reader of a link has seen its end.
 _NOTICED_SECONDS = 1.0
 _NOTICE_SECONDS = 0.01
-
-#: What reads and writes raise on a lost link.
-LOST = (OSError, WebSocketException, UnicodeDecodeError)
 
 
 class ConversationTarget(NamedTuple):
@@ -92,9 +81,12 @@ class Conversation:
         self._endpoint = endpoint
         self._listener = listener
         self._retry_for = retry_for
-        self._link: WebSocket | None = None
+        self._link: Link | None = None
         self._up = Event()
         self._closing = False
+        # When the link was lost, and how often it was dialled since.
+        self._lost_at = 0.0
+        self._attempts = 0
         self._over = ""
         self._follower: gevent.Greenlet[..., None] | None = None
 
@@ -180,27 +172,39 @@ class Conversation:
         """Return the headers of later handshakes."""
         return self._first()
 
-    def _begin(self, link: WebSocket) -> None:
+    def _begin(self, link: Link) -> None:
         """Check the handshake of a new link; raise ConversationOver if the answer is not acceptable."""
 
-    def _take(self, opcode: int, data: bytes, link: WebSocket) -> None:
+    def _take(self, opcode: int, data: bytes, link: Link) -> None:
         """Handle a whole message, a Ping that was answered, or a Pong."""
-        if opcode == ABNF.OPCODE_TEXT:
-            self._listener.heard(data.decode())
-        elif opcode == ABNF.OPCODE_BINARY:
-            self._listener.heard(data)
+        if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):
+            self._hear(opcode, data)
 
     def _goes_on_after(self, ending: LinkEnd) -> bool:
         """Return whether the conversation goes on after a link that ended like this."""
-        return ending.code in RETRYABLE
+        return ending.code in RESUMED
+
+    def _next_wait(self, cause: str) -> float:
+        """Return how long to wait before the next dial; raise ConversationOver if the link was lost for too long."""
+        away = time.monotonic() - self._lost_at
+        if away > self._retry_for:
+            raise ConversationOver(f"not back in {self._retry_for:g} s: {cause}")
+        wait = wait_before(self._attempts, away, self._retry_for - away)
+        self._attempts += 1
+        return wait
+
+    def _failed(self, failed: LinkFailed) -> None:
+        """Handle a failed dial; raise ConversationOver if it is final."""
+        if failed.status is not None and is_final(failed.status):
+            raise ConversationOver(str(failed)) from failed
 
     # The life of a conversation.
 
-    def _dial(self, headers: Mapping[str, str]) -> WebSocket:
+    def _dial(self, headers: Mapping[str, str]) -> Link:
         end = self._endpoint
         return end.links.dial(end.path, {**end.headers, **headers}, end.subprotocols, OPEN_SECONDS)
 
-    def _attach(self, link: WebSocket) -> None:
+    def _attach(self, link: Link) -> None:
         try:
             self._begin(link)
         except BaseException:
@@ -209,26 +213,28 @@ class Conversation:
         self._link = link
         self._up.set()
 
-    def _write(self, link: WebSocket, message: str | bytes) -> None:
+    def _write(self, link: Link, message: str | bytes) -> None:
         if isinstance(message, str):
             link.send_text(message)
         else:
             link.send_binary(message)
+        link.flush()
 
-    def _follow(self, link: WebSocket) -> None:
+    def _follow(self, link: Link) -> None:
         while True:
             ending = self._read(link)
             link.shutdown()
             self._let_go()
             if self._closing:
                 return
-            lost = time.monotonic()
+            lost = self._lost_at = time.monotonic()
+            self._attempts = 0
             self._listener.lost(ending)
             if not self._goes_on_after(ending):
                 self._finish(f"closed with {ending}", None)
                 return
             try:
-                found = self._reconnect(lost, ending)
+                found = self._reconnect(f"link lost: {ending}")
             except ConversationOver as over:
                 self._finish(str(over), time.monotonic() - lost)
                 return
@@ -237,7 +243,7 @@ class Conversation:
             link = found
             self._listener.returned(time.monotonic() - lost)
 
-    def _read(self, link: WebSocket) -> LinkEnd:
+    def _read(self, link: Link) -> LinkEnd:
         """Handle what arrives on a link until it ends; return how it ended."""
         try:
             while True:
@@ -248,30 +254,24 @@ class Conversation:
         except LOST as lost:
             return LinkEnd(1006, "" if isinstance(lost, OSError) else str(lost))
 
-    def _reconnect(self, lost: float, ending: LinkEnd) -> WebSocket | None:
+    def _reconnect(self, cause: str) -> Link | None:
         """Make the next link, or raise ConversationOver; return None if the user leaves meanwhile."""
-        reason = f"link lost: {ending}"
-        attempts = 0
-        shortest, longest = RETRY_SECONDS
         while not self._closing:
-            away = time.monotonic() - lost
-            if away > self._retry_for:
-                raise ConversationOver(f"not back in {self._retry_for:g} s: {reason}")
-            # As the proxy's own client, wait no longer than the link has been lost: a short outage is then soon over.
-            gevent.sleep(random.uniform(0, min(longest, shortest * 2.0 ** min(attempts, 10), max(shortest, away))))
-            attempts += 1
+            gevent.sleep(self._next_wait(cause))
             if self._closing:
                 return None
             try:
                 link = self._dial(self._next())
                 self._attach(link)
             except LinkFailed as failed:
-                if failed.status is not None and failed.status < 500 and failed.status not in RETRYABLE_STATUSES:
-                    raise ConversationOver(str(failed)) from failed
-                reason = str(failed)
+                self._failed(failed)
+                cause = str(failed)
             else:
                 return link
         return None
+
+    def _hear(self, opcode: int, data: bytes) -> None:
+        self._listener.heard(data.decode() if opcode == ABNF.OPCODE_TEXT else data)
 
     def _let_go(self) -> None:
         if self._link is not None:

@@ -1,5 +1,10 @@
 """One WebSocket link under gevent: a socket of gevent, and websocket-client on it.
 
+    send_frame ──► the socket, as far as it takes bytes at once
+        └── the rest ──► a greenlet that waits until the socket takes it
+
+So no write waits, and none can come between the parts of another. Who must wait calls `Link.flush`.
+
 websocket-client reads a frame with two or three calls of recv, and a handshake byte by byte. Here each system call
 reads all that has arrived, and keeps what was not asked for yet. Names are resolved once. If a host has several
 addresses, or this machine, each link uses the next one: one pair of addresses has some 28,000 ports only.
@@ -10,20 +15,30 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import gevent
 import gevent.socket
-from websocket import ABNF, WebSocket, WebSocketBadStatusException, WebSocketException
+from websocket import (
+    ABNF,
+    WebSocket,
+    WebSocketBadStatusException,
+    WebSocketConnectionClosedException,
+    WebSocketException,
+)
 from websocket._handshake import CookieJar
 
 _READ = 1 << 16
 
 #: An option of Linux: connect() chooses the port, and may use it for several pairs of addresses at a time.
 _BIND_ADDRESS_NO_PORT = 24
+
+
+#: What reads and writes raise on a lost link.
+LOST = (OSError, WebSocketException, UnicodeDecodeError)
 
 
 class LinkFailed(Exception):
@@ -61,6 +76,75 @@ class BufferedSocket(gevent.socket.socket):
         return ahead[:bufsize]
 
 
+class Link(WebSocket):
+    """A link whose writes do not wait.
+
+    Attributes:
+        flushed: whether the system has taken everything that was written.
+        on_writable: called when that is so again.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__(skip_utf8_validation=True)
+        self.flushed = True
+        self.on_writable: Callable[[], None] = lambda: None
+        self._rest = b""
+        self._writer: gevent.Greenlet[..., None] | None = None
+
+    def send_frame(self, frame: ABNF) -> int:
+        """Write a frame. websocket-client calls it for everything that it sends, Pongs included."""
+        data = frame.format()
+        self._rest += data
+        if self.flushed:
+            self._rest = self._rest[self._send_at_once(self._rest) :]
+            if self._rest:
+                self.flushed = False
+                self._writer = gevent.spawn(self._write_rest)
+        return len(data)
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes the system has not taken yet."""
+        return len(self._rest)
+
+    def flush(self) -> None:
+        """Wait until the system has taken everything that was written; raise one of `LOST` if it will not."""
+        while not self.flushed and self._writer is not None:
+            self._writer.join()
+            if not self.flushed and self._writer.dead:
+                raise WebSocketConnectionClosedException("the link was lost before all was written")
+
+    def shutdown(self) -> None:
+        """Close the socket at once, without a close frame."""
+        super().shutdown()
+
+    def _send_at_once(self, data: bytes) -> int:
+        if self.sock is None:
+            raise WebSocketConnectionClosedException("the socket is closed already")
+        timeout = self.sock.gettimeout()
+        # A greenlet that waits for what arrives does not run before this is back to what it was.
+        self.sock.settimeout(0.0)
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        finally:
+            self.sock.settimeout(timeout)
+
+    def _write_rest(self) -> None:
+        # If the link is lost, the greenlet that reads from it sees its end.
+        with suppress(*LOST):
+            while self._rest and self.sock is not None:
+                # It grows while this greenlet waits.
+                written = self._rest
+                self.sock.sendall(written)
+                self._rest = self._rest[len(written) :]
+            self.flushed = not self._rest
+        if self.flushed:
+            self.on_writable()
+
+
 class LinkMaker:
     """Makes links to one URL.
 
@@ -89,9 +173,9 @@ class LinkMaker:
         self._sources = itertools.cycle(sources) if sources else None
         self._addresses: Iterator[tuple[Any, ...]] | None = None
 
-    def dial(self, path: str, headers: Mapping[str, str], subprotocols: Iterable[str], within: float) -> WebSocket:
+    def dial(self, path: str, headers: Mapping[str, str], subprotocols: Iterable[str], within: float) -> Link:
         """Make a link, or raise LinkFailed; `within` is seconds."""
-        link = WebSocket(skip_utf8_validation=True, enable_multithread=True)
+        link = Link()
         try:
             with gevent.Timeout(within, TimeoutError(f"no answer in {within:g} s")):
                 link.connect(
@@ -137,7 +221,7 @@ class LinkMaker:
             raise
 
 
-def hang_up(link: WebSocket) -> None:
+def hang_up(link: Link) -> None:
     """Drop a link without a close frame, as a network does. What was sent before still arrives."""
     if link.sock is not None:
         with suppress(OSError):
@@ -146,7 +230,7 @@ def hang_up(link: WebSocket) -> None:
     link.connected = False
 
 
-def half_close(link: WebSocket) -> None:
+def half_close(link: Link) -> None:
     """End the sending side of a link without a close frame. The reader sees the end when the peer has closed it too."""
     if link.sock is not None:
         with suppress(OSError):

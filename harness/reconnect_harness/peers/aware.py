@@ -1,9 +1,9 @@
 """An upstream that knows the reconnect protocol: the aware side of PROTOCOL.md sections 3 and 4, written from its text.
 
-It shares no code with the proxy, so that each tests the other.
+It shares no code with the proxy, so that each tests the other: this and `peers.unconfirmed` are the one implementation
+of the aware peer besides that of the proxy (`reconnect_proxy.client.aware_session`).
 
-    session:  outbox  [ confirmed+1 … cursor | cursor+1 … pushed ]        received: 1 … n
-                        on the link, no Pong   not sent yet
+    session:  what was sent and not confirmed (`UnconfirmedMessages`), and how many messages were received
     link:     one connection at a time; a resume ends the old one and waits until it is drained
 
 A count is stated only when the old link is drained, because websockets may have answered Pings behind buffered
@@ -13,6 +13,7 @@ messages.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -25,14 +26,10 @@ from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction, decode
 from reconnect_harness.history.recorder import EventSink
+from reconnect_harness.peers.unconfirmed import ImpossibleCount, UnconfirmedMessages
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
-
-PING_AFTER_MESSAGES = 64
-PING_AFTER_BYTES = 256 * 1024
-PING_AFTER_SECONDS = 0.1
-PINGS_IN_FLIGHT = 4
 
 #: How many unconfirmed messages a session may have before it stops making more.
 FULL = 20_000
@@ -41,7 +38,7 @@ _ID = re.compile(r"[A-Za-z0-9._~-]{16,128}")
 _COUNT = re.compile(r"[0-9]{1,19}")
 
 #: Close codes after which a session may be resumed (PROTOCOL.md section 6: "retryable").
-_RESUMABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
+RESUMABLE = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 
 
 class HandshakeRefused(Exception):
@@ -66,17 +63,14 @@ class UpstreamSession:
         self.claimed_by: ServerConnection | None = None
         self._load = load
         self._upstream = upstream
-        self._owed: dict[int, str | bytes] = {}
-        self._confirmed = 0
-        self._pushed = 0
-        self._cursor = 0
+        self._owed = UnconfirmedMessages(asyncio.get_running_loop().time)
         self._link: ServerConnection | None = None
         self._drained = asyncio.Event()
         self._drained.set()
+        # There is something to send, or a Pong has come.
         self._more = asyncio.Event()
         self._pushing: asyncio.Task[None] | None = None
         self._abandoning: asyncio.TimerHandle | None = None
-        self._pings: list[int] = []
 
     async def claim(self, connection: ServerConnection, count: int) -> None:
         """Give the session to a new connection whose peer has received `count` messages.
@@ -91,11 +85,10 @@ class UpstreamSession:
             raise HandshakeRefused(HTTPStatus.CONFLICT, "taken-over", "a newer connection has claimed this session")
         if self.ended:
             raise HandshakeRefused(HTTPStatus.GONE, "gone", "the session ended with its last connection")
-        if not self._confirmed <= count <= self._pushed:
-            detail = f"{count} messages received? {self._confirmed} are confirmed, and {self._pushed} were sent"
-            raise HandshakeRefused(HTTPStatus.CONFLICT, "count", detail)
-        self._confirm(count)
-        self._cursor = count
+        try:
+            self._owed.resume(count)
+        except ImpossibleCount as impossible:
+            raise HandshakeRefused(HTTPStatus.CONFLICT, "count", str(impossible)) from impossible
         # Its handshake may still fail, and then `serve` is not called.
         self._await_resume()
 
@@ -107,7 +100,6 @@ class UpstreamSession:
             return
         self._link = connection
         self._drained.clear()
-        self._pings.clear()
         if self._pushing is None:
             self._pushing = background(self._push())
         sending = background(self._send(connection))
@@ -123,7 +115,7 @@ class UpstreamSession:
         finally:
             sending.cancel()
             self._link = None
-            if connection.close_code not in _RESUMABLE:
+            if connection.close_code not in RESUMABLE:
                 self.end()
             self._await_resume()
             self._drained.set()
@@ -154,8 +146,7 @@ class UpstreamSession:
 
     def owe(self, message: str | bytes) -> None:
         """Send the peer a message, now or on its next link, and keep it until it is confirmed."""
-        self._pushed += 1
-        self._owed[self._pushed] = message
+        self._owed.add(message)
         self._more.set()
 
     async def _push(self) -> None:
@@ -169,53 +160,31 @@ class UpstreamSession:
             self.owe(message)
 
     async def _send(self, connection: ServerConnection) -> None:
-        """Send the unconfirmed messages, and after each burst a Ping with the number of the last one."""
-        pinged, messages, size = self._cursor, 0, 0
-        try:
+        """Send the unconfirmed messages, and the Pings that ask for their confirmation."""
+        # The receiving task gets the same exception, and ends the link.
+        with contextlib.suppress(ConnectionClosed):
             while True:
-                while self._cursor < self._pushed:
-                    self._cursor += 1
-                    message = self._owed[self._cursor]
-                    await connection.send(message)
-                    messages, size = messages + 1, size + len(message)
-                    if messages >= PING_AFTER_MESSAGES or size >= PING_AFTER_BYTES:
-                        if await self._ping(connection):
-                            pinged = self._cursor
-                        messages, size = 0, 0
+                for due in self._owed.due():
+                    if isinstance(due, int):
+                        await self._ping(connection, due)
+                    else:
+                        await connection.send(due)
                 self._more.clear()
-                try:
-                    timeout = PING_AFTER_SECONDS if pinged < self._cursor else None
-                    await asyncio.wait_for(self._more.wait(), timeout)
-                except TimeoutError:
-                    if not self._pings and await self._ping(connection):
-                        pinged = self._cursor
-                        messages, size = 0, 0
-        except ConnectionClosed:
-            # The receiving task gets the same exception, and ends the link.
-            pass
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._more.wait(), self._owed.due_in())
 
-    async def _ping(self, connection: ServerConnection) -> bool:
-        """Send a Ping for everything that was sent, unless too many Pings are in flight."""
-        number = self._cursor
-        if len(self._pings) >= PINGS_IN_FLIGHT or number in self._pings:
-            return False
-        self._pings.append(number)
-        answered = asyncio.ensure_future(await connection.ping(number.to_bytes(8, "big")))
+    async def _ping(self, connection: ServerConnection, number: int) -> None:
+        """Send the Ping that stands for message `number`."""
 
         def confirm(answer: asyncio.Future[float]) -> None:
             # Pongs of a link that has been replaced do not count.
             if answer.cancelled() or answer.exception() is not None or self._link is not connection:
                 return
-            self._pings = [ping for ping in self._pings if ping > number]
-            self._confirm(number)
+            self._owed.pong(number)
+            self._more.set()
 
+        answered = asyncio.ensure_future(await connection.ping(number.to_bytes(8, "big")))
         answered.add_done_callback(confirm)
-        return True
-
-    def _confirm(self, number: int) -> None:
-        while self._confirmed < number:
-            self._confirmed += 1
-            del self._owed[self._confirmed]
 
 
 class AwareUpstream:

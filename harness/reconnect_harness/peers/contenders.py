@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed
 
 from reconnect_harness.history.message import Direction, decode
 from reconnect_harness.peers.client import FAILED_HANDSHAKE, AwareClient, PlainClient, handshake_failure
+from reconnect_harness.peers.unconfirmed import ImpossibleCount, UnconfirmedMessages
 from reconnect_harness.processes.actor import background
 
 #: The close code of a vanishing client.
@@ -61,14 +62,19 @@ class AbsentClient(PlainClient):
 class _KeepingSocket:
     """Sends on a socket, and keeps what was sent."""
 
-    def __init__(self, socket: ClientConnection, kept: list[str | bytes]) -> None:
+    def __init__(self, socket: ClientConnection, owed: UnconfirmedMessages) -> None:
         self._socket = socket
-        self._kept = kept
+        self._owed = owed
 
     async def send(self, message: str | bytes) -> None:
         """Send one message."""
-        self._kept.append(message)
-        await self._socket.send(message)
+        self._owed.add(message)
+        await self.send_owed()
+
+    async def send_owed(self) -> None:
+        """Send what was kept and not sent on this link yet."""
+        for due in self._owed.due():
+            await (self._socket.ping(due.to_bytes(8, "big")) if isinstance(due, int) else self._socket.send(due))
 
 
 class HalfOpenClient(AbsentClient):
@@ -80,7 +86,8 @@ class HalfOpenClient(AbsentClient):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._received = 0
-        self._sent: list[str | bytes] = []
+        # It does not wait for Pongs: the count in the 101 of its second link confirms as much.
+        self._owed = UnconfirmedMessages(asyncio.get_running_loop().time)
 
     async def talk(self, opening: asyncio.Semaphore) -> None:
         """Use one link, then another."""
@@ -121,13 +128,18 @@ class HalfOpenClient(AbsentClient):
         self.recorder.link(self.name, "connected", asked=True)
         assert socket.response is not None
         count = socket.response.headers.get("X-Reconnect-Received")
-        for message in self._sent[int(count) if count else len(self._sent) :]:
-            await socket.send(message)
+        try:
+            self._owed.resume(int(count) if count else self._owed.sent)
+        except ImpossibleCount as impossible:
+            self.recorder.link(self.name, "breach", asked=False, reason=str(impossible))
+            await socket.close()
+            return None
+        await _KeepingSocket(socket, self._owed).send_owed()
         return socket
 
     async def _converse(self, socket: ClientConnection, until: asyncio.Task[None]) -> None:
         """Send and receive until the link ends, or `until` is done."""
-        works = [background(self._send(_KeepingSocket(socket, self._sent))), background(self._leave(socket))]
+        works = [background(self._send(_KeepingSocket(socket, self._owed))), background(self._leave(socket))]
         receiving = asyncio.create_task(self._receive(socket))
         await asyncio.wait([receiving, until], return_when=asyncio.FIRST_COMPLETED)
         ended = receiving.done()

@@ -1,4 +1,7 @@
-"""The clients of a simulation: plain, reconnecting or aware, as PROTOCOL.md says. `peers.client` has the real ones."""
+"""The ordinary clients of a simulation: plain or reconnecting. `peers.client` has the real ones.
+
+`simulate.aware_client` has what an aware client does differently.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from reconnect_harness.history.record import End
 from reconnect_harness.peers.workload import Speaker
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind, SimulatedConnection, SimulatedLink
-from reconnect_harness.simulate.peers import REFUSED_SECONDS, AwareOutbox, SimulationRecorder, next_frame
-from reconnect_proxy.core.policy import RETRYABLE
+from reconnect_harness.simulate.peers import REFUSED_SECONDS, SimulationRecorder, frame_of
 from reconnect_proxy.core.wire import Claim
 
 #: How long a handshake may take, and the longest wait before a client tries again, in seconds.
@@ -56,15 +58,11 @@ class SimulatedClient:
         self._ping = scenario.clients.ping
         self._draw = random.Random(f"{seed} {name} waits")
         self._speaker = Speaker(self._load, name, Direction.C2U, str(seed))
-        self._outbox = AwareOutbox(
-            self._clock, lambda words: recorder.link(End.CLIENT, name, "breach", False, reason=words)
-        )
         self._id = f"{name}-{self._draw.getrandbits(128):032x}"
         self._end: ConnectionEnd | None = None
-        # Whether the handshake of `_end` is done, and whether any handshake was.
-        self._ready = self._known = False
+        # Whether the handshake of `_end` is done.
+        self._ready = False
         self._heard_at = 0.0
-        self._received = 0
         self._wait = 0.0
         self._until = 0.0
         self._leaving = False
@@ -97,41 +95,38 @@ class SimulatedClient:
             self._recorder.link(End.CLIENT, self.name, "disconnected", True, 1000)
 
     def _claim(self) -> Claim:
-        if self._kind == "plain":
-            return Claim()
-        if self._kind == "reconnecting":
-            return Claim(connection_id=self._id)
-        # Only a client that knows that its session exists may ask to resume it.
-        return Claim(reconnect_id=self._id, received=self._received) if self._known else Claim(self._id, received=0)
+        return Claim(connection_id=self._id) if self._kind == "reconnecting" else Claim()
 
     def _say(self) -> None:
         if self._clock.time() >= self._until or self._leaving:
             return
-        if self._kind == "aware" or (self._ready and self._end is not None and self._end.open):
-            label, frame = next_frame(self._speaker)
+        if self._can_send():
+            label, message = self._speaker.next()
             self._recorder.sent(End.CLIENT, self.name, Direction.C2U, label)
-            if self._kind == "aware":
-                self._outbox.put(frame)
-            elif self._end is not None:
-                self._end.put(frame)
+            self._send(frame_of(message))
         self._clock.call_later(1 / self._load.rate, self._say)
+
+    def _can_send(self) -> bool:
+        return self._ready and self._end is not None and self._end.open
+
+    def _send(self, frame: Frame) -> None:
+        assert self._end is not None, "without a link nothing is sent"
+        self._end.put(frame)
 
     def _take(self, frame: Frame) -> None:
         assert self._end is not None, "the frame came over it"
         self._heard_at = self._clock.time()
         if frame.kind is FrameKind.DATA:
-            self._received += 1
             self._recorder.received(End.CLIENT, self.name, Direction.U2C, frame)
         elif frame.kind is FrameKind.PING:
             self._end.put(Frame(FrameKind.PONG, frame.payload))
-        elif frame.kind is FrameKind.PONG:
-            self._outbox.on_pong(frame.payload)
         elif frame.kind is FrameKind.RESPONSE:
             self._answered(self._end, frame)
-        elif self._ready:
-            self._lost(frame.number or 1006)
-        else:
-            self._unreachable(None)
+        elif frame.kind in (FrameKind.CLOSE, FrameKind.END):
+            if self._ready:
+                self._lost(frame.number or 1006)
+            else:
+                self._unreachable(None, unanswered=True)
 
     def _answered(self, end: ConnectionEnd, frame: Frame) -> None:
         self.tried = True
@@ -140,14 +135,13 @@ class SimulatedClient:
             self._unreachable(frame.number)
             return
         self._ready = True
+        self._begin(end, frame)
+
+    def _begin(self, end: ConnectionEnd, frame: Frame) -> None:
+        """Use a connection that was answered with 101."""
         self._wait = 0.0
-        if self._kind != "aware" or not self._known:
-            self._recorder.link(End.CLIENT, self.name, "connected", True)
-        self._known = True
-        if self._kind == "aware" and not self._outbox.resume(end, frame.received or 0):
-            end.close(Frame(FrameKind.END))
-            self._over(None, "the counts disagree")
-        elif self._ping is not None:
+        self._recorder.link(End.CLIENT, self.name, "connected", True)
+        if self._ping is not None:
             self._clock.call_later(self._ping, lambda: self._check(end))
 
     def _check(self, end: ConnectionEnd) -> None:
@@ -166,28 +160,18 @@ class SimulatedClient:
     def _give_up(self, end: ConnectionEnd) -> None:
         if end is self._end and not self._ready and end.open:
             end.close(Frame(FrameKind.END))
-            self._unreachable(None)
+            self._unreachable(None, unanswered=True)
 
-    def _unreachable(self, status: int | None) -> None:
+    def _unreachable(self, status: int | None, *, unanswered: bool = False) -> None:
+        """Take a dial that failed: refused with a status, or `unanswered` although its handshake had left."""
         self.tried = True
         self._end = None
-        if self._kind == "aware" and self._known:
-            if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._over(status, "the session is lost")
-            else:
-                self._dial_again()
-            return
         self._recorder.link(End.CLIENT, self.name, "unreachable", False, status)
         if self._kind == "reconnecting":
             self._dial_again()
 
     def _lost(self, code: int) -> None:
         self._end = None
-        self._ready = False
-        self._outbox.link_lost()
-        if self._kind == "aware" and code in RETRYABLE:
-            self._dial_again()
-            return
         self._over(code, "")
         if self._kind == "reconnecting":
             self._dial_again()

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from reconnect_harness.simulate.clock import VirtualClock
+from reconnect_harness.simulate.leg import SimulatedLeg
 from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind, SimulatedConnection, SimulatedLink
 from reconnect_harness.simulate.peers import REFUSED_SECONDS
 from reconnect_harness.simulate.upstream import SimulatedUpstream
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
-from reconnect_proxy.core.interfaces import Acceptance, DialListener, LegListener
+from reconnect_proxy.core.interfaces import DialListener
 from reconnect_proxy.core.opening import Opening
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.pool import Pool
@@ -108,74 +109,6 @@ class SimulatedApplicant:
 def _refuse(end: ConnectionEnd, status: int) -> None:
     end.put(Frame(FrameKind.RESPONSE, number=status))
     end.close(Frame(FrameKind.END))
-
-
-class SimulatedLeg:
-    """The proxy's end of a connection; satisfies `reconnect_proxy.core.interfaces.Leg`."""
-
-    def __init__(self, end: ConnectionEnd) -> None:
-        self.writable = True
-        # Simulated messages are never compressed.
-        self.deflate = False
-        # The core's side of this leg; set as soon as the core has made it.
-        self.link: LegListener | None = None
-        self._end = end
-        end.on_frame = self._take
-        end.on_room = self._room
-
-    def send(self, opcode: int, payload: bytes, /) -> None:
-        """Write a message."""
-        self._end.put(Frame(FrameKind.DATA, payload, opcode))
-        self.writable = not self._end.blocked
-
-    def ping(self, payload: bytes, /) -> None:
-        """Write a Ping."""
-        self._end.put(Frame(FrameKind.PING, payload))
-
-    def close(self, code: int, reason: str) -> None:
-        """Write a close frame. Frames that still arrive go to the core, which ignores them."""
-        self._end.close(Frame(FrameKind.CLOSE, number=code), reading=True)
-
-    def abort(self) -> None:
-        """Drop the socket."""
-        self._end.close(Frame(FrameKind.END))
-
-    def pause_reading(self) -> None:
-        """Let arriving frames wait."""
-        self._end.pause()
-
-    def resume_reading(self) -> None:
-        """Handle the frames that wait, and those that arrive."""
-        self._end.resume()
-
-    def progress(self) -> int:
-        """Return how many frames have arrived."""
-        return self._end.frames
-
-    def acceptance(self) -> Acceptance:
-        """Return what the network says of the frames that were written."""
-        pipe = self._end.out
-        if pipe is None:
-            return Acceptance(0, waiting=False, acknowledges=False)
-        return Acceptance(pipe.delivered, not pipe.empty, acknowledges=not pipe.gap)
-
-    def _take(self, frame: Frame) -> None:
-        link = self.link
-        assert link is not None, "frames come when the core has its link"
-        if frame.kind is FrameKind.DATA:
-            link.on_message(frame.number, frame.payload)
-        elif frame.kind is FrameKind.PING:
-            link.on_heard()
-            self._end.put(Frame(FrameKind.PONG, frame.payload))
-        elif frame.kind is FrameKind.PONG:
-            link.on_pong(frame.payload)
-        else:
-            link.on_lost(frame.number or 1006, "")
-
-    def _room(self) -> None:
-        self.writable = True
-        if self.link is not None:
-            self.link.on_writable()
 
 
 class SimulatedDialler:

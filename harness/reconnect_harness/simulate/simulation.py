@@ -23,6 +23,7 @@ from reconnect_harness.faults.fault import Occurrence, timeline
 from reconnect_harness.history.record import End, FaultRecord, Footprint
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.scenario.model import Scenario, ScenarioError
+from reconnect_harness.simulate.aware_client import SimulatedAwareClient
 from reconnect_harness.simulate.client import OPEN_SECONDS, SimulatedClient
 from reconnect_harness.simulate.clock import VirtualClock
 from reconnect_harness.simulate.network import SIMULATED_LINK_FAULTS, SimulatedLink
@@ -134,9 +135,8 @@ class _Simulation:
         count = scenario.clients.count
         names = [f"c{index:0{max(2, len(str(count)))}d}" for index in range(1, count + 1)]
         link = self._links["client"]
-        self._clients = [
-            SimulatedClient(name, scenario, link, self._proxy.accept, self.recorder, seed) for name in names
-        ]
+        kind = SimulatedAwareClient if scenario.clients.kind == "aware" else SimulatedClient
+        self._clients = [kind(name, scenario, link, self._proxy.accept, self.recorder, seed) for name in names]
 
     def run(self) -> tuple[float, float]:
         """Run it; return when the traffic began, and how many seconds it lasted."""

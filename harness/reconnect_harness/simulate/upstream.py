@@ -1,6 +1,7 @@
 """The upstream of a simulation: an ordinary server, or one that keeps sessions as PROTOCOL.md says.
 
-`peers.ordinary` and `peers.aware` are the real ones.
+`peers.ordinary` and `peers.aware` are the real ones. The aware one has the bookkeeping of `peers.aware`, which shares
+no code with the proxy, so that it tests the core.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from http import HTTPStatus
 
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End
-from reconnect_harness.peers.workload import Speaker, Workload
+from reconnect_harness.peers.aware import RESUMABLE
+from reconnect_harness.peers.unconfirmed import ImpossibleCount, UnconfirmedMessages
+from reconnect_harness.peers.workload import Speaker
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.simulate.clock import VirtualClock
+from reconnect_harness.simulate.clock import VirtualClock, VirtualTimer
 from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind, SimulatedConnection
-from reconnect_harness.simulate.peers import AwareOutbox, SimulationRecorder, next_frame
-from reconnect_proxy.core.policy import RETRYABLE
+from reconnect_harness.simulate.peers import SimulationRecorder, frame_of
 
 
 class _UpstreamSession:
     """What an upstream knows of one session."""
 
-    def __init__(self, stream: str, load: Workload, seed: int, outbox: AwareOutbox) -> None:
-        self.speaker = Speaker(load, stream, Direction.U2C, str(seed))
-        self.outbox = outbox
+    def __init__(self, speaker: Speaker, clock: VirtualClock) -> None:
+        self.speaker = speaker
+        self.owed = UnconfirmedMessages(clock.time)
         self.received = 0
+        # Set while a Ping will be due.
+        self.asking: VirtualTimer | None = None
         self.end: ConnectionEnd | None = None
         self.over = False
         self.pushing = False
@@ -118,10 +122,12 @@ class SimulatedUpstream:
             return
         if session is None:
             session = self._sessions[key] = self._new_session()
-        if self._aware and not session.outbox.confirmed <= (claim.received or 0) <= session.outbox.said:
-            detail = f"{claim.received} received? {session.outbox.confirmed} confirmed, {session.outbox.said} sent"
-            self._refuse(end, HTTPStatus.CONFLICT, detail)
-            return
+        if self._aware:
+            try:
+                session.owed.resume(claim.received or 0)
+            except ImpossibleCount as impossible:
+                self._refuse(end, HTTPStatus.CONFLICT, str(impossible))
+                return
         if session.end is not None:
             session.end.close(Frame(FrameKind.END))
         session.end = end
@@ -130,18 +136,14 @@ class SimulatedUpstream:
         end.put(Frame(FrameKind.RESPONSE, number=HTTPStatus.SWITCHING_PROTOCOLS, received=count))
         self._recorder.link(End.UPSTREAM, session.stream, "connected", True)
         if self._aware:
-            session.outbox.resume(end, claim.received or 0)
+            self._send(session)
         if self._talking:
             self._begin_push(session, end)
 
     def _new_session(self) -> _UpstreamSession:
         self._streams += 1
         stream = f"{self.name}.{self._streams}"
-
-        def breach(words: str) -> None:
-            self._recorder.link(End.UPSTREAM, stream, "breach", False, reason=words)
-
-        return _UpstreamSession(stream, self._load, self._seed, AwareOutbox(self._clock, breach))
+        return _UpstreamSession(Speaker(self._load, stream, Direction.U2C, str(self._seed)), self._clock)
 
     def _refuse(self, end: ConnectionEnd, status: HTTPStatus, detail: str) -> None:
         self._recorder.link(End.UPSTREAM, self.name, "refused", True, status, detail)
@@ -155,13 +157,16 @@ class SimulatedUpstream:
         elif frame.kind is FrameKind.PING:
             end.put(Frame(FrameKind.PONG, frame.payload))
         elif frame.kind is FrameKind.PONG:
-            session.outbox.on_pong(frame.payload)
+            try:
+                session.owed.pong(int.from_bytes(frame.payload, "big"))
+            except ImpossibleCount as impossible:
+                self._recorder.link(End.UPSTREAM, session.stream, "breach", False, reason=str(impossible))
+            self._send(session)
         elif session.end is end:
             session.end = None
-            session.outbox.link_lost()
             code = frame.number or 1006
             self._recorder.link(End.UPSTREAM, session.stream, "disconnected", False, code)
-            if self._aware and code not in RETRYABLE:
+            if self._aware and code not in RESUMABLE:
                 session.over = True
                 self._sessions = {key: each for key, each in self._sessions.items() if each is not session}
 
@@ -175,12 +180,26 @@ class SimulatedUpstream:
             if self._is_quiet or session.over or (not self._aware and (session.end is not end or end is None)):
                 return
             if not self.is_stopped:
-                label, frame = next_frame(session.speaker)
+                label, message = session.speaker.next()
                 self._recorder.sent(End.UPSTREAM, self.name, Direction.U2C, label)
                 if self._aware:
-                    session.outbox.put(frame)
+                    session.owed.add(message)
+                    self._send(session)
                 elif end is not None:
-                    end.put(frame)
+                    end.put(frame_of(message))
             self._clock.call_later(1 / self._load.rate, push)
 
         self._clock.call_later(0.0, push)
+
+    def _send(self, session: _UpstreamSession) -> None:
+        """Send the messages that the proxy has not received, and the Pings that ask for their confirmation."""
+        if session.asking is not None:
+            session.asking.cancel()
+            session.asking = None
+        if session.end is None:
+            return
+        for due in session.owed.due():
+            session.end.put(Frame(FrameKind.PING, due.to_bytes(8, "big")) if isinstance(due, int) else frame_of(due))
+        seconds = session.owed.due_in()
+        if seconds is not None:
+            session.asking = self._clock.call_later(seconds, lambda: self._send(session))

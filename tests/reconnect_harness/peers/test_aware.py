@@ -18,7 +18,8 @@ from websockets.protocol import Event
 from reconnect_harness.history.message import decode
 from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import Recorder
-from reconnect_harness.peers.aware import PING_AFTER_MESSAGES, AwareUpstream
+from reconnect_harness.peers.aware import AwareUpstream
+from reconnect_harness.peers.unconfirmed import PING_AFTER_MESSAGES
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Workload
 

@@ -52,7 +52,7 @@ async def test_send_waits_above_the_high_water_mark(link: Link) -> None:
         relay.down = True
         await relay.cut()
         sending = asyncio.create_task(send_all(ws))
-        await eventually(lambda: ws._outbox.full)
+        await eventually(lambda: ws._session.outbox.full)
         before = sent
         assert 15 <= before <= 20
         done, _ = await asyncio.wait([sending], timeout=0.1)

@@ -123,7 +123,7 @@ async def test_without_ping_interval_and_timeout_silence_is_never_judged(link: L
     async with connect(url, ping_interval=None, ping_timeout=None) as ws:
         await ws.send("hello")
         await server.session.until(lambda session: session.received)
-        await eventually(lambda: not ws._outbox.bytes_held)
+        await eventually(lambda: not ws._session.outbox.bytes_held)
         assert relay.accepted == 1
 
 

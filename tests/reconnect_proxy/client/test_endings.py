@@ -100,7 +100,7 @@ async def test_proxy_that_forgot_what_it_confirmed_ends_the_session(link: Link) 
         await ws.send("confirmed")
         await server.session.until(lambda session: session.received)
         # A close delivers first, so its wait shows the confirmation; here nothing else does.
-        await eventually(lambda: not ws._outbox.bytes_held)
+        await eventually(lambda: not ws._session.outbox.bytes_held)
         server.misstate = -1
         await relay.cut()
         with pytest.raises(SessionLost, match="disagrees") as raised:
