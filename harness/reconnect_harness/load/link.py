@@ -117,7 +117,7 @@ class Link(WebSocket):
 
     def shutdown(self) -> None:
         """Close the socket at once, without a close frame."""
-        super().shutdown()
+        WebSocket.shutdown(self)
 
     def _send_at_once(self, data: bytes) -> int:
         if self.sock is None:
@@ -178,7 +178,8 @@ class LinkMaker:
         link = Link()
         try:
             with gevent.Timeout(within, TimeoutError(f"no answer in {within:g} s")):
-                link.connect(
+                WebSocket.connect(
+                    link,
                     self._at(path),
                     socket=self._connected(),
                     header=[f"{name}: {value}" for name, value in headers.items()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -140,5 +141,6 @@ def test_a_session_that_is_gone_is_over(
     with _talking(proxy.url, "aware") as talk:
         upstream.restart()
         told = talk.until("sent")
-    assert told["ended"] == "closed with 1014 upstream lost the session"
+    # It was sending, so some of its messages may be unconfirmed.
+    assert re.fullmatch(r"closed with 1014 upstream lost the session(; \d+ messages? uncertain)?", told["ended"])
     assert told["returns"] == 0

@@ -261,9 +261,8 @@ class Peer:
     """A server that keeps one session, with the bookkeeping of the harness."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.owed = UnconfirmedMessages()
+        self.owed = UnconfirmedMessages(clock.time)
         self.received: list[bytes] = []
-        self._clock = clock
         # What it sends on the present link; None without one.
         self.out: Frames | None = None
 
@@ -279,16 +278,9 @@ class Peer:
         """Send what can be sent, and the Pings that are due."""
         if self.out is None:
             return
-        while (message := self.owed.next(self._clock.time())) is not None:
-            assert isinstance(message, bytes)
-            self.out.append(("data", message))
-            self.ping()
-        self.ping()
-
-    def ping(self) -> None:
-        """Ping if that is due."""
-        if self.out is not None and (number := self.owed.ping(self._clock.time())) is not None:
-            self.out.append(("ping", number.to_bytes(8, "big")))
+        for due in self.owed.due():
+            assert not isinstance(due, str)
+            self.out.append(("ping", due.to_bytes(8, "big")) if isinstance(due, int) else ("data", due))
 
     def take(self, kind: str, payload: bytes) -> None:
         """Take a frame of the present link."""
@@ -363,7 +355,7 @@ class CutMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         """Pings become due."""
         self.clock.advance(seconds)
-        self.peer.ping()
+        self.peer.send()
 
     @rule(writable=st.booleans())
     def socket_fills_or_empties(self, writable: bool) -> None:
