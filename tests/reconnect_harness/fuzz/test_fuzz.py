@@ -114,21 +114,21 @@ def test_a_bug_is_found_and_shrunk_to_a_file_that_repeats_it(
 ) -> None:
     """One client and one fault are left; the command in the file fails while the bug is there, and not without it."""
     monkeypatch.chdir(tmp_path)
-    search = ["fuzz", "--level", "simulated", "--for", "60s", "--seed", "5", "--scenario-out", "out"]
+    search = ["fuzz", "--level", "simulated", "--for", "60s", "--seed", "6", "--scenario-out", "out"]
     with monkeypatch.context() as broken:
         broken.setattr(Outbox, "rewind", _forgets_the_order)
         assert main(search) == 1
         said = capsys.readouterr().out
         assert "arrived" in said
-        file = Path("out/fuzz-simulated-5.yaml")
+        file = Path("out/fuzz-simulated-6.yaml")
         found = load_scenario(file)
         assert found.clients.count == 1
         assert len(found.faults) <= 2
         program, *again = shlex.split(found.summary.partition("Repeat it with: ")[2])
         assert program == "reconnect-harness"
         assert main(again) == 1
-    assert json.loads(Path("out/fuzz-simulated-5/results.json").read_text())["verdict"] == "invalid"
-    assert Path("out/fuzz-simulated-5/report.html").is_file()
+    assert json.loads(Path("out/fuzz-simulated-6/results.json").read_text())["verdict"] == "invalid"
+    assert Path("out/fuzz-simulated-6/report.html").is_file()
     assert main(again) == 0
     # Nothing but results, and those in the folders for them.
     assert {path.name for path in tmp_path.iterdir()} <= {"out", "scenario-runs"}
