@@ -6,14 +6,14 @@ Which session a request belongs to is decided by `core.registry`; it calls this 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from multidict import CIMultiDict
 
 from .config.model import Config
 from .core.budget import MemoryBudget
 from .core.context import Context
-from .core.policy import Policy
+from .core.policy import Mode, Policy
 from .core.pool import Pool
 from .core.registry import Binding
 from .core.timers import Timers
@@ -78,9 +78,15 @@ class SessionFactory:
         return ClientApplicant(self, request, None, None, has_client=False)
 
     def _binding_of(self, request: SessionRequest) -> Binding | None:
+        """Return what ties a session to its client. Visitors of the shared session come with any path and Origin."""
         headers = request.head.headers
-        bind = self._config.bind
-        return Binding.of({name: headers.getall(name, ()) for name in bind}) if bind else None
+        names = self._config.bind
+        values: dict[str, Sequence[str]] = {}
+        if request.claim.session_id is not None or self._policy.mode is not Mode.RECEIVER:
+            values["path"] = (request.target.partition("?")[0],)
+            names = ("origin", *names)
+        values |= {name: headers.getall(name, ()) for name in names}
+        return Binding.of(values) if values else None
 
     def _address_of(self, request: SessionRequest) -> str | None:
         if self._config.max_sessions_per_address is None:

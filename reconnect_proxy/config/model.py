@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from ..core.policy import DUPLEX, POLICIES, GraceOn, Mode, Uncertain
+from ..core.policy import DUPLEX, POLICIES, ClientIds, GraceOn, Mode, Uncertain
 from ..core.target import EjectOn, UpstreamAddress
 from ..net.tls import TlsFiles, listener_context, upstream_context
 from ..units import parse_duration
@@ -241,7 +241,14 @@ class Config(BaseModel):
     bind: HeaderNames = _option(
         (),
         "HEADER,HEADER",
-        "Headers that must be the same when a session is resumed, such as authorization,cookie.",
+        "Headers that must be the same when a session is resumed, such as authorization,cookie. The path and Origin "
+        "always must.",
+    )
+    client_ids: Annotated[ClientIds, one_of(ClientIds)] = _option(
+        DUPLEX.client_ids,
+        "|".join(ClientIds),
+        "Whether a client may choose the id of its session with X-Connection-Id. Otherwise it gets a 403, and all ids "
+        "are made by the proxy.",
     )
     tls_cert: File = _option(
         None,

@@ -12,6 +12,7 @@ def policy_of(config: Config, filtering: bool = False) -> Policy:
     """Return the policy of the sessions of `config`. If hooks are `filtering` messages, none may be compressed."""
     return dataclasses.replace(
         POLICIES[config.mode],
+        client_ids=config.client_ids,
         grace=config.grace,
         grace_on=config.grace_on,
         retry_for=config.retry_for,

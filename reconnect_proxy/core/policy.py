@@ -32,6 +32,13 @@ class GraceOn(StrEnum):
     ABNORMAL = "abnormal"
 
 
+class ClientIds(StrEnum):
+    """Whether a client may choose the id of a new session."""
+
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
 class GateKind(StrEnum):
     """How an upstream announces a state with which it can be reconnected, PROTOCOL.md section 5."""
 
@@ -101,6 +108,7 @@ class Policy:
 
     mode: Mode = Mode.DUPLEX
     resumable: bool = True
+    client_ids: ClientIds = ClientIds.ACCEPT
     shared: bool = False
     grace: float | None = 15.0
     grace_on: GraceOn = GraceOn.ANY

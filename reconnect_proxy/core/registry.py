@@ -11,7 +11,8 @@ the first; `Context` then lets it take the session over. Further refusals:
 
 | client | status | why |
 | --- | --- | --- |
-| resumes | 403 | the session was opened with other values of the headers in `bind` (`Binding`) |
+| resumes | 403 | the session was opened with another path or Origin, or other headers of `bind` (`Binding`) |
+| opens | 403 | it chooses an id, and `client_ids` is `refuse` |
 | opens | 409 | it has received messages of a session that does not exist. (`Context.admit` compares other counts) |
 | opens | 503 | a limit is reached: sessions, bytes that they hold, sessions of one address (`SessionLimits`) |
 | any | 503 | the proxy is being stopped (`RegistryState`) |
@@ -35,7 +36,7 @@ from .budget import MemoryBudget
 from .context import Context
 from .interfaces import SessionCounts, SessionIds
 from .opening import Opening
-from .policy import GateKind, Mode, Policy
+from .policy import ClientIds, GateKind, Mode, Policy
 from .wire import Claim, Refusal, limit_reached, new_id, stopping
 
 
@@ -49,14 +50,14 @@ class RegistryState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a client has to repeat to come back to its session: headers by name, and a digest of their values."""
+    """What a client has to repeat to come back to its session: names of values of its request, and their digest."""
 
     names: tuple[str, ...]
     digest: bytes
 
     @classmethod
     def of(cls, values: Mapping[str, Sequence[str]]) -> Self:
-        """Bind to headers: how often each is there, in which order, and with which values."""
+        """Bind to values by name, such as headers: how often each is there, in which order, and with which values."""
         text = repr([list(each) for each in values.values()])
         return cls(tuple(values), sha256(text.encode("utf-8", "surrogateescape")).digest())
 
@@ -233,8 +234,20 @@ class Registry:
             applicant.join(context)
             return context, False
         if not shared:
-            _check_new(applicant.claim)
+            self._check_new(applicant.claim)
         return self._open(applicant, shared), True
+
+    def _check_new(self, claim: Claim) -> None:
+        """Check that a claim can be one to a new session. Raises Refusal: 410, 409 or 403."""
+        if claim.resume_or_fail:
+            detail = "no living session has this id; connect without X-Reconnect-Id"
+            raise Refusal(HTTPStatus.GONE, "session-gone", detail)
+        if claim.received:
+            detail = f"X-Reconnect-Received is {claim.received}, but this is a new session: the count must be 0"
+            raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", detail)
+        if claim.session_id is not None and self._policy.client_ids is ClientIds.REFUSE:
+            detail = "no session has this id, and clients cannot choose ids here; connect without X-Connection-Id"
+            raise Refusal(HTTPStatus.FORBIDDEN, "client-id-refused", detail)
 
     def _open(self, applicant: SessionApplicant, shared: bool) -> Context:
         """Make and dial a session, if the limits allow one more."""
@@ -330,13 +343,3 @@ class Registry:
             self._by_id[session_id] = context
         for then in waiting:
             then()
-
-
-def _check_new(claim: Claim) -> None:
-    """Check that a claim can be one to a new session. Raises Refusal: 410 or 409."""
-    if claim.resume_or_fail:
-        detail = "no living session has this id; connect without X-Reconnect-Id"
-        raise Refusal(HTTPStatus.GONE, "session-gone", detail)
-    if claim.received:
-        detail = f"X-Reconnect-Received is {claim.received}, but this is a new session: the count must be 0"
-        raise Refusal(HTTPStatus.CONFLICT, "histories-disagree", detail)

@@ -257,6 +257,59 @@ async def test_a_bound_session_is_resumed_with_the_same_credentials_only(serve: 
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_session_is_resumed_with_its_path_and_origin_only(
+    serve: Serve, upstream: RawServer, workers: int
+) -> None:
+    """A client that guesses a guessable id gets nothing with another path or Origin; the query may differ."""
+    proxy = await serve(upstream.url, "--workers", str(workers))
+    guessable = "0000000000000000"
+    page = ("Origin", "https://app.example")
+    client = await dial(f"{proxy.url}/room?token=1", [("X-Connection-Id", guessable), page])
+    server = await upstream.accept()
+    strangers: list[tuple[str, Headers]] = [
+        ("/other", [page]),
+        ("/room/", [page]),
+        ("/ROOM", [page]),
+        ("/room", []),
+        ("/room", [("Origin", "https://evil.example")]),
+        ("/room", [("Origin", "null")]),
+        ("/room", [page, ("Origin", "https://evil.example")]),
+    ]
+    for name in ("X-Connection-Id", "X-Reconnect-Id"):
+        for path, headers in strangers:
+            refusal = await refused(f"{proxy.url}{path}", [(name, guessable), *headers])
+            assert (refusal.status, why(refusal)) == (403, "other-credentials"), (path, headers)
+    await client.send("undisturbed")
+    assert await server.recv() == "undisturbed"
+    again = await dial(f"{proxy.url}/room?token=2", [("X-Reconnect-Id", guessable), page])
+    await server.send("for the page")
+    assert await again.recv() == "for the page"
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_clients_choose_no_ids_if_the_proxy_refuses_them(serve: Serve, upstream: RawServer, workers: int) -> None:
+    """403 for a chosen id, in a header or the query; an id of the proxy resumes its session."""
+    proxy = await serve(upstream.url, "--client-ids", "refuse", "--workers", str(workers))
+    for form in ("header", "query"):
+        url, fields = with_id(f"{proxy.url}/", form, "connection-id", CHOSEN)
+        assert why(await refused(url, fields)) == "client-id-refused"
+    assert not upstream.requests
+    client = await dial(f"{proxy.url}/")
+    identity = client.response.get("x-connection-id")
+    assert identity is not None
+    server = await upstream.accept()
+    client.reset()
+    await server.send("while away")
+    for name in ("connection-id", "reconnect-id"):
+        url, fields = with_id(f"{proxy.url}/", "query", name, identity)
+        again = await dial(url, fields)
+        assert await again.recv() == "while away"
+        await again.fence()
+        await server.send("while away")
+
+
 async def test_ids_are_not_logged_whole(serve: Serve, upstream: RawServer) -> None:
     """Even the most talkative log shows six characters of an id at most."""
     proxy = await serve(upstream.url, "--log-level", "debug", "--grace", "100ms")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from reconnect_proxy.config.model import Compression, Config, Dial
 from reconnect_proxy.config.presets import PRESETS, Preset
 from reconnect_proxy.config.values import Address, LogFormat, LogLevel
-from reconnect_proxy.core.policy import RETRYABLE, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from reconnect_proxy.core.policy import RETRYABLE, ClientIds, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import EjectOn, UpstreamAddress
 
 UPSTREAM = "ws://127.0.0.1:9000"
@@ -67,6 +67,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_head": 16 * 1024,
         "head_timeout": 5.0,
         "bind": (),
+        "client_ids": ClientIds.ACCEPT,
         "tls_cert": None,
         "tls_key": None,
         "upstream_ca": None,

@@ -13,7 +13,7 @@ from reconnect_proxy.config.model import Compression, Config, Dial
 from reconnect_proxy.config.presets import Preset
 from reconnect_proxy.config.sources import ConfigError, flag_of, load, variable_of
 from reconnect_proxy.config.values import Address, LogFormat, LogLevel
-from reconnect_proxy.core.policy import Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
+from reconnect_proxy.core.policy import ClientIds, Gate, GateKind, GraceOn, Mode, RetryOn, Uncertain
 from reconnect_proxy.core.target import EjectOn
 
 from ...certificates import Authority
@@ -57,6 +57,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("max_head", "8KiB", 8192),
     ("head_timeout", "2s", 2.0),
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
+    ("client_ids", "refuse", ClientIds.REFUSE),
     ("allow_origin", "https://A.example,null", ("https://a.example", "null")),
     ("allow_path", "/chat,/chat/*", ("/chat", "/chat/*")),
     ("keep_host", "true", True),

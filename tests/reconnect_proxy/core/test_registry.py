@@ -11,7 +11,7 @@ import pytest
 from reconnect_proxy.core.budget import LimitedBudget
 from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.interfaces import SessionCounts, SessionIds
-from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, Gate, GateKind, Policy
+from reconnect_proxy.core.policy import DUPLEX, RECEIVER, SENDER, ClientIds, Gate, GateKind, Policy
 from reconnect_proxy.core.pool import Pool
 from reconnect_proxy.core.registry import (
     NO_LIMITS,
@@ -317,6 +317,17 @@ def test_a_bound_session_is_not_resumed_with_other_values(claim: Claim, other: B
     assert applicant.joined == []
     same = Binding.of({"authorization": ["Bearer mine"], "cookie": ("a=1", "b=2")})
     assert rig.enter(claim, binding=same) == (context, False)
+
+
+def test_clients_choose_no_ids_if_the_policy_says_so() -> None:
+    """A chosen id is refused with 403; an id that the proxy made resumes its session under either name."""
+    rig = Rig(replace(DUPLEX, client_ids=ClientIds.REFUSE))
+    assert rig.refused(named(KNOWN)) == (403, "client-id-refused")
+    assert rig.refused(named(reconnect=KNOWN)) == (410, "session-gone")
+    context = rig.opened()
+    assert context.session_id is not None
+    for claim in (named(context.session_id), named(reconnect=context.session_id)):
+        assert rig.enter(claim) == (context, False)
 
 
 def test_the_shared_session_is_bound_like_any_other() -> None:
