@@ -335,6 +335,16 @@ class DebuggerUrlPassed:
 
 
 @dataclass(slots=True)
+class HeaderDropped:
+    """A request had a header called `name`, which was dropped because of its underscore: `--underscores-in-headers`.
+
+    Others are dropped as well; this is said once.
+    """
+
+    name: str
+
+
+@dataclass(slots=True)
 class HandedOn:
     """A client was handed on to the worker of its session, number `to`. `relayed`: its TLS stays in this worker."""
 
@@ -390,6 +400,7 @@ Event = (
     | HttpRelayed
     | HttpFailed
     | DebuggerUrlPassed
+    | HeaderDropped
     | HandedOn
     | WorkerLost
     | WorkerReturned

@@ -29,7 +29,7 @@ from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Refusal
 from .draining import Backlog, Stopped, wait_until
-from .events import EndedByOperator, Observe, Refused, TlsHandshakeFailed, short_id
+from .events import EndedByOperator, HeaderDropped, Observe, Refused, TlsHandshakeFailed, short_id
 from .hooks.calls import HookCalls
 from .introspection import SessionInfo, Usage, info_of
 from .net.accept import Acceptor, LocalRouter, Router
@@ -116,6 +116,7 @@ class Proxy:
         self.head_timeout = config.head_timeout
         self.allow_origin = config.allow_origin
         self.allow_path = config.allow_path
+        self.underscores = config.underscores_in_headers
         self.tls = Tls(config.tls_files)
         self.http = HttpRelay(
             _http_settings_of(config), lambda: self.pool, parts.connector, self.tls, self._observe, self.refused
@@ -136,6 +137,7 @@ class Proxy:
         self.pool: Pool
         self._factory: SessionFactory
         self._server: asyncio.Server | None = None
+        self._has_dropped_headers = False
         self._address = config.listen
 
     # Start, drain, stop.
@@ -247,6 +249,12 @@ class Proxy:
         """Call `then` when it is decided under which id a session that has opened can be resumed."""
         self.registry.when_named(context, then)
 
+    def header_dropped(self, name: str) -> None:
+        """Report, once, that headers with an underscore in their names are dropped; `name` is the first one."""
+        if not self._has_dropped_headers:
+            self._has_dropped_headers = True
+            self._observe(HeaderDropped(name))
+
     def refused(self, refusal: Refusal) -> None:
         """Report a refusal that is being sent."""
         self._observe(Refused(int(refusal.status), refusal.error, refusal.detail))
@@ -348,4 +356,5 @@ def _http_settings_of(config: Config) -> HttpSettings:
         keep_host=config.keep_host,
         trusted=config.trust_forwarded,
         rewrite_debugger_url=config.rewrite_debugger_url,
+        underscores=config.underscores_in_headers,
     )

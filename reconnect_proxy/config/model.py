@@ -238,6 +238,12 @@ class Config(BaseModel):
     head_timeout: PositiveSeconds = _option(
         5.0, "DURATION", "How long the head of a request may take. After that the client gets a 408."
     )
+    underscores_in_headers: YesOrNo = _option(
+        False,
+        "",
+        "Let headers of requests pass whose names have an underscore. Otherwise they are dropped: many servers read "
+        "X_User as X-User.",
+    )
     bind: HeaderNames = _option(
         (),
         "HEADER,HEADER",
@@ -356,6 +362,15 @@ class Config(BaseModel):
                 f"'start' is for receiver mode, but the mode is {mode}: write first-client, or change the mode"
             )
         return dial
+
+    @field_validator("bind")
+    @classmethod
+    def _bind_what_passes(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Refuse headers that are dropped: nothing would be compared."""
+        dropped = [name for name in names if "_" in name]
+        if dropped and not info.data.get("underscores_in_headers", True):
+            raise ValueError(f"{dropped[0]!r} is dropped from requests: write - for _, or add --underscores-in-headers")
+        return names
 
     @field_validator("tls_key")
     @classmethod

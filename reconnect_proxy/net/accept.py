@@ -42,6 +42,7 @@ from ..core.wire import (
 from .adoption import take_accepted
 from .allow import check_origin, check_path
 from .deflate import EXTENSIONS, accept
+from .forwarding import drop_underscores
 from .handshake import SessionRequest, check_handshake, read_claim
 from .head import HEAD_END, HeadReader, MalformedHead, RequestHead, encode_response, parse_request, parse_request_line
 from .http_exchange import HttpRequest
@@ -89,6 +90,8 @@ class AcceptorHost(Protocol):
     #: Allow lists, see `net.allow`.
     allow_origin: tuple[str, ...]
     allow_path: tuple[str, ...]
+    #: Whether headers with an underscore in their names pass.
+    underscores: bool
     router: Router
 
     def enter(self, request: SessionRequest) -> tuple[Context, bool]:
@@ -96,6 +99,9 @@ class AcceptorHost(Protocol):
 
     def when_named(self, context: Context, then: Callable[[], None]) -> None:
         """Call `then` when the id of a session that has opened is known to all processes."""
+
+    def header_dropped(self, name: str) -> None:
+        """Report that a header of a request was dropped because of the underscore in its name."""
 
     def refused(self, refusal: Refusal) -> None:
         """Report a refusal that is being sent."""
@@ -213,6 +219,8 @@ class Acceptor(asyncio.Protocol):
         self._host.pending.head_read(self)
         try:
             head = parse_request(raw)
+            if not self._host.underscores and b"_" in raw and (names := drop_underscores(head.headers)):
+                self._host.header_dropped(names[0])
             check_path(head, self._host.allow_path)
             if head.asks_for_websocket:
                 check_origin(head, self._host.allow_origin)

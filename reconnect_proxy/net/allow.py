@@ -7,6 +7,7 @@ refused, in every spelling that some server resolves.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,15 @@ _AMBIGUOUS = re.compile(rb"%(2f|5c|25|00)|\\", re.IGNORECASE)
 #: A path that is encoded more often than this hides something, and takes time to decode.
 LAYERS = 3
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: Escapes of UTF-16 units, as in JavaScript's `escape`. IIS decodes them.
+_UNICODE_ESCAPE = re.compile(rb"%u([0-9A-Fa-f]{4})", re.IGNORECASE)
+#: UTF-8 that is longer than needed (RFC 3629 section 3 forbids it): lenient decoders read the ASCII character.
+_OVERLONG = re.compile(
+    rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81]|\xf8\x80\x80[\x80\x81]|\xfc\x80\x80\x80[\x80\x81])[\s\S]"
+)
+#: Where a segment ends, or what counts of it: some servers know `\\`, or cut at one of the others.
+_SEPARATOR = re.compile(r"[/\\]")
+_CUT = re.compile(r"[;?#\0]")
 
 
 def check_origin_pattern(text: str) -> str:
@@ -102,13 +112,34 @@ def _path_allowed(path: bytes, pattern: str) -> bool:
 
 
 def _has_dots(path: bytes) -> bool:
-    """Tell whether any server sees a segment . or .. in a path: some decode twice, know \\ or cut at `;`."""
+    """Tell whether any server sees a segment . or .. in a path."""
     if b"." not in path and b"%" not in path:
         return False
     layers = 0
-    while (decoded := unquote_to_bytes(path)) != path:
+    while (decoded := _decoded(path)) != path:
         path = decoded
         layers += 1
         if layers > LAYERS:
             return True
-    return any(segment.partition(b";")[0] in (b".", b"..") for segment in re.split(rb"[/\\]", path))
+    return any(_bare(segment) in (".", "..") for segment in _SEPARATOR.split(path.decode()))
+
+
+def _decoded(path: bytes) -> bytes:
+    """Return a path as the most lenient server decodes it once.
+
+    It knows `%u002e`, reads overlong UTF-8, drops invalid bytes, and takes U+FF0E (full width) for a full stop.
+    """
+    raw = unquote_to_bytes(_UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "replace"), path))
+    raw = _OVERLONG.sub(_shortest, raw)
+    return unicodedata.normalize("NFKC", raw.decode("utf-8", "ignore")).encode()
+
+
+def _shortest(match: re.Match[bytes]) -> bytes:
+    """Return the ASCII character of an overlong sequence: its last seven bits are in its last two bytes."""
+    *_, upper, lower = match[0]
+    return bytes([(upper & 1) << 6 | lower & 0x3F])
+
+
+def _bare(segment: str) -> str:
+    """Return what counts of a segment, without blanks and invisible characters, which some servers strip."""
+    return "".join([each for each in _CUT.split(segment, maxsplit=1)[0] if each.isprintable() and each != " "])

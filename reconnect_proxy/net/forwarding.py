@@ -107,9 +107,22 @@ def _may_pass(name: str) -> bool:
     return folded not in _DROPPED and not folded.startswith(_RESERVED)
 
 
-def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def drop_underscores(headers: CIMultiDict[str]) -> list[str]:
+    """Remove the headers of a request with an underscore in their names, as nginx does, and return these names.
+
+    Many servers read X_User as X-User: a header that a proxy in front sets could be added to, or replaced, by clients.
+    """
+    names = [name for name in headers if "_" in name]
+    for name in names:
+        headers.popall(name, None)
+    return names
+
+
+def end_to_end_trailers(trailers: Iterable[tuple[bytes, bytes]], underscores: bool = True) -> list[tuple[bytes, bytes]]:
     """Return the trailers that are passed on: without those that only a head may have (RFC 9110 section 6.5.1)."""
     headers = parse_fields(b"".join(b"\r\n" + name + b":" + value for name, value in trailers))
+    if not underscores:
+        drop_underscores(headers)
     return encode_fields(item for item in end_to_end(headers) if not _folded(item[0]).startswith(_OF_A_HEAD))
 
 

@@ -54,7 +54,7 @@ def check_handshake(head: RequestHead) -> None:
         raise bad_request(f"the method is {head.method}; a WebSocket handshake is a GET")
     if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
         raise bad_request("a WebSocket handshake has no body")
-    if headers.getall("Sec-WebSocket-Version", ()) not in (["13"], ["8"], ["7"]):
+    if headers.getall("Sec-WebSocket-Version", ()) != ["13"]:
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade-required", "Sec-WebSocket-Version must be 13")
     keys = headers.getall("Sec-WebSocket-Key", ())
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):

@@ -1,8 +1,8 @@
 """HTTP/1.1 heads: read from a stream, and parsed strictly.
 
 A WebSocket handshake and a plain request have these rules in common (RFC 9110, RFC 9112). A head that two programs
-could read in two ways is refused before any of it reaches an upstream: bare line feeds, folded lines, two lengths,
-other forms of the target. What is sent on is written from what was parsed, so it means the same to every server.
+could read in two ways is refused before any of it reaches an upstream: bare line feeds, folded lines, two lengths. What
+is sent on is written from what was parsed, so it means the same to every server.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from multidict import CIMultiDict
 
@@ -28,6 +29,8 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(rb"/[!\"$-~]*")
 #: The value of a Host header (RFC 9110 section 7.2).
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
+#: The absolute form of a target: an authority, then path and query (RFC 9112 section 3.2.2).
+_ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?]*)((?:/[^?]*)?(?:\?.*)?)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!\"$-~]*) HTTP/(1\.[01])")
 #: A header line, with the line end before it. After an invalid character there is no line end, so it does not match.
 _FIELD = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\U0010ffff]*+)(?=\r\n|\Z)")
@@ -67,7 +70,8 @@ _ERRORS = {
 class RequestHead:
     """A request's first line and headers.
 
-    `target` is as it came: path and query (origin form), or `*`. `version` is `1.1` or `1.0`.
+    `target` is path and query (origin form), or `*`. `version` is `1.1` or `1.0`. If the target came as a whole URL
+    (absolute form), the Host header is that of the URL.
     """
 
     target: str
@@ -195,17 +199,26 @@ class HeadReader:
         return MalformedHead(detail, status)
 
 
+class RequestLine(NamedTuple):
+    """The first line of a request. `authority` is the host of a target in absolute form."""
+
+    method: str
+    target: str
+    version: str
+    authority: str | None = None
+
+
 # Each line is parsed twice: when it is complete, and with the rest of the head. Clients often send the same few.
 @lru_cache(16)
-def parse_request_line(line: bytes) -> tuple[str, str, str]:
-    """Return method, target and version (`1.1`) of a request's first line.
+def parse_request_line(line: bytes) -> RequestLine:
+    """Return what a request's first line says.
 
     Raises:
         MalformedHead: it is not a request line, or one that this proxy does not serve (501, 505).
     """
     match = _REQUEST_LINE.fullmatch(line)
     if match is not None and match[1] not in (b"CONNECT", b"TRACE"):
-        return match[1].decode("ascii"), match[2].decode("ascii"), match[3].decode("ascii")
+        return RequestLine(match[1].decode("ascii"), match[2].decode("ascii"), match[3].decode("ascii"))
     method, _, rest = line.partition(b" ")
     target, _, version = rest.rpartition(b" ")
     if not TOKEN.fullmatch(method) or not re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) or b" " in target:
@@ -215,26 +228,35 @@ def parse_request_line(line: bytes) -> tuple[str, str, str]:
         raise MalformedHead(f"this is {spoken}; HTTP/1.1 is spoken here", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     if method in (b"CONNECT", b"TRACE"):
         raise MalformedHead(f"{method.decode('ascii')} is not served here", HTTPStatus.NOT_IMPLEMENTED)
+    authority = None
+    if (absolute := _ABSOLUTE.fullmatch(target)) is not None:
+        authority = absolute[1].decode("latin-1")
+        if not HOST.fullmatch(authority):
+            raise MalformedHead("the host in the request target is not HOST or HOST:PORT")
+        whole_server = method == b"OPTIONS" and not absolute[2]
+        target = b"*" if whole_server else absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     if not _TARGET.fullmatch(target) and (method, target) != (b"OPTIONS", b"*"):
-        raise MalformedHead("the request target is not a path that begins with /, without a fragment")
-    return method.decode("ascii"), target.decode("ascii"), version[-3:].decode("ascii")
+        raise MalformedHead("the request target is neither a path that begins with / nor a URL, or has a fragment")
+    return RequestLine(method.decode("ascii"), target.decode("ascii"), version[-3:].decode("ascii"), authority)
 
 
 def parse_request(head: bytes) -> RequestHead:
     """Parse a request head, without the empty line that ends it.
 
     Raises:
-        MalformedHead: it is not the head of an HTTP/1 request in origin form, or its body could begin or end in two
-            places.
+        MalformedHead: it is not the head of an HTTP/1 request, or its body could begin or end in two places.
     """
     first, line_end, fields = head.partition(b"\r\n")
-    method, target, version = parse_request_line(first)
+    method, target, version, authority = parse_request_line(first)
     headers = parse_fields(line_end + fields)
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise MalformedHead("there must be one Host header")
     if hosts and not HOST.fullmatch(hosts[0]):
         raise MalformedHead("the Host header is not HOST or HOST:PORT")
+    if authority is not None:
+        # The Host header is ignored (RFC 9112 section 3.2.2).
+        headers["Host"] = authority
     _check_framing(headers, version)
     return RequestHead(target, headers, method, version)
 

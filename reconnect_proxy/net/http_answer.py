@@ -54,9 +54,14 @@ def framing_of(head: RequestHead | ResponseHead) -> list[tuple[str, str]]:
     return [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
 
 
-def end_of_body(event: h11.EndOfMessage) -> h11.EndOfMessage:
-    """Return the end of a body as it is passed on, with its trailers checked like headers. Raises MalformedHead."""
-    return h11.EndOfMessage(headers=end_to_end_trailers(event.headers.raw_items()))
+def end_of_body(event: h11.EndOfMessage, underscores: bool = True) -> h11.EndOfMessage:
+    """Return the end of a body as it is passed on, with its trailers checked like headers. Raises MalformedHead.
+
+    Args:
+        event: the end as it came.
+        underscores: whether trailers with an underscore in their names pass.
+    """
+    return h11.EndOfMessage(headers=end_to_end_trailers(event.headers.raw_items(), underscores))
 
 
 def response_of(head: ResponseHead, last: bool) -> h11.Response:

@@ -59,7 +59,8 @@ class HttpSettings:
 
     `timeout` limits every wait for one side: for the answer's head, for more of a request, for a peer to read on.
     `idle` is how long a connection without a request is kept, `limit` the number of connections. X-Forwarded-Proto and
-    -Host of peers in `trusted` networks are passed on. `rewrite_debugger_url`: see `debugger_urls`.
+    -Host of peers in `trusted` networks are passed on. `rewrite_debugger_url`: see `debugger_urls`. `underscores`:
+    whether trailers of requests with an underscore in their names are passed on.
     """
 
     connect_timeout: float
@@ -69,6 +70,7 @@ class HttpSettings:
     keep_host: bool
     trusted: Sequence[Network]
     rewrite_debugger_url: bool
+    underscores: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,9 @@ class Exchange:
         try:
             async with asyncio.timeout(self._patience):
                 event = await self._client.next_event()
-            return end_of_body(event) if isinstance(event, h11.EndOfMessage) else h11.Data(data=event.data)
+            if isinstance(event, h11.EndOfMessage):
+                return end_of_body(event, self._relay.settings.underscores)
+            return h11.Data(data=event.data)
         except (h11.RemoteProtocolError, MalformedHead) as error:
             raise bad_request(f"the body of the request is malformed: {error}") from None
         except Lost as error:

@@ -1,11 +1,12 @@
 """A connection with HTTP/1.1, on either side of the proxy: read and written event by event, with backpressure.
 
     bytes -> HttpSocket -> our parser: the head             read_response, begin_request
-                        -> h11: where the body ends         next_event
+                        -> ChunkedFraming: is it strict?    next_event
+                        -> h11: where the body ends
     bytes <- HttpSocket <- h11 <- events                    send
 
-h11 accepts heads that a proxy must refuse (bare line feeds, folded lines). So heads are parsed by `head`, and h11 is
-told only what it needs to find the end of a body.
+h11 accepts heads that a proxy must refuse (bare line feeds, folded lines). So heads are parsed by `head`, chunks are
+checked by `chunked`, and h11 is told only what it needs to find the end of a body.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import cast
 
 import h11
 
+from .chunked import ChunkedFraming
 from .head import HEAD_LIMIT, HeadReader, MalformedHead, RequestHead, ResponseHead, has_token, parse_response
 from .tls_transport import TlsFailed, TlsTransport
 
@@ -64,6 +66,8 @@ class HttpSocket(asyncio.Protocol):
         self.ended = asyncio.Event()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # there is none before a connection is made
         self._received = bytearray()
+        # Checks the body that is being read, if it comes in chunks.
+        self._chunks: ChunkedFraming | None = None
         # Wakes `read`, and `_drained`.
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
@@ -194,18 +198,28 @@ class HttpSocket(asyncio.Protocol):
         self.http.receive_data("\r\n".join([*lines, "", ""]).encode("ascii"))
         event = self.http.next_event()
         assert isinstance(event, (h11.Request, h11.Response)), "a head that was checked"
+        self._chunks = ChunkedFraming() if "Transfer-Encoding" in head.headers else None
 
     async def next_event(self) -> h11.Data | h11.EndOfMessage:
         """Return the next part of a body, or its end.
 
         Raises:
-            h11.RemoteProtocolError: it is malformed, or ends too soon.
+            h11.RemoteProtocolError, MalformedHead: it is malformed, or ends too soon.
             Lost: the connection is gone.
         """
         while (event := self.http.next_event()) is h11.NEED_DATA:
-            self.http.receive_data(await self.read())
+            self.http.receive_data(await (self.read() if self._chunks is None else self._read_chunks(self._chunks)))
         assert isinstance(event, (h11.Data, h11.EndOfMessage)), "nothing else comes behind a head"
         return event
+
+    async def _read_chunks(self, chunks: ChunkedFraming) -> bytes:
+        """Wait for data of a chunked body, and return it up to the first error. Raises Lost, MalformedHead."""
+        if chunks.error is None:
+            data = await self.read()
+            correct = chunks.feed(data)
+            if chunks.error is None or correct:
+                return data[:correct]
+        raise chunks.error
 
     # Writing.
 

@@ -27,6 +27,7 @@ from ..events import (
     EndedByOperator,
     Event,
     HandedOn,
+    HeaderDropped,
     HeldLimitReached,
     HeldLimitRelieved,
     HookFailed,
@@ -360,6 +361,7 @@ _ROWS = [
         ),
     ),
     _row(DebuggerUrlPassed, WARNING),
+    _row(HeaderDropped, WARNING),
     _row(
         TlsHandshakeFailed,
         INFO,

@@ -66,6 +66,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_handshakes": 1000,
         "max_head": 16 * 1024,
         "head_timeout": 5.0,
+        "underscores_in_headers": False,
         "bind": (),
         "client_ids": ClientIds.ACCEPT,
         "tls_cert": None,
@@ -333,6 +334,7 @@ def test_an_upstream_may_have_a_weight(given: object, kept: str, server: Upstrea
         ({"accept_when_down": "maybe"}, "'maybe' is neither yes nor no: write true or false"),
         ({"accept_when_down": 2}, "2 is neither yes nor no"),
         ({"log_level": "loud"}, "'loud' is not a choice: write debug, info, warning or error"),
+        ({"bind": "x_user"}, "'x_user' is dropped from requests: write - for _, or add --underscores-in-headers"),
     ],
 )
 def test_a_bad_value_is_refused_with_a_sentence(options: dict[str, object], sentence: str) -> None:

@@ -56,6 +56,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("max_handshakes", "20", 20),
     ("max_head", "8KiB", 8192),
     ("head_timeout", "2s", 2.0),
+    ("underscores_in_headers", "true", True),
     ("bind", "Authorization,cookie", ("authorization", "cookie")),
     ("client_ids", "refuse", ClientIds.REFUSE),
     ("allow_origin", "https://A.example,null", ("https://a.example", "null")),

@@ -16,6 +16,7 @@ from reconnect_proxy.events import (
     EndedByOperator,
     Event,
     HandedOn,
+    HeaderDropped,
     HeldLimitReached,
     HeldLimitRelieved,
     HookFailed,
@@ -221,6 +222,7 @@ CASES = [
         "WARNING debugger url passed upstream=ws://h:1 address=ws://h:1",
         {},
     ),
+    Case(HeaderDropped("X_User"), "WARNING header dropped name=X_User", {}),
     Case(
         EndedByOperator(ID, "127.0.0.1"),
         "INFO ended by operator session=abcdef… operator=127.0.0.1",
