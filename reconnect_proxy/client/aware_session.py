@@ -34,8 +34,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from ..core.backoff import Draw, wait_before
-from ..core.interfaces import Clock, Leg
+from websockets.exceptions import ConnectionClosedError
+
+from ..core.backoff import LIVED_LONG, Carried, Draw, RetryBudget
+from ..core.interfaces import Clock, Leg, Timer
 from ..core.link import Link
 from ..core.message import Message
 from ..core.outbox import Outbox, OutOfRange
@@ -53,21 +55,32 @@ TAKEN_OVER = 4000
 #: Refusals (4xx) after which a later handshake may be answered otherwise.
 PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
-#: A link that lived this long, in seconds, has proved itself.
-PROVEN_AFTER = 3.0
-
 
 def is_final(status: int) -> bool:
     """Tell whether a handshake that was answered with this HTTP status is not to be repeated."""
     return 400 <= status < 500 and status not in PASSING
 
 
-class SessionOver(Exception):
-    """The session cannot be resumed. The message says why; `status` is the HTTP status if a refusal ended it."""
+class SessionLost(ConnectionClosedError):
+    """The session is over and cannot be resumed.
+
+    The proxy does not know it (410), the counts of the two ends disagree (409), or the retry budget is spent.
+
+    Attributes:
+        detail: what happened, as a sentence.
+        status: the HTTP status of the refusal, or None where no refusal ended the session.
+        unconfirmed: messages passed to `send`, in order, that were not confirmed: they may have arrived, or not.
+    """
 
     def __init__(self, detail: str, status: int | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(None, None, None)
+        self.detail = detail
         self.status = status
+        self.unconfirmed: tuple[str | bytes, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what happened and how many messages are unconfirmed."""
+        return f"{self.detail} ({len(self.unconfirmed)} messages unconfirmed)"
 
 
 class SessionListener(Protocol):
@@ -113,11 +126,9 @@ class AwareSession:
         self._clock = clock
         self._policy = policy
         self._draw = draw
-        # Dials since a link last proved itself, and the time at which the retry budget began to run.
-        self._attempts = 0
-        self._lost_at = 0.0
-        # What had come through in either direction when a link was last lost.
-        self._carried = (0, 0)
+        # What was used of the retry budget. None: nothing, since the latest link has made progress, or is the first.
+        self._budget: RetryBudget | None = None
+        self._looking_back: Timer | None = None
         # Handshakes that were given up and may reach the proxy yet, where they take the session over from a good link.
         self._unanswered = 0
 
@@ -142,7 +153,7 @@ class AwareSession:
         Returns how many messages the peer has received, for `attach`; None if it does not resume this session.
 
         Raises:
-            SessionOver: the answer does not go with this session.
+            SessionLost: the answer does not go with this session.
         """
         named, stated = header(CONNECTION_ID), header(RECEIVED)
         if self.resumable is None:
@@ -151,37 +162,38 @@ class AwareSession:
         if not self.resumable:
             return None
         if named not in (None, self.session_id):
-            raise SessionOver("the proxy resumed another session than the one that was asked for")
+            raise SessionLost("the proxy resumed another session than the one that was asked for")
         try:
             return parse_count(RECEIVED, stated or "")
         except Refusal as malformed:
-            raise SessionOver(f"the proxy's answer does not say what it received: {malformed}") from malformed
+            raise SessionLost(f"the proxy's answer does not say what it received: {malformed}") from malformed
 
     def attach(self, leg: Leg, received: int | None) -> Link:
         """Make `leg` the link to a peer that has `received` so many messages. `Link.pump` sends it all others.
 
         Raises:
-            SessionOver: that count is impossible.
+            SessionLost: that count is impossible.
         """
         link = Link(leg, self.outbox, self, self._deliver, self._clock, self._policy)
         try:
             link.resume(received)
         except OutOfRange as mismatch:
             link.die()
-            raise SessionOver(
+            raise SessionLost(
                 f"the proxy's count of what it received disagrees with this client: {mismatch}"
             ) from mismatch
         self.link = link
+        self._look_back()
         return link
 
     def refused(self, status: int, body: str = "") -> None:
         """Take an answer other than 101.
 
         Raises:
-            SessionOver: the handshake is not to be repeated.
+            SessionLost: the handshake is not to be repeated.
         """
         if is_final(status):
-            raise SessionOver(f"the proxy refused with HTTP {status}: {body}".rstrip(": "), status)
+            raise SessionLost(f"the proxy refused with HTTP {status}: {body}".rstrip(": "), status)
 
     def unanswered(self) -> None:
         """Take a dial that was given up after its handshake may have left."""
@@ -208,19 +220,11 @@ class AwareSession:
     # The end of a link, and the way to the next one.
 
     def link_ended(self) -> None:
-        """Take the end of the link when everything that it has brought was taken. What it left unconfirmed is kept.
-
-        The budget and the waits begin afresh if the link has proved itself: it lived for PROVEN_AFTER, or something
-        came through in either direction. So a proxy that accepts and drops at once is neither hammered nor dialled for
-        longer than `retry_for`.
-        """
-        assert self.link is not None, "a link that has ended was attached"
-        self.link.die()
-        now = self._clock.time()
-        before, self._carried = self._carried, (self.received, self.outbox.confirmed)
-        if self._carried != before or now - self.link.opened_at >= PROVEN_AFTER or not self._attempts:
-            self._attempts = 0
-            self._lost_at = now
+        """Take the end of the link when everything that it has brought was taken. What it left unconfirmed is kept."""
+        self._end_link()
+        self._settle_budget()
+        if self._budget is None:
+            self._budget = RetryBudget(self._policy.retry_for, self._clock, self._draw, self._carried)
 
     def goes_on_after(self, code: int) -> bool:
         """Tell whether the session goes on after a link that the peer closed with this code (1006: without a close).
@@ -237,26 +241,47 @@ class AwareSession:
     @property
     def deadline(self) -> float:
         """The time at which the retry budget is over."""
-        return self._lost_at + self._policy.retry_for
+        assert self._budget is not None, "no link was lost"
+        return self._budget.ends_at
 
     def next_wait(self, cause: object) -> float:
         """Return how long to wait before the next dial, in seconds.
 
         Raises:
-            SessionOver: the retry budget is over; `cause` is why there is no link.
+            SessionLost: the retry budget is over; `cause` is why there is no link.
         """
-        now = self._clock.time()
-        left = self.deadline - now
+        assert self._budget is not None, "no link was lost"
+        left = self._budget.ends_at - self._clock.time()
         if left <= 0:
-            raise SessionOver(f"there was no link for {self._policy.retry_for:g} s: {cause}")
-        delay = wait_before(self._attempts, now - self._lost_at, left, self._draw)
-        self._attempts += 1
-        return min(delay, left)
+            raise SessionLost(f"there was no link for {self._policy.retry_for:g} s: {cause}")
+        return min(self._budget.next_wait().delay, left)
+
+    @property
+    def _carried(self) -> Carried:
+        return Carried(self.outbox.confirmed, self.received)
+
+    def _settle_budget(self) -> None:
+        """Give the whole budget back if the latest link has made progress."""
+        if self._budget is not None and self.link is not None:
+            lived = self._clock.time() - self.link.opened_at
+            if self._budget.is_over_with(self._carried, len(self.outbox), lived, aware=True):
+                self._budget = None
+
+    def _look_back(self) -> None:
+        """Look every LIVED_LONG whether the link has made progress: one that owes something at its end makes none."""
+        self._settle_budget()
+        if self._budget is not None:
+            self._looking_back = self._clock.call_later(LIVED_LONG, self._look_back)
+
+    def _end_link(self) -> None:
+        if self.link is not None:
+            self.link.die()
+        if self._looking_back is not None:
+            self._looking_back.cancel()
 
     def end(self) -> list[Message]:
         """End the session, and return the messages that were not confirmed, in order."""
-        if self.link is not None:
-            self.link.die()
+        self._end_link()
         return [self.outbox.mark_sent() for _ in range(self.outbox.pending)]
 
     # What the link calls: `core.interfaces.LinkOwner`.

@@ -21,7 +21,8 @@ from websockets.datastructures import Headers, HeadersLike
 
 from ..core.policy import DUPLEX, Policy
 from ..core.wire import CONNECTION_ID, RECEIVED, RECONNECT, RECONNECT_ID, REPLAY_ID, is_id
-from .session import Connection, SessionLost
+from .aware_session import SessionLost
+from .session import Connection
 from .socket import LinkedConnection
 
 __all__ = ["Connection", "SessionLost", "connect"]

@@ -40,10 +40,10 @@ from ..core.message import Message, Opcode
 from ..core.outbox import Outbox
 from ..core.policy import Policy
 from ..events import short_id
-from .aware_session import AwareSession, SessionOver
+from .aware_session import AwareSession, SessionLost
 from .socket import LinkedConnection
 
-__all__ = ["Connection", "Dial", "SessionLost"]
+__all__ = ["Connection", "Dial"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,28 +53,6 @@ Dial = Callable[[dict[str, str]], Awaitable[LinkedConnection]]
 #: Messages without confirmation after which `send` lets the event loop run: all Pings are in flight by then. `recv`
 #: does so every so many messages. Neither has to wait for anything while there is room, or something to take.
 YIELD_AFTER = EVERY_MESSAGES * IN_FLIGHT
-
-
-class SessionLost(ConnectionClosedError):
-    """The session is over and cannot be resumed.
-
-    The proxy does not know it (410), the counts of the two ends disagree (409), or the retry budget is spent.
-
-    Attributes:
-        detail: what happened, as a sentence.
-        status: the HTTP status of the refusal, or None where no refusal ended the session.
-        unconfirmed: messages passed to `send`, in order, that were not confirmed: they may have arrived, or not.
-    """
-
-    def __init__(self, detail: str, status: int | None = None) -> None:
-        super().__init__(None, None, None)
-        self.detail = detail
-        self.status = status
-        self.unconfirmed: tuple[str | bytes, ...] = ()
-
-    def __str__(self) -> str:
-        """Say what happened and how many messages are unconfirmed."""
-        return f"{self.detail} ({len(self.unconfirmed)} messages unconfirmed)"
 
 
 class Connection:
@@ -122,17 +100,14 @@ class Connection:
             OSError, InvalidHandshake: the link cannot be made.
         """
         try:
-            try:
-                connection = await self._dial(self._session.request_headers())
-            except InvalidStatus as refused:
-                if refused.response.status_code == HTTPStatus.CONFLICT:
-                    self._refused(refused)
-                raise
-            assert connection.response is not None
-            self.response, self.subprotocol = connection.response, connection.subprotocol
-            self._attach(connection)
-        except SessionOver as over:
-            raise SessionLost(str(over), over.status) from over
+            connection = await self._dial(self._session.request_headers())
+        except InvalidStatus as refused:
+            if refused.response.status_code == HTTPStatus.CONFLICT:
+                self._refused(refused)
+            raise
+        assert connection.response is not None
+        self.response, self.subprotocol = connection.response, connection.subprotocol
+        self._attach(connection)
         self._runner = asyncio.create_task(self._run(), name=f"session {self._name}")
 
     @property
@@ -309,14 +284,10 @@ class Connection:
                 self._attach(await self._next_link(closed))
                 self.resumes += 1
                 logger.info("session %s: resumed, %d messages wait", self._name, len(self._session.outbox))
-        except SessionOver as over:
-            if self._closing and not len(self._session.outbox):
-                # The proxy has taken the close, and its answer was lost: a session that is gone is what was asked for.
-                self._finish(ConnectionClosedError(None, None))
-            else:
-                lost = SessionLost(str(over), over.status)
-                lost.__cause__ = over
-                self._finish(lost)
+        except SessionLost as lost:
+            # If the proxy has taken the close and its answer was lost, a session that is gone is what was asked for.
+            closed_well = self._closing and not len(self._session.outbox)
+            self._finish(ConnectionClosedError(None, None) if closed_well else lost)
         except BaseException as failure:
             self._finish(SessionLost(f"the client's own task ended with {failure!r}"))
             raise
@@ -351,7 +322,7 @@ class Connection:
         """Dial until there is an answer.
 
         Raises:
-            SessionOver: the answer is final, or the budget is spent; `cause` is blamed if no dial was made.
+            SessionLost: the answer is final, or the budget is spent; `cause` is blamed if no dial was made.
         """
         session, time = self._session, asyncio.get_running_loop().time
         while True:
@@ -370,7 +341,7 @@ class Connection:
                     session.unanswered()
 
     def _refused(self, refused: InvalidStatus) -> None:
-        """Raise SessionOver if a refusal is final."""
+        """Raise SessionLost if a refusal is final."""
         body = (refused.response.body or b"").decode("utf-8", "replace")[:200]
         self._session.refused(refused.response.status_code, body)
 

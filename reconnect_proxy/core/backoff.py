@@ -117,7 +117,7 @@ class RetryBudget:
     Made when a link is lost; a link that makes progress makes it superfluous.
     """
 
-    __slots__ = ("_attempt", "_away_since", "_clock", "_draw", "_ends_at", "_retry_for", "_timer", "carried")
+    __slots__ = ("_attempt", "_away_since", "_clock", "_draw", "_retry_for", "_timer", "carried", "ends_at")
 
     def __init__(self, retry_for: float, clock: Clock, draw: Draw, carried: Carried = NOTHING_CARRIED) -> None:
         """Make a budget of `retry_for` seconds that begins now; the upstream leg has `carried` so much."""
@@ -129,7 +129,8 @@ class RetryBudget:
         # Failed attempts in a row, and since when there has been no link that made progress.
         self._attempt = 0
         self._away_since = clock.time()
-        self._ends_at = self._away_since + retry_for
+        #: The time at which the budget is over.
+        self.ends_at = self._away_since + retry_for
         # Ends the budget.
         self._timer: Timer | None = None
 
@@ -138,10 +139,10 @@ class RetryBudget:
         """For how long, in seconds, there has been no link that made progress."""
         return self._clock.time() - self._away_since
 
-    def next_wait(self, on_over: Callable[[], None]) -> Wait:
+    def next_wait(self, on_over: Callable[[], None] | None = None) -> Wait:
         """Return the wait before the next dial. `on_over` is called when the budget is over, unless it is stopped."""
-        left = max(0.0, self._ends_at - self._clock.time())
-        if self._timer is None:
+        left = max(0.0, self.ends_at - self._clock.time())
+        if self._timer is None and on_over is not None:
             self._timer = self._clock.call_later(left, on_over)
         delay = wait_before(self._attempt, self.away, left, self._draw)
         self._attempt += 1
@@ -157,7 +158,7 @@ class RetryBudget:
 
     def renew(self) -> None:
         """Give what follows the whole time. The waits go on growing."""
-        self._ends_at = self._clock.time() + self._retry_for
+        self.ends_at = self._clock.time() + self._retry_for
 
     def stop(self) -> None:
         """Stop the timer: there is a link, or the upstream is terminated. What was used stays used."""

@@ -19,7 +19,7 @@ from reconnect_harness.load.conversation import (
 )
 from reconnect_harness.load.leg import CLOCK, ConversationLeg
 from reconnect_harness.load.link import Link, LinkEnd, LinkFailed
-from reconnect_proxy.client.aware_session import AwareSession, SessionOver
+from reconnect_proxy.client.aware_session import AwareSession, SessionLost
 from reconnect_proxy.core.policy import Policy
 
 #: With so many bytes of unconfirmed messages `send` waits, until there is half as much.
@@ -91,8 +91,8 @@ class AwareConversation(Conversation):
                 leg = ConversationLeg(link)
                 leg.listener = self._session.attach(leg, received)
                 self.session = self._session.session_id or self.session
-        except SessionOver as over:
-            raise ConversationOver(str(over)) from over
+        except SessionLost as over:
+            raise ConversationOver(over.detail) from over
 
     def _attach(self, link: Link) -> None:
         super()._attach(link)
@@ -122,8 +122,8 @@ class AwareConversation(Conversation):
             return super()._next_wait(cause)
         try:
             return self._session.next_wait(cause)
-        except SessionOver as over:
-            raise ConversationOver(str(over)) from over
+        except SessionLost as over:
+            raise ConversationOver(over.detail) from over
 
     def _failed(self, failed: LinkFailed) -> None:
         super()._failed(failed)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ import gevent
 from gevent.event import Event
 from websocket import ABNF
 
+from reconnect_harness.load.leg import CLOCK
 from reconnect_harness.load.link import LOST, Link, LinkEnd, LinkFailed, LinkMaker, half_close, hang_up, link_end_of
 from reconnect_proxy.client.aware_session import RESUMED, is_final
-from reconnect_proxy.core.backoff import wait_before
+from reconnect_proxy.core.backoff import RetryBudget
 
 #: How long a handshake may take, in seconds.
 OPEN_SECONDS = 15.0
@@ -84,9 +86,8 @@ class Conversation:
         self._link: Link | None = None
         self._up = Event()
         self._closing = False
-        # When the link was lost, and how often it was dialled since.
-        self._lost_at = 0.0
-        self._attempts = 0
+        # How long the link has been lost, and how often it was dialled since.
+        self._budget: RetryBudget
         self._over = ""
         self._follower: gevent.Greenlet[..., None] | None = None
 
@@ -186,12 +187,9 @@ class Conversation:
 
     def _next_wait(self, cause: str) -> float:
         """Return how long to wait before the next dial; raise ConversationOver if the link was lost for too long."""
-        away = time.monotonic() - self._lost_at
-        if away > self._retry_for:
+        if self._budget.away > self._retry_for:
             raise ConversationOver(f"not back in {self._retry_for:g} s: {cause}")
-        wait = wait_before(self._attempts, away, self._retry_for - away)
-        self._attempts += 1
-        return wait
+        return self._budget.next_wait().delay
 
     def _failed(self, failed: LinkFailed) -> None:
         """Handle a failed dial; raise ConversationOver if it is final."""
@@ -227,8 +225,8 @@ class Conversation:
             self._let_go()
             if self._closing:
                 return
-            lost = self._lost_at = time.monotonic()
-            self._attempts = 0
+            lost = time.monotonic()
+            self._budget = RetryBudget(self._retry_for, CLOCK, random.uniform)
             self._listener.lost(ending)
             if not self._goes_on_after(ending):
                 self._finish(f"closed with {ending}", None)

@@ -10,7 +10,7 @@ from reconnect_harness.history.record import End
 from reconnect_harness.simulate.client import SimulatedClient
 from reconnect_harness.simulate.leg import SimulatedLeg
 from reconnect_harness.simulate.network import ConnectionEnd, Frame, FrameKind
-from reconnect_proxy.client.aware_session import AwareSession, SessionOver
+from reconnect_proxy.client.aware_session import AwareSession, SessionLost
 from reconnect_proxy.core.policy import Policy
 from reconnect_proxy.core.wire import CONNECTION_ID, RECEIVED, Claim
 
@@ -48,10 +48,10 @@ class SimulatedAwareClient(SimulatedClient):
         try:
             received = self._session.answered({CONNECTION_ID: self._id, RECEIVED: str(frame.received)}.get)
             leg.link = link = self._session.attach(leg, received)
-        except SessionOver as over:
-            self._recorder.link(End.CLIENT, self.name, "breach", False, reason=str(over))
+        except SessionLost as over:
+            self._recorder.link(End.CLIENT, self.name, "breach", False, reason=over.detail)
             end.close(Frame(FrameKind.END))
-            self._over(None, str(over))
+            self._over(None, over.detail)
         else:
             link.pump()
 
@@ -65,7 +65,7 @@ class SimulatedAwareClient(SimulatedClient):
         try:
             if status is not None:
                 self._session.refused(status)
-        except SessionOver:
+        except SessionLost:
             self._over(status, "the session is lost")
         else:
             self._dial_again()
@@ -73,8 +73,8 @@ class SimulatedAwareClient(SimulatedClient):
     def _dial_again(self) -> None:
         try:
             wait = self._session.next_wait("it cannot be reached")
-        except SessionOver as over:
-            self._over(None, str(over))
+        except SessionLost as over:
+            self._over(None, over.detail)
         else:
             self._clock.call_later(wait, self.dial)
 
