@@ -10,13 +10,19 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from http import HTTPStatus
+from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes
 
 from ..core.wire import Refusal, bad_request
 from .head import RequestHead
 
 #: scheme://host[:port], as RFC 6454 section 6.2 writes an origin; the host may begin with `*.`.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+#: An origin without a host: `file://` of web views, and schemes of programs that are no browsers.
+_NO_HOST = re.compile(r"(?!(?:http|ws)s?:)[a-z][a-z0-9+.-]*://")
+#: A label of a host that is not ASCII.
+_INTERNATIONAL = re.compile(r"[^\s/:.*]*[^\0-\x7f][^\s/:.*]*")
+_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 #: Bytes that servers read in different ways: encoded slashes and percent signs, backslashes, NUL.
 _AMBIGUOUS = re.compile(rb"%(2f|5c|25|00)|\\", re.IGNORECASE)
 #: A path that is encoded more often than this hides something, and takes time to decode.
@@ -34,16 +40,39 @@ _CUT = re.compile(r"[;?#\0]")
 
 
 def check_origin_pattern(text: str) -> str:
-    """Return an allowed origin in lower case, as browsers write them.
+    """Return an allowed origin as browsers write it: in lower case, without a default port, and with an ASCII host.
 
     Raises:
         ValueError: it is neither an origin nor a pattern of origins. The message is a sentence for the user.
     """
-    pattern = text.lower()
-    if pattern in ("*", "null") or _ORIGIN.fullmatch(pattern):
+    try:
+        # Browsers send the ASCII form of international names (RFC 6454 section 6.2).
+        pattern = _normal(_INTERNATIONAL.sub(lambda label: label[0].encode("idna").decode("ascii"), text))
+    except ValueError:
+        pattern = ""
+    if pattern in ("*", "null") or _ORIGIN.fullmatch(pattern) or _NO_HOST.fullmatch(pattern):
         return pattern
-    hint = "write https://app.example.com, https://*.example.com, null or *"
+    hint = "write https://app.example.com, https://*.example.com, app://name, file://, null or *"
     raise ValueError(f"{text!r} is not an origin (a scheme, a host and perhaps a port, without a path): {hint}")
+
+
+def _normal(origin: str) -> str:
+    """Return an origin in lower case, without the default port of its scheme, and with the shortest IPv6 address.
+
+    Raises:
+        ValueError: the port is out of range, or the host in brackets is not an address.
+    """
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
+        return origin.lower()
+    scheme, host, port = match[1], match[2], match[3]
+    if host.startswith("["):
+        host = f"[{IPv6Address(host[1:-1])}]"
+    if port is None or int(port) == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    if int(port) > 65535:
+        raise ValueError(f"there is no port {port}")
+    return f"{scheme}://{host}:{int(port)}"
 
 
 def check_path_pattern(text: str) -> str:
@@ -71,12 +100,16 @@ def check_origin(head: RequestHead, allowed: Sequence[str]) -> None:
         Refusal: 403, the origin is not allowed.
     """
     origins = head.headers.getall("Origin", ())
-    if allowed and origins and not (len(origins) == 1 and _origin_allowed(origins[0].lower(), allowed)):
+    if allowed and origins and not (len(origins) == 1 and _origin_allowed(origins[0], allowed)):
         detail = "pages of this origin may not connect here"
         raise Refusal(HTTPStatus.FORBIDDEN, "origin-not-allowed", detail)
 
 
-def _origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
+def _origin_allowed(given: str, allowed: Sequence[str]) -> bool:
+    try:
+        origin = _normal(given)
+    except ValueError:
+        return "*" in allowed
     for pattern in allowed:
         if pattern in ("*", origin):
             return True

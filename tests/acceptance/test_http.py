@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import InvalidStatus
 
 from .conftest import Serve
+from .frames import Refused
 from .ordinary import echo, ordinary_client, ordinary_server
 from .process import Serving
 from .rawserver import Answer, RawServer
@@ -336,8 +337,9 @@ async def test_only_allowed_origins_connect_and_resume(serve: Serve, bystanders:
         f"ws://127.0.0.1:{bystanders}", "--allow-origin", "https://app.example,https://*.trusted.example"
     )
     url = f"{serving.url}/?connection-id={ID}"
-    for origin in ("https://app.example", "https://a.trusted.example", None):
-        async with ordinary_client(url, origin=origin) as client:
+    # A resume must have the Origin that opened the session.
+    for id, origin in ((ID, "https://app.example"), (f"{ID}-2", "https://a.trusted.example"), (f"{ID}-3", None)):
+        async with ordinary_client(f"{serving.url}/?connection-id={id}", origin=origin) as client:
             await client.send("let in")
             assert await client.recv() == "let in"
     for target in (url, f"{serving.url}/?reconnect-id={ID}", serving.url):
@@ -346,6 +348,30 @@ async def test_only_allowed_origins_connect_and_resume(serve: Serve, bystanders:
                 await ordinary_client(target, origin=origin)
             assert refused.value.response.status_code == 403
             assert json.loads(refused.value.response.body or b"")["error"] == "origin-not-allowed"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origins", "others"),
+    [
+        ("https://app.example:443", ("https://app.example", "https://app.example:443"), ("https://app.example:80",)),
+        ("http://*.example", ("http://a.example:80",), ("https://a.example",)),
+        ("app://x", ("app://x",), ("app://y",)),
+        ("file://", ("file://",), ("null",)),
+        ("null", ("null",), ("file://",)),
+        ("http://[0::1]:80", ("http://[::1]",), ("http://[::2]",)),
+    ],
+)
+async def test_origins_are_compared_as_browsers_write_them(
+    allowed: str, origins: tuple[str, ...], others: tuple[str, ...], serve: Serve, bystanders: int
+) -> None:
+    """Without default ports; origins of web views that are no web pages can be allowed too."""
+    serving = await serve(f"ws://127.0.0.1:{bystanders}", "--allow-origin", allowed)
+    for origin in origins:
+        await (await dial(serving.url, [("Origin", origin)])).close()
+    for origin in others:
+        with pytest.raises(Refused) as refused:
+            await dial(serving.url, [("Origin", origin)])
+        assert refused.value.status == 403
 
 
 async def test_only_allowed_paths_reach_the_upstream(serve: Serve, app_url: str) -> None:
