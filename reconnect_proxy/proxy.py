@@ -17,7 +17,6 @@ from typing import Any, Self
 
 from .config.model import Config, Dial
 from .config.session_policy import policy_of
-from .config.values import Address
 from .core.budget import make_budget
 from .core.context import Context
 from .core.interfaces import SessionCounts, SessionIds
@@ -38,6 +37,7 @@ from .net.handshake import SessionRequest
 from .net.http_exchange import HttpSettings
 from .net.http_relay import HttpRelay
 from .net.leg import WebSocketLeg
+from .net.listeners import BACKLOG, listen
 from .net.outgoing import DialResources
 from .net.pending import PendingConnections, descriptors_for_clients
 from .net.reach import reach
@@ -53,8 +53,6 @@ SETTLE = 1.0
 #: How a session ends that an operator has ended. RFC 6455 section 7.4.1 has only the general "policy" code for it. 1001
 #: would be more polite, but 1008 tells clients and proxies that there is no point in coming back.
 END_CODE, END_REASON = 1008, "ended by operator"
-#: Connections that may wait to be accepted: after an outage all clients connect at once.
-BACKLOG = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,8 @@ class ProxyParts:
     ids: SessionIds = field(default_factory=LocalIds)
     counts: SessionCounts = field(default_factory=LocalCounts)
     router: Router = field(default_factory=LocalRouter)
-    #: Where clients connect; None: the proxy opens the address of its configuration.
-    listener: socket.socket | None = None
+    #: Where clients connect; None: the proxy opens the addresses of its configuration.
+    listeners: list[socket.socket] | None = None
     #: Opens the connections to upstreams.
     connector: Connector = field(default_factory=Connector)
 
@@ -136,7 +134,8 @@ class Proxy:
         self.timers: Timers
         self.pool: Pool
         self._factory: SessionFactory
-        self._server: asyncio.Server | None = None
+        # One for each address.
+        self._servers: list[asyncio.Server] = []
         self._has_dropped_headers = False
         self._address = config.listen
 
@@ -177,9 +176,10 @@ class Proxy:
             self.timers,
             self.registry.budget,
         )
-        listener = self._parts.listener or _listener_at(config.listen)
-        self._server = await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG)
-        self._address = Address(config.listen.host, listener.getsockname()[1])
+        listeners = self._parts.listeners or listen(*config.listen)[0]
+        self._address = config.listen._replace(port=listeners[0].getsockname()[1])
+        for listener in listeners:
+            self._servers.append(await loop.create_server(lambda: Acceptor(self), sock=listener, backlog=BACKLOG))
         if config.dial is Dial.START:
             self.registry.open_shared(self._factory.without_client(str(self._address)))
 
@@ -209,8 +209,8 @@ class Proxy:
         """
         if self.registry.state is RegistryState.OPEN:
             self.registry.state = RegistryState.DRAINING
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         await self.http.stop()
         ended = list(self.registry.contexts)
         for context in ended:
@@ -220,9 +220,9 @@ class Proxy:
             leg.abort()
         for connection in list(self.pending):
             connection.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
-            self._server = None
+        if self._servers:
+            await asyncio.gather(*(server.wait_closed() for server in self._servers))
+            self._servers.clear()
             self.timers.close()
         return Stopped.of(ended)
 
@@ -295,7 +295,7 @@ class Proxy:
         If no session shows that an upstream can be reached, each is asked for a TCP connection, for up to the connect
         timeout.
         """
-        if self._server is None:
+        if not self._servers:
             return "the proxy does not listen"
         if self.draining:
             return "the proxy is being stopped"
@@ -339,12 +339,6 @@ class Receiver(Proxy):
 
 def _ignore(event: object) -> None:
     """Observe nothing."""
-
-
-def _listener_at(address: Address) -> socket.socket:
-    """Return a socket that clients can connect to. Raises OSError: the address cannot be opened."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    return socket.create_server(address, family=family, backlog=BACKLOG)
 
 
 def _http_settings_of(config: Config) -> HttpSettings:

@@ -20,6 +20,7 @@ from typing import Self
 import h11
 
 from ..config.values import Address
+from ..net.listeners import listen
 
 #: The largest head of a request, and the largest body. In bytes.
 MAX_HEAD = 16 * 1024
@@ -77,30 +78,33 @@ class AdminServer:
         self.loopback = False
         self._answer = answer
         self._refuse = refuse
-        self._server: asyncio.Server | None = None
+        # One for each address.
+        self._servers: list[asyncio.Server] = []
         # One task for each connection.
         self.connections: set[asyncio.Task[None]] = set()
         # Those that wait for a request, the longest waiting first.
         self._waiting: dict[asyncio.Task[None], None] = {}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
-        bound = [each.getsockname() for each in self._server.sockets]
+        (listeners,) = listen(*self.address)
+        bound = [each.getsockname() for each in listeners]
         self.address = Address(self.address.host, bound[0][1])
         self.loopback = all(ip_address(name[0].partition("%")[0]).is_loopback for name in bound)
+        for listener in listeners:
+            self._servers.append(await asyncio.start_server(self._serve, sock=listener))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening, and drop the requests that are not answered yet."""
-        assert self._server is not None
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in self.connections:
             connection.cancel()
         if self.connections:
             await asyncio.wait(self.connections)
-        await self._server.wait_closed()
+        await asyncio.gather(*(server.wait_closed() for server in self._servers))
 
     @property
     def url(self) -> str:

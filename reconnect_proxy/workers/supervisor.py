@@ -14,10 +14,10 @@ from typing import Any
 from ..admin.routes import Admin
 from ..config.model import Config
 from ..draining import Stopped
+from ..net.listeners import listen
 from ..observe.observers import Observers
 from ..proxy import GOODBYE, SETTLE
 from ..serving import Signals, first_of, listening_on, say_nothing_to_reload, say_ready, say_stopped, say_stopping
-from .listeners import listen
 from .merged_metrics import MetricFamilies, families_of
 from .worker_group import WorkerGroup
 
@@ -37,7 +37,7 @@ async def supervise(config: Config, options: Mapping[str, object]) -> int:
     with Signals() as signals, Observers() as observe:
         async with AsyncExitStack() as stack:
             with listening_on(config.listen, "--listen"):
-                listeners = listen(config.listen, config.workers)
+                listeners = listen(*config.listen, config.workers)
 
             def own() -> MetricFamilies:
                 return families_of(observe.metrics.registry)
@@ -50,7 +50,7 @@ async def supervise(config: Config, options: Mapping[str, object]) -> int:
                     await stack.enter_async_context(admin)
             if await _until_stop(workers.start(), signals):
                 scheme = "ws" if config.tls_cert is None else "wss"
-                address = config.listen._replace(port=listeners[0].getsockname()[1])
+                address = config.listen._replace(port=listeners[0][0].getsockname()[1])
                 say_ready(f"{scheme}://{address}", config, admin.url if admin else None)
                 signals.on_hangup = lambda: _reload(config, workers)
                 await _until_stop(workers.broken(), signals)

@@ -119,7 +119,7 @@ def _resources_of(given: dict[str, Any]) -> WorkerResources:
     return WorkerResources(
         Placement(number, count, key),
         SharedCounters(given["counters"], count),
-        socket.socket(fileno=given["listener"]),
+        [socket.socket(fileno=descriptor) for descriptor in given["listeners"]],
         socket.socket(fileno=given["reading"]),
         [socket.socket(fileno=descriptor) for descriptor in given["writing"]],
         None if given["addresses"] is None else AddressTable(given["addresses"], number, count, key),

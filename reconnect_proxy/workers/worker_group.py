@@ -45,7 +45,7 @@ class WorkerGroup:
         self,
         config: Config,
         options: Mapping[str, object],
-        listeners: list[socket.socket],
+        listeners: list[list[socket.socket]],
         observe: Observe,
         own: Callable[[], MetricFamilies],
     ) -> None:
@@ -54,7 +54,7 @@ class WorkerGroup:
         Args:
             config: the configuration.
             options: what it was made of, from which each worker makes its own.
-            listeners: where clients connect, one for each worker. This closes them.
+            listeners: where clients connect, a list for each worker. This closes them.
             observe: hears of workers that die.
             own: returns the metrics of this process.
         """
@@ -74,12 +74,12 @@ class WorkerGroup:
             addresses,
             None if addresses is None else AddressTable(addresses, 0, count, key),
         )
-        address = config.listen._replace(port=listeners[0].getsockname()[1])
+        address = config.listen._replace(port=listeners[0][0].getsockname()[1])
         self._workers = [
             WorkerProcess(
-                number, _options_of(number, config, options, address), listener, self._shared, observe, self._on_lost
+                number, _options_of(number, config, options, address), at, self._shared, observe, self._on_lost
             )
-            for number, listener in enumerate(listeners)
+            for number, at in enumerate(listeners)
         ]
         # The last metrics of workers that have died, added up, and those of each that is running.
         self._past: MetricFamilies = []

@@ -13,13 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.values import Address
 from ..draining import Stopped
 from ..events import Observe, WorkerLost, WorkerReturned
+from ..net.listeners import listen_again
 from ..serving import HANDLED_SIGNALS
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
-from .listeners import listen_again
 from .shared_counters import SharedCounters
 
 #: Seconds before a worker that died is started again: the first time, and the longest delay if it dies repeatedly.
@@ -79,7 +78,7 @@ class WorkerProcess:
         self,
         number: int,
         options: dict[str, object],
-        listener: socket.socket,
+        listeners: list[socket.socket],
         shared: SharedResources,
         observe: Observe,
         on_lost: Callable[[int], None],
@@ -92,8 +91,8 @@ class WorkerProcess:
         self.failure: str | None = None
         self._on_lost = on_lost
         self._options = options
-        self._listener = listener
-        self._address = Address(*listener.getsockname()[:2])
+        self._listeners = listeners
+        self._addresses = [listener.getsockname() for listener in listeners]
         self._shared = shared
         self._observe = observe
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,14 +135,14 @@ class WorkerProcess:
             if delay >= WORTH_WAITING:
                 # Clients that wait for it are refused, and the system gives it no more connections.
                 self._shared.counters.set_gone(self.number, True)
-                self._listener.close()
+                self.close()
             await asyncio.sleep(delay)
 
     async def _run_process(self) -> str:
         """Start a process, wait until it ends, and return how it ended, in words."""
         try:
-            if self._listener.fileno() < 0:
-                self._listener = listen_again(self._address)
+            if self._listeners[0].fileno() < 0:
+                self._listeners = listen_again(self._addresses)
             self._process, end = self._spawn()
         except OSError as error:
             return f"it could not be started: {error.strerror}"
@@ -189,7 +188,7 @@ class WorkerProcess:
         return process, ours
 
     def _descriptors(self) -> list[int]:
-        own = (self._listener, self._shared.reading[self.number])
+        own = (*self._listeners, self._shared.reading[self.number])
         return [*self._shared.descriptors, *(end.fileno() for end in own)]
 
     def _given(self) -> dict[str, Any]:
@@ -201,7 +200,7 @@ class WorkerProcess:
             "is_replacement": self._lost_at is not None,
             "counters": shared.memory,
             "addresses": shared.addresses_memory,
-            "listener": self._listener.fileno(),
+            "listeners": [listener.fileno() for listener in self._listeners],
             "reading": shared.reading[self.number].fileno(),
             "writing": [end.fileno() for end in shared.writing],
             "options": self._options,
@@ -268,8 +267,9 @@ class WorkerProcess:
             self._process.kill()
 
     def close(self) -> None:
-        """Close its listener."""
-        self._listener.close()
+        """Close its listeners."""
+        for listener in self._listeners:
+            listener.close()
 
 
 async def _answer_nothing(kind: str, details: dict[str, Any]) -> dict[str, Any]:

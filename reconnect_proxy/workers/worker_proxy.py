@@ -31,8 +31,8 @@ class WorkerResources:
 
     placement: Placement
     counters: SharedCounters
-    # Where clients connect to this worker. The supervisor has it open as well.
-    listener: socket.socket
+    # Where clients connect to this worker. The supervisor has them open as well.
+    listeners: list[socket.socket]
     # The end at which it reads its mailbox, and the ends at which it writes to the mailbox of each worker, in order.
     reading: socket.socket
     writing: list[socket.socket]
@@ -54,7 +54,7 @@ class WorkerProxy:
         self.handover = Handover(resources.reading, resources.writing)
         self.directory = Directory(resources.placement, self.handover.send, self._lives_here)
         counts = WorkerCounts(self._number, resources.counters, resources.addresses)
-        self.proxy = Proxy(config, observe, ProxyParts(self.directory, counts, self, resources.listener))
+        self.proxy = Proxy(config, observe, ProxyParts(self.directory, counts, self, resources.listeners))
 
     async def start(self) -> None:
         """Start listening."""
@@ -72,9 +72,10 @@ class WorkerProxy:
 
     async def stop(self) -> Stopped:
         """Stop the proxy, and hand no clients over any more. Clients that are relayed go on: see `relays_ended`."""
-        # The supervisor has the listener open too, so closing it here would not stop connections from being accepted.
-        with contextlib.suppress(OSError):
-            self._resources.listener.shutdown(socket.SHUT_RDWR)
+        # The supervisor has the listeners open too, so closing them would not stop connections from being accepted.
+        for listener in self._resources.listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
         stopped = await self.proxy.stop()
         self._resources.counters.set_gone(self._number, True)
         self.handover.close()

@@ -125,10 +125,10 @@ class Serving:
                 self._ready.set()
 
 
-async def failed_start(*options: str) -> tuple[int | None, str]:
+async def failed_start(*options: str, prefix: Sequence[str] = ()) -> tuple[int | None, str]:
     """Return the exit code of a proxy that does not start, and what it wrote."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reconnect_proxy.cli", "serve", *options),
+        *(*prefix, sys.executable, "-m", "reconnect_proxy.cli", "serve", *options),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=PIPE,
         env=environment("0s"),

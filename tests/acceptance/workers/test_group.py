@@ -4,8 +4,7 @@ import select
 
 import pytest
 
-from reconnect_proxy.config.values import Address
-from reconnect_proxy.workers.listeners import listen
+from reconnect_proxy.net.listeners import listen
 
 from .group import bound_for, place_by_port
 
@@ -13,7 +12,7 @@ from .group import bound_for, place_by_port
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_connection_comes_to_the_listener_that_was_chosen(count: int) -> None:
     """Left to the kernel's hash, not all of forty would."""
-    listeners = listen(Address("127.0.0.1", 0), count)
+    listeners = [listener for (listener,) in listen("127.0.0.1", 0, count)]
     address = listeners[0].getsockname()
     place_by_port(address, count)
     for number in [*range(count)] * (40 // count):
