@@ -47,6 +47,7 @@ from .serving import (
     say_stopping,
     tune_gc,
 )
+from .suggestions import wrong_command
 from .units import format_duration, format_size
 
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = commands.main(arguments, prog_name="reconnect-proxy", standalone_mode=False)
     except click.ClickException as error:
-        return _complain(_sentence(error), 2)
+        return _complain(wrong_command(error), 2)
     except ConfigError as error:
         return _complain(str(error), 2)
     except CannotServe as error:
@@ -63,14 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130
     return int(code or 0)
-
-
-def _sentence(error: click.ClickException) -> str:
-    """Return the message of click. If the command is missing or unknown, name the commands."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is None or not isinstance(context.command, click.Group):
-        return error.format_message()
-    return f"{error.format_message()} There are {', '.join(sorted(context.command.commands))}; see --help"
 
 
 def _complain(message: str, code: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 
 #: Seconds in one of each unit.
@@ -33,17 +34,14 @@ def parse_duration(text: str | float) -> float:
         ValueError: it is no duration, or a negative or endless one. The message is a sentence for the user.
 
     """
-    hint = "write it as 400ms, 15s, 2m, 1h or a plain number of seconds"
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         if not (math.isfinite(text) and text >= 0):
             raise ValueError(f"{text!r} is not a duration: it must be 0 or more")
         return float(text)
-    match = _match(text)
-    scale = DURATIONS.get(match[2].lower() or "s") if match else None
-    if match is None or scale is None:
-        raise ValueError(f"{text!r} is not a duration: {hint}")
-    # Through Decimal, so that 400ms is the float nearest to 0.4 and not 400 times the one nearest to 0.001.
-    return float(Decimal(match[1]) * Decimal(str(scale)))
+    seconds = _quantity(text, DURATIONS, "s")
+    if seconds is None:
+        raise ValueError(f"{text!r} is not a duration: write it as 400ms, 15s, 2m, 1h or a plain number of seconds")
+    return float(seconds)
 
 
 def parse_size(text: str | float) -> int:
@@ -53,16 +51,13 @@ def parse_size(text: str | float) -> int:
         ValueError: it is no size, or a negative or broken one. The message is a sentence for the user.
 
     """
-    hint = "write it as 16MiB, 64KiB, 1MB or a plain number of bytes"
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         if not (math.isfinite(text) and text >= 0 and text == int(text)):
             raise ValueError(f"{text!r} is not a size: it must be a whole number of bytes, 0 or more")
         return int(text)
-    match = _match(text)
-    scale = SIZES.get(match[2].lower() or "b") if match else None
-    if match is None or scale is None:
-        raise ValueError(f"{text!r} is not a size: {hint}")
-    size = Decimal(match[1]) * scale
+    size = _quantity(text, SIZES, "b")
+    if size is None:
+        raise ValueError(f"{text!r} is not a size: write it as 16MiB, 64KiB, 1MB or a plain number of bytes")
     if size != size.to_integral_value():
         raise ValueError(f"{text!r} is not a size: it is {size.normalize():f} bytes, which must be a whole number")
     return int(size)
@@ -84,5 +79,9 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def _match(text: object) -> re.Match[str] | None:
-    return _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) else None
+def _quantity(text: object, units: Mapping[str, float], default: str) -> Decimal | None:
+    """Return the number in `text` times its unit, or the `default` one; None if it is none."""
+    match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) else None
+    scale = units.get(match[2].lower() or default) if match else None
+    # Decimal, so that 400ms is the float nearest to 0.4 and not 400 times the one nearest to 0.001.
+    return None if match is None or scale is None else Decimal(match[1]) * Decimal(str(scale))

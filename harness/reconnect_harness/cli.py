@@ -46,6 +46,7 @@ from reconnect_harness.scenario.model import GROUPS, ScenarioError
 from reconnect_harness.soak.cli import soak
 from reconnect_harness.toxiproxy.embedded.__main__ import main as serve_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyError
+from reconnect_proxy.suggestions import wrong_command
 from reconnect_proxy.units import parse_duration
 
 
@@ -55,21 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(commands.main(arguments, prog_name="reconnect-harness", standalone_mode=False) or 0)
     except click.ClickException as error:
         # 2 if the command line is wrong (UsageError), 1 if it cannot be executed.
-        return _complain(_sentence(error), error.exit_code)
+        return _complain(wrong_command(error), error.exit_code)
     except (ScenarioError, ReportError) as error:
         return _complain(str(error), 2)
     except (ToxiproxyError, ProcessFailed, EngineUnavailable, EngineError, ResultsError) as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return 130
-
-
-def _sentence(error: click.ClickException) -> str:
-    """Return the message of click; if the command is missing or unknown, with the list of commands."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is None or not isinstance(context.command, click.Group):
-        return error.format_message()
-    return f"{error.format_message()} There are {', '.join(sorted(context.command.commands))}; see --help"
 
 
 def _complain(message: str, code: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..events import LegName, TlsReloaded, TlsReloadFailed
+from .tls_transport import words_of
 
 #: What is spoken inside (RFC 7301): WebSockets begin as HTTP/1.1.
 ALPN = ["http/1.1"]
@@ -73,7 +74,7 @@ def upstream_context(ca: str | None = None, cert: str | None = None, key: str | 
     try:
         context = _modern(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca))
     except ssl.SSLError as error:
-        raise BadCertificate(f"{ca} holds a certificate that cannot be read: {_reason(error)}", ca) from None
+        raise BadCertificate(f"{ca} holds a certificate that cannot be read: {words_of(error)}", ca) from None
     if cert is not None:
         _load_identity(context, cert, key or cert)
     return context
@@ -138,7 +139,7 @@ def _load_identity(context: ssl.SSLContext, cert: str, key: str) -> None:
             why = f"the private key in {key} does not belong to the certificate in {cert}"
             raise BadCertificate(why, key) from None
         files = cert if cert == key else f"{cert} with {key}"
-        raise BadCertificate(f"{files} cannot be used: {_reason(error)}", cert) from None
+        raise BadCertificate(f"{files} cannot be used: {words_of(error)}", cert) from None
 
 
 def _holding(path: str, block: str, what: str) -> None:
@@ -150,7 +151,3 @@ def _holding(path: str, block: str, what: str) -> None:
     if f"{block}-----".encode() not in text:
         why = f"{path} holds no {what}: it must be a PEM file with a line -----BEGIN {block}-----"
         raise BadCertificate(why, path)
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()

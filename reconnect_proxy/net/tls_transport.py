@@ -281,6 +281,10 @@ def reason_of(error: ssl.SSLError) -> str:
     """Return a TLS error in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
-    reason = (error.reason or str(error)).replace("_", " ").lower()
     hint = "; does it speak TLS?" if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST") else ""
-    return f"TLS failed: {reason}{hint}"
+    return f"TLS failed: {words_of(error)}{hint}"
+
+
+def words_of(error: ssl.SSLError) -> str:
+    """Return the reason that OpenSSL gives, in words."""
+    return (error.reason or str(error)).replace("_", " ").lower()
