@@ -88,8 +88,7 @@ class AwareConversation(Conversation):
         try:
             received = self._session.answered(lambda name: headers.get(name.lower()))
             if self.resumable:
-                leg = ConversationLeg(link)
-                leg.listener = self._session.attach(leg, received)
+                self._session.attach(ConversationLeg(link), received)
                 self.session = self._session.session_id or self.session
         except SessionLost as over:
             raise ConversationOver(over.detail) from over

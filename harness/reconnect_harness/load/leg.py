@@ -11,29 +11,26 @@ import gevent
 from websocket import ABNF
 
 from reconnect_harness.load.link import LOST, Link, hang_up
-from reconnect_proxy.core.interfaces import Acceptance, LegListener, Timer
+from reconnect_proxy.core.interfaces import Acceptance, Timer
 from reconnect_proxy.core.timers import Timers
 
 
 class ConversationLeg:
     """A link as the core sees a socket; satisfies `reconnect_proxy.core.interfaces.Leg`."""
 
+    #: What the system does not take at once waits in the link: as much as may be unconfirmed.
+    writable = True
     #: websocket-client knows no compression.
     deflate = False
 
     def __init__(self, link: Link) -> None:
-        self.writable = True
-        #: What hears that the link takes more again; set as soon as the core has made it.
-        self.listener: LegListener | None = None
         self._link = link
-        link.on_writable = self._on_writable
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write a message."""
         # If the link is lost, the greenlet that reads from it sees its end.
         with suppress(*LOST):
             self._link.send_frame(ABNF(1, 0, 0, 0, opcode, 1, payload))
-        self.writable = self._link.flushed
 
     def ping(self, payload: bytes, /) -> None:
         """Write a Ping."""
@@ -63,11 +60,6 @@ class ConversationLeg:
         """Return how many bytes still wait for the system."""
         waiting = self._link.waiting
         return Acceptance(-waiting, waiting > 0, acknowledges=False)
-
-    def _on_writable(self) -> None:
-        self.writable = True
-        if self.listener is not None:
-            self.listener.on_writable()
 
 
 class GeventClock:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -77,29 +77,22 @@ class BufferedSocket(gevent.socket.socket):
 
 
 class Link(WebSocket):
-    """A link whose writes do not wait.
-
-    Attributes:
-        flushed: whether the system has taken everything that was written.
-        on_writable: called when that is so again.
-
-    """
+    """A link whose writes do not wait."""
 
     def __init__(self) -> None:
         super().__init__(skip_utf8_validation=True)
-        self.flushed = True
-        self.on_writable: Callable[[], None] = lambda: None
-        self._rest = b""
+        # What the system has not taken yet, and the greenlet that writes it.
+        self._rest = bytearray()
         self._writer: gevent.Greenlet[..., None] | None = None
 
     def send_frame(self, frame: ABNF) -> int:
         """Write a frame. websocket-client calls it for everything that it sends, Pongs included."""
         data = frame.format()
-        self._rest += data
-        if self.flushed:
-            self._rest = self._rest[self._send_at_once(self._rest) :]
+        if self._rest:
+            self._rest += data
+        else:
+            self._rest += data[self._send_at_once(data) :]
             if self._rest:
-                self.flushed = False
                 self._writer = gevent.spawn(self._write_rest)
         return len(data)
 
@@ -110,9 +103,10 @@ class Link(WebSocket):
 
     def flush(self) -> None:
         """Wait until the system has taken everything that was written; raise one of `LOST` if it will not."""
-        while not self.flushed and self._writer is not None:
-            self._writer.join()
-            if not self.flushed and self._writer.dead:
+        while self._rest and self._writer is not None:
+            writer = self._writer
+            writer.join()
+            if self._rest and writer is self._writer:
                 raise WebSocketConnectionClosedException("the link was lost before all was written")
 
     def shutdown(self) -> None:
@@ -137,12 +131,9 @@ class Link(WebSocket):
         with suppress(*LOST):
             while self._rest and self.sock is not None:
                 # It grows while this greenlet waits.
-                written = self._rest
+                written = bytes(self._rest)
                 self.sock.sendall(written)
-                self._rest = self._rest[len(written) :]
-            self.flushed = not self._rest
-        if self.flushed:
-            self.on_writable()
+                del self._rest[: len(written)]
 
 
 class LinkMaker:
