@@ -269,6 +269,7 @@ class Context:
                 leg.send(*self.upstream.replay_info)
             # Before it is decided which leg is read: that depends on what is still to be sent.
             link.start()
+            self.upstream.client_came()
             self.relieved()
         return link
 

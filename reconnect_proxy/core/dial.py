@@ -1,11 +1,23 @@
-"""What a dial says and how it ends, as values: `DialRequest`, and then `DialAnswer` or `DialFailure`."""
+"""A dial as values: its `DialRank`, what it says (`DialRequest`), and how it ends (`DialAnswer` or `DialFailure`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from .wire import Claim
+
+
+class DialRank(IntEnum):
+    """Which of the sessions that wait for one target dials first."""
+
+    #: A client is attached to a session that was connected before.
+    RESUMES = 0
+    #: A client waits for a session that was never connected.
+    OPENS = 1
+    #: No client is attached.
+    ABSENT = 2
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-from .dial import DialAnswer, DialFailure, DialRequest
+from .dial import DialAnswer, DialFailure, DialRank, DialRequest
 from .ending import Ending
 from .message import Direction, Message
 
@@ -163,6 +163,10 @@ class DialListener(Protocol):
 class SlotHolder(Protocol):
     """A session that waits in the `Pool` for its turn to dial: its `Upstream`."""
 
+    @property
+    def rank(self) -> DialRank:
+        """Which of the waiting sessions dials first. `Pool.rerank` must be called when it rises."""
+
     def on_turn(self) -> None:
         """Dial the target of the slot now. Every path ends with one of the reports of `Pool`."""
 
@@ -248,6 +252,10 @@ class ClientsOwner(SideOwner, Protocol):
 
 class UpstreamOwner(SideOwner, Protocol):
     """The session, as its upstream side (`Upstream`) sees it."""
+
+    @property
+    def client_away_since(self) -> float | None:
+        """When, by the session's clock, the last client left; None while one is there."""
 
     def upstream_up(self, answer: DialAnswer) -> None:
         """A link is there, and its gate is open."""

@@ -10,19 +10,21 @@ turn has come:
                  v
           asks again, elsewhere
 
-**Turns.** At a target that is in, `max_dials` sessions may dial at a time, and the others wait in the order in which
-they came. A turn that is given up, on any path, goes to the next session at once.
+**Turns.** At a target that is in, `max_dials` sessions may dial at a time, and the others wait: by `DialRank`, then in
+the order in which they came. A part of the turns is for sessions that resume with a client attached: however many
+others dial, and however slowly they are answered, these go on. A turn that is given up, on any path, goes to the next
+session at once.
 
-**Health** is passive: it follows from the dials and links of the sessions. After `EJECT_AFTER` failures in a row, each
-a dial that failed or a link that was lost right after it had opened, a target is *out*. For a time that grows, it is
-passed over if there are others, and the sessions that wait for it are sent elsewhere. Then one dial may probe it, and
-decides. An HTTP answer is no failure, with any status: it proves that the target is there, and a client whose requests
-fail must not keep the others out (`EjectOn` can say otherwise of 5xx).
+**Health** is passive: it follows from the dials of the sessions. After `EJECT_AFTER` failed ones in a row a target is
+*out*. For a time that grows, it is passed over if there are others, and the sessions that wait for it are sent
+elsewhere. Then one dial may probe it, and decides. An HTTP answer is no failure, with any status: it proves that the
+target is there, and a client whose requests fail must not keep the others out (`EjectOn` can say otherwise of 5xx). So
+a link that is lost right after its 101 is no failure either.
 
 **While all are out** no session is sent away, since there is nowhere to go. They take turns at the target that failed
 least recently, few at a time and `PROBE_PAUSE` apart, however many they are. The first dial that succeeds brings the
 target back in: all that wait follow, `max_dials` at a time, and sessions that wait between two dials of their own are
-woken. A target that accepts connections and drops them is trusted again only when a link to it has held.
+woken.
 
 There is no timer here, except for a queue that waits for the next probe. What only time decides is looked at when
 asked.
@@ -34,7 +36,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from ..events import Dialled, DialOutcome, Observe, UpstreamEjected, UpstreamReturned
-from .dial import DialFailure
+from .dial import DialFailure, DialRank
 from .interfaces import Clock, SlotHolder
 from .target import DialSlot, EjectOn, Health, SlotState, Target, UpstreamAddress, UpstreamInfo
 
@@ -48,10 +50,13 @@ PROBES = 5
 #: Seconds, drawn from half to one and a half of it, between a probe's failure and the next probe.
 PROBE_PAUSE = 0.1
 #: Seconds after which another probe may follow one without an outcome: that one may hang although the target is back.
+#: A session that resumes with a client attached does not wait that long for the probes of others.
 PROBE_PATIENCE = 1.0
-#: A link that lived this long, in seconds, has held: it ends a series of failures. One that was lost sooner continues
-#: the series, even if messages came on it: an upstream that fails at each connect must not be dialled without a pause.
+#: A link that lived this long, in seconds, has held: while there is one, connections that a target takes and drops
+#: before its answer are no failures.
 PROVEN_AFTER = 0.2
+#: The part of the turns at a target that is for sessions which resume with a client attached: one in so many.
+RESERVED = 4
 
 
 class Pool:
@@ -139,7 +144,6 @@ class Pool:
 
     def _eligible(self, target: Target, now: float) -> bool:
         """Tell whether `target` is in, or its time out is over and no dial probes it yet."""
-        self._trust_if_it_holds(target, now)
         if target.healthy:
             return True
         over = now >= target.out_since + target.out_for
@@ -154,15 +158,21 @@ class Pool:
     def enter(self, slot: DialSlot) -> None:
         """Let a new slot wait for its turn. That may come at once, before this returns."""
         slot.since = self._clock.time()
-        slot.target.queue[slot] = None
+        slot.target.queue.add(slot)
         self._give_turns(slot.target)
+
+    def rerank(self, slot: DialSlot) -> None:
+        """Let a slot that waits change its place: its holder has another rank now."""
+        if slot.state is SlotState.WAITING:
+            slot.target.queue.remove(slot)
+            self.enter(slot)
 
     def leave(self, slot: DialSlot) -> None:
         """Give up a slot in any state. Says nothing about the target's health. Does nothing if the slot is over."""
         now = self._clock.time()
         match slot.state:
             case SlotState.WAITING:
-                del slot.target.queue[slot]
+                slot.target.queue.remove(slot)
                 slot.enter(SlotState.OVER, now)
                 self._set_timer(slot.target, now)
             case SlotState.DIALLING:
@@ -175,7 +185,6 @@ class Pool:
     def connected(self, slot: DialSlot) -> None:
         """Report that a dial has succeeded: answered, and its gate is open."""
         target = slot.target
-        slot.failures_before = target.failures
         self._end_dial(slot, SlotState.CONNECTED, DialOutcome.CONNECTED)
         target.connected[slot] = None
         self._dial_answered(target)
@@ -189,45 +198,41 @@ class Pool:
         """Report that a dial failed: no answer, a late one, or one with a status from 500 on.
 
         If the connection was taken, this is no failure of a target that carries a link which has held: a server that
-        serves others is not down, even if it fails this request. Else one client could keep all others out.
+        serves others is there, even if it fails this request. Else one client could keep all others out.
         """
         target = slot.target
         self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
-        if failure.answered and self._eject_on is EjectOn.CONNECT:
+        by_answer = failure.answered and self._eject_on is EjectOn.CONNECT
+        if by_answer or (failure.taken and self._holds(target, self._clock.time())):
             self._dial_answered(target)
-        elif failure.taken and self._holds(target, self._clock.time()):
-            self._give_turns(target)
         else:
             self.target_failed(target, failure.detail)
-
-    def lost(self, slot: DialSlot, reason: str) -> None:
-        """Report that a link was lost before it had held.
-
-        That is a failure, unless the target carries a link that has held: a server that serves others is not down, but
-        drops this session.
-        """
-        target = slot.target
-        self.leave(slot)
-        if not self._holds(target, self._clock.time()):
-            target.failures = max(target.failures, slot.failures_before)
-            self._fail(target, reason, fragile=True)
 
     def _give_turns(self, target: Target) -> None:
         """Let the sessions dial whose turn it is. If they must wait for the next probe, come back then."""
         now = self._clock.time()
-        self._trust_if_it_holds(target, now)
-        while target.queue and self._may_dial(target, now):
-            slot, _ = target.queue.popitem(last=False)
+        while (slot := self._next(target)) is not None and self._may_dial(slot, now):
+            target.queue.remove(slot)
             target.dialling += 1
             slot.enter(SlotState.DIALLING, now)
             if not target.healthy:
                 target.next_probe_at = now + PROBE_PATIENCE
+                target.next_resume_at = now + (PROBE_PATIENCE if slot.rank is DialRank.RESUMES else PROBE_PAUSE)
             slot.holder.on_turn()
         self._set_timer(target, now)
 
+    @staticmethod
+    def _next(target: Target) -> DialSlot | None:
+        """Return the slot whose turn is next. One whose client has left meanwhile goes back to those of its rank."""
+        while (slot := target.queue.first) is not None and slot.rank is not slot.holder.rank:
+            target.queue.remove(slot)
+            target.queue.add(slot)
+        return slot
+
     def _set_timer(self, target: Target, now: float) -> None:
-        due = target.next_probe_at
-        needed = bool(target.queue) and not target.healthy and target.dialling < self._limit(target)
+        slot = target.queue.first
+        due = 0.0 if slot is None else self._next_probe_of(slot)
+        needed = slot is not None and not target.healthy and target.dialling < self._limit(slot)
         if target.timer is not None and not (needed and target.timer_at == due):
             target.timer.cancel()
             target.timer = None
@@ -239,11 +244,18 @@ class Pool:
         target.timer = None
         self._give_turns(target)
 
-    def _may_dial(self, target: Target, now: float) -> bool:
-        return target.dialling < self._limit(target) and (target.healthy or now >= target.next_probe_at)
+    def _may_dial(self, slot: DialSlot, now: float) -> bool:
+        target = slot.target
+        return target.dialling < self._limit(slot) and (target.healthy or now >= self._next_probe_of(slot))
 
-    def _limit(self, target: Target) -> int:
-        return self._max_dials if target.healthy else min(PROBES, self._max_dials)
+    def _limit(self, slot: DialSlot) -> int:
+        """Return how many dials may be in progress at the target of a slot after its own has begun."""
+        limit = self._max_dials if slot.target.healthy else min(PROBES, self._max_dials)
+        return limit if slot.rank is DialRank.RESUMES else limit - limit // RESERVED
+
+    @staticmethod
+    def _next_probe_of(slot: DialSlot) -> float:
+        return slot.target.next_resume_at if slot.rank is DialRank.RESUMES else slot.target.next_probe_at
 
     def _end_dial(self, slot: DialSlot, state: SlotState, outcome: DialOutcome) -> None:
         now = self._clock.time()
@@ -262,31 +274,24 @@ class Pool:
             self._return(target, "it answers again")
 
     def _dial_answered(self, target: Target) -> None:
-        if target.health is Health.OUT_FRAGILE:
-            # It has accepted connections before, and dropped them. Others follow one by one until a link has held.
-            target.next_probe_at = self._clock.time() + PROVEN_AFTER
         self.target_answered(target)
         self._give_turns(target)
 
     def target_failed(self, target: Target, reason: str) -> None:
         """Record a failure of `target`: the third in a row ejects it, and a failed probe keeps it out."""
-        self._fail(target, reason, fragile=False)
-
-    def _fail(self, target: Target, reason: str, fragile: bool) -> None:
         now = self._clock.time()
         target.failed_at = now
         target.failures += 1
         target.reason = reason
-        out = Health.OUT_FRAGILE if fragile else Health.OUT
         pause = self._draw(PROBE_PAUSE / 2, PROBE_PAUSE * 1.5)
         if not target.healthy:
-            target.health = out
             if now >= target.out_since + target.out_for:
                 target.out_since, target.out_for = now, min(LONGEST_EJECTION, 2 * target.out_for)
             target.next_probe_at = min(target.next_probe_at, now + pause)
+            target.next_resume_at = min(target.next_resume_at, now + pause)
             self._turn_away(target, reason, impatient_only=True)
         elif target.failures >= EJECT_AFTER:
-            target.health = out
+            target.health = Health.OUT
             self._eject(target, reason, now, pause)
         self._give_turns(target)
 
@@ -294,7 +299,7 @@ class Pool:
         stayed_in = target.returned_at is None or now >= target.returned_at + LONGEST_EJECTION
         target.out_since = now
         target.out_for = SHORTEST_EJECTION if stayed_in else min(LONGEST_EJECTION, 2 * target.out_for)
-        target.next_probe_at = now + pause
+        target.next_probe_at = target.next_resume_at = now + pause
         self._observe(UpstreamEjected(target.url, reason))
         nowhere_to_go = not any(other.healthy for other in self.targets)
         self._turn_away(target, reason, impatient_only=nowhere_to_go)
@@ -304,29 +309,24 @@ class Pool:
         target.health, target.failures = Health.IN, 0
         target.returned_at = self._clock.time()
         self._observe(UpstreamReturned(target.url, reason))
+        sleepers, self._asleep = self._asleep, {}
+        for holder in sorted(sleepers, key=lambda holder: holder.rank):
+            holder.on_upstream_back()
         self._give_turns(target)
         for other in self.targets:
             if not other.healthy:
                 self._turn_away(other, f"{target.url} is back", impatient_only=False)
-        sleepers, self._asleep = self._asleep, {}
-        for holder in sleepers:
-            holder.on_upstream_back()
 
     def _turn_away(self, target: Target, reason: str, impatient_only: bool) -> None:
         """End the wait of the sessions that can go elsewhere, or that wait for a single probe only."""
         slots = [slot for slot in target.queue if slot.impatient or not impatient_only]
         now = self._clock.time()
         for slot in slots:
-            del target.queue[slot]
+            target.queue.remove(slot)
             slot.enter(SlotState.OVER, now)
         self._set_timer(target, now)
         for slot in slots:
             slot.holder.on_turned_away(reason)
-
-    def _trust_if_it_holds(self, target: Target, now: float) -> None:
-        """Bring back a target that accepted connections and dropped them, once a link to it has held."""
-        if target.health is Health.OUT_FRAGILE and self._holds(target, now):
-            self._return(target, "a connection to it has held")
 
     @staticmethod
     def _holds(target: Target, now: float) -> bool:
@@ -342,9 +342,6 @@ class Pool:
 
     def info(self) -> list[UpstreamInfo]:
         """Return what an operator may see of each target."""
-        now = self._clock.time()
-        for target in self.targets:
-            self._trust_if_it_holds(target, now)
         return [
             UpstreamInfo(t.url, t.weight, t.healthy, t.reason, t.sessions, t.dialling, t.waiting) for t in self.targets
         ]

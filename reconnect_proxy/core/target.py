@@ -1,12 +1,14 @@
-"""What a `Pool` consists of: an upstream and what is known of it (`Target`), and a session's `DialSlot` there."""
+"""What a `Pool` consists of: an upstream and what is known of it (`Target`), its queue, and a session's `DialSlot`."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
+from .dial import DialRank
 from .interfaces import SlotHolder, Timer
 from .transitions import IllegalTransition, MachineState, Transitions
 
@@ -47,18 +49,18 @@ _SLOT_TRANSITIONS: Transitions[SlotState] = {
 class DialSlot:
     """One session's slot at `target`: it waits for its turn, dials, and is connected. Only `Pool` changes it."""
 
-    __slots__ = ("failures_before", "holder", "impatient", "since", "state", "target")
+    __slots__ = ("holder", "impatient", "rank", "since", "state", "target")
 
     def __init__(self, target: Target, holder: SlotHolder, impatient: bool = False) -> None:
         self.target = target
         self.holder = holder
         # A client waits for the outcome: if a probe fails while this slot waits, that decides for it as well.
         self.impatient = impatient
+        # That of its holder when it took its place in the queue.
+        self.rank = holder.rank
         self.state = SlotState.WAITING
         # When it entered this state.
         self.since = 0.0
-        # How many failures in a row the target had when this dial succeeded.
-        self.failures_before = 0
 
     def enter(self, state: SlotState, now: float) -> None:
         """Move on to `state`."""
@@ -68,6 +70,35 @@ class DialSlot:
         self.since = now
 
 
+class DialQueue:
+    """The slots that wait for a target: by their ranks, and in the order in which they came."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self) -> None:
+        self._lanes: tuple[OrderedDict[DialSlot, None], ...] = tuple(OrderedDict() for _ in DialRank)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes))
+
+    def __iter__(self) -> Iterator[DialSlot]:
+        return (slot for lane in self._lanes for slot in lane)
+
+    @property
+    def first(self) -> DialSlot | None:
+        """The slot whose turn is next."""
+        return next(iter(self), None)
+
+    def add(self, slot: DialSlot) -> None:
+        """Let a slot wait behind those of its rank."""
+        slot.rank = slot.holder.rank
+        self._lanes[slot.rank][slot] = None
+
+    def remove(self, slot: DialSlot) -> None:
+        """Take a slot out, which must be there."""
+        del self._lanes[slot.rank][slot]
+
+
 class Health(Enum):
     """Whether a target is used. A target is ejected after a series of failures, and brought back by a success."""
 
@@ -75,8 +106,6 @@ class Health(Enum):
     IN = auto()
     #: Ejected: its dials failed. One that succeeds brings it back.
     OUT = auto()
-    #: Ejected: it accepts connections and drops them. Only a link that holds brings it back.
-    OUT_FRAGILE = auto()
 
 
 class Target:
@@ -89,6 +118,7 @@ class Target:
         "failures",
         "health",
         "next_probe_at",
+        "next_resume_at",
         "out_for",
         "out_since",
         "queue",
@@ -111,7 +141,7 @@ class Target:
         # Dials in progress.
         self.dialling = 0
         # Slots that wait for their turn, and those that are connected, the oldest first.
-        self.queue: OrderedDict[DialSlot, None] = OrderedDict()
+        self.queue = DialQueue()
         self.connected: OrderedDict[DialSlot, None] = OrderedDict()
         # Failures in a row.
         self.failures = 0
@@ -121,10 +151,12 @@ class Target:
         self.failed_at: float | None = None
         self.succeeded_at: float | None = None
         self.returned_at: float | None = None
-        # While out: since when it is passed over, for how long, and when the next probe may start.
+        # While out: since when it is passed over, for how long, when the next probe may start, and when the next one of
+        # a session that resumes.
         self.out_since = 0.0
         self.out_for = 0.0
         self.next_probe_at = 0.0
+        self.next_resume_at = 0.0
         # While out: a request without a slot is trying it, and until this time no other needs to.
         self.tried_until = 0.0
         # Runs while the queue waits for the next probe; and when it fires.

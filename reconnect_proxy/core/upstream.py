@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from ..events import DialFailed, LegName, Observe, Redial
 from .backoff import LIVED_LONG, Carried, RetryBudget
-from .dial import SESSION_LOST, DialAnswer, DialFailure, DialRequest
+from .dial import SESSION_LOST, DialAnswer, DialFailure, DialRank, DialRequest
 from .ending import Ending
 from .gate import UpstreamGate
 from .interfaces import Clock, Dialler, Leg, Timer, UpstreamOwner
@@ -32,7 +32,7 @@ from .link import DeliveryUncertain, Link, LinkState
 from .message import Message
 from .outbox import OutOfRange
 from .policy import Policy
-from .pool import PROVEN_AFTER, Pool
+from .pool import Pool
 from .side import SessionSide
 from .stream import Stream
 from .target import DialSlot, Target
@@ -162,6 +162,18 @@ class Upstream(SessionSide):
             self._tried.append(target)
         self._slot = DialSlot(target, self, impatient=self._tried is not None)
         self._pool.enter(self._slot)
+
+    @property
+    def rank(self) -> DialRank:
+        """Which of the sessions that wait for an upstream dials first."""
+        if self._tried is None and self._session.client_away_since is not None:
+            return DialRank.ABSENT
+        return DialRank.RESUMES if self.connected_before else DialRank.OPENS
+
+    def client_came(self) -> None:
+        """Dial sooner: a client is attached now."""
+        if self._slot is not None:
+            self._pool.rerank(self._slot)
 
     def on_turn(self) -> None:
         """Dial. The connect timeout begins now, except for the first dial: there it began when the client came."""
@@ -332,23 +344,14 @@ class Upstream(SessionSide):
         elif self._dial is not None:
             self.on_failed(self._dial, DialFailure(f"it closed ({code}) before its gate opened", taken=True))
         else:
-            self._account_for(link, code)
+            self._settle_budget(link)
+            self._leave_slot()
             self.retry()
 
     def on_too_big(self, link: Link, code: int, reason: str) -> None:
         """End this leg: a redial would bring the same message again."""
         self.terminate(code, reason)
         self._session.upstream_gone(Ending(code, reason, by_proxy=True))
-
-    def _account_for(self, link: Link, code: int) -> None:
-        """Tell the pool and the retry budget whether a lost link was of use."""
-        self._settle_budget(link)
-        if self._clock.time() - link.opened_at >= PROVEN_AFTER:
-            self._leave_slot()
-            return
-        slot, self._slot = self._slot, None
-        if slot is not None:
-            self._pool.lost(slot, f"it closed ({code}) right after it had connected")
 
     @property
     def _carried(self) -> Carried:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from reconnect_proxy.core.dial import DialFailure
+from reconnect_proxy.core.dial import DialFailure, DialRank
 from reconnect_proxy.core.pool import (
     EJECT_AFTER,
     LONGEST_EJECTION,
@@ -14,6 +14,7 @@ from reconnect_proxy.core.pool import (
     PROBE_PAUSE,
     PROBES,
     PROVEN_AFTER,
+    RESERVED,
     SHORTEST_EJECTION,
     Pool,
 )
@@ -42,9 +43,11 @@ class Rig:
         """The first target."""
         return self.pool.targets[0]
 
-    def session(self, target: Target | None = None, impatient: bool = False) -> Visitor:
+    def session(
+        self, target: Target | None = None, impatient: bool = False, rank: DialRank = DialRank.RESUMES
+    ) -> Visitor:
         """Return a session that has asked for a turn at `target`."""
-        visitor = Visitor()
+        visitor = Visitor(rank)
         visitor.slot = DialSlot(target or self.one, visitor, impatient)
         self.pool.enter(visitor.slot)
         return visitor
@@ -66,8 +69,9 @@ class Rig:
 class Visitor:
     """A session as the pool sees it: writes down what it is told; satisfies `SlotHolder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: DialRank = DialRank.RESUMES) -> None:
         self.slot: DialSlot | None = None
+        self.rank = rank
         self.turns = 0
         self.turned_away: list[str] = []
         self.woken = 0
@@ -251,32 +255,103 @@ def test_a_dial_that_is_given_up_says_nothing() -> None:
     assert rig.health() == [False]
 
 
-def test_links_that_die_right_after_they_opened_are_failures() -> None:
-    """A server that accepts and drops is not there, whether the links come one by one or all at once."""
-    rig = Rig(ONE, TWO)
-    one, two = rig.pool.targets
-    for _ in range(EJECT_AFTER):
-        slot = rig.session(one).turn()
+def test_links_that_die_right_after_they_opened_are_no_failures() -> None:
+    """A 101 is an answer: the server is there, and drops this session."""
+    rig = Rig()
+    for _ in range(2 * EJECT_AFTER):
+        slot = rig.session().turn()
         rig.pool.connected(slot)
-        rig.pool.lost(slot, "it closed")
-    slots = [rig.session(two).turn() for _ in range(EJECT_AFTER)]
-    for slot in slots:
-        rig.pool.connected(slot)
-    for slot in slots:
-        rig.pool.lost(slot, "it closed")
-    assert rig.health() == [False, False]
+        rig.pool.leave(slot)
+    assert rig.told() == []
+
+
+TAKEN = DialFailure("the connection was lost in the handshake", taken=True)
 
 
 def test_a_target_that_serves_others_is_not_ejected_for_the_sake_of_one() -> None:
-    """A session that its server drops at each connect does not take the server from all others."""
+    """A session whose handshake is cut off each time does not take the server from all others."""
     rig = Rig()
     rig.pool.connected(rig.session().turn())
     rig.clock.advance(PROVEN_AFTER)
     for _ in range(10):
-        slot = rig.session().turn()
-        rig.pool.connected(slot)
-        rig.pool.lost(slot, "it closed")
+        rig.pool.failed(rig.session().turn(), TAKEN)
     assert rig.told() == []
+
+
+def test_a_target_that_is_found_to_serve_others_is_in_again() -> None:
+    """It was ejected before a link could hold; the next connection that it takes shows that it is there."""
+    rig = Rig()
+    rig.pool.connected(rig.session().turn())
+    for _ in range(EJECT_AFTER):
+        rig.pool.failed(rig.session().turn(), TAKEN)
+    assert rig.health() == [False]
+    rig.clock.advance(PROVEN_AFTER)
+    rig.pool.failed(rig.session().turn(), TAKEN)
+    assert rig.health() == [True]
+
+
+def test_those_who_resume_with_a_client_dial_first() -> None:
+    """Then those whose client waits for the first time, then those without a client; each in their order."""
+    rig = Rig(max_dials=1)
+    dialling = rig.session()
+    ranks = [DialRank.ABSENT, DialRank.OPENS, DialRank.RESUMES] * 2
+    waiting = [rig.session(rank=rank) for rank in ranks]
+    for index in (2, 5, 1, 4, 0, 3):
+        assert waiting[index].turns == 0
+        rig.pool.rejected(dialling.turn())
+        dialling = waiting[index]
+    assert dialling.turns == 1
+
+
+def test_some_turns_are_for_those_who_resume() -> None:
+    """However many others dial, and hang."""
+    rig = Rig(max_dials=8)
+    others = [rig.session(rank=DialRank.OPENS) for _ in range(20)]
+    assert sum(each.turns for each in others) == 8 - 8 // RESERVED
+    assert rig.session().turns == 1
+    assert rig.session().turns == 1
+    assert rig.session().turns == 0
+
+
+def test_a_probe_of_others_does_not_keep_those_waiting_who_resume() -> None:
+    """A target that is out may take connections, and leave some without an answer: not those of all sessions."""
+    rig = Rig()
+    rig.fail(rig.one)
+    rig.clock.advance(2 * PROBE_PAUSE)
+    assert rig.session(rank=DialRank.OPENS).turns == 1
+    other, resuming = rig.session(rank=DialRank.OPENS), rig.session()
+    rig.clock.advance(2 * PROBE_PAUSE)
+    assert (other.turns, resuming.turns) == (0, 1)
+
+
+def test_who_gets_a_client_meanwhile_goes_ahead() -> None:
+    """And one whose client leaves falls back when its turn comes."""
+    rig = Rig(max_dials=1)
+    dialling = rig.session()
+    leaves, comes, stays = rig.session(), rig.session(rank=DialRank.ABSENT), rig.session(rank=DialRank.OPENS)
+    leaves.rank = DialRank.ABSENT
+    comes.rank = DialRank.RESUMES
+    assert comes.slot is not None
+    rig.pool.rerank(comes.slot)
+    for following in (comes, stays, leaves):
+        assert following.turns == 0
+        rig.pool.rejected(dialling.turn())
+        dialling = following
+    assert leaves.turns == 1
+
+
+def test_sleepers_are_woken_in_the_order_of_their_ranks() -> None:
+    """When a target is back, those who resume with a client come first."""
+    rig = Rig()
+    rig.fail(rig.one)
+    woken: list[DialRank] = []
+    for rank in (DialRank.ABSENT, DialRank.OPENS, DialRank.RESUMES):
+        sleeper = Visitor(rank)
+        sleeper.on_upstream_back = lambda rank=rank: woken.append(rank)  # type: ignore[method-assign, misc]
+        rig.pool.sleep(sleeper)
+    rig.clock.advance(2 * PROBE_PAUSE)
+    rig.pool.connected(rig.session().turn())
+    assert woken == sorted(DialRank)
 
 
 def test_those_who_wait_for_a_target_that_goes_out_are_sent_elsewhere() -> None:
@@ -358,10 +433,7 @@ def test_a_request_without_a_place_may_be_the_probe() -> None:
 def test_requests_do_not_keep_sessions_from_probing(outcome: str) -> None:
     """However many there are, and however they end: the queue has a pace of its own."""
     rig = Rig()
-    for _ in range(EJECT_AFTER):
-        slot = rig.session().turn()
-        rig.pool.connected(slot)
-        rig.pool.lost(slot, "it closed")
+    rig.fail(rig.one)
     waiting = [rig.session() for _ in range(3)]
     for _ in range(20):
         target = rig.pool.pick_for_request()
@@ -517,29 +589,6 @@ def test_a_probe_that_fails_decides_for_clients_that_wait_for_their_first_dial()
     assert client.turned_away == ["no route"]
     assert (probe.turned_away, later.turned_away) == ([], [])
     assert rig.one.waiting == 2
-
-
-def test_a_target_that_accepts_and_drops_is_believed_when_a_link_has_held() -> None:
-    """A handshake alone does not bring it back, for then all would be dropped with it."""
-    rig = Rig()
-    for _ in range(EJECT_AFTER):
-        slot = rig.session().turn()
-        rig.pool.connected(slot)
-        rig.pool.lost(slot, "it closed")
-    rig.clock.advance(1.0)
-    sessions = [rig.session() for _ in range(10)]
-    slot = sessions[0].turn()
-    rig.pool.connected(slot)
-    rig.clock.advance(PROVEN_AFTER / 2)
-    rig.pool.lost(slot, "it closed")
-    assert rig.health() == [False]
-    rig.clock.advance(2 * PROBE_PAUSE)
-    rig.pool.connected(sessions[1].turn())
-    assert sessions[2].turns == 0
-    rig.clock.advance(PROVEN_AFTER)
-    assert rig.health() == [True]
-    assert [session.turns for session in sessions[:10]] == [1] * 10
-    assert rig.told()[-1] == UpstreamReturned(ONE, "a connection to it has held")
 
 
 # What is known.

@@ -19,8 +19,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_proxy.core.dial import DialFailure
-from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, Pool
+from reconnect_proxy.core.dial import DialFailure, DialRank
+from reconnect_proxy.core.pool import PROBE_PATIENCE, PROBE_PAUSE, PROBES, PROVEN_AFTER, RESERVED, Pool
 from reconnect_proxy.core.target import DialSlot, SlotState, Target, UpstreamAddress
 from reconnect_proxy.events import Dialled, Event, UpstreamEjected, UpstreamReturned
 from tests.examples import examples
@@ -34,11 +34,12 @@ pytestmark = pytest.mark.timeout(600)
 class Visitor:
     """A session that dials, and asks elsewhere when it is turned away (an impatient one gives up); a `SlotHolder`."""
 
-    def __init__(self, machine: PoolMachine, impatient: bool) -> None:
+    def __init__(self, machine: PoolMachine, impatient: bool, rank: DialRank) -> None:
         self.machine = machine
+        self.rank = rank
         self.impatient = impatient
         self.slot: DialSlot | None = None
-        # Where it stands in the order in which all have asked.
+        # Where it is in the order in which all of its rank have asked.
         self.number = 0
         self.asleep = False
 
@@ -55,10 +56,10 @@ class Visitor:
         assert self.slot is not None
         machine, target = self.machine, self.slot.target
         assert machine.waiting.pop(self) is target
-        assert all(self.number < other.number for other, at in machine.waiting.items() if at is target)
+        others = [(other.rank, other.number) for other, at in machine.waiting.items() if at is target]
+        assert all((self.rank, self.number) < other for other in others)
         machine.dialling[self] = target
-        running = list(machine.dialling.values()).count(target)
-        assert running <= (machine.max_dials if target.healthy else min(PROBES, machine.max_dials))
+        assert list(machine.dialling.values()).count(target) <= machine.limit(target, self.rank)
 
     def on_turned_away(self, reason: str) -> None:
         """Go elsewhere. There must be an elsewhere, unless a client is waiting."""
@@ -100,6 +101,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.sleeping: list[Visitor] = []
         self.asked = 0
 
+    def limit(self, target: Target, rank: DialRank) -> int:
+        """Return how many sessions of this rank, or in front of it, may dial a target at a time."""
+        limit = self.max_dials if target.healthy else min(PROBES, self.max_dials)
+        return limit if rank is DialRank.RESUMES else limit - limit // RESERVED
+
     # What is true at all times.
 
     @invariant()
@@ -118,8 +124,8 @@ class PoolMachine(RuleBasedStateMachine):
         """All turns are taken, or a timer runs to the next probe; and there is no other timer."""
         timers = 0
         for target in self.pool.targets:
-            limit = self.max_dials if target.healthy else min(PROBES, self.max_dials)
-            if target.waiting and target.dialling < limit:
+            ranks = [visitor.rank for visitor, at in self.waiting.items() if at is target]
+            if ranks and target.dialling < self.limit(target, min(ranks)):
                 assert not target.healthy
                 timers += 1
         assert self.clock.live == timers
@@ -142,10 +148,22 @@ class PoolMachine(RuleBasedStateMachine):
     def sessions_come(self, count: int, impatient: bool, data: st.DataObject) -> None:
         """New ones pick a target; those that redial move on from one."""
         target = data.draw(st.sampled_from(self.pool.targets))
+        rank = data.draw(st.sampled_from(DialRank))
         for _ in range(count):
             following = self.pool.pick() if impatient else self.pool.next_after(target)
             assert following is not None
-            Visitor(self, impatient).ask(following)
+            Visitor(self, impatient, rank).ask(following)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def a_client_comes(self, data: st.DataObject) -> None:
+        """A session that waits for its turn is in front of others from then on, behind those of its new rank."""
+        visitor = data.draw(st.sampled_from(list(self.waiting)))
+        if visitor.rank is not DialRank.RESUMES:
+            visitor.rank = DialRank(visitor.rank - 1)
+            visitor.number = self.asked = self.asked + 1
+            assert visitor.slot is not None
+            self.pool.rerank(visitor.slot)
 
     @precondition(lambda self: self.dialling)
     @rule(how=st.sampled_from(["connected", "failed", "failed", "failed", "rejected"]), all_of_them=st.booleans())
@@ -164,20 +182,17 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule(data=st.data(), all_of_them=st.booleans())
     def links_are_lost(self, data: st.DataObject, all_of_them: bool) -> None:
-        """Some had held, some had not."""
+        """One, or all."""
         lost = list(self.connected) if all_of_them else [data.draw(st.sampled_from(list(self.connected)))]
         for visitor in lost:
             assert visitor.slot is not None
             del self.connected[visitor]
-            if self.clock.now - visitor.slot.since < PROVEN_AFTER:
-                self.pool.lost(visitor.slot, "it closed")
-            else:
-                self.pool.leave(visitor.slot)
+            self.pool.leave(visitor.slot)
 
     @rule()
     def a_session_sleeps(self) -> None:
         """Between two attempts of its own."""
-        visitor = Visitor(self, False)
+        visitor = Visitor(self, False, DialRank.RESUMES)
         visitor.asleep = True
         self.sleeping.append(visitor)
         self.pool.sleep(visitor)

@@ -8,7 +8,7 @@ import pytest
 
 from reconnect_proxy.core.context import SessionState
 from reconnect_proxy.core.policy import Gate, GateKind, Policy
-from reconnect_proxy.core.pool import EJECT_AFTER, PROBE_PAUSE, PROVEN_AFTER
+from reconnect_proxy.core.pool import EJECT_AFTER, PROBE_PAUSE
 from reconnect_proxy.core.upstream_state import UpstreamState
 from reconnect_proxy.events import DialFailed, Redial, SessionEnded
 
@@ -243,8 +243,8 @@ def test_a_first_dial_goes_on_to_an_upstream_that_is_there() -> None:
     assert waiting.seen(Redial) == []
 
 
-def test_an_upstream_that_drops_all_its_sessions_at_each_connect_is_not_overrun() -> None:
-    """It is not believed before a link has held, so most of them do not even dial."""
+def test_an_upstream_that_drops_its_sessions_at_each_connect_is_dialled_ever_more_rarely() -> None:
+    """It answers, so it is not ejected; each session backs off on its own, and new clients get their answers."""
     rigs = crowd(100, max_dials=8)
     lose_all(rigs)
     before = sum(len(rig.dialler.dials) for rig in rigs)
@@ -254,14 +254,23 @@ def test_an_upstream_that_drops_all_its_sessions_at_each_connect_is_not_overrun(
             link.on_lost(1006, "")
         rigs[0].clock.advance(PROBE_PAUSE)
     dials = sum(len(rig.dialler.dials) for rig in rigs) - before
-    assert dials <= 110
-    for _ in range(3):
-        for rig in dialling(rigs):
-            rig.connect()
-        rigs[0].clock.advance(PROVEN_AFTER)
+    assert dials <= 15 * len(rigs)
+    assert rigs[0].pool.targets[0].healthy
+
+
+def test_a_returning_client_brings_its_session_forward() -> None:
+    """Among those that wait for their turn."""
+    rigs = crowd(4, max_dials=1)
+    for rig in rigs[2:]:
+        rig.context.clients.links[0].on_lost(1006, "")
+    lose_all(rigs[:1])
+    lose_all(rigs[1:])
+    order = []
+    rigs[3].client()
     while running := dialling(rigs):
+        order.append(rigs.index(running[0]))
         running[0].connect()
-    assert all(rig.context.upstream.state is UpstreamState.UP for rig in rigs)
+    assert (order[0], sorted(order[1:3]), order[3]) == (0, [1, 3], 2)
 
 
 def test_a_session_that_has_ended_is_not_turned_away() -> None:
