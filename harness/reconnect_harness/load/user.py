@@ -227,12 +227,12 @@ class WebSocketUser(User):
     def close_account(self) -> None:
         """Count as lost what has not arrived by now."""
         if self._account is not None and not self._account.closed:
-            self._lose(self._account.close(), "had not come in the end")
+            self._lose(self._account.close(), "missing in the end")
 
     def give_up_overtaken(self) -> None:
         """Count as lost what was overtaken some time ago."""
         if self._account is not None:
-            self._lose(self._account.give_up(time.monotonic()), "was overtaken by later ones")
+            self._lose(self._account.give_up(time.monotonic()), "overtaken by later ones")
 
     def hang_up(self) -> None:
         if self._conversation is not None:
@@ -275,7 +275,7 @@ class WebSocketUser(User):
         self.sums.ended += 1
         self.user_group.record("reconnect" if seconds is not None else "session", seconds, error=reason)
         if self._account is not None and not self._account.closed:
-            self._lose(self._account.close(), f"was lost with its session: {reason}")
+            self._lose(self._account.close(), f"lost with its session: {reason}")
         self._news.set()
 
     def _may_talk(self) -> None:
@@ -331,7 +331,7 @@ class WebSocketUser(User):
     def _lose(self, count: int, why: str) -> None:
         if count:
             self.user_group.count_flaw(self.sums, Flaw.LOST, _WHY[Flaw.LOST], count)
-            self._example(f"{count} of its messages {why}" if count > 1 else f"a message of it {why}")
+            self._example(f"{count} of its messages were {why}" if count > 1 else f"one of its messages was {why}")
 
     def _example(self, line: str) -> None:
         self.user_group.tally.example(f"{type(self).__name__} {self.session}: {line}")
