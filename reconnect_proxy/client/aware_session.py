@@ -4,8 +4,8 @@
     layer ◄── on_message ◄── take ◄── layer  ~~~ proxy      u2c: counted when the layer has taken it
 
 It does no I/O, so every client is a thin layer over it: `client.session` under asyncio, and in the harness the users of
-load runs under gevent (`load.aware`) and the clients of simulations (`simulate.aware_client`). The queue, the Pings and
-the judgement of a silent peer are those of the proxy: `core.outbox` and `core.link`.
+load runs under gevent (`load.aware`) and the clients of simulations (`simulate.aware_client`). The queue, the Pings,
+the judgement of a silent peer and the retry budget are those of the proxy: `core.outbox`, `core.link`, `core.backoff`.
 
 | when | a layer calls |
 | --- | --- |

@@ -124,7 +124,7 @@ class SimulatedClient:
             self._answered(self._end, frame)
         elif frame.kind in (FrameKind.CLOSE, FrameKind.END):
             if self._ready:
-                self._lost(frame.number or 1006)
+                self._lost(frame.number or 1006, frame.payload.decode())
             else:
                 self._unreachable(None, unanswered=True)
 
@@ -151,7 +151,7 @@ class SimulatedClient:
         silent = self._clock.time() - self._heard_at
         if silent >= 2 * self._ping:
             end.close(Frame(FrameKind.END))
-            self._lost(1006)
+            self._lost(1006, "")
             return
         if silent >= self._ping:
             end.put(Frame(FrameKind.PING))
@@ -170,9 +170,9 @@ class SimulatedClient:
         if self._kind == "reconnecting":
             self._dial_again()
 
-    def _lost(self, code: int) -> None:
+    def _lost(self, code: int, reason: str) -> None:
         self._end = None
-        self._over(code, "")
+        self._over(code, reason)
         if self._kind == "reconnecting":
             self._dial_again()
 

@@ -30,7 +30,7 @@ class SimulatedLeg:
 
     def close(self, code: int, reason: str) -> None:
         """Write a close frame. Frames that still arrive go to the core, which ignores them."""
-        self._end.close(Frame(FrameKind.CLOSE, number=code), reading=True)
+        self._end.close(Frame(FrameKind.CLOSE, reason.encode(), code), reading=True)
 
     def abort(self) -> None:
         """Drop the socket."""
@@ -66,7 +66,7 @@ class SimulatedLeg:
         elif frame.kind is FrameKind.PONG:
             link.on_pong(frame.payload)
         else:
-            link.on_lost(frame.number or 1006, "")
+            link.on_lost(frame.number or 1006, frame.payload.decode())
 
     def _room(self) -> None:
         self.writable = True

@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 
     Attributes:
         kind: what it is.
-        payload: that of DATA, PING and PONG.
+        payload: that of DATA, PING and PONG; the reason of a CLOSE.
         number: the opcode of DATA, the status of a RESPONSE, the code of a CLOSE.
         claim: what a REQUEST says about its session.
         received: the count that a RESPONSE to an aware peer states.

@@ -58,8 +58,10 @@ def _failed(run: RunResult) -> set[str]:
         "both-flap",
         "client-flap-returning",
         "one-way-silence",
+        "retry-budget-over",
         "upstream-half-open",
         "upstream-killed",
+        "upstream-killed-forgets",
         "upstream-stopped",
     ],
 )
