@@ -45,6 +45,8 @@ _OF_THE_LEG = frozenset(
 )
 #: What the upstream is told of the client: its address, and the scheme and host that it used.
 _FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
+#: What servers believe as well (Tornado, Werkzeug, Spring). Only a trusted peer may say it, with any X-Forwarded-*.
+_BELIEVED = frozenset({"forwarded", "x-real-ip", "x-scheme"})
 _SCHEME = re.compile(r"(?:http|ws)s?", re.IGNORECASE | re.ASCII)
 _VERSION = "Sec-WebSocket-Version"
 _DROPPED = _HOP_BY_HOP | _OF_THE_LEG
@@ -130,7 +132,7 @@ def forwarded(head: RequestHead, peer: str, scheme: str, trusted: bool) -> list[
     """Return the headers of a client's request as they go to the upstream, with X-Forwarded-* of the proxy's own.
 
     X-Forwarded-For is appended to: each proxy adds the address of its peer. X-Forwarded-Proto and -Host have a single
-    value, because servers read lists of them in different ways.
+    value, because servers read lists of them in different ways. Other headers of this kind pass if the peer is trusted.
 
     Args:
         head: the client's request.
@@ -138,13 +140,18 @@ def forwarded(head: RequestHead, peer: str, scheme: str, trusted: bool) -> list[
         scheme: `https` if the client uses TLS, else `http`.
         trusted: whether that peer's own X-Forwarded-Proto and -Host are believed.
     """
-    result = [(name, value) for name, value in end_to_end(head.headers) if _folded(name) not in _FORWARDED]
-    result.append(("X-Forwarded-For", ", ".join([*head.headers.getall("X-Forwarded-For", ()), peer])))
+    result = [(name, value) for name, value in end_to_end(head.headers) if not _is_claim(_folded(name), trusted)]
+    result.append(("X-Forwarded-For", ", ".join([*filter(None, head.headers.getall("X-Forwarded-For", ())), peer])))
     known_as = service_address(head, scheme, trusted)
     result.append(("X-Forwarded-Proto", known_as.scheme))
     if known_as.host is not None:
         result.append(("X-Forwarded-Host", known_as.host))
     return result
+
+
+def _is_claim(name: str, trusted: bool) -> bool:
+    """Tell whether a header says of a client what the proxy says itself, or may be said by trusted peers only."""
+    return name in _FORWARDED or (not trusted and (name in _BELIEVED or name.startswith("x-forwarded-")))
 
 
 class ServiceAddress(NamedTuple):
