@@ -7,6 +7,7 @@ The text of the error is the second half of a sentence; its first half is the pa
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -32,6 +33,15 @@ def mapping(given: object, like: str) -> dict[Any, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"{given!r} is not a mapping {like}")  # noqa: TRY004  # pydantic takes ValueError only
     return given
+
+
+def words(given: object) -> list[str]:
+    """Return a command as a list of words; it may be given as a line, as for a shell."""
+    if isinstance(given, str):
+        return shlex.split(given)
+    if isinstance(given, list):
+        return [str(word) for word in given]
+    raise ValueError(f"{given!r} is not a command: write [program, argument] or a line")
 
 
 def whole_number(given: object) -> int:

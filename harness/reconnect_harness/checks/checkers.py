@@ -56,6 +56,8 @@ def _lost(message: JudgedMessage) -> str:
 
 
 def _corrupted(message: JudgedMessage) -> str:
+    if message.misdelivered:
+        return f"was misdelivered: it arrived at {message.event.name}, which was not to receive it"
     if message.event.wrong:
         return f"arrived at {message.event.name} wrong: {message.event.wrong}"
     return f"arrived at {message.event.name}, but was never sent"

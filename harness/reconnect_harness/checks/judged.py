@@ -8,6 +8,9 @@ is connected when it is sent, and stays connected long enough to receive it.
 
     c01   connected ├──────── owed ────────┤ 1 s ┤ disconnected
     c02            connected ├──── owed ────┤ 1 s ┤ disconnected
+
+Where clients talk to an application of the user's own, the audience of a message (`history.audience`) has to receive
+it: its sender all that it sent, another client what was sent while it was connected. Elsewhere it is misdelivered.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
+from reconnect_harness.history.audience import Audience
 from reconnect_harness.history.history import History, MessageStream
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, MessageEvent
@@ -38,19 +42,30 @@ class JudgedMessage(NamedTuple):
     flaws: tuple[Flaw, ...] = ()
     furthest: int = 0
     """The highest number of the stream that had arrived there before."""
+    misdelivered: bool = False
+    """Whether the receiver was not to receive messages of the stream."""
 
 
 def judged(history: History, direction: Direction) -> Iterator[JudgedMessage]:
     """Yield the messages of one direction, stream by stream and receiver by receiver."""
+    audience = history.audience
     for stream in history.streams[direction]:
         for receiver, owed in _owed(history, stream):
-            yield from _at_receiver(stream, receiver, owed)
+            if audience is None or not receiver or audience.includes(stream.name, receiver):
+                yield from _at_receiver(stream, receiver, owed)
+                continue
+            for event in stream.received.get(receiver, ()):
+                sending = stream.sent.get(event.number)
+                yield JudgedMessage(stream, receiver, event, sending, (Flaw.CORRUPTED,), misdelivered=True)
 
 
 def _owed(history: History, stream: MessageStream) -> Iterator[tuple[str, Sequence[MessageEvent]]]:
     """Yield each receiver of a stream, and the messages that have to arrive there."""
     if history.shared and stream.direction is Direction.U2C:
         yield from _owed_to_all(history, stream)
+        return
+    if history.audience is not None:
+        yield from _owed_to_audience(history, stream, history.audience)
         return
     # A stream that nothing of arrived is lost once, and not once for each client.
     for receiver in stream.received or [""]:
@@ -73,6 +88,24 @@ def _owed_to_all(history: History, stream: MessageStream) -> Iterator[tuple[str,
             client,
             [event for event in owed if event.number in arrived and any(t0 <= event.t < t1 for t0, t1 in there)],
         )
+
+
+def _owed_to_audience(
+    history: History, stream: MessageStream, audience: Audience
+) -> Iterator[tuple[str, list[MessageEvent]]]:
+    """Yield each client, and the messages of a stream that have to arrive there."""
+    owed = list(stream.owed)
+    spans = _attendance(history)
+    for client in dict.fromkeys([stream.name, *spans, *stream.received]):
+        there = spans.get(client, [])
+        if client == stream.name:
+            yield client, owed if audience.includes(client, client) else []
+        elif audience.includes(stream.name, client):
+            # A client that has come back is a member of its room a moment later.
+            late = [(t0 if t0 <= history.start else t0 + UNDER_WAY_SECONDS, t1) for t0, t1 in there]
+            yield client, [event for event in owed if any(t0 <= event.t < t1 for t0, t1 in late)]
+        elif client in stream.received:
+            yield client, []
 
 
 def _attendance(history: History) -> dict[str, list[tuple[float, float]]]:

@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from reconnect_harness.values import Section
+from reconnect_harness.values import Section, words
 
 #: The text in `command` and `env` that is replaced with the port at which the container is to listen.
 PORT_FIELD = "{port}"
@@ -22,15 +21,6 @@ PORT_FIELD = "{port}"
 HOST = "host"
 
 _STARTED_ONLY = ("command", "env", "network")
-
-
-def _words(value: object) -> object:
-    """Return a command as a list of words; it may be given as a line, as for a shell."""
-    if isinstance(value, str):
-        return shlex.split(value)
-    if isinstance(value, list):
-        return [str(word) for word in value]
-    raise ValueError(f"{value!r} is not a command: write [program, argument] or a line")
 
 
 def _variables(value: object) -> object:
@@ -47,7 +37,7 @@ class ContainerSpec(Section):
 
     image: str | None = Field(None, min_length=1)
     label: str | None = Field(None, min_length=1)
-    command: Annotated[list[str], BeforeValidator(_words)] | None = None
+    command: Annotated[list[str], BeforeValidator(words)] | None = None
     env: Annotated[dict[str, str], BeforeValidator(_variables)] = Field(default_factory=dict)
     network: str = Field(HOST, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     port: int | None = Field(None, ge=1, le=65535)

@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
+from reconnect_harness.history.audience import Audience
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import (
     End,
@@ -64,6 +65,8 @@ class History:
     echoed: bool = False
     #: Whether clients share a session: every attached client gets each message of its upstream.
     shared: bool = False
+    #: Which clients have to receive what a client sends, if they talk to an application of the user's own.
+    audience: Audience | None = None
     #: The resources of the system under test before, during and after the traffic, if they were measured.
     footprints: list[Footprint] = field(default_factory=list)
 
@@ -76,6 +79,7 @@ class History:
         start: float = 0.0,
         echoed: bool = False,
         shared: bool = False,
+        audience: Audience | None = None,
     ) -> Self:
         """Merge the records of several processes.
 
@@ -92,7 +96,7 @@ class History:
                     links.append(link_of(fields))
         messages.sort(key=lambda event: event.t)
         links.sort(key=lambda event: event.t)
-        return cls(start, messages, links, sorted(faults, key=lambda fault: fault.asked), echoed, shared)
+        return cls(start, messages, links, sorted(faults, key=lambda fault: fault.asked), echoed, shared, audience)
 
     def write(self, path: Path) -> None:
         """Write the whole history to one file, in order of time, times counted from `start`."""
@@ -111,14 +115,14 @@ class History:
             file.writelines(f"{line}\n" for _, line in rows)
 
     @classmethod
-    def read(cls, path: Path, *, echoed: bool = False, shared: bool = False) -> Self:
+    def read(cls, path: Path, *, echoed: bool = False, shared: bool = False, audience: Audience | None = None) -> Self:
         """Read what `write` has written; its times are counted from 0.
 
         Raises:
             ValueError: a line is not one that `write` writes.
 
         """
-        history = cls(echoed=echoed, shared=shared)
+        history = cls(echoed=echoed, shared=shared, audience=audience)
         for number, fields in enumerate(read_lines(path), 1):
             try:
                 event = fields["event"]

@@ -18,6 +18,7 @@ given payload takes the place of the filler.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from enum import StrEnum
 from typing import NamedTuple
@@ -114,6 +115,17 @@ def decode(message: str | bytes) -> MessageLabel:
         if not newline or zlib.crc32(filler, zlib.crc32(start)) != checksum:
             wrong = "its checksum does not match"
     return MessageLabel(stream, direction, number, len(raw), came_as, wrong, sent_at)
+
+
+_STAMP = re.compile(r"[\w.-]+ (?:c2u|u2c) \d+ (\d{8,}) [tb] (?:\d+\.\d{6} )?[0-9a-f]{8}\n")
+
+
+def find_stamp(text: str | bytes) -> str | None:
+    """Return the message that `encode` has built from within other text, as long as its header says; None if there is
+    none."""
+    whole = text if isinstance(text, str) else text.decode(errors="replace")
+    found = _STAMP.search(whole)
+    return None if found is None else whole[found.start() :].encode()[: int(found[1])].decode(errors="replace")
 
 
 def _head_size(stream: str, direction: str, number: int, sent_at: float | None) -> int:

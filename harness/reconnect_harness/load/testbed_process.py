@@ -91,6 +91,8 @@ def _check(chosen: Scenario, url: str | None) -> None:
         raise ScenarioError(f"scenario {chosen.name} needs an upstream with a gate; that of a load run has none")
     if chosen.upstream.is_container:
         raise ScenarioError(f"scenario {chosen.name} has its upstream in a container; that of a load run is ours")
+    if chosen.upstream.is_program or chosen.adapter is not None:
+        raise ScenarioError(f"scenario {chosen.name} has an application of its own: give it as --host or --sut")
     if url is not None and not targets <= {"client", *chosen.containers}:
         raise ScenarioError(
             f"scenario {chosen.name} has faults of {', '.join(sorted(targets))}; with --host only the link of the "

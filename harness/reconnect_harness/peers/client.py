@@ -12,10 +12,12 @@ import ssl
 from collections.abc import Mapping
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Protocol
+from urllib.parse import urljoin
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from reconnect_harness.adapters.adapter import Adapter
 from reconnect_harness.history.message import Direction, decode
 from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.late_pong import LatePongClient
@@ -69,6 +71,7 @@ class PlainClient:
         takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
         compress: whether it offers permessage-deflate.
         tls: the TLS context for a URL that is wss://.
+        adapter: how messages look in the protocol of the application; None where they are sent as they are.
 
     """
 
@@ -84,9 +87,11 @@ class PlainClient:
         takes: float = 0.0,
         compress: bool = False,
         tls: ssl.SSLContext | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         self.name = name
-        self.url = url
+        self.adapter = adapter
+        self.url = urljoin(url, adapter.filled(adapter.path)) if adapter is not None else url
         self.recorder = recorder
         self.speaker = Speaker(load, name, Direction.C2U, seed)
         # If this process replaces one that was killed, the stream is continued.
@@ -107,6 +112,8 @@ class PlainClient:
         self.basics: dict[str, Any] = {"proxy": None, "compression": "deflate" if compress else None}
         if tls is not None:
             self.basics["ssl"] = tls
+        if adapter is not None and adapter.subprotocols:
+            self.basics["subprotocols"] = list(adapter.subprotocols)
         self._ping = ping
         self._takes = takes
 
@@ -135,7 +142,10 @@ class PlainClient:
         try:
             async with opening:
                 socket = await self._dial()
-        except FAILED_HANDSHAKE as failure:
+                if self.adapter is not None:
+                    async with asyncio.timeout(OPEN_SECONDS):
+                        await self._log_in(socket, self.adapter)
+        except (*FAILED_HANDSHAKE, ValueError) as failure:
             self.recorder.link(self.name, "unreachable", asked=False, **handshake_failure(failure))
             return None
         else:
@@ -152,7 +162,7 @@ class PlainClient:
         reason = ""
         try:
             while True:
-                self.recorder.received(self.name, Direction.U2C, decode(await socket.recv()))
+                await self._arrive(socket, await socket.recv())
                 if self._takes and self.may_talk.is_set():
                     await asyncio.sleep(1 / self._takes)
         except ConnectionClosed as end:
@@ -163,6 +173,32 @@ class PlainClient:
             await asyncio.wait([sending, leaving])
             asked = self.leaving.is_set() or self.is_going
             self.recorder.link(self.name, "disconnected", asked=asked, code=code, reason=reason)
+
+    async def _log_in(self, socket: Socket, adapter: Adapter) -> None:
+        """Do what the protocol of the application asks for before the first message."""
+        login = adapter.login()
+        with contextlib.suppress(StopIteration):
+            step = next(login)
+            while True:
+                for message in step if isinstance(step, list) else [] if step is None else [step]:
+                    await socket.send(message)
+                if isinstance(step, list):
+                    step = next(login)
+                    continue
+                while await self._arrive(socket, received := await socket.recv()):
+                    pass
+                step = login.send(received)
+
+    async def _arrive(self, socket: Sending, message: str | bytes) -> bool:
+        """Record a message that has arrived; return whether it was one of a client of the run."""
+        stamp: str | bytes | None = message
+        if self.adapter is not None:
+            if (answer := self.adapter.answer(message)) is not None:
+                await socket.send(answer)
+            stamp = self.adapter.unpack(message)
+        if stamp is not None:
+            self.recorder.received(self.name, Direction.U2C, decode(stamp))
+        return stamp is not None
 
     async def _leave(self, socket: Socket) -> None:
         await self.leaving.wait()
@@ -177,6 +213,8 @@ class PlainClient:
                 return
             label, message = self.speaker.next()
             self.recorder.sent(self.name, Direction.C2U, label)
+            if self.adapter is not None:
+                message = self.adapter.pack(label.number, str(message))
             try:
                 await socket.send(message)
             except ConnectionClosed:

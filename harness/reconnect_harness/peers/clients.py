@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reconnect_harness.history.audience import client_names
 from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import Recorder
 from reconnect_harness.peers.client import AwareClient, PlainClient, ReconnectingClient, VisitingClient
@@ -23,6 +24,7 @@ from reconnect_harness.peers.contenders import (
     WrongIdsClient,
 )
 from reconnect_harness.peers.kinds import ABSENT_CLIENTS, ClientKind
+from reconnect_harness.peers.program import ProgramClient
 from reconnect_harness.peers.workload import Workload
 from reconnect_harness.processes.actor import obey, run, say
 
@@ -55,17 +57,24 @@ async def play(spec: dict[str, Any]) -> None:
 
     `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
     (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or the
-    path of the authority to trust at a wss:// URL), history (a path), seed.
+    path of the authority to trust at a wss:// URL), history (a path), seed, adapter (None, or what
+    `AdapterChoice.to_spec` returns), command (None, or the words of the program that each client is).
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     kind = ClientKind(spec["kind"])
     load = Workload.from_spec(spec["load"])
-    width = max(2, len(str(spec["count"])))
+    choice = None
+    if spec.get("adapter"):
+        # Imported here: other clients do not need it, and start faster without.
+        from reconnect_harness.adapters.find import AdapterChoice
+
+        choice = AdapterChoice.from_spec(spec["adapter"])
+    command = {"command": spec["command"]} if spec.get("command") else {}
     slow = spec.get("slow") or {"count": 0, "takes": 0.0}
     tls = ssl.create_default_context(cafile=spec["ca"]) if spec.get("ca") else None
     clients = [
-        KINDS[kind](
-            f"c{index:0{width}d}",
+        (ProgramClient if command else KINDS[kind])(
+            name,
             spec["url"],
             load,
             recorder,
@@ -74,10 +83,12 @@ async def play(spec: dict[str, Any]) -> None:
             takes=slow["takes"] if index <= slow["count"] else 0.0,
             compress=spec.get("compress", False),
             tls=tls,
+            adapter=None if choice is None else choice.for_client(name, index),
+            **command,
             **_visits(spec, index),
             **({"absence": spec["absence"]} if kind in ABSENT_CLIENTS else {}),
         )
-        for index in range(1, spec["count"] + 1)
+        for index, name in enumerate(client_names(spec["count"]), 1)
     ]
     opening = asyncio.Semaphore(OPENING)
     talks = [asyncio.create_task(client.talk(opening)) for client in clients]

@@ -19,6 +19,7 @@ from reconnect_harness.checks.judgement import Verdict, is_size, is_timed
 from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.checks.traces import Trace, traces
+from reconnect_harness.history.audience import Audience
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report import series
@@ -54,7 +55,8 @@ def make(folder: Path) -> Path:
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         shapes = {shape: results.get(shape, False) for shape in ("echoed", "shared")}
-        history = History.read(folder / "history.jsonl", **shapes)
+        audience = Audience.from_spec(results.get("audience"))
+        history = History.read(folder / "history.jsonl", audience=audience, **shapes)
         return write(folder, history, results)
     except FileNotFoundError as error:
         raise ReportError(f"{folder} holds no run: there is no {Path(error.filename).name} in it") from None

@@ -13,16 +13,18 @@ Scenarios and load runs (`run.scenario_topology`), the soak, the benchmark and t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from reconnect_harness.processes.certificates import Encryption
-from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, Warden
+from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, Child, Warden
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import SutSetup, SystemUnderTest
+from reconnect_harness.sut.base import SutSetup, SystemUnderTest, until_listening
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
 
@@ -93,11 +95,39 @@ class TopologyBuilder:
         self.exits.push_async_callback(actor.stop)
         return actor, ready
 
-    async def role(self, launch: Callable[[], Awaitable[Actor]]) -> Role:
+    async def role(self, launch: Callable[[], Awaitable[Child]]) -> Role:
         """Start a process that faults may end and start again; `launch` starts one, and returns it when it is ready."""
         role = await Role.start(launch)
         self.exits.push_async_callback(role.stop)
         return role
+
+    async def program(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> tuple[Role, str]:
+        """Start a server of the user's own that faults may end and start again; return it, and its HOST:PORT.
+
+        `{port}` in the command and the variables stands for its port, which is also the variable PORT. Programs of this
+        Python's environment are found first.
+
+        Raises:
+            ProcessFailed: it does not listen at its port within `sut.base.START_SECONDS`.
+
+        """
+        port = str(self.reserve_port())
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        told = {key: text.replace("{port}", port) for key, text in env.items()}
+        environ = {**os.environ, "PATH": path, "PORT": port, **told}
+        line = [word.replace("{port}", port) for word in command]
+
+        async def launch() -> Child:
+            log = self.folder / f"{name}.log"
+            child = await Child.start(f"the program {name}", line, log, self.warden, environ=environ)
+            try:
+                await until_listening(child, f"127.0.0.1:{port}")
+            except BaseException:
+                await child.stop()
+                raise
+            return child
+
+        return await self.role(launch), f"127.0.0.1:{port}"
 
     def link(self, toxiproxy: ToxiproxyServer, name: str, target: str, *, resets: bool) -> str:
         """Lead a link to `target`, HOST:PORT, through Toxiproxy; return where to connect instead.

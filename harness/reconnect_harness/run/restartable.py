@@ -12,21 +12,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from reconnect_harness.faults.fault import FaultError
-from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, ProcessFailed
+from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, Child, ProcessFailed
 
 #: The signals that end an actor.
 _ENDING = (signal.SIGKILL, signal.SIGTERM)
 
 
 class Role:
-    """A role whose actor a fault may end, and replace. Make it with `start`.
+    """A role whose actor, or program of the user's own, a fault may end and replace. Make it with `start`.
 
     Attributes:
         away: whether a fault has ended the actor, and no other has taken over yet.
 
     """
 
-    def __init__(self, actor: Actor, launch: Callable[[], Awaitable[Actor]]) -> None:
+    def __init__(self, actor: Child, launch: Callable[[], Awaitable[Child]]) -> None:
         self.away = False
         self._actor = actor
         self._launch = launch
@@ -36,7 +36,7 @@ class Role:
         self._failure: ProcessFailed | None = None
 
     @classmethod
-    async def start(cls, launch: Callable[[], Awaitable[Actor]]) -> Self:
+    async def start(cls, launch: Callable[[], Awaitable[Child]]) -> Self:
         """Start the first actor; `launch` starts one, and returns it when it is ready."""
         return cls(await launch(), launch)
 
@@ -65,7 +65,7 @@ class Role:
         if self._failure is not None:
             raise self._failure
         actor = self._actor
-        if not self.away:
+        if not self.away and isinstance(actor, Actor):
             try:
                 self._answers[command] = await actor.ask(command, within)
             except ProcessFailed:

@@ -80,6 +80,7 @@ def _results(run: RunResult) -> dict[str, Any]:
         "system_under_test": run.system,
         "echoed": run.history.echoed,
         "shared": run.history.shared,
+        "audience": run.history.audience and run.history.audience._asdict(),
         "toxiproxy": run.toxiproxy,
         "seconds": round(run.seconds, 3),
         "messages": {

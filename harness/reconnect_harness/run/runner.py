@@ -20,6 +20,7 @@ from pathlib import Path
 from reconnect_harness.checks.checkers import judge
 from reconnect_harness.faults.container_faults import CONTAINER
 from reconnect_harness.faults.nemesis import Nemesis
+from reconnect_harness.history.audience import Audience
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import FaultRecord
@@ -68,6 +69,7 @@ class ScenarioRunner(TopologySpec):
                 await self._settle(topology)
             seconds = time.monotonic() - start
             ends = topology.ends()
+            programs = topology.programs_ended()
             containers_ended = await topology.containers_ended()
             await topology.close()
             if topology.watch is not None:
@@ -78,11 +80,12 @@ class ScenarioRunner(TopologySpec):
             start=start,
             echoed=self._echoes,
             shared=self.scenario.shared,
+            audience=self.scenario.audience if self._echoes else None,
         )
         if topology.watch is not None:
             history.footprints += topology.watch.found
         judgement = judge(history, self.scenario.expect, self._directions())
-        for doubt in (*self._doubts(ends), *self._ended(containers_ended), *self._not_done(history)):
+        for doubt in (*self._doubts(ends), *self._ended(containers_ended), *programs, *self._not_done(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
         system = " before ".join([self.system.describe()] * len(self.scenario.proxies))
@@ -91,7 +94,7 @@ class ScenarioRunner(TopologySpec):
     @property
     def _echoes(self) -> bool:
         """Whether the server behind the system under test is not ours: what the clients send has to come back."""
-        return self.system.echoes or self.scenario.upstream.is_container
+        return self.system.echoes or self.scenario.upstream.is_foreign
 
     def _directions(self) -> list[Direction]:
         return [Direction.U2C] if self._echoes else self.scenario.directions
@@ -99,11 +102,13 @@ class ScenarioRunner(TopologySpec):
     def _files(self) -> list[Path]:
         """Return the files that a run leaves, and may overwrite; the records of its processes first."""
         containers = self.scenario.container_specs
-        actors = [*(name for name in self.scenario.upstream_names if name not in containers), "clients"]
+        foreign = self.scenario.upstream.is_foreign
+        actors = [*([] if foreign else self.scenario.upstream_names), "clients"]
+        programs = self.scenario.upstream_names if self.scenario.upstream.is_program else []
         own = [self.folder / name if self.scenario.chain else self.folder for name in self.scenario.proxy_names]
         return [
             *(self.folder / f"{name}.{kind}" for kind in ("jsonl", "log") for name in actors),
-            *(self.folder / f"{name}.log" for name in containers),
+            *(self.folder / f"{name}.log" for name in (*containers, *programs)),
             *(folder / "sut.log" for folder in own),
             *(self.folder / name for name in ("history.jsonl", "report.html", "results.json")),
         ]
@@ -176,7 +181,9 @@ class ScenarioRunner(TopologySpec):
 
     def _has_arrived(self, counts: Counts) -> bool:
         if self._echoes:
-            return counts.c2u_sent == counts.u2c_arrived
+            audience, clients = self.scenario.audience or Audience(), self.scenario.clients.count
+            rooms = len(set(audience.rooms.values())) or 1
+            return counts.c2u_sent * audience.receivers(clients, rooms) == counts.u2c_arrived
         u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived
         return counts.c2u_sent == counts.c2u_arrived and counts.u2c_sent == u2c_arrived
 

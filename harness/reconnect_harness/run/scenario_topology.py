@@ -111,10 +111,14 @@ class _ScenarioParts:
         """Start everything that clients connect to, from the containers on."""
         containers = {name: await self.container(name) for name in self.scenario.container_specs}
         upstreams: dict[str, Role] = {}
+        programs: dict[str, Role] = {}
         addresses = []
         for index, name in enumerate(self.scenario.upstream_names, 1):
+            spec = self.scenario.upstream
             if name in containers:
                 address = containers[name].address or ""
+            elif spec.command is not None:
+                programs[name], address = await self.builder.program(name, spec.command, spec.env)
             else:
                 upstreams[name], address = await self.upstream(name, f"u{index}")
             addresses.append(self.link(name, address))
@@ -128,7 +132,7 @@ class _ScenarioParts:
             addresses, path = [self.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
             scheme = url.scheme
         address = f"{scheme}://{addresses[0]}{path}"
-        return ServerSide(address, upstreams, dict(reversed(systems.items())), self.builder.links, containers)
+        return ServerSide(address, upstreams, dict(reversed(systems.items())), self.builder.links, containers, programs)
 
     async def container(self, name: str) -> Container:
         """Start a container of the scenario, or find the one that runs."""
@@ -187,6 +191,8 @@ class _ScenarioParts:
             "slow": spec.slow.model_dump() if spec.slow else None,
             "absence": spec.absence.model_dump(),
             "visits": spec.visits.model_dump() if spec.visits else None,
+            "command": spec.command,
+            "adapter": self.scenario.adapter and self.scenario.adapter.to_spec(),
             "url": url,
             "ca": str(self.files.ca) if self.files is not None and self.scenario.tls_client else None,
         }

@@ -53,20 +53,24 @@ class TrafficClock:
 
 
 class ServerSide(NamedTuple):
-    """Everything but the clients: the URL that they connect to, and the parts by name."""
+    """Everything but the clients: the URL that they connect to, and the parts by name.
+
+    `programs` are upstreams that are programs of the user's own: they answer no commands.
+    """
 
     url: str
     upstreams: Mapping[str, Role]
     systems: Mapping[str, SystemUnderTest]
     links: Mapping[str, ToxiproxyLink]
     containers: Mapping[str, Container]
+    programs: Mapping[str, Role] = {}
 
     @property
     def processes(self) -> dict[str, ProcessTarget]:
         """The processes that a fault may be done to, by name."""
         systems = {name: system.process for name, system in self.systems.items()}
         ours: dict[str, ProcessTarget] = {name: process for name, process in systems.items() if process is not None}
-        return {**self.upstreams, **ours}
+        return {**self.upstreams, **self.programs, **ours}
 
 
 @dataclass(slots=True)
@@ -121,6 +125,14 @@ class Topology:
     def ends(self) -> dict[str, int | None]:
         """Return the exit status of each system under test that is a process of ours, None while it runs."""
         return {name: system.process.returncode for name, system in self.servers.systems.items() if system.process}
+
+    def programs_ended(self) -> list[str]:
+        """Return a sentence about each upstream of a `command` that has ended by itself."""
+        return [
+            f"the program {name} has ended, with status {program.returncode}"
+            for name, program in self.servers.programs.items()
+            if program.returncode is not None and not program.away
+        ]
 
     async def containers_ended(self) -> dict[str, int]:
         """Return the exit status of each container that has ended."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from reconnect_harness.peers.kinds import ClientKind
 from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
-from reconnect_harness.values import PositiveSeconds, Rate, Seconds, Section, Sizes, known
+from reconnect_harness.values import PositiveSeconds, Rate, Seconds, Section, Sizes, known, words
 
 
 class SlowSpec(Section):
@@ -35,7 +35,8 @@ class AbsenceSpec(Section):
 class ClientsSpec(Section):
     """The clients, what each of them sends, and for how long."""
 
-    kind: Annotated[ClientKind, known("kind of client", ClientKind)]
+    kind: Annotated[ClientKind, known("kind of client", ClientKind)] = ClientKind.PLAIN
+    command: Annotated[list[str], BeforeValidator(words)] | None = None
     count: int = Field(1, ge=1, le=100_000)
     send: Rate = 0.0
     size: Sizes = (16, 4096)
@@ -51,6 +52,15 @@ class ClientsSpec(Section):
     def _only_visiting_clients_have_visits(self) -> ClientsSpec:
         if (self.kind is ClientKind.VISITING) != (self.visits is not None):
             raise ValueError("clients of kind visiting, and no others, need `visits`, such as {stay: 500ms, away: 1s}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_program_is_its_own_kind(self) -> ClientsSpec:
+        given = [key for key in ("kind", "compress", "ping", "slow") if key in self.model_fields_set]
+        if self.command is not None and given:
+            raise ValueError(f"clients of a `command` are a program of your own: they cannot be told `{given[0]}`")
+        if self.command is None and "kind" not in self.model_fields_set:
+            raise ValueError("kind: it is missing; or give `command`, a program of your own")
         return self
 
     @property

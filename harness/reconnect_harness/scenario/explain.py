@@ -7,6 +7,7 @@ from typing import Any
 
 from reconnect_harness.checks.judgement import Expectation, is_size, is_timed
 from reconnect_harness.faults.fault import Fault
+from reconnect_harness.history.audience import To
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.values import Section
 from reconnect_proxy.units import format_duration, format_size
@@ -17,16 +18,23 @@ def explain(chosen: Scenario) -> list[str]:
     clients, upstream = chosen.clients, chosen.upstream
     count = f"{upstream.count} " if upstream.count > 1 else ""
     pushes = f"{upstream.kind}, pushes {upstream.push:g}/s of {_sizes(upstream.size)} ({upstream.type}) to each client"
-    does = "in a container, sends back what it receives" if upstream.is_container else pushes
+    foreign = "in a container" if upstream.is_container else "a program"
+    does = (
+        f"{foreign}, {_RETURNS[chosen.audience.to if chosen.audience else To.SENDER]}"
+        if upstream.is_foreign
+        else pushes
+    )
+    kind = "programs" if clients.command else clients.kind
     lines = [
         chosen.name,
         chosen.summary.strip(),
         "",
-        f"clients    {clients.count} {clients.kind}, each sends {clients.send:g}/s of {_sizes(clients.size)} "
+        f"clients    {clients.count} {kind}, each sends {clients.send:g}/s of {_sizes(clients.size)} "
         f"({clients.type}) for {format_duration(clients.lasts)}{_more(clients, _CLIENTS)}",
         *(f"proxy      {_options(options)}" for options in chosen.proxies),
         f"upstream   {count}{does}{_more(upstream, _UPSTREAM)}",
     ]
+    lines += [f"adapter    {chosen.adapter.name.rpartition(':')[2]}"] if chosen.adapter else []
     lines += [f"container  {name}{_more(spec, ())}" for name, spec in chosen.containers.items()]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]
     texts = dict.fromkeys(f"{fault.name}: {fault.kind.text}" for fault in chosen.faults)
@@ -37,6 +45,13 @@ def explain(chosen: Scenario) -> list[str]:
         lines.append(f"expect     {expected.check}{direction}: {bound}")
     return lines
 
+
+#: What an upstream that is not one of the harness does with messages.
+_RETURNS = {
+    To.SENDER: "sends back what it receives",
+    To.OTHERS: "sends what it receives to the other clients",
+    To.ALL: "sends what it receives to all clients",
+}
 
 #: Keys that the line of the clients, and that of the upstream, already has.
 _CLIENTS = ("kind", "count", "send", "size", "type", "lasts")
@@ -64,6 +79,8 @@ def _value(name: str, value: object) -> str:
         return f"({', '.join(_parts(value))})"
     if isinstance(value, float):
         return f"{value:g}/s" if name in _RATES else format_duration(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={text}" for key, text in value.items())
     if isinstance(value, list):
         return " ".join(map(str, value))
     return "yes" if value is True else str(value)

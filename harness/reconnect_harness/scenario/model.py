@@ -6,6 +6,7 @@
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
     upstream: {kind: aware, push: 100/s}                 # scenario.upstream_spec
     clients: {kind: aware, count: 20, send: 100/s, size: [16, 4KiB], type: mixed, compress: false, for: 8s}
+    adapter: my_tests.chat:ChatAdapter                   # adapters.find: with an application of your own
     containers: {db: {image: "postgres:17"}}             # containers.spec; `upstream` may be a container too
     faults:                                              # scenario.fault_entry
       - {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
@@ -28,17 +29,19 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from reconnect_harness.adapters.find import AdapterChoice
 from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
 from reconnect_harness.faults.link_faults import LINK
+from reconnect_harness.history.audience import Audience
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import UNNAMED_CLIENTS, UpstreamKind
 from reconnect_harness.processes.certificates import TlsSide
 from reconnect_harness.scenario.clients_spec import ClientsSpec
 from reconnect_harness.scenario.expect import expectations
 from reconnect_harness.scenario.fault_entry import fault
-from reconnect_harness.scenario.upstream_spec import UpstreamSpec
+from reconnect_harness.scenario.upstream_spec import FOREIGN, UpstreamSpec
 from reconnect_harness.values import PositiveSeconds, Section, first_problem, known, mapping, one_of
 from reconnect_proxy import Config
 
@@ -101,6 +104,7 @@ class Scenario(Section):
     containers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")], ContainerSpec] = Field(
         default_factory=dict
     )
+    adapter: Annotated[AdapterChoice | None, BeforeValidator(AdapterChoice.of)] = None
     faults: list[Annotated[Fault, BeforeValidator(fault)]] = Field(default_factory=list)
     expect: Annotated[list[Expectation], BeforeValidator(expectations)]
     settle: PositiveSeconds = 5.0
@@ -111,11 +115,11 @@ class Scenario(Section):
         if not isinstance(value, dict) or not isinstance(value.get("expect"), dict):
             return value
         upstream = value.get("upstream")
-        if isinstance(upstream, dict) and ("image" in upstream or "label" in upstream):
+        if isinstance(upstream, dict) and FOREIGN & upstream.keys():
             unseen = [key for key in _SEEN_BY_UPSTREAM if key in value["expect"]]
             if unseen:
                 raise ValueError(
-                    f"expect: {unseen[0]} needs an upstream of the harness, and this one is a container: expect what "
+                    f"expect: {unseen[0]} needs an upstream of the harness, and this one is not: expect what "
                     "the clients sent and got back, at the top or under u2c"
                 )
         return value
@@ -125,6 +129,16 @@ class Scenario(Section):
         if not self.directions:
             raise ValueError("no messages are sent: give clients `send`, or the upstream `push`")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _programs_and_adapters_take_text(cls, value: object) -> object:
+        clients = value.get("clients") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not isinstance(clients, dict):
+            return value
+        if ("adapter" in value or "command" in clients) and clients.setdefault("type", "text") != "text":
+            raise ValueError(f"clients.type: an adapter or a `command` takes text only, not {clients['type']}")
+        return value
 
     @model_validator(mode="after")
     def _one_proxy_or_a_chain(self) -> Scenario:
@@ -140,9 +154,10 @@ class Scenario(Section):
                 raise ValueError(f"containers.{name}: {name} is the name of another part; use another name")
             if not spec.is_container:
                 raise ValueError(f"containers.{name}: it needs `image`, to start one, or `label`, for one that runs")
-        if self.upstream.is_container and self.tls_upstream:
+        if self.upstream.is_foreign and self.tls_upstream:
+            what = "a container" if self.upstream.is_container else "a program of your own"
             raise ValueError(
-                f"tls: {self.tls} needs an upstream with a certificate of the run, which a container does not have"
+                f"tls: {self.tls} needs an upstream with a certificate of the run, which {what} does not have"
             )
         return self
 
@@ -215,6 +230,11 @@ class Scenario(Section):
     def shared(self) -> bool:
         """Whether all clients have one session: those of a receiver that name none."""
         return self.clients.kind in UNNAMED_CLIENTS and not self.chain and self.proxy.get("mode") == "receiver"
+
+    @property
+    def audience(self) -> Audience | None:
+        """Which clients have to receive what a client sends, with an adapter."""
+        return None if self.adapter is None else self.adapter.audience(self.clients.count)
 
     @property
     def watches(self) -> bool:

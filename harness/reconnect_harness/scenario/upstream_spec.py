@@ -1,4 +1,9 @@
-"""What a scenario says about the upstream: a mock upstream of `peers.upstreams`, or a container that echoes."""
+"""What a scenario says about the upstream: a mock upstream of `peers.upstreams`, a program, or a container.
+
+{kind: push, push: 100/s}
+{command: "uvicorn app:app --port {port}", env: {LOG: debug}}
+{image: "my-server:1"}
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,11 @@ class MisbehaviourSpec(Section):
     after: Seconds = 1.0
 
 
-#: Keys that only a container has.
+#: Keys that only a container has; a program has the first two as well.
 _CONTAINER_ONLY: tuple[str, ...] = ("command", "env", "network", "port")
+
+#: Keys of which an upstream that is not one of the harness has one.
+FOREIGN = frozenset({"image", "label", "command"})
 
 #: Keys that only a mock upstream has.
 _MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "compress")
@@ -45,26 +53,30 @@ class UpstreamSpec(ContainerSpec):
 
     @model_validator(mode="before")
     @classmethod
-    def _containers_echo(cls, value: object) -> object:
-        if isinstance(value, dict) and ("image" in value or "label" in value) and "kind" not in value:
+    def _foreign_ones_echo(cls, value: object) -> object:
+        if isinstance(value, dict) and FOREIGN & value.keys() and "kind" not in value:
             return {**value, "kind": "echo"}
         return value
 
     @model_validator(mode="after")
     def _keys_fit_a_mock_or_a_container(self) -> UpstreamSpec:
         if not self.is_container:
-            given = [key for key in _CONTAINER_ONLY if key in self.model_fields_set]
+            given = [key for key in _CONTAINER_ONLY[2 * self.is_program :] if key in self.model_fields_set]
             if given:
                 raise ValueError(f"`{given[0]}` is for an upstream in a container: it needs `image` or `label`")
-            return self
+            if not self.is_program:
+                return self
+        what = "an upstream in a container" if self.is_container else "an upstream of a `command`"
         if self.kind is not UpstreamKind.ECHO:
             raise ValueError(
-                "an upstream in a container is seen from outside only and must send back what it receives: its kind is "
+                f"{what} is seen from outside only and must send back what it receives: its kind is "
                 f"echo, not {self.kind}"
             )
         given = [key for key in _MOCK_ONLY if key in self.model_fields_set]
         if given:
-            raise ValueError(f"an upstream in a container is a program of its own: it cannot be told `{given[0]}`")
+            raise ValueError(f"{what} is a program of its own: it cannot be told `{given[0]}`")
+        if self.is_program:
+            return self
         if self.label is not None and (self.port is None or self.count != 1):
             problem = "needs `port`: where it listens, in the container" if self.port is None else "is one: no `count`"
             raise ValueError(f"an upstream that is found by its label {problem}")
@@ -73,6 +85,20 @@ class UpstreamSpec(ContainerSpec):
         if self.count > 1 and self.network == HOST and self.port is not None:
             raise ValueError(f"{self.count} containers on the host's network cannot all have port {self.port}")
         return self
+
+    @model_validator(mode="after")
+    def _image_or_label(self) -> UpstreamSpec:
+        return self if self.is_program else super()._image_or_label()  # type: ignore[operator]
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program of the user's own, which is started at a free port."""
+        return self.command is not None and not self.is_container
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is not one of the harness: it records nothing, and is judged by what the clients get."""
+        return self.is_container or self.is_program
 
     @property
     def chooses_port(self) -> bool:

@@ -186,7 +186,7 @@ class ListeningSystem(SystemUnderTest):
             command = self.command(listen, upstreams[0], setup.folder)
             self.process = await Child.start("the system under test", command, log, setup.warden)
             try:
-                await self._until_it_listens(self.process, listen)
+                await until_listening(self.process, listen)
             except ProcessFailed:
                 # Another program may have taken the port since it was found to be free.
                 taken = "in use" in self.process.last_lines().lower()
@@ -196,18 +196,6 @@ class ListeningSystem(SystemUnderTest):
             else:
                 return f"{scheme(tls is not None and tls.client)}://{listen}/"
         raise AssertionError("the last attempt returns or raises")
-
-    async def _until_it_listens(self, process: Child, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(host, int(port))
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-                return
-            await poll_until(process, deadline)
 
 
 class Command(ListeningSystem):
@@ -247,6 +235,20 @@ class Command(ListeningSystem):
             files = map(str, self.tls.files)
             values |= dict(zip((*_CLIENT_TLS_FIELDS, *_UPSTREAM_TLS_FIELDS), files, strict=True))
         return [_filled(part, values) for part in self._parts]
+
+
+async def until_listening(process: Child, address: str) -> None:
+    """Wait until a process listens at HOST:PORT; raise ProcessFailed if it ends, or does not in `START_SECONDS`."""
+    host, _, port = address.rpartition(":")
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            return
+        await poll_until(process, deadline)
 
 
 async def poll_until(process: Child, deadline: float) -> None:

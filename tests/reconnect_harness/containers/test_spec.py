@@ -73,7 +73,7 @@ def test_another_container_needs_no_port() -> None:
         ({"upstream": {"image": "mine:1", "command": 5}}, "upstream.command: 5 is not a command"),
         ({"upstream": {"image": "mine:1", "env": ["A=b"]}}, r"upstream.env: \['A=b'\] is not a mapping of variables"),
         ({"tls": "both"}, "tls: both needs an upstream with a certificate of the run, which a container does not have"),
-        ({"expect": {"leaks": 0}}, "expect: leaks needs an upstream of the harness, and this one is a container"),
+        ({"expect": {"leaks": 0}}, "expect: leaks needs an upstream of the harness, and this one is not"),
         ({"expect": {"c2u": {"lost": 0}}}, "expect: c2u needs .*: expect what the clients sent and got back"),
         ({"containers": {"db": {}}}, "containers.db: it needs `image`, .* or `label`"),
         ({"containers": {"proxy": {"image": "a"}}}, "containers.proxy: proxy is the name of another part"),

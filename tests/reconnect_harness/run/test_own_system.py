@@ -1,0 +1,139 @@
+"""Scenarios against applications with protocols of their own, started as programs, with clients that are programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reconnect_harness.checks.judgement import Verdict
+from reconnect_harness.report.run_result import RunResult
+from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.scenario.model import ScenarioError
+from tests.reconnect_harness.applications.chat_adapter import ChatAdapter
+
+pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+
+Run = Callable[..., RunResult]
+
+CHAT = "uvicorn tests.reconnect_harness.applications.chat:app --port {port} --ws websockets-sansio"
+
+
+def _chat(bug: str = "", **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "chat",
+        "summary": "Six users talk in two rooms.",
+        "upstream": {"command": CHAT, "env": {"BUG": bug}},
+        "adapter": {"tests.reconnect_harness.applications.chat_adapter:ChatAdapter": {"rooms": 2}},
+        "clients": {"kind": "plain", "count": 6, "send": "30/s", "for": "2s"},
+        "expect": {"lost": 0, "reordered": 0, "duplicated": 0, "client_disconnects": 0},
+        "settle": "1s",
+        **changes,
+    }
+
+
+def _wrong(run: RunResult) -> dict[str, str]:
+    """Return the checks that failed, and their first sentence."""
+    return {r.check: r.violations[0].what for r in run.judgement.results if r.verdict is Verdict.INVALID}
+
+
+def test_a_correct_chat_is_valid(scenario_runner: Run) -> None:
+    """Each message goes to the two others of its room."""
+    run = scenario_runner(_chat(), sut="direct")
+    sent = sum(event.event == "sent" for event in run.history.messages)
+    assert sum(event.event == "received" for event in run.history.messages) == 2 * sent > 100
+
+
+def test_a_chat_that_loses_a_message_when_two_send_at_once_is_found(scenario_runner: Run) -> None:
+    """The other clients of the room miss it."""
+    run = scenario_runner(_chat("race"), sut="direct", check=False)
+    assert "was sent and never arrived at c0" in _wrong(run)["lost"]
+
+
+def test_a_chat_that_delivers_to_the_wrong_room_is_found(scenario_runner: Run) -> None:
+    """The message is misdelivered in one room, and lost in the other."""
+    wrong = _wrong(scenario_runner(_chat("room"), sut="direct", check=False))
+    assert "misdelivered" in wrong["corrupted"]
+    assert "was sent and never arrived" in wrong["lost"]
+
+
+RECONNECTS: dict[str, Any] = {
+    "clients": {"kind": "reconnecting", "count": 6, "send": "30/s", "for": "3s"},
+    "faults": [{"at": "1s", "link": "client", "do": "down", "for": "200ms"}],
+    "expect": {"duplicated": 0, "reordered": 0},
+}
+
+
+@pytest.mark.parametrize("bug", ["", "repeat"])
+def test_a_chat_that_repeats_after_a_reconnect_is_found(scenario_runner: Run, bug: str) -> None:
+    """A client that comes back has seen the last messages already; without the bug the same run is valid."""
+    run = scenario_runner(_chat(bug, **RECONNECTS), sut="direct", check=False)
+    assert ("duplicated" in _wrong(run)) == bool(bug), _wrong(run)
+    assert run.judgement.verdict is (Verdict.INVALID if bug else Verdict.VALID)
+
+
+def test_a_chat_behind_the_proxy_is_killed_and_started_again(scenario_runner: Run) -> None:
+    """An upstream of a command is a process as ours are."""
+    faults = [{"at": "1s", "process": "upstream", "do": "kill", "for": "100ms"}]
+    run = scenario_runner(_chat(faults=faults, expect={"client_disconnects": 0}), check=False)
+    assert run.history.faults[0].cleared is not None, run.judgement
+    assert run.judgement.verdict is Verdict.VALID, run.judgement
+    assert any(event.t > run.history.faults[0].cleared for event in run.history.messages if event.event == "received")
+
+
+CLIENT = f"{sys.executable} -m tests.reconnect_harness.applications.client {{url}}"
+
+
+@pytest.mark.parametrize("bug", ["", "lose"])
+def test_clients_may_be_programs(scenario_runner: Run, bug: str) -> None:
+    """A program that forgets messages, and says that it has sent them, is found."""
+    clients = {"command": f"{CLIENT} {bug}", "count": 3, "send": "20/s", "for": "2s"}
+    changes = {"clients": clients, "adapter": ChatAdapter, "expect": {"lost": 0, "client_disconnects": 0}}
+    run = scenario_runner(_chat(**changes), sut="direct", check=False)
+    assert set(_wrong(run)) == ({"lost"} if bug else set()), _wrong(run)
+    assert sum(event.event == "sent" for event in run.history.messages) > 60
+
+
+def test_a_program_that_does_not_connect_is_a_client_that_cannot(scenario_runner: Run) -> None:
+    """It has ended, and says so with its status."""
+    clients = {"command": f"{sys.executable} -c 'raise SystemExit(3)'", "send": "20/s", "for": "1s"}
+    run = scenario_runner(_chat(clients=clients), sut="direct", check=False)
+    assert "the program ended with status 3" in _wrong(run)["client_disconnects"]
+
+
+def test_a_server_that_ends_by_itself_proves_nothing(scenario_runner: Run) -> None:
+    """The doubt has its status."""
+    server = "import asyncio, os, sys; from websockets.asyncio.server import serve\n"
+    server += "async def main():\n async with serve(lambda ws: ws.wait_closed(), '127.0.0.1', int(sys.argv[1])):\n"
+    server += "  await asyncio.sleep(1.5)\n  os._exit(4)\nasyncio.run(main())"
+    upstream = {"command": [sys.executable, "-c", server, "{port}"]}
+    run = scenario_runner(_chat(upstream=upstream, expect={"client_disconnects": 6}), sut="direct", check=False)
+    assert "the program upstream has ended, with status 4" in run.judgement.doubts
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"adapter": "jsn"}, "adapter: there is no adapter 'jsn'; did you mean json"),
+        ({"adapter": "no_such_module:Chat"}, "adapter: the adapter no_such_module:Chat cannot be imported"),
+        ({"adapter": "json:loads"}, "adapter: json:loads is not a subclass"),
+        (
+            {"adapter": {"json": {"feld": 1}}},
+            "adapter: there is no attribute of JsonAdapter 'feld'; did you mean field",
+        ),
+        ({"adapter": {"json": {"to": "some"}}}, "adapter: there is no `to` 'some'"),
+        ({"clients": {"kind": "plain", "type": "binary", "for": "1s", "send": 1}}, "clients.type: an adapter"),
+        ({"clients": {"for": "1s", "send": 1}}, "clients: kind: it is missing; or give `command`"),
+        ({"clients": {"kind": "plain", "command": "x", "for": "1s", "send": 1}}, "cannot be told `kind`"),
+        ({"upstream": {"command": "x", "push": 1}}, "cannot be told `push`"),
+        ({"upstream": {"command": "x", "kind": "aware"}}, "its kind is echo, not aware"),
+        ({"upstream": {"command": "x"}, "expect": {"c2u": {"lost": 0}}}, "c2u needs an upstream of the harness"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], problem: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(ScenarioError, match=problem):
+        parse_scenario(_chat(**changes), "chat")
