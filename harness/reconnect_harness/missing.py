@@ -5,6 +5,9 @@ from __future__ import annotations
 #: A module of these packages that cannot be imported is an error in this program.
 _OUR_PACKAGES = ("reconnect_harness", "reconnect_proxy")
 
+#: Packages that no extra of ours brings, since only few need them.
+_OTHERS = ("uvicorn",)
+
 
 def missing(error: ModuleNotFoundError) -> str:
     """Return the sentence that says which package is not installed, and how to install it.
@@ -16,7 +19,8 @@ def missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in _OUR_PACKAGES:
         raise error
+    wanted = package if package in _OTHERS else "'reconnect-proxy[harness]'"
     return (
-        f"this needs the Python package {package}, which is not installed: pip install 'reconnect-proxy[harness]'. "
+        f"this needs the Python package {package}, which is not installed: pip install {wanted}. "
         "The proxy works without it"
     )

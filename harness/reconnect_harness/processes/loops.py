@@ -50,6 +50,14 @@ class LoopThread:
             ended.wait()
             raise
 
+    def begin(self, work: Coroutine[Any, Any, object]) -> Background:
+        """Run a coroutine there, and do not wait for it."""
+
+        async def task() -> asyncio.Task[object]:
+            return asyncio.create_task(work)
+
+        return Background(self, self.run(task()))
+
     def _live(self) -> None:
         asyncio.run(self._wait())
 
@@ -58,6 +66,31 @@ class LoopThread:
         self._over = asyncio.Event()
         self._begun.set()
         await self._over.wait()
+
+
+class Background:
+    """A coroutine that runs on a `LoopThread`."""
+
+    def __init__(self, loop: LoopThread, task: asyncio.Task[object]) -> None:
+        self._loop = loop
+        self._task = task
+
+    def wait(self) -> None:
+        """Wait for its end; raise its exception."""
+        self._loop.run(_ended(self._task))
+        if not self._task.cancelled():
+            self._task.result()
+
+    def cancel(self) -> None:
+        """Cancel it if it still runs, and wait for its end; raise its exception."""
+        self._loop.run(_ended(self._task, cancel=True))
+        self.wait()
+
+
+async def _ended(task: asyncio.Task[object], *, cancel: bool = False) -> None:
+    if cancel:
+        task.cancel()
+    await asyncio.wait([task])
 
 
 class Terminated(KeyboardInterrupt):
