@@ -4,6 +4,7 @@
 | --- | --- |
 | 0 | every scenario is valid; `compare`: all were run, with any verdicts; `fuzz`: no timeline has failed |
 | 1 | one is invalid or unknown, or did not end; `compare`: one could not be run; `fuzz`: a timeline has failed |
+| | `diff`: the two verdicts differ |
 | | `bench --check`: a budget is exceeded, or could not be measured; `soak`: the verdict is not valid |
 | 2 | a scenario, system, option or file does not exist, or is not valid |
 """
@@ -38,6 +39,7 @@ from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
 from reconnect_harness.run.compare import SYSTEMS, Comparer
+from reconnect_harness.run.diff import RunDiff
 from reconnect_harness.run.results_folder import ResultsError, writing
 from reconnect_harness.scenario import timeline_text as storyboard
 from reconnect_harness.scenario.explain import explain
@@ -185,6 +187,17 @@ def report(folders: tuple[Path, ...]) -> None:
 
 
 @commands.command()
+@click.argument("first", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("second", metavar="DIR", type=click.Path(path_type=Path))
+def diff(first: Path, second: Path) -> int:
+    """Print what differs between two runs: their verdicts, checks, counts, faults and versions."""
+    found = RunDiff(first, second)
+    table = found.table()
+    print_tables("\n".join([*table.markdown(), "", found.note(), ""]), [table], [(found.note(), "dim")])
+    return int(not found.same_verdict)
+
+
+@commands.command()
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
 @options.suts(SYSTEMS)
 @click.option(
@@ -192,7 +205,7 @@ def report(folders: tuple[Path, ...]) -> None:
 )
 @options.toxiproxy()
 @options.seed()
-@options.out(DEFAULT_OUT, "The folder in which each system gets a folder, and each run a folder in that.")
+@options.out(DEFAULT_OUT, "The folder in which each run of each system gets a folder for its files.")
 def compare(
     wanted: tuple[str, ...], systems: tuple[str, ...], markdown: str | None, toxiproxy: str | None, seed: int, out: Path
 ) -> int:

@@ -266,7 +266,7 @@ def test_a_scenario_runs_in_a_worker_of_xdist(project: Project) -> None:
     done = project.pytest("-n", "2", "--reconnect-scenario=mine.yaml", "--sut=direct", "--scenario=theirs")
     assert done.code == 0, done.out + done.err
     assert "mine[1]: valid" in done.lines
-    repeated = (project.folder / "scenario-runs" / "mine-1" / "results.json").read_text()
+    repeated = (project.folder / "scenario-runs" / "mine-direct-1" / "results.json").read_text()
     assert '"pytest --reconnect-scenario=mine.yaml --scenario-seed=1 --sut=direct"' in repeated
 
 

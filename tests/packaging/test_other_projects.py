@@ -12,6 +12,7 @@ import pytest
 
 from reconnect_harness.fixtures import fixtures
 from reconnect_harness.plugin_options import OPTIONS, Option
+from reconnect_harness.sut.choose import folder_name
 
 from .environment import Environment
 from .project import LOSSY, Project
@@ -139,9 +140,13 @@ def test_a_project_may_have_a_fixture_with_the_name_of_ours(project: Project, na
 
         THEIRS = "theirs"
 
-        def test_it(toxiproxy, chaos_link, mock_upstream, reconnect_proxy_server, scenario_runner):
-            seen = [toxiproxy, chaos_link, mock_upstream, reconnect_proxy_server, scenario_runner].count(THEIRS)
-            assert seen == 1
+        def test_it(
+            toxiproxy, chaos_link, mock_upstream, reconnect_proxy_server, scenario_runner, serve_app, ledger
+        ):
+            first = [toxiproxy, chaos_link, mock_upstream, reconnect_proxy_server]
+            assert [*first, scenario_runner, serve_app, ledger].count(THEIRS) == 1
+            if ledger != THEIRS:
+                assert ledger.client("ann").received("no message of the ledger") is None
             if toxiproxy != THEIRS:
                 assert toxiproxy.url.startswith("http://127.0.0.1:")
             url = "ws://127.0.0.1:9/"
@@ -184,7 +189,7 @@ def test_without_a_terminal_reporter_scenarios_run_silently(
         project.write(conftest=UNREGISTERS)
     done = project.pytest(*words, "--scenario=mine.yaml", "--sut", system)
     assert (done.code, done.out, done.err) == (code, "", "")
-    assert (project.folder / "scenario-runs" / "mine-1" / "report.html").is_file()
+    assert (project.folder / "scenario-runs" / f"mine-{folder_name(system)}-1" / "report.html").is_file()
 
 
 @pytest.fixture

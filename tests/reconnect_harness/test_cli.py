@@ -12,6 +12,7 @@ import pytest
 from reconnect_harness.cli import main
 from reconnect_harness.scenario.find import shipped_scenarios
 from reconnect_harness.scenario.model import GROUPS
+from reconnect_harness.sut.choose import folder_name
 from tests.reconnect_harness.run.test_runner import RELAY
 from tests.reconnect_harness.test_plugin import MINE
 
@@ -67,7 +68,7 @@ def test_the_embedded_toxiproxy_can_be_started_by_hand(capsys: pytest.CaptureFix
     [
         (["show", "upstream-flop"], 2, "there is no scenario 'upstream-flop': did you mean upstream-flap"),
         (["run"], 2, "Missing argument"),
-        ([], 2, "Missing command. There are bench, compare, fuzz, list"),
+        ([], 2, "Missing command. There are bench, compare, diff, fuzz, list"),
         (["lsit"], 2, "No such command 'lsit'"),
         (["upstream", "--listen", "127.0.0.1:99999"], 2, "'127.0.0.1:99999' is not of the form HOST:PORT"),
         (["run", "upstream-flap", "--toxiproxy", "http://127.0.0.1:1"], 1, ": Connection refused"),
@@ -97,7 +98,10 @@ def test_run_says_what_was_proven_and_exits_by_the_verdict(
     said = capsys.readouterr().out
     assert f"mine: {verdict}" in said
     assert ("arrived again" in said) == (verdict == "invalid")
-    assert json.loads((tmp_path / "out" / "mine-3" / "results.json").read_text())["verdict"] == verdict
+    assert (
+        json.loads((tmp_path / "out" / f"mine-{folder_name(RELAY + flags)}-3" / "results.json").read_text())["verdict"]
+        == verdict
+    )
 
 
 def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing() -> None:

@@ -49,11 +49,12 @@ def test_a_valid_scenario_passes_and_says_what_it_has_proven(pytester: pytest.Py
             "scenario::mine[[]1] PASSED*",
             "mine[[]1]: valid",
             "*2 plain clients, no faults; * messages c2u: 0 lost, 0 reordered, 0 repeated; * messages u2c: 0 lost*",
-            "*scenario-runs/mine-1/report.html, results.json, history.jsonl",
+            "*scenario-runs/mine-python*-1/report.html, results.json, history.jsonl",
         ]
     )
-    assert json.loads((folder / "scenario-runs/mine-1/results.json").read_text())["verdict"] == "valid"
-    assert (folder / "scenario-runs/mine-1/history.jsonl").is_file()
+    (left,) = (folder / "scenario-runs").glob("mine-*broken_proxy.py-1")
+    assert json.loads((left / "results.json").read_text())["verdict"] == "valid"
+    assert (left / "history.jsonl").is_file()
 
 
 def test_an_invalid_scenario_fails_and_names_the_messages(pytester: pytest.Pytester, folder: Path) -> None:
@@ -67,14 +68,15 @@ def test_an_invalid_scenario_fails_and_names_the_messages(pytester: pytest.Pytes
             "mine is invalid",
             "lost *: *, and may be 0",
             "    at 0.* s: * number * was sent and never arrived*",
-            "the whole of it: out/mine-7/report.html",
-            "the whole of it: out/mine-7/results.json",
+            "the whole of it: out/mine-python*broken_proxy.py*-7/report.html",
+            "the whole of it: out/mine-python*broken_proxy.py*-7/results.json",
             "mine[[]7]: invalid",
             "FAILED scenario::mine[[]7] - mine is invalid*",
         ]
     )
     done.stdout.no_fnmatch_line("*Traceback*")
-    assert json.loads((folder / "out/mine-7/results.json").read_text())["verdict"] == "invalid"
+    (left,) = (folder / "out").glob("mine-*-7/results.json")
+    assert json.loads(left.read_text())["verdict"] == "invalid"
 
 
 def test_a_proxy_that_does_not_start_fails_with_its_last_lines(pytester: pytest.Pytester, folder: Path) -> None:
@@ -172,5 +174,5 @@ def test_an_empty_folder_is_enough(tmp_path: Path, name: str) -> None:
     assert "system under test: reconnect-proxy serve" in done.stdout
     assert "toxiproxy: Toxiproxy 2.1" in done.stdout
     assert "down upstream x 5" in done.stdout
-    results = json.loads((tmp_path / "scenario-runs" / f"{name}-1" / "results.json").read_text())
+    results = json.loads((tmp_path / "scenario-runs" / f"{name}-reconnect-proxy-1" / "results.json").read_text())
     assert results["messages"]["c2u"]["sent"] > 10_000

@@ -19,7 +19,7 @@ from reconnect_harness.run.results_folder import make_folder, write_run, writing
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.choose import system_under_test
+from reconnect_harness.sut.choose import folder_name, system_under_test
 from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
@@ -144,7 +144,7 @@ class Campaign:
         """
         self.open()
         self.prepare(chosen)
-        folder = self.out / f"{chosen.name}-{self.seed}"
+        folder = self.out / f"{chosen.name}-{folder_name(self._system)}-{self.seed}"
         with writing(self.out):
             make_folder(self.out)
             system = system_under_test(self._system)

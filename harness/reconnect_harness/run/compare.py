@@ -7,7 +7,6 @@ columns are `TABLE`, so that a terminal and Markdown show the same.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ class Comparison:
 
 
 class Comparer:
-    """Runs scenarios against systems, each of which gets a folder in `out`. Other arguments are those of `Campaign`.
+    """Runs scenarios against systems. Other arguments are those of `Campaign`.
 
     It checks both when it is made, before anything is started. `progress` is called with lines about the present run,
     and `announce` with a line for each run that has ended.
@@ -181,11 +180,9 @@ class Comparer:
         self._scenarios: list[Scenario] = Campaign(wanted).scenarios
         # By system: the campaign, or why there is none.
         self._campaigns: dict[str, Campaign | str] = {}
-        for index, system in enumerate(dict.fromkeys(systems), 1):
+        for system in dict.fromkeys(systems):
             try:
-                self._campaigns[system] = Campaign(
-                    wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out / _folder(system, index)
-                )
+                self._campaigns[system] = Campaign(wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out)
             except NotInstalled as missing:
                 self._campaigns[system] = str(missing)
 
@@ -238,13 +235,6 @@ class Comparer:
         # Without the path where it was found on this machine.
         toxiproxy = (self._toxiproxy or "no Toxiproxy").split(" (")[0]
         yield f"{toxiproxy}, seed {self._seed}, Python {sys.version.split()[0]}"
-
-
-def _folder(system: str, index: int) -> str:
-    """Return the name of a system's folder: the name of a preset, or a number and the start of a command."""
-    if re.fullmatch(r"[\w-]+", system):
-        return system
-    return f"{index}-{re.sub(r'[^A-Za-z0-9.]+', '-', system)[:40].strip('-')}"
 
 
 def _cells(row: ComparisonRow) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import zlib
 from collections.abc import Mapping
 
 from reconnect_harness.scenario.model import ScenarioError
@@ -32,6 +33,18 @@ PRESETS: Mapping[str, type[ListeningSystem]] = {
     "fastify": Fastify,
     "websockets": Websockets,
 }
+
+#: The longest name of a system in the name of a folder.
+_NAME_LENGTH = 40
+
+
+def folder_name(option: str | None) -> str:
+    """Return what the folders of runs with a system are called after it."""
+    option = option or OWN
+    words = [option] if "://" in option else [word.rpartition("/")[2] for word in option.split() if "{" not in word]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", " ".join(words)).strip("-")
+    # Two long commands may have the same beginning.
+    return name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH].strip('-')}-{zlib.crc32(name.encode()):08x}"
 
 
 def system_under_test(option: str | None) -> SystemUnderTest:

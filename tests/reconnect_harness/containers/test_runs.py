@@ -60,9 +60,11 @@ def test_a_container_is_paused_and_killed_behind_a_toxiproxy_in_one(
     assert code == 0, said
     assert f"(real, the image {toxiproxy_image} in docker, from --toxiproxy)" in said
     assert "boxed[1]: valid" in said
-    results = json.loads((tmp_path / "scenario-runs/boxed-1/results.json").read_text())
+    results = json.loads((tmp_path / "scenario-runs/boxed-reconnect-proxy-1/results.json").read_text())
     assert [fault["name"] for fault in results["faults"]] == ["pause", "kill", "down"]
-    assert (tmp_path / "scenario-runs/boxed-1/upstream.log").read_text().count("echoing messages at") == 2
+    assert (tmp_path / "scenario-runs/boxed-reconnect-proxy-1/upstream.log").read_text().count(
+        "echoing messages at"
+    ) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

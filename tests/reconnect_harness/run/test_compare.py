@@ -162,10 +162,10 @@ def test_a_system_that_loses_messages_is_a_result(
     assert "| 0 of" in ours
     assert "mine, reconnect-proxy: valid" in said.err
     verdicts = {
-        path.parent.parent.name: json.loads(path.read_text())["verdict"]
-        for path in (tmp_path / "out").glob("*/mine-3/results.json")
+        path.parent.name: json.loads(path.read_text())["verdict"]
+        for path in (tmp_path / "out").glob("mine-*-3/results.json")
     }
-    assert verdicts.pop("reconnect-proxy") == "valid"
+    assert verdicts.pop("mine-reconnect-proxy-3") == "valid"
     assert list(verdicts.values()) == ["invalid"]
 
 

@@ -25,7 +25,7 @@ from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.choose import system_under_test
+from reconnect_harness.sut.choose import folder_name, system_under_test
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from tests.reconnect_harness.leftovers import descendants, survivors
 from tests.reconnect_harness.waiting import wait_until
@@ -238,7 +238,7 @@ def test_nothing_is_left_when_the_test_itself_is_ended(
     out = "--scenario-out" if program is PYTEST else "--out"
     command = [sys.executable, "-m", *program, "mine.yaml", "--sut", RELAY, out, "out"]
     test = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-    wait_until(lambda: _mentions(tmp_path / "out" / "peace-1" / "clients.jsonl", '"received"'))
+    wait_until(lambda: _mentions(tmp_path / "out" / f"peace-{folder_name(RELAY)}-1" / "clients.jsonl", '"received"'))
     started = psutil.Process(test.pid).children(recursive=True)
     assert len(started) >= 4
     os.kill(test.pid, number)
