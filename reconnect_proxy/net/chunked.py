@@ -12,7 +12,7 @@ from enum import Enum, auto
 from .head import MalformedHead, parse_fields
 
 #: The size of a chunk, and its extensions. Some servers pad sizes with blanks.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*|[\t ]*)")
 #: Bytes of one line, without its end.
 _LINE_LIMIT = 16 * 1024
 _CRLF = b"\r\n"

@@ -8,6 +8,7 @@ what was parsed, means the same to h11 and to us, and its body has one end. For 
 from __future__ import annotations
 
 import os
+import re
 import time
 
 import h11
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from reconnect_proxy.core.wire import Refusal
 from reconnect_proxy.net.allow import check_origin, check_path
+from reconnect_proxy.net.chunked import ChunkedFraming, ChunkedState
 from reconnect_proxy.net.forwarding import encode_fields, end_to_end, forwarded
 from reconnect_proxy.net.handshake import check_handshake
 from reconnect_proxy.net.head import (
@@ -65,7 +67,8 @@ PIECES = [
         b"/..",
         b"%2e",
     ),
-    *(b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"GET ", b"CONNECT ", b"http://a/", b"*", b"#"),
+    *(b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"GET ", b"CONNECT ", b"http://a/", b"ws://b:1?", b"*", b"#", b"@", b"?"),
+    *(b"%c0%ae", b"..%20", b"%ef%bc%8e", b"%u002e", b"..;", b"%25"),
     *(b"\r\nHost: b", b"\r\nContent-Length: 5", b"\r\nContent-Length: +5", b"\r\nTransfer-Encoding: chunked"),
     *(
         b"\r\nTransfer-Encoding : chunked",
@@ -107,6 +110,16 @@ def as_h11_reads(head: bytes) -> h11.Request:
     return event
 
 
+def in_origin_form(request: h11.Request) -> tuple[str, dict[bytes, bytes]]:
+    """Return path and query of a request's target, and the host in it, as RFC 3986 appendix B splits a URL."""
+    match = re.fullmatch(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(\?[^#]*)?", request.target.decode())
+    if match is None or request.target.startswith(b"/"):
+        return request.target.decode(), {}
+    _, host, path, query = match.groups("")
+    whole_server = request.method == b"OPTIONS" and not path and not query
+    return "*" if whole_server else (path or "/") + query, {b"host": host.encode()}
+
+
 def serialised(head: RequestHead, fields: list[tuple[str, str]]) -> bytes:
     """Return a request head as h11 writes it."""
     http = h11.Connection(h11.CLIENT)
@@ -124,12 +137,16 @@ def test_a_head_is_refused_or_means_the_same_to_everybody(raw: bytes) -> None:
     if head is None:
         return
     theirs = as_h11_reads(raw)
-    assert (theirs.method.decode(), theirs.target.decode()) == (head.method, head.target)
+    target, host = in_origin_form(theirs)
+    assert (theirs.method.decode(), target) == (head.method, head.target)
     assert theirs.http_version.decode() == head.version
-    assert [(name.lower(), value) for name, value in encode_fields(head.headers.items())] == [
-        (name, value if name != b"transfer-encoding" else head.headers["Transfer-Encoding"].encode())
-        for name, value in theirs.headers
-    ]
+    ours = {b"transfer-encoding": head.headers.get("Transfer-Encoding", "").encode(), **host}
+    read = [(name, ours.get(name, value)) for name, value in theirs.headers]
+    assert [(name.lower(), value) for name, value in encode_fields(head.headers.items())] in (
+        read,
+        # HTTP/1.0 does not need a Host header, but the URL has one.
+        [*read, *host.items()],
+    )
     framing = [(name, head.headers[name]) for name in ("Content-Length", "Transfer-Encoding") if name in head.headers]
     assert len(framing) < 2
     fields = [("Host", "upstream"), *forwarded(head, "127.0.0.1", "http", False), *framing]
@@ -193,6 +210,64 @@ def test_where_reads_end_makes_no_difference(raw: bytes, data: st.DataObject) ->
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert gathered(pieces) == gathered([stream])
+
+
+#: What chunked bodies are made of, and what they are not.
+CHUNKS = [
+    *(b"5\r\nhello\r\n", b"1;a=b\r\nx\r\n", b"A \r\n0123456789\r\n", b"0\r\n\r\n", b"0\r\nX-T: a\r\n\r\n", b"0\r\n"),
+    *(
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b"\t",
+        b";",
+        b":",
+        b"0",
+        b"5",
+        b"a",
+        b"X: y\r\n",
+        b" fold\r\n",
+        b"\xff",
+        b"GET / HTTP/1.1",
+    ),
+]
+
+
+#: A chunked body as RFC 9112 section 7.1 has it, except that sizes do not count here.
+STRICT = re.compile(
+    rb"(?:[0-9A-Fa-f]+[ \t]*(?:;[^\r\n\0]*)?\r\n[\s\S]*?\r\n)*?"
+    rb"0+[ \t]*(?:;[^\r\n\0]*)?\r\n(?:[^ \t\r\n:]+:[^\r\n\0]*\r\n)*\r\n"
+)
+
+
+@FUZZ
+@given(st.lists(st.one_of(st.sampled_from(CHUNKS), st.binary(max_size=3)), max_size=8), st.data())
+def test_a_chunked_body_is_refused_or_ends_where_h11_finds_its_end(pieces: list[bytes], data: st.DataObject) -> None:
+    """Wherever reads end; and each line of it is one that every program reads in the same way."""
+    stream = b"".join(pieces)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4)))
+    framing, correct = ChunkedFraming(), 0
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        if framing.error is None:
+            correct += framing.feed(stream[start:end])
+    rest = behind_chunks(stream[:correct] if framing.error else stream)
+    if framing.state is ChunkedState.OVER:
+        assert rest is not None
+        assert STRICT.fullmatch(stream[: len(stream) - len(rest)])
+    else:
+        assert rest is None
+
+
+def behind_chunks(stream: bytes) -> bytes | None:
+    """Return what follows a chunked body, as h11 reads it; None: it has not ended."""
+    http = h11.Connection(h11.SERVER)
+    http.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + stream)
+    while (event := http.next_event()) is not h11.NEED_DATA:
+        if isinstance(event, h11.EndOfMessage):
+            return http.trailing_data[0]
+    return None
 
 
 @FUZZ
