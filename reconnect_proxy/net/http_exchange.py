@@ -291,7 +291,9 @@ class Exchange:
                         raise MalformedHead(f"there are more than {INTERIM_LIMIT} interim answers")
                     if self._request.head.version == "1.1":
                         fields = encode_fields(end_to_end_answer(head))
-                        await self._to_client(h11.InformationalResponse(status_code=head.status, headers=fields))
+                        await self._to_client(
+                            h11.InformationalResponse(status_code=head.status, headers=fields, reason=head.reason)
+                        )
                 return head
         except TimeoutError:
             raise _late(f"the upstream did not answer within {self._patience:g} s") from None
