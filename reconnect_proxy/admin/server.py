@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,6 +34,9 @@ SENDING = 15.0
 IDLE = 75.0
 #: Connections at a time.
 MAX_CONNECTIONS = 64
+
+#: The beginning of a target that is a whole URL (RFC 9112 section 3.2.2).
+_ABSOLUTE = re.compile(r"https?://([^/?]*)", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +213,11 @@ class _Connection:
         headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
         peer = self._writer.get_extra_info("peername")
         address = peer[0] if peer else ""
-        return AdminRequest(head.method.decode(), head.target.decode(), headers, address, bytes(body))
+        target = head.target.decode()
+        if (url := _ABSOLUTE.match(target)) is not None:
+            # The Host header is ignored then.
+            headers["host"], target = url[1], "/" + target[url.end() :].removeprefix("/")
+        return AdminRequest(head.method.decode(), target, headers, address, bytes(body))
 
     async def _next_one_begins(self) -> bool:
         try:

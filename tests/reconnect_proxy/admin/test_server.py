@@ -50,6 +50,15 @@ async def test_what_is_no_request_is_refused(admin: Admin, request_bytes: bytes,
     assert await ask_json(admin, "/healthz") == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("target", ["http://localhost/healthz", "HTTP://127.0.0.1:1/healthz?x=1"])
+async def test_a_whole_url_is_a_target(admin: Admin, target: str) -> None:
+    """Its host is checked, and not that of the Host header (RFC 9112 section 3.2.2)."""
+    request = f"GET {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n".encode()
+    assert (await exchange(admin, request)).startswith(b"HTTP/1.1 200 ")
+    request = b"GET http://a.example/sessions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert (await exchange(admin, request)).startswith(b"HTTP/1.1 421 ")
+
+
 async def test_a_request_that_stalls_is_given_up(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that sends half a head and waits is answered 408 when its time is over."""
     monkeypatch.setattr(admin_http, "PATIENCE", 0.05)

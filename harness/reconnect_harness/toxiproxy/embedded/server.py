@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 from pathlib import Path
 
 from reconnect_harness.toxiproxy.embedded.address import reason
@@ -44,6 +45,8 @@ async def serve(address: Address, config: Path | None, metrics: ToxiproxyMetrics
                 await _populate(api, config)
             await stopping.wait()
             _log.info("shutdown started")
+    except socket.gaierror:
+        raise AddressError(f"listen tcp: lookup {address.host}: no such host") from None
     except OSError as failure:
         raise AddressError(f"listen tcp {address}: {reason(failure)}") from None
     finally:

@@ -131,6 +131,15 @@ def test_a_port_that_is_taken_is_one_line_and_status_1() -> None:
     assert line.endswith(f"listen tcp 127.0.0.1:{port}: bind: address already in use")
 
 
+def test_an_unknown_host_is_one_line_and_status_1() -> None:
+    """As the original says it."""
+    command = [*COMMAND, "--host", "nowhere.invalid", "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 1
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert line.endswith("listen tcp: lookup nowhere.invalid: no such host")
+
+
 @pytest.mark.parametrize("flag", ["-version", "--version"])
 def test_it_prints_its_version(flag: str) -> None:
     """Flags may have one dash, as in Go, or two."""
