@@ -1,4 +1,5 @@
-"""What a fault is, and when it happens. What each fault does is in `link_faults`, `process_faults`, `container_faults`.
+"""What a fault is, and when it happens. What each fault does is in `link_faults`, `process_faults`, `container_faults`,
+`command_faults`.
 
     Fault         what a scenario says: which kind, to which target, when, how often
     FaultKind     one entry of a table: name, parameters, text and effect
@@ -16,7 +17,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -100,6 +101,7 @@ class FaultKind:
         defaults: values of attributes that a scenario need not give.
         takes_network: whether it has the parameter `network`.
         needs_resets: whether its link must be made with `resets=True`.
+        commands: the names of its parameters that are commands; the first one is needed.
     """
 
     name: str
@@ -112,6 +114,7 @@ class FaultKind:
     defaults: Mapping[str, Number] = field(default_factory=dict)
     takes_network: bool = False
     needs_resets: bool = False
+    commands: Sequence[str] = ()
 
     @property
     def attributes(self) -> Mapping[str, ToxicAttribute]:
@@ -141,6 +144,7 @@ class Fault:
         toxicity: the fraction of the connections that it affects, 0 to 1.
         attributes: of the toxic, by name.
         network: the network that a container is disconnected from or connected to; None for the only possible one.
+        commands: the words of commands, by the names of its kind.
 
     Raises:
         ValueError: one sentence that says what was given, and what is allowed.
@@ -156,6 +160,7 @@ class Fault:
     toxicity: float = 1.0
     attributes: Mapping[str, Number] = field(default_factory=dict)
     network: str | None = None
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -182,6 +187,10 @@ class Fault:
         kind, name = self.kind, self.name
         if self.network is not None and not kind.takes_network:
             raise ValueError(f"{name} has no `network`, it was given {self.network}")
+        if kind.commands and not self.commands.get(kind.commands[0]):
+            raise ValueError(f"{name} needs `{kind.commands[0]}`: the program that does it")
+        if kind.commands and self.lasts is not None and len(self.commands) < len(kind.commands):
+            raise ValueError(f"{name} with `for` needs `{kind.commands[-1]}`: the program that undoes it")
         if self.stream not in STREAMS:
             raise ValueError(f"the stream of {name} is {self.stream!r}; it may be {', '.join(STREAMS)}")
         if self.stream != "both" and not kind.one_way:

@@ -1,9 +1,10 @@
-"""All faults: the tables of the three kinds of targets together."""
+"""All faults: the tables of the kinds of targets together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconnect_harness.faults.command_faults import COMMAND, COMMAND_FAULTS
 from reconnect_harness.faults.container_faults import CONTAINER, CONTAINER_FAULTS
 from reconnect_harness.faults.fault import FaultKind
 from reconnect_harness.faults.link_faults import LINK, LINK_FAULTS
@@ -14,4 +15,5 @@ FAULT_KINDS: Mapping[str, Mapping[str, FaultKind]] = {
     LINK.name: LINK_FAULTS,
     PROCESS.name: PROCESS_FAULTS,
     CONTAINER.name: CONTAINER_FAULTS,
+    COMMAND.name: COMMAND_FAULTS,
 }

@@ -18,6 +18,7 @@ from typing import Any
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import EngineError
+from reconnect_harness.faults.command_faults import CommandTarget
 from reconnect_harness.faults.fault import Fault, FaultError, FaultTarget, Occurrence, TargetKind, timeline
 from reconnect_harness.faults.process_faults import ProcessTarget
 from reconnect_harness.history.record import FaultRecord
@@ -61,6 +62,7 @@ class Nemesis:
             "link": links,
             "process": processes or {},
             "container": containers or {},
+            "command": {fault.target: CommandTarget() for fault in faults if fault.commands},
         }
         for fault in faults:
             kind = fault.kind.target_kind

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Protocol
-from urllib.parse import urljoin
+from urllib.parse import SplitResult, urljoin
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -71,6 +71,7 @@ class PlainClient:
         takes: how many messages a second it reads while the traffic lasts; 0 reads all that comes.
         compress: whether it offers permessage-deflate.
         tls: the TLS context for a URL that is wss://.
+        through: the URL whose host and port are connected to instead of those of `url`.
         adapter: how messages look in the protocol of the application; None where they are sent as they are.
 
     """
@@ -87,6 +88,7 @@ class PlainClient:
         takes: float = 0.0,
         compress: bool = False,
         tls: ssl.SSLContext | None = None,
+        through: SplitResult | None = None,
         adapter: Adapter | None = None,
     ) -> None:
         self.name = name
@@ -114,6 +116,8 @@ class PlainClient:
             self.basics["ssl"] = tls
         if adapter is not None and adapter.subprotocols:
             self.basics["subprotocols"] = list(adapter.subprotocols)
+        if through is not None:
+            self.basics |= {"host": through.hostname, "port": through.port}
         self._ping = ping
         self._takes = takes
 

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from reconnect_harness.history.audience import client_names
 from reconnect_harness.history.record import End
@@ -55,27 +56,31 @@ def _visits(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
 async def play(spec: dict[str, Any]) -> None:
     """Run the clients until stdin ends.
 
-    `spec`: kind, url, count, load, lasts (seconds), ping (seconds or None), slow (None, or count and takes), visits
-    (None, or for the visiting kind stay and away), compress (whether they offer permessage-deflate), ca (None, or the
-    path of the authority to trust at a wss:// URL), history (a path), seed, adapter (None, or what
-    `AdapterChoice.to_spec` returns), command (None, or the words of the program that each client is).
+    `spec`: kind, url, own_url (None, or the URL that clients ask for there), count, load, lasts (seconds), ping
+    (seconds or None), slow (None, or count and takes), visits (None, or for the visiting kind stay and away), compress
+    (whether they offer permessage-deflate), ca (None, or the path of the authority to trust at a wss:// URL), history
+    (a path), seed, adapter (None, or what `AdapterChoice.to_spec` returns), command (None, or the words of the program
+    that each client is).
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     kind = ClientKind(spec["kind"])
     load = Workload.from_spec(spec["load"])
+    command = {"command": spec["command"]} if spec.get("command") else {}
+    url, through = spec["url"], None
+    if spec.get("own_url") and kind is not ClientKind.AWARE and not command:
+        url, through = spec["own_url"], urlsplit(url)
     choice = None
     if spec.get("adapter"):
         # Imported here: other clients do not need it, and start faster without.
         from reconnect_harness.adapters.find import AdapterChoice
 
         choice = AdapterChoice.from_spec(spec["adapter"])
-    command = {"command": spec["command"]} if spec.get("command") else {}
     slow = spec.get("slow") or {"count": 0, "takes": 0.0}
     tls = ssl.create_default_context(cafile=spec["ca"]) if spec.get("ca") else None
     clients = [
         (ProgramClient if command else KINDS[kind])(
             name,
-            spec["url"],
+            url,
             load,
             recorder,
             spec["seed"],
@@ -83,6 +88,7 @@ async def play(spec: dict[str, Any]) -> None:
             takes=slow["takes"] if index <= slow["count"] else 0.0,
             compress=spec.get("compress", False),
             tls=tls,
+            through=through,
             adapter=None if choice is None else choice.for_client(name, index),
             **command,
             **_visits(spec, index),

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import Engine, EngineError, EngineUnavailable
@@ -60,7 +60,7 @@ async def build(spec: TopologySpec) -> AsyncIterator[Topology]:
         servers = await parts.server_side()
         trust = files.client_context() if files is not None and scenario.tls_client else None
         watch = await _warm_up(servers, trust) if scenario.watches else None
-        clients = await parts.clients(servers.url)
+        clients = await parts.clients(servers.url, servers.own_url)
         yield Topology(clients, servers, parts.clock, watch)
 
 
@@ -94,6 +94,11 @@ async def _warm_up(servers: ServerSide, trust: ssl.SSLContext | None) -> Footpri
     return watch
 
 
+def _address(url: SplitResult) -> str:
+    """Return the HOST:PORT of a URL."""
+    return url.netloc if url.port is not None else f"{url.hostname}:{443 if url.scheme == 'wss' else 80}"
+
+
 @dataclass(slots=True)
 class _ScenarioParts:
     """Starts the parts of a scenario with a builder, which stops them."""
@@ -109,7 +114,9 @@ class _ScenarioParts:
 
     async def server_side(self) -> ServerSide:
         """Start everything that clients connect to, from the containers on."""
-        containers = {name: await self.container(name) for name in self.scenario.container_specs}
+        # A system that brings its own upstream may start these containers itself.
+        echoes = self.spec.system.echoes
+        containers = {} if echoes else await self.containers()
         upstreams: dict[str, Role] = {}
         programs: dict[str, Role] = {}
         addresses = []
@@ -124,15 +131,25 @@ class _ScenarioParts:
             addresses.append(self.link(name, address))
         systems: dict[str, SystemUnderTest] = {}
         path, scheme = "/", "ws"
+        url = urlsplit("")
         links = self.scenario.link_names[: len(self.scenario.proxies)]
         proxies = zip(self.scenario.proxy_names, links, self.scenario.proxies, strict=True)
         for name, link, options in reversed(list(proxies)):
             systems[name] = copy.copy(self.spec.system)
             url = urlsplit(await self.system(systems[name], name, addresses, options))
-            addresses, path = [self.link(link, url.netloc)], url._replace(scheme="", netloc="").geturl()
+            addresses, path = [self.link(link, _address(url))], url._replace(scheme="", netloc="").geturl()
             scheme = url.scheme
+        if echoes:
+            containers = await self.containers()
+        own = None
+        if echoes and addresses[0] != _address(url):
+            own = url.geturl()
         address = f"{scheme}://{addresses[0]}{path}"
-        return ServerSide(address, upstreams, dict(reversed(systems.items())), self.builder.links, containers, programs)
+        systems = dict(reversed(systems.items()))
+        return ServerSide(address, upstreams, systems, self.builder.links, containers, programs, own)
+
+    async def containers(self) -> dict[str, Container]:
+        return {name: await self.container(name) for name in self.scenario.container_specs}
 
     async def container(self, name: str) -> Container:
         """Start a container of the scenario, or find the one that runs."""
@@ -179,8 +196,8 @@ class _ScenarioParts:
         mine = self.scenario.model_copy(update={"proxy": options, "chain": []})
         return await self.builder.system(system, upstreams, mine, folder, self._encryption(name))
 
-    async def clients(self, url: str) -> Role:
-        """Start the clients, which connect to `url`."""
+    async def clients(self, url: str, own_url: str | None = None) -> Role:
+        """Start the clients, which connect to `url`, and ask there for `own_url`."""
         spec = self.scenario.clients
         fields = {
             "kind": spec.kind,
@@ -194,6 +211,7 @@ class _ScenarioParts:
             "command": spec.command,
             "adapter": self.scenario.adapter and self.scenario.adapter.to_spec(),
             "url": url,
+            "own_url": own_url,
             "ca": str(self.files.ca) if self.files is not None and self.scenario.tls_client else None,
         }
 

@@ -64,6 +64,8 @@ class ServerSide(NamedTuple):
     links: Mapping[str, ToxiproxyLink]
     containers: Mapping[str, Container]
     programs: Mapping[str, Role] = {}
+    own_url: str | None = None
+    """The URL that a service is known by, if the clients reach it through a link at `url`."""
 
     @property
     def processes(self) -> dict[str, ProcessTarget]:

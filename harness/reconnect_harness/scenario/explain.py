@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,7 @@ def _fault(fault: Fault) -> str:
     if fault.stream != "both":
         parts.append(f"{fault.stream} only")
     parts += [f"{name} {value}" for name, value in fault.attributes.items()]
+    parts += [f"{name} `{shlex.join(line)}`" for name, line in fault.commands.items()]
     parts += [f"network {fault.network}"] if fault.network is not None else []
     return ", ".join(parts)
 

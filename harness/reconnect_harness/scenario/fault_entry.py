@@ -3,6 +3,7 @@
     {at: 1s, link: upstream, do: down, for: 400ms, times: 5, every: 1.2s}
     {at: 1s..7s, link: client, do: latency, for: 2s, latency: 100ms, jitter: 20ms, stream: upstream}
     {at: 2s, container: db, do: disconnect, network: lab, for: 1s}
+    {at: 3s, do: command, command: "kubectl scale deploy/chat --replicas=0", heal: "kubectl …", for: 5s}
 
 In addition to the keys of every fault an entry has the parameters of its own fault. A time or number may be a range,
 `1s..7s`.
@@ -11,6 +12,7 @@ In addition to the keys of every fault an entry has the parameters of its own fa
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +28,7 @@ from reconnect_harness.values import (
     seconds,
     value_or_range,
     whole_number,
+    words,
 )
 from reconnect_proxy.units import parse_size
 
@@ -57,6 +60,9 @@ _UNITS: Mapping[str, Callable[[Any], int]] = {
     "KB/s": kilobytes,
 }
 
+#: The longest name of a command in reports.
+_NAME_LENGTH = 40
+
 #: The argument of `Fault` for a key that is a keyword of Python.
 _NAMES = {"for": "lasts"}
 
@@ -69,7 +75,8 @@ def fault(given: object) -> Fault:
             raise ValueError(f"a fault needs `{key}`; it has {', '.join(map(str, entry)) or 'nothing'}")
     kind = _kind(entry)
     parameters = {name: attribute.unit for name, attribute in kind.attributes.items()}
-    keys = ["do", *TARGETS, *_READERS, *parameters, *(["network"] if kind.takes_network else [])]
+    keys = ["do", *TARGETS, *_READERS, *parameters, *(["network"] if kind.takes_network else []), *kind.commands]
+    commands: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for key, value in entry.items():
@@ -79,23 +86,31 @@ def fault(given: object) -> Fault:
                 attributes[key] = value_or_range(_UNITS[parameters[key]], value)
             elif key in _READERS:
                 values[_NAMES.get(key, key)] = _READERS[key](value)
+            elif key in kind.commands:
+                commands[key] = words(value)
             elif key == "network":
                 values[key] = str(value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    return Fault(kind, _target(entry, kind), **values, attributes=attributes)
+    target = _short(shlex.join(commands.get(kind.commands[0], []))) if kind.commands else _target(entry, kind)
+    return Fault(kind, target, **values, attributes=attributes, commands=commands)
 
 
 def _kind(entry: Mapping[str, Any]) -> FaultKind:
     """Return the kind that `do` names. Some faults of containers have names of faults of processes."""
     do = entry["do"]
-    others = {name: kind for target in ("link", "process") for name, kind in FAULT_KINDS[target].items()}
+    others = {name: kind for target in ("link", "process", "command") for name, kind in FAULT_KINDS[target].items()}
     containers = FAULT_KINDS["container"]
     if "container" in entry:
         return containers[one_of("fault of a container", do, containers)]
     if isinstance(do, str) and do in containers and do not in others:
         raise ValueError(f"{do} is done to a container: it needs `container`")
     return others[one_of("fault", do, others)]
+
+
+def _short(line: str) -> str:
+    """Return what a command is called in reports: its beginning."""
+    return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"
 
 
 def _target(entry: Mapping[str, Any], kind: FaultKind) -> str:

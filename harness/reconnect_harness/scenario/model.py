@@ -171,7 +171,7 @@ class Scenario(Section):
         }
         for index, done in enumerate(self.faults):
             kind = done.kind.target_kind.name
-            if done.target not in names[kind]:
+            if done.target not in names.get(kind, [done.target]):
                 hint = f"there is {', '.join(names[kind]) or 'none'}"
                 if done.target in boxed:
                     hint = f"{done.target} is a container: write `container`"

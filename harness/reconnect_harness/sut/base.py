@@ -129,14 +129,17 @@ class Direct(SystemUnderTest):
 
 
 class GivenUrl(SystemUnderTest):
-    """A service that runs already. It must send back what the clients send."""
+    """A service that runs already. It must send back what the clients send, if the scenario has no adapter.
+
+    Clients connect to its own URL also through a link with faults: its name is in their Host header and TLS handshake.
+    """
 
     echoes = True
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "ws" or not parts.hostname:
-            raise ScenarioError(f"--sut {url!r} is not of the form ws://HOST:PORT/path")
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ScenarioError(f"--sut {url!r} is not of the form ws://HOST:PORT/path or wss://HOST/path")
         self.url = url
 
     def describe(self) -> str:
@@ -147,15 +150,16 @@ class GivenUrl(SystemUnderTest):
         """Refuse scenarios that need an upstream or certificates of the harness behind the service."""
         refuse_tls(self, scenario)
         allowed = {"client", "clients", *scenario.containers}
-        if scenario.upstream.kind != "echo" or {fault.target for fault in scenario.faults} - allowed:
+        targets = {fault.target for fault in scenario.faults if not fault.commands}
+        if scenario.upstream.kind != "echo" or targets - allowed:
             raise ScenarioError(
-                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: "
+                f"scenario {scenario.name} cannot be run against {self.describe()}, which brings its own upstream: "
                 "the upstream must be of kind echo, and faults be done to clients, their link and `containers` only"
             )
-        if scenario.upstream.is_container:
+        if scenario.upstream.is_foreign:
             raise ScenarioError(
-                f"scenario {scenario.name} cannot be run against {self.url}, which brings its own upstream: leave "
-                "`upstream` at {kind: echo}, and name the containers behind it in `containers`"
+                f"scenario {scenario.name} cannot be run against {self.describe()}, which brings its own upstream: "
+                "leave `upstream` at {kind: echo}, and name the containers behind it in `containers`"
             )
 
     async def start(self, upstreams: Sequence[str], setup: SutSetup) -> str:

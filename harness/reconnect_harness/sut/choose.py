@@ -6,7 +6,8 @@
 | `reconnect-proxy --workers 2` | the same with further options, which take precedence over the scenario's |
 | `nginx`, `haproxy`, `fastify`, `websockets` | a preset: the real program, configured for WebSockets (`sut.presets`) |
 | `COMMAND {listen} {upstream}` | any proxy; `{listen_port}` and `{upstream_port}` are the ports alone |
-| `ws://HOST:PORT/path` | a service that runs already and sends back what it gets: it brings its own upstream |
+| `ws://HOST:PORT/path` | a service that runs already, on any machine (`wss://` too): it brings its own upstream |
+| `compose:FILE#SERVICE` | a service of a Docker Compose project, which is started if it does not run |
 | `direct` | nothing: the clients talk to the upstream, to measure a run without a proxy |
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 
 from reconnect_harness.scenario.model import ScenarioError
 from reconnect_harness.sut.base import DIRECT, OWN, Command, Direct, GivenUrl, ListeningSystem, SystemUnderTest
+from reconnect_harness.sut.compose import ComposeService
 from reconnect_harness.sut.own_proxy import OwnProxy
 from reconnect_harness.sut.presets.fastify import Fastify
 from reconnect_harness.sut.presets.haproxy import Haproxy
@@ -60,12 +62,14 @@ def system_under_test(option: str | None) -> SystemUnderTest:
         return Direct()
     if option in PRESETS:
         return PRESETS[option]()
+    if option.startswith("compose:"):
+        return ComposeService(option)
     if re.match(r"[a-z]+://", option):
         return GivenUrl(option)
     if re.fullmatch(r"[\w-]+", option):
         names = [OWN, *PRESETS, DIRECT]
         raise ScenarioError(
             f"there is no system under test {option!r}: {did_you_mean(option, names)}It is one of {', '.join(names)}, "
-            "a command with {listen} and {upstream}, or a URL, ws://HOST:PORT"
+            "a command with {listen} and {upstream}, or a URL, ws://HOST:PORT, or compose:FILE#SERVICE"
         )
     return Command(option)

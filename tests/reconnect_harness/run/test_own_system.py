@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconnect_harness.checks.judgement import Verdict
+from reconnect_harness.processes.certificates import certificates
+from reconnect_harness.processes.child import Child, Warden
 from reconnect_harness.report.run_result import RunResult
+from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import parse_scenario
 from reconnect_harness.scenario.model import ScenarioError
+from reconnect_harness.sut.base import until_listening
+from reconnect_harness.sut.choose import system_under_test
+from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
 from tests.reconnect_harness.applications.chat_adapter import ChatAdapter
+from tests.reconnect_harness.waiting import wait_until
 
 pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -137,3 +146,118 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], problem: str) -> 
     """Before anything is started."""
     with pytest.raises(ScenarioError, match=problem):
         parse_scenario(_chat(**changes), "chat")
+
+
+SERVICE = """
+import asyncio, ssl, sys
+from http import HTTPStatus
+from websockets.asyncio.server import serve
+
+async def main(port, cert, key):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    def check(connection, request):
+        if request.headers["Host"] != f"localhost:{port}" or request.path != "/chat":
+            return connection.respond(HTTPStatus.MISDIRECTED_REQUEST, "")
+
+    async def echo(ws):
+        async for message in ws:
+            await ws.send(message)
+
+    async with serve(echo, "127.0.0.1", int(port), ssl=context, process_request=check):
+        await asyncio.get_running_loop().create_future()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_remote_service_is_known_by_its_own_name(
+    tmp_path: Path, server: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a link with faults, with TLS: its certificate is checked, and the Host header is its own."""
+    with certificates() as files, Warden() as warden:
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.ca))
+        with reserve_port() as reserved:
+            port = reserved.getsockname()[1]
+            words = [sys.executable, "-c", SERVICE, str(port), str(files.cert), str(files.key)]
+            service = await Child.start("a service", words, tmp_path / "service.log", warden)
+            try:
+                await until_listening(service, f"127.0.0.1:{port}")
+                chosen = _chat(
+                    upstream={"kind": "echo"},
+                    adapter="text",
+                    clients={"kind": "reconnecting", "count": 2, "send": "20/s", "for": "2s"},
+                    faults=[{"at": "500ms", "link": "client", "do": "down", "for": "200ms"}],
+                    expect={"duplicated": 0, "reordered": 0, "client_disconnects": 20},
+                )
+                system = system_under_test(f"wss://localhost:{port}/chat")
+                run = await ScenarioRunner(parse_scenario(chosen, "x"), system, server, 1, tmp_path / "run").run()
+            finally:
+                await service.stop()
+    assert run.judgement.verdict is Verdict.VALID, run.judgement
+    assert any(event.event == "disconnected" and not event.asked for event in run.history.links)
+    arrived = [event.t for event in run.history.messages if event.event == "received"]
+    assert run.history.faults[0].cleared is not None
+    assert min(arrived) < run.history.faults[0].asked < run.history.faults[0].cleared < max(arrived)
+
+
+PEACE: dict[str, Any] = {
+    "name": "commands",
+    "summary": "A command is a fault.",
+    "upstream": {"kind": "echo"},
+    "clients": {"kind": "plain", "send": "20/s", "for": "1s"},
+    "expect": {"lost": 0},
+}
+
+
+def _command(tmp_path: Path, **entry: Any) -> dict[str, Any]:
+    done, undone = ([sys.executable, "-c", f"open({str(tmp_path / name)!r}, 'a').write('x')"] for name in ("do", "un"))
+    return {**PEACE, "faults": [{"at": "200ms", "do": "command", "command": done, "heal": undone, **entry}]}
+
+
+@pytest.mark.parametrize("entry", [{"for": "200ms"}, {}], ids=["for", "to the end"])
+def test_a_command_is_a_fault(scenario_runner: Run, tmp_path: Path, entry: dict[str, Any]) -> None:
+    """It is run once, and undone once: after its time, or at the end of the run."""
+    run = scenario_runner(_command(tmp_path, **entry), sut="direct")
+    assert [(tmp_path / name).read_text() for name in ("do", "un")] == ["x", "x"]
+    (fault,) = run.history.faults
+    assert fault.took_hold is not None
+    assert fault.cleared is not None
+    assert (fault.cleared > fault.took_hold + 0.15) == bool(entry)
+
+
+def test_a_command_that_fails_proves_nothing(scenario_runner: Run, tmp_path: Path) -> None:
+    """Its last line is in the doubt; what it may have done in part is undone."""
+    wrong = [sys.executable, "-c", "raise SystemExit('no such pod')"]
+    run = scenario_runner(_command(tmp_path, command=wrong), sut="direct", check=False)
+    assert run.judgement.verdict is Verdict.UNKNOWN
+    assert "ended with status 1: no such pod" in run.judgement.doubts[0]
+    assert (tmp_path / "un").read_text() == "x"
+
+
+async def test_a_run_that_is_cancelled_undoes_its_commands(tmp_path: Path) -> None:
+    """Also while the command still runs."""
+    entry = {"for": "60s", "command": ["sh", "-c", f"echo > {tmp_path}/began; exec sleep 60"]}
+    chosen = parse_scenario({**_command(tmp_path, **entry)}, "x")
+    runner = ScenarioRunner(chosen, system_under_test("direct"), None, 1, tmp_path / "run")
+    running = asyncio.create_task(runner.run())
+    await asyncio.to_thread(wait_until, (tmp_path / "began").exists)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (tmp_path / "un").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"do": "command"}, "command needs `command`"),
+        ({"do": "command", "command": "x", "for": "1s"}, "command with `for` needs `heal`"),
+        ({"do": "command", "command": "x", "link": "client", "bytes": 1}, "there is no key of command 'bytes'"),
+    ],
+)
+def test_a_wrong_command_is_refused(entry: dict[str, Any], problem: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(ScenarioError, match=problem):
+        parse_scenario({**PEACE, "faults": [{"at": 0, **entry}]}, "x")

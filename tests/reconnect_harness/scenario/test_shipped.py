@@ -50,7 +50,11 @@ def test_the_documents_have_the_row_of_every_fault(kind: FaultKind) -> None:
     _, _, text, lasts, parameters, _ = (cell.strip() for cell in row.split("|"))
     assert text == kind.text
     assert lasts == {Extent.MOMENT: "none", Extent.LASTING: "needed", Extent.EITHER: "optional"}[kind.extent]
-    assert re.findall(r"`(\w+)`", parameters) == [*kind.attributes, *(["network"] if kind.takes_network else [])]
+    assert re.findall(r"`(\w+)`", parameters) == [
+        *kind.attributes,
+        *(["network"] if kind.takes_network else []),
+        *kind.commands,
+    ]
 
 
 def test_the_documents_know_every_key() -> None:

@@ -62,6 +62,8 @@ def test_the_option_chooses_the_system() -> None:
         ("my-proxy 'oops {listen} {upstream}", "is not a command: No closing quotation"),
         ("http://127.0.0.1:80", "is not of the form ws://HOST:PORT/path"),
         ("ws://", "is not of the form ws://HOST:PORT/path"),
+        ("compose:compose.yaml", "is not of the form compose:FILE#SERVICE"),
+        ("compose:no-such-file.yaml#chat", "there is no file no-such-file.yaml"),
     ],
 )
 def test_an_unknown_option_is_refused(option: str, complaint: str) -> None:
