@@ -253,7 +253,7 @@ class Proxy:
         """Report, once, that headers with an underscore in their names are dropped; `name` is the first one."""
         if not self._has_dropped_headers:
             self._has_dropped_headers = True
-            self._observe(HeaderDropped(name))
+            self._observe(HeaderDropped(name[:100]))
 
     def refused(self, refusal: Refusal) -> None:
         """Report a refusal that is being sent."""

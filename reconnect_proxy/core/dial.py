@@ -74,7 +74,7 @@ class DialFailure:
     answer: object = None
     # A server took the connection, even if it failed afterwards.
     taken: bool = False
-    # It was answered with a 101 that violates RFC 6455: the same server will give the same answer again.
+    # It was answered with a 101 that violates RFC 6455, or is malformed: the same server will answer the same again.
     incurable: bool = False
 
     @property

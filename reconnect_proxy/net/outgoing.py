@@ -51,6 +51,7 @@ from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
 
 _LOG = logging.getLogger("reconnect_proxy.net")
+_BEGIN_OF_101 = b"HTTP/1.1 101"
 
 
 class DialState(Enum):
@@ -185,7 +186,7 @@ class UpstreamDialler:
 class Handshake(asyncio.Protocol):
     """Sends a request and reads its answer. Then an `OutgoingWebSocket` takes the socket, or it is closed."""
 
-    __slots__ = ("_dial", "_dialler", "_head", "_interim", "_key", "_state", "_transport", "_upstream")
+    __slots__ = ("_begin", "_dial", "_dialler", "_head", "_interim", "_key", "_state", "_transport", "_upstream")
 
     def __init__(self, dial: DialRequest, upstream: DialListener, dialler: UpstreamDialler) -> None:
         """Make the protocol object of one dial's socket."""
@@ -195,8 +196,9 @@ class Handshake(asyncio.Protocol):
         self._key = new_key()
         self._state = DialState.CONNECTING
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        # Reads the head, and the number of interim ones that came before it.
+        # Reads the head; its first bytes, and the number of interim ones that came before it.
         self._head = HeadReader()
+        self._begin = b""
         self._interim = 0
 
     def give_up(self) -> None:
@@ -234,6 +236,7 @@ class Handshake(asyncio.Protocol):
             self._read_head(data)
 
     def _read_head(self, data: bytes) -> None:
+        self._begin = (self._begin + data)[: len(_BEGIN_OF_101)]
         try:
             while (found := self._head.feed(data)) is not None:
                 head, data = found
@@ -246,8 +249,11 @@ class Handshake(asyncio.Protocol):
                     return
                 # An interim answer (RFC 9110 section 15.2); the real one comes behind it.
                 self._pass_over_interim()
+                self._begin = data[: len(_BEGIN_OF_101)]
         except MalformedHead as error:
-            self._fail(DialFailure(f"the answer is no proper handshake: {error}", taken=True))
+            # As of a 101 that is not valid: the same server will write the same head again.
+            incurable = self._begin == _BEGIN_OF_101
+            self._fail(DialFailure(f"the answer is no proper handshake: {error}", taken=True, incurable=incurable))
 
     def _take_101(self, headers: CIMultiDict[str], rest: bytes) -> None:
         """Let the session have the socket, unless the 101 violates RFC 6455. No redial would change that."""

@@ -151,9 +151,17 @@ BAD_HEADS: dict[str, Behaviour] = {
     "status-999": says(b"HTTP/1.1 999 Whatever\r\n\r\n"),
 }
 
-#: Those that are a 101 and violate RFC 6455 or the protocol of proxies. A client does not wait for another answer.
+#: Those that are a 101 and violate a standard or the protocol of proxies. A client does not wait for another answer.
 WRONG_101 = frozenset(
     {
+        "bare-lf",
+        "bare-lf-in-a-header",
+        "bare-cr-in-a-header",
+        "nul-in-a-header",
+        "folded",
+        "space-before-the-colon",
+        "a-megabyte-of-headers",
+        "head-without-end",
         *("two-accepts", "wrong-accept", "no-upgrade", "an-extension-not-offered", "a-subprotocol-not-offered"),
         *("count-is-no-number", "count-is-negative", "count-is-endless", "two-counts"),
     }

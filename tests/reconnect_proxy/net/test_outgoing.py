@@ -107,6 +107,29 @@ async def test_a_101_that_violates_the_standard_is_incurable(fields: bytes, deta
     assert detail in failure.detail
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 101 X\nUpgrade: websocket\n\n",
+        b"HTTP/1.1 101 X\r\nX: a\r\n folded\r\n\r\n",
+        b"HTTP/1.1 101 X\r\nX : a\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 X\r\nX: a\0\r\n\r\n",
+        b"HTTP/1.1 101 X\r\nX: " + b"a" * 20_000,
+    ],
+)
+async def test_a_101_whose_head_is_malformed_is_incurable(head: bytes) -> None:
+    """The server writes all its heads in this way."""
+    async with server(lambda request: head) as url:
+        assert (await failure_of(url)).incurable
+
+
+async def test_what_is_not_http_may_pass() -> None:
+    """Another program may have the port while the server restarts."""
+    for head in (b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 X\nX: a\n\n"):
+        async with server(lambda request, head=head: head) as url:  # type: ignore[misc]
+            assert not (await failure_of(url)).incurable
+
+
 async def test_a_101_that_upgrades_to_another_protocol_is_incurable() -> None:
     """It is an answer to a request that was not made."""
     h2c = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
