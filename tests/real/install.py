@@ -66,6 +66,7 @@ REAL = {
     "websocket-client": Needs(pip=("websocket-client",)),
     "aiohttp": Needs(pip=("aiohttp",)),
     "websockets": Needs(pip=("websockets",)),
+    "graphql-ws": Needs(npm=("graphql", "graphql-ws", "ws"), commands=("node",)),
     "ws": Needs(npm=("ws",), commands=("node",)),
     "undici": Needs(npm=("undici",), commands=("node",)),
     "gorilla/websocket": Needs(go=("gorilla",)),
