@@ -14,10 +14,12 @@ class DialRank(IntEnum):
 
     #: A client is attached to a session that was connected before.
     RESUMES = 0
-    #: A client waits for a session that was never connected.
+    #: A client waits for the first dial of its session.
     OPENS = 1
+    #: A client is attached to a session whose first dial has failed.
+    RETRIES = 2
     #: No client is attached.
-    ABSENT = 2
+    ABSENT = 3
 
 
 @dataclass(slots=True)

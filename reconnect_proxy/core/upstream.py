@@ -166,9 +166,11 @@ class Upstream(SessionSide):
     @property
     def rank(self) -> DialRank:
         """Which of the sessions that wait for an upstream dials first."""
-        if self._tried is None and self._session.client_away_since is not None:
+        if self._tried is not None:
+            return DialRank.OPENS
+        if self._session.client_away_since is not None:
             return DialRank.ABSENT
-        return DialRank.RESUMES if self.connected_before else DialRank.OPENS
+        return DialRank.RESUMES if self.connected_before else DialRank.RETRIES
 
     def client_came(self) -> None:
         """Dial sooner: a client is attached now."""

@@ -291,12 +291,12 @@ def test_a_target_that_is_found_to_serve_others_is_in_again() -> None:
 
 
 def test_those_who_resume_with_a_client_dial_first() -> None:
-    """Then those whose client waits for the first time, then those without a client; each in their order."""
+    """Then first dials, then those whose first dial has failed, then those without a client; each in their order."""
     rig = Rig(max_dials=1)
     dialling = rig.session()
-    ranks = [DialRank.ABSENT, DialRank.OPENS, DialRank.RESUMES] * 2
+    ranks = [DialRank.ABSENT, DialRank.RETRIES, DialRank.OPENS, DialRank.RESUMES] * 2
     waiting = [rig.session(rank=rank) for rank in ranks]
-    for index in (2, 5, 1, 4, 0, 3):
+    for index in (3, 7, 2, 6, 1, 5, 0, 4):
         assert waiting[index].turns == 0
         rig.pool.rejected(dialling.turn())
         dialling = waiting[index]
@@ -345,7 +345,7 @@ def test_sleepers_are_woken_in_the_order_of_their_ranks() -> None:
     rig = Rig()
     rig.fail(rig.one)
     woken: list[DialRank] = []
-    for rank in (DialRank.ABSENT, DialRank.OPENS, DialRank.RESUMES):
+    for rank in reversed(DialRank):
         sleeper = Visitor(rank)
         sleeper.on_upstream_back = lambda rank=rank: woken.append(rank)  # type: ignore[method-assign, misc]
         rig.pool.sleep(sleeper)
