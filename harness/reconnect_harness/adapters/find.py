@@ -27,6 +27,9 @@ SHIPPED: Mapping[str, str] = {
     "stomp": "reconnect_harness.adapters.stomp:StompAdapter",
 }
 
+#: The classes that were made, since each client of a load run asks for one.
+_classes: dict[str, type[Adapter]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterChoice:
@@ -52,6 +55,12 @@ class AdapterChoice:
 
     def adapter_class(self) -> type[Adapter]:
         """Import the class, and return it with its attributes set; ValueError says what is wrong."""
+        key = repr((self.name, self.options))
+        if key not in _classes:
+            _classes[key] = self._import()
+        return _classes[key]
+
+    def _import(self) -> type[Adapter]:
         module, _, path = self.name.partition(":")
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)

@@ -8,7 +8,7 @@ from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
 
-from reconnect_harness.load.settings import addresses, authority, positive_rate, size
+from reconnect_harness.load.settings import adapter, addresses, authority, positive_rate, size
 from reconnect_harness.load.shapes import SHAPES
 from reconnect_harness.values import rate, seconds
 
@@ -65,6 +65,12 @@ _PROCESS: Mapping[str, dict[str, Any]] = {
         "type": _text(authority),
         "metavar": "<file>",
         "help": "Certificates to trust with a wss:// host. Default: those of the system.",
+    },
+    "--adapter": {
+        "type": _text(adapter),
+        "metavar": "<name|module:class>",
+        "help": "With --host: how messages look in the protocol of an application: text, json, socketio, graphql-ws, "
+        "stomp, a class of your own, or with attributes '{json: {field: body, to: others}}'.",
     },
     "--sut": {
         "metavar": "<name|command>",

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Self
 
+import yaml
+
+from reconnect_harness.adapters.find import AdapterChoice
 from reconnect_harness.values import rate, seconds, sizes
 
 
@@ -41,6 +44,14 @@ def authority(given: str) -> str:
     return given
 
 
+def adapter(given: str) -> AdapterChoice:
+    """Return the adapter that is written as in a scenario: `json`, `my_tests.chat:ChatAdapter`, `{json: {to: all}}`."""
+    try:
+        return AdapterChoice.of(yaml.safe_load(given))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{given!r} is not an adapter: {error}") from None
+
+
 def positive_rate(given: str) -> float:
     """Return messages a second, more than 0."""
     found = rate(given)
@@ -65,6 +76,8 @@ class UserSettings:
     source_address: tuple[str, ...] = ()
     #: A file of certificates to trust.
     ca: str | None = None
+    #: How messages look in the protocol of an application, as in a scenario.
+    adapter: object = None
 
     @classmethod
     def of(cls, options: argparse.Namespace | None) -> Self:
@@ -80,4 +93,5 @@ _PARSED: Mapping[str, Callable[[str], Any]] = {
     "retry_for": seconds,
     "source_address": addresses,
     "ca": str,
+    "adapter": adapter,
 }

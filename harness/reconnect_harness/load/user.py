@@ -25,19 +25,25 @@ from gevent.pool import Group
 from locust import User
 from locust.env import Environment
 
+from reconnect_harness.adapters.find import AdapterChoice
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history import message as messages
+from reconnect_harness.history.audience import To
 from reconnect_harness.history.message import Direction, MessageKind
 from reconnect_harness.load.account import Stamp, UserAccount
 from reconnect_harness.load.aware import AwareConversation
 from reconnect_harness.load.conversation import Conversation, ConversationOver, ConversationTarget
 from reconnect_harness.load.link import LinkEnd, LinkFailed
+from reconnect_harness.load.login import LoginSteps
 from reconnect_harness.load.user_group import UserGroup
 
 __all__ = ["Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"]
 
 #: What `expect` waits for: a payload, or a function that says whether a message is the right one; None for any message.
 Match = str | bytes | Callable[["Message"], bool] | None
+
+#: How long a login may take, in seconds.
+LOGIN_SECONDS = 15.0
 
 _WHY: Mapping[Flaw, str] = {
     Flaw.LOST: "sent and never received",
@@ -74,6 +80,8 @@ class WebSocketUser(User):
         aware: whether the user speaks the reconnect protocol, and resumes its session with counts.
         answered: whether what the user sends comes back with its stamp; otherwise its loss cannot be noticed.
         inbox: how many messages are kept for a later `expect`.
+        adapter: how messages look in the protocol of an application, as in a scenario; that of `--adapter` if None. It
+            also says where the user connects, and who receives a message: with `others` no answer is expected.
 
     """
 
@@ -85,6 +93,7 @@ class WebSocketUser(User):
     aware: ClassVar[bool] = False
     answered: ClassVar[bool] = True
     inbox: ClassVar[int] = 256
+    adapter: ClassVar[object] = None
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -94,6 +103,9 @@ class WebSocketUser(User):
         self.sums.exactly_once |= self.aware
         self._account: UserAccount | None = None
         self._conversation: Conversation | None = None
+        wanted = self.adapter or self.user_group.settings.adapter
+        self._adapters = AdapterChoice.of(wanted) if wanted else None
+        self._login: LoginSteps | None = None
         self._inbox: deque[Message] = deque(maxlen=self.inbox)
         self._news = Event()
         # When recovery began: when the link was lost, or a fault ended.
@@ -124,12 +136,22 @@ class WebSocketUser(User):
             raise NotConnected("there is no host: give --host ws://HOST:PORT, or the class a `host`")
         kind = AwareConversation if self.aware else Conversation
         links = self.user_group.link_maker(self.host)
-        endpoint = ConversationTarget(links, path or self.path, headers or self.headers, self.subprotocols)
-        self._conversation = kind(endpoint, self, self.user_group.settings.retry_for)
-        self._account = UserAccount(self.user_group.new_stream(), self.user_group.settings.settle)
+        stream = self.user_group.new_stream()
+        subprotocols = self.subprotocols
+        adapter = None
+        if self._adapters is not None:
+            adapter = self._adapters.for_client(stream, int(stream.rpartition(".")[2]))
+            path, subprotocols = path or adapter.filled(adapter.path), adapter.subprotocols or subprotocols
+        endpoint = ConversationTarget(links, path or self.path, headers or self.headers, subprotocols)
+        conversation = self._conversation = kind(endpoint, self, self.user_group.settings.retry_for)
+        self._login = None if adapter is None else LoginSteps(adapter, conversation.send)
+        self._account = UserAccount(stream, self.user_group.settings.settle)
         self._recovering_since = None
         self.user_group.join(self)
-        self._open(self._conversation)
+        self._log_in(lambda: self._open(conversation))
+        if self._login is not None and not self._login.done.wait(LOGIN_SECONDS):
+            self.sums.refused += 1
+            raise NotConnected(f"the login has not ended after {LOGIN_SECONDS:.0f} s")
 
     def send(self, payload: str | bytes | None = None, *, answered: bool | None = None) -> int:
         """Send a message and return its number. Without a payload it is filler of the run's `--size`.
@@ -147,10 +169,11 @@ class WebSocketUser(User):
         try:
             conversation.ready()
             self._may_talk()
-            number = account.send(time.monotonic(), answered=self.answered if answered is None else answered)
+            number = account.send(time.monotonic(), answered=self._is_answered if answered is None else answered)
             self.sums.sent += 1
             stamp = Stamp(account.stream, number, time.time())
-            conversation.send(self._filler(stamp) if payload is None else self.pack(stamp, payload))
+            message = self._filler(stamp) if payload is None else self.pack(stamp, payload)
+            conversation.send(message if self._login is None else self._login.adapter.pack(number, str(message)))
         except ConversationOver as over:
             raise NotConnected(f"the conversation is over: {over}") from over
         return number
@@ -252,7 +275,11 @@ class WebSocketUser(User):
             return
         now = time.monotonic()
         try:
-            payload, stamp = self.unpack(message)
+            carried = message if self._login is None else self._login.adapter.unpack(message)
+            if self._login is not None and carried is None:
+                self._login.heard(message)
+                return
+            payload, stamp = self.unpack(carried or message)
             if stamp is None:
                 self.sums.pushed += 1
                 self._pass_on(Message(payload, None, False))
@@ -268,6 +295,7 @@ class WebSocketUser(User):
 
     def returned(self, seconds: float) -> None:
         self.sums.reconnects += 1
+        self._log_in()
         self.user_group.record("reconnect", seconds)
 
     def over(self, reason: str, seconds: float | None) -> None:
@@ -277,6 +305,18 @@ class WebSocketUser(User):
         if self._account is not None and not self._account.closed:
             self._lose(self._account.close(), f"lost with its session: {reason}")
         self._news.set()
+
+    @property
+    def _is_answered(self) -> bool:
+        return self.answered and (self._login is None or self._login.adapter.to is not To.OTHERS)
+
+    def _log_in(self, connect: Callable[[], None] = lambda: None) -> None:
+        """Log in on a link that there is, or that `connect` makes."""
+        if self._login is not None:
+            self._login.expect()
+        connect()
+        if self._login is not None:
+            self._login.begin()
 
     def _may_talk(self) -> None:
         """End the user's program if the run is ending."""
