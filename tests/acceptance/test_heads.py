@@ -10,7 +10,7 @@ import pytest
 from .conftest import Serve
 from .frames import Head
 from .hostile.attack import head, shout, statuses
-from .process import Serving
+from .process import WORKERS, Serving
 from .rawserver import Answer, RawServer
 
 
@@ -144,9 +144,10 @@ async def test_headers_with_underscores_are_dropped(serve: Serve, upstream: RawS
     assert await both_statuses(serving, first, *UNDERSCORES) == [101, 200]
     seen = [name for request in upstream.requests for name, _ in request.headers]
     assert [name for name in seen if "_" in name] == []
-    assert [line.partition("WARNING ")[2] for line in serving.lines if "header dropped" in line] == [
-        "header dropped name=HO_ST"
-    ]
+    said = [line.partition("WARNING ")[2] for line in serving.lines if "header dropped" in line]
+    # Each worker says it for itself.
+    assert set(said) == {"header dropped name=HO_ST"}
+    assert len(said) <= WORKERS
 
 
 async def test_headers_with_underscores_pass_on_demand(serve: Serve, upstream: RawServer) -> None:
