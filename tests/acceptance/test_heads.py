@@ -144,10 +144,10 @@ async def test_headers_with_underscores_are_dropped(serve: Serve, upstream: RawS
     assert await both_statuses(serving, first, *UNDERSCORES) == [101, 200]
     seen = [name for request in upstream.requests for name, _ in request.headers]
     assert [name for name in seen if "_" in name] == []
-    said = [line.partition("WARNING ")[2] for line in serving.lines if "header dropped" in line]
+    said = [line for line in serving.lines if "WARNING header dropped name=HO_ST" in line]
     # Each worker says it for itself.
-    assert set(said) == {"header dropped name=HO_ST"}
-    assert len(said) <= WORKERS
+    assert 1 <= len(said) <= WORKERS
+    assert serving.log.count("header dropped") == len(said)
 
 
 async def test_headers_with_underscores_pass_on_demand(serve: Serve, upstream: RawServer) -> None:
