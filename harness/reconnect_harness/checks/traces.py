@@ -58,6 +58,12 @@ def traces(history: History) -> list[Trace]:
     return sorted(found, key=lambda trace: trace.t)
 
 
+def _problem(message: JudgedMessage) -> str:
+    if message.misdelivered:
+        return "it was misdelivered"
+    return "it was never sent" if message.sending is None else ""
+
+
 def _trace(message: JudgedMessage, start: float) -> Trace:
     stream, event, sending = message.stream, message.event, message.sending
     return Trace(
@@ -68,5 +74,5 @@ def _trace(message: JudgedMessage, start: float) -> Trace:
         sent=None if sending is None else sending.t - start,
         arrived=None if Flaw.LOST in message.flaws else event.t - start,
         flaws=message.flaws,
-        what=event.wrong or ("it was never sent" if sending is None else ""),
+        what=event.wrong or _problem(message),
     )

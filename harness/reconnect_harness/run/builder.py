@@ -24,7 +24,7 @@ from reconnect_harness.processes.certificates import Encryption
 from reconnect_harness.processes.child import ANSWER_SECONDS, Actor, Child, Warden
 from reconnect_harness.run.restartable import Role
 from reconnect_harness.scenario.model import Scenario
-from reconnect_harness.sut.base import SutSetup, SystemUnderTest, until_listening
+from reconnect_harness.sut.base import SutSetup, SystemUnderTest, free_port, until_listening
 from reconnect_harness.toxiproxy.link import ToxiproxyLink
 from reconnect_harness.toxiproxy.server import ToxiproxyServer, reserve_port
 
@@ -111,7 +111,8 @@ class TopologyBuilder:
             ProcessFailed: it does not listen at its port within `sut.base.START_SECONDS`.
 
         """
-        port = str(self.reserve_port())
+        # Not reserved: not every program sets SO_REUSEADDR.
+        port = str(free_port())
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         told = {key: text.replace("{port}", port) for key, text in env.items()}
         environ = {**os.environ, "PATH": path, "PORT": port, **told}

@@ -16,7 +16,7 @@ from reconnect_harness.containers.engine import Engine, EngineUnavailable
 from reconnect_harness.processes.loops import run_to_end
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.results_folder import make_folder, write_run, writing
-from reconnect_harness.run.runner import ScenarioRunner
+from reconnect_harness.run.runner import ScenarioRunner, check_system
 from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.choose import folder_name, system_under_test
@@ -70,7 +70,7 @@ class Campaign:
                 named = self._origins[found.name]
                 raise ScenarioError(f"{file}: its name, {found.name}, is that of {named}: rename one")
             self._origins[found.name] = file
-            system_under_test(system).check(found)
+            check_system(system_under_test(system), found)
             self.scenarios.append(found)
 
     def __enter__(self) -> Self:

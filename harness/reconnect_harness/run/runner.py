@@ -28,6 +28,8 @@ from reconnect_harness.processes.child import ProcessFailed
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.scenario_topology import TopologySpec, build
 from reconnect_harness.run.topology import Counts, Topology
+from reconnect_harness.scenario.model import Scenario, ScenarioError
+from reconnect_harness.sut.base import SystemUnderTest
 
 #: How often the ends are asked for their progress, in seconds.
 POLL_SECONDS = 0.1
@@ -56,7 +58,7 @@ class ScenarioRunner(TopologySpec):
             EngineUnavailable: there is no engine, or no image.
 
         """
-        self.system.check(self.scenario)
+        check_system(self.system, self.scenario)
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._files():
             path.unlink(missing_ok=True)
@@ -192,6 +194,16 @@ class ScenarioRunner(TopologySpec):
             f"{self.scenario.name}: {time.monotonic() - start:4.1f} s, {faults} faults, "
             f"c2u {counts.c2u_sent:,} sent {counts.c2u_arrived:,} arrived, "
             f"u2c {counts.u2c_sent:,} sent {counts.u2c_arrived:,} arrived"
+        )
+
+
+def check_system(system: SystemUnderTest, scenario: Scenario) -> None:
+    """Raise ScenarioError if a scenario cannot be run with a system under test."""
+    system.check(scenario)
+    if scenario.adapter is not None and not (system.echoes or scenario.upstream.is_foreign):
+        raise ScenarioError(
+            f"scenario {scenario.name} has an adapter, so it needs a server that speaks this protocol: "
+            "`upstream: {command: …}`, a container, or a service as --sut; those of the harness do not"
         )
 
 

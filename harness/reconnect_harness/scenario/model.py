@@ -34,7 +34,7 @@ from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
 from reconnect_harness.faults.link_faults import LINK
-from reconnect_harness.history.audience import Audience
+from reconnect_harness.history.audience import Audience, To
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import UNNAMED_CLIENTS, UpstreamKind
 from reconnect_harness.processes.certificates import TlsSide
@@ -139,6 +139,14 @@ class Scenario(Section):
         if ("adapter" in value or "command" in clients) and clients.setdefault("type", "text") != "text":
             raise ValueError(f"clients.type: an adapter or a `command` takes text only, not {clients['type']}")
         return value
+
+    @model_validator(mode="after")
+    def _messages_have_receivers(self) -> Scenario:
+        if self.adapter is not None:
+            kind, count = self.adapter.adapter_class(), self.clients.count
+            if kind.to is To.OTHERS and count < 2 * kind.rooms:
+                raise ValueError(f"clients.count: {count} clients in {kind.rooms} rooms: `others` needs two in each")
+        return self
 
     @model_validator(mode="after")
     def _one_proxy_or_a_chain(self) -> Scenario:

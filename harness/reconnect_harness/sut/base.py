@@ -186,7 +186,7 @@ class ListeningSystem(SystemUnderTest):
         await self.prepare(setup.folder, setup.warden)
         log = setup.folder / "sut.log"
         for attempt in range(1, _START_ATTEMPTS + 1):
-            listen = f"127.0.0.1:{_free_port()}"
+            listen = f"127.0.0.1:{free_port()}"
             command = self.command(listen, upstreams[0], setup.folder)
             self.process = await Child.start("the system under test", command, log, setup.warden)
             try:
@@ -276,7 +276,7 @@ def _filled(part: str, values: Mapping[str, str]) -> str:
     return part
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a free port below the ephemeral ports.
 
     An ephemeral port could be taken by another program a moment later, even by the near end of a connection. And a

@@ -57,7 +57,7 @@ class Said:
 
 def free_port() -> int:
     """Return a port for locust, which does not report a port of its own choice; no other program gets it."""
-    return base._free_port()
+    return base.free_port()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from reconnect_harness.history.record import End, LinkEvent
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.results_folder import write_run
 from reconnect_harness.scenario.find import parse_scenario
+from reconnect_harness.sut.choose import folder_name
 from tests.chromium import CHROMIUM
 from tests.reconnect_harness.histories import conversation, fault, history, message
 from tests.reconnect_harness.report.browser import tab
@@ -198,7 +199,7 @@ async def test_the_report_of_a_real_run_is_shown(tmp_path: Path) -> None:
     # A process of its own: a run takes over the signals of the one that it is in.
     run = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=tmp_path)
     assert await run.wait() == 1
-    folder = tmp_path / "out" / "mine-3"
+    folder = tmp_path / "out" / f"mine-{folder_name(system)}-3"
     results = json.loads((folder / "results.json").read_text())
     wrong = sum(check["value"] for check in results["checks"] if check["verdict"] == "invalid")
     assert wrong > 0

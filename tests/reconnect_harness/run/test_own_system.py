@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 Run = Callable[..., RunResult]
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "scenarios.md"
 
 CHAT = "uvicorn tests.reconnect_harness.applications.chat:app --port {port} --ws websockets-sansio"
 
@@ -99,16 +102,33 @@ CLIENT = f"{sys.executable} -m tests.reconnect_harness.applications.client {{url
 @pytest.mark.parametrize("bug", ["", "lose"])
 def test_clients_may_be_programs(scenario_runner: Run, bug: str) -> None:
     """A program that forgets messages, and says that it has sent them, is found."""
-    clients = {"command": f"{CLIENT} {bug}", "count": 3, "send": "20/s", "for": "2s"}
+    clients = {"command": f"{CLIENT} {bug}", "count": 4, "send": "20/s", "for": "2s"}
     changes = {"clients": clients, "adapter": ChatAdapter, "expect": {"lost": 0, "client_disconnects": 0}}
     run = scenario_runner(_chat(**changes), sut="direct", check=False)
     assert set(_wrong(run)) == ({"lost"} if bug else set()), _wrong(run)
     assert sum(event.event == "sent" for event in run.history.messages) > 60
 
 
+def test_the_sample_of_an_adapter_in_the_document_works(scenario_runner: Run, tmp_path: Path) -> None:
+    """With its login: the chat greets each user."""
+    sample = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
+    assert "class ChatAdapter" in sample
+    (tmp_path / "sampled_chat.py").write_text(sample)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        scenario_runner(_chat(adapter="sampled_chat:ChatAdapter"), sut="direct")
+
+
+def test_a_mock_upstream_speaks_no_other_protocol(scenario_runner: Run) -> None:
+    """Its messages would all look damaged."""
+    with pytest.raises(ScenarioError, match="needs a server that speaks this protocol"):
+        scenario_runner(_chat(upstream={"kind": "echo"}), sut="direct")
+
+
 def test_a_program_that_does_not_connect_is_a_client_that_cannot(scenario_runner: Run) -> None:
     """It has ended, and says so with its status."""
-    clients = {"command": f"{sys.executable} -c 'raise SystemExit(3)'", "send": "20/s", "for": "1s"}
+    command = f"{sys.executable} -c 'raise SystemExit(3)'"
+    clients = {"command": command, "count": 4, "send": "20/s", "for": "1s"}
     run = scenario_runner(_chat(clients=clients), sut="direct", check=False)
     assert "the program ended with status 3" in _wrong(run)["client_disconnects"]
 
@@ -137,6 +157,7 @@ def test_a_server_that_ends_by_itself_proves_nothing(scenario_runner: Run) -> No
         ({"clients": {"kind": "plain", "type": "binary", "for": "1s", "send": 1}}, "clients.type: an adapter"),
         ({"clients": {"for": "1s", "send": 1}}, "clients: kind: it is missing; or give `command`"),
         ({"clients": {"kind": "plain", "command": "x", "for": "1s", "send": 1}}, "cannot be told `kind`"),
+        ({"clients": {"kind": "plain", "count": 3, "for": 1, "send": 1}}, "clients.count: 3 clients in 2 rooms"),
         ({"upstream": {"command": "x", "push": 1}}, "cannot be told `push`"),
         ({"upstream": {"command": "x", "kind": "aware"}}, "its kind is echo, not aware"),
         ({"upstream": {"command": "x"}, "expect": {"c2u": {"lost": 0}}}, "c2u needs an upstream of the harness"),

@@ -96,12 +96,12 @@ async def test_a_command_whose_port_was_taken_gets_another(
     """Another program may take a port that was free; the command is then started again."""
     (tmp_path / "listener.py").write_text(LISTENER)
     system = system_under_test(f"{sys.executable} {tmp_path / 'listener.py'} {{listen_port}} {{upstream}}")
-    find_free_port = sut._free_port
+    find_free_port = sut.free_port
     # Bound and not listening: no other program can take the port, and none answers there.
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         first = iter([taken.getsockname()[1]])
-        monkeypatch.setattr(sut, "_free_port", lambda: next(first, None) or find_free_port())
+        monkeypatch.setattr(sut, "free_port", lambda: next(first, None) or find_free_port())
         try:
             url = await system.start(["127.0.0.1:77"], SutSetup(_scenario(), tmp_path, warden))
         finally:
@@ -120,7 +120,7 @@ def test_a_free_port_is_not_an_ephemeral_one(
     if given is not None:
         file.write_text(given.replace(" ", "\t") + "\n")
     first_given = int(given.split()[0]) if given else 49152
-    ports = [sut._free_port() for _ in range(10)]
+    ports = [sut.free_port() for _ in range(10)]
     assert all(port < first_given for port in ports) is (first_given > 10_000)
     assert all(port >= 10_000 for port in ports)
 
@@ -134,7 +134,7 @@ def test_a_port_that_is_taken_is_not_free(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(sut, "_LOWEST_PORT", port)
         (tmp_path / "ip_local_port_range").write_text(f"{port + 1}\t{port + 1}\n")
         with pytest.raises(ProcessFailed, match=rf"no port from {port} to {port} is free on 127\.0\.0\.1"):
-            sut._free_port()
+            sut.free_port()
 
 
 async def test_a_command_that_never_listens_is_an_error(
