@@ -67,6 +67,7 @@ REAL = {
     "aiohttp": Needs(pip=("aiohttp",)),
     "websockets": Needs(pip=("websockets",)),
     "graphql-ws": Needs(npm=("graphql", "graphql-ws", "ws"), commands=("node",)),
+    "stomp-broker-js": Needs(npm=("stomp-broker-js",), commands=("node",)),
     "ws": Needs(npm=("ws",), commands=("node",)),
     "undici": Needs(npm=("undici",), commands=("node",)),
     "gorilla/websocket": Needs(go=("gorilla",)),

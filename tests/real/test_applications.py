@@ -70,6 +70,18 @@ def test_repeats_after_a_reconnect_are_found(scenario_runner: Run, bug: str) -> 
     assert ("duplicated" in _invalid(scenario_runner(chat, sut="direct", check=False))) == bool(bug)
 
 
+@pytest.mark.needs("stomp-broker-js")
+@pytest.mark.parametrize("to", ["others", "all"])
+def test_stomp(scenario_runner: Run, to: str) -> None:
+    """This broker sends a message to the other subscribers; expected at its sender too, it is lost there."""
+    chat = {
+        **CHAT,
+        "adapter": {"stomp": {"path": "/stomp", "rooms": 2, "to": to}},
+        "upstream": _program("stomp_broker.js"),
+    }
+    assert _invalid(scenario_runner(chat, sut="direct", check=False)) == ({"lost"} if to == "all" else set())
+
+
 @pytest.mark.needs("ws")
 @pytest.mark.parametrize("lose", ["", "1"])
 def test_a_client_in_node_is_a_client_of_a_scenario(scenario_runner: Run, lose: str) -> None:
