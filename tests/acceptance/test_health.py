@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -18,6 +19,7 @@ from .hostile.attack import head, shout
 from .ordinary import echo, ordinary_client
 from .process import Serving
 from .rawsocket import dial
+from .waiting import PATIENCE
 
 #: Clients that are connected for long, and requests a second of others.
 LIVE = 10
@@ -84,6 +86,13 @@ async def at_rate(make: Callable[[], Coroutine[None, None, None]]) -> AsyncItera
         await asyncio.gather(starting, *tasks, return_exceptions=True)
 
 
+async def hears_after(client: ClientConnection) -> None:
+    """Wait for the message of after the restart. On a busy machine the one before may come again: at least once."""
+    async with asyncio.timeout(PATIENCE):
+        while await client.recv() != "after":
+            pass
+
+
 @pytest.mark.parametrize("path", ["/fails", "/crashes", "/drops", "/hangs", "GET /fails", "GET /drops"])
 async def test_sessions_resume_while_others_fail(path: str, serve: Serve) -> None:
     """Two hundred failing requests a second do not keep those waiting whose server has restarted."""
@@ -106,9 +115,9 @@ async def test_sessions_resume_while_others_fail(path: str, serve: Serve) -> Non
         await asyncio.sleep(0.5)
         server = await listening(port)
         began = time.monotonic()
-        assert await asyncio.gather(*(client.recv() for client in live)) == ["after"] * LIVE
-        # 0.1 s on an idle machine. In the order in which all have asked it was 14 s.
-        assert time.monotonic() - began < 2
+        await asyncio.gather(*map(hears_after, live))
+        # 0.1 s on an idle machine. In the order in which all have asked it was 28 s behind requests that hang.
+        assert time.monotonic() - began < 4
     server.close()
     await server.wait_closed()
 
