@@ -82,7 +82,7 @@ class ScenarioRunner(TopologySpec):
             start=start,
             echoed=self._echoes,
             shared=self.scenario.shared,
-            audience=self.scenario.audience if self._echoes else None,
+            audience=self._audience if self._echoes else None,
         )
         if topology.watch is not None:
             history.footprints += topology.watch.found
@@ -97,6 +97,11 @@ class ScenarioRunner(TopologySpec):
     def _echoes(self) -> bool:
         """Whether the server behind the system under test is not ours: what the clients send has to come back."""
         return self.system.echoes or self.scenario.upstream.is_foreign
+
+    @property
+    def _audience(self) -> Audience:
+        """Who has to receive what a client sends to a server that is not ours: without an adapter its sender."""
+        return self.scenario.audience or Audience()
 
     def _directions(self) -> list[Direction]:
         return [Direction.U2C] if self._echoes else self.scenario.directions
@@ -183,7 +188,7 @@ class ScenarioRunner(TopologySpec):
 
     def _has_arrived(self, counts: Counts) -> bool:
         if self._echoes:
-            audience, clients = self.scenario.audience or Audience(), self.scenario.clients.count
+            audience, clients = self._audience, self.scenario.clients.count
             rooms = len(set(audience.rooms.values())) or 1
             return counts.c2u_sent * audience.receivers(clients, rooms) == counts.u2c_arrived
         u2c_arrived = counts.u2c_distinct if self.scenario.shared else counts.u2c_arrived

@@ -1,4 +1,5 @@
-"""A client as a program: JSON lines on stdin and stdout. With the argument `lose` it forgets every tenth message."""
+"""A client as a program: JSON lines on stdin and stdout. It forgets every tenth message with the argument `lose`, and
+never says `sent` with `silent`."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ async def listen(ws: ClientConnection) -> None:
         tell(closed=end.rcvd.code if end.rcvd else 1006)
 
 
-async def main(url: str, lose: bool) -> None:
+async def main(url: str, bug: str) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with connect(url, proxy=None) as ws:
@@ -33,12 +34,13 @@ async def main(url: str, lose: bool) -> None:
         while line := await reader.readline():
             text = json.loads(line)["send"]
             count += 1
-            if not lose or count % 10:
+            if bug != "lose" or count % 10:
                 await ws.send(text)
-            tell(sent=text)
+            if bug != "silent":
+                tell(sent=text)
         await ws.close()
         await listening
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2:] == ["lose"]))
+    asyncio.run(main(sys.argv[1], "".join(sys.argv[2:])))

@@ -99,13 +99,13 @@ def test_a_chat_behind_the_proxy_is_killed_and_started_again(scenario_runner: Ru
 CLIENT = f"{sys.executable} -m tests.reconnect_harness.applications.client {{url}}"
 
 
-@pytest.mark.parametrize("bug", ["", "lose"])
-def test_clients_may_be_programs(scenario_runner: Run, bug: str) -> None:
-    """A program that forgets messages, and says that it has sent them, is found."""
+@pytest.mark.parametrize(("bug", "found"), [("", set()), ("lose", {"lost"}), ("silent", {"breaches"})])
+def test_clients_may_be_programs(scenario_runner: Run, bug: str, found: set[str]) -> None:
+    """A program that forgets messages, and says that it has sent them, is found; and one that never says so."""
     clients = {"command": f"{CLIENT} {bug}", "count": 4, "send": "20/s", "for": "2s"}
     changes = {"clients": clients, "adapter": ChatAdapter, "expect": {"lost": 0, "client_disconnects": 0}}
     run = scenario_runner(_chat(**changes), sut="direct", check=False)
-    assert set(_wrong(run)) == ({"lost"} if bug else set()), _wrong(run)
+    assert set(_wrong(run)) == found, _wrong(run)
     assert sum(event.event == "sent" for event in run.history.messages) > 60
 
 
@@ -221,6 +221,35 @@ async def test_a_remote_service_is_known_by_its_own_name(
     arrived = [event.t for event in run.history.messages if event.event == "received"]
     assert run.history.faults[0].cleared is not None
     assert min(arrived) < run.history.faults[0].asked < run.history.faults[0].cleared < max(arrived)
+
+
+CROSSED = """
+import asyncio, sys
+from websockets.asyncio.server import serve
+
+async def main(port):
+    clients = []
+
+    async def echo(ws):
+        clients.append(ws)
+        async for message in ws:
+            other = clients[1 - clients.index(ws)] if len(clients) == 2 else ws
+            await other.send(message)
+
+    async with serve(echo, "127.0.0.1", int(port)):
+        await asyncio.get_running_loop().create_future()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_an_echo_at_the_wrong_client_is_misdelivered(scenario_runner: Run) -> None:
+    """Without an adapter a message has to come back to its sender."""
+    chosen = {**PEACE, "upstream": {"command": [sys.executable, "-c", CROSSED, "{port}"]}}
+    chosen |= {"clients": {"kind": "plain", "count": 2, "send": "20/s", "for": "1s"}, "settle": "500ms"}
+    wrong = _wrong(scenario_runner(chosen, sut="direct", check=False))
+    assert "was sent and never arrived at c0" in wrong["lost"]
+    assert "was misdelivered" in wrong["corrupted"]
 
 
 PEACE: dict[str, Any] = {
