@@ -31,6 +31,7 @@ from reconnect_harness.soak.ledger import Counted, Ledger
 from reconnect_harness.soak.plan import SoakPlan, check
 from reconnect_harness.soak.samples import ResourceSample
 from reconnect_harness.soak.testbed import CLIENTS_LEDGER, UPSTREAM_LEDGER, SoakTestbed, build
+from reconnect_harness.sut.choose import folder_name
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from reconnect_proxy.units import format_duration
 
@@ -95,7 +96,7 @@ class Soak:
         self._start = 0.0
         self._latest: ResourceSample | None = None
         self._p50: float | None = None
-        folder = out / f"soak-{plan.seed}"
+        folder = out / f"soak-{folder_name(plan.system)}-{plan.seed}"
         self.result = SoakResult(plan, folder, self._system.describe(), toxiproxy.describe(), machine())
         self._out = out
 
