@@ -1,10 +1,12 @@
 """A WebSocket relay that is right, or wrong in the way that it is told: what the checkers are tested against.
 
     python broken_proxy.py LISTEN UPSTREAM [--drop N] [--swap N] [--repeat N] [--truncate N] [--retype N] [--exit N]
+        [--cross N] [--turn N]
         [--only text|binary|large|small|c2u|u2c] [--leak socket|thread|process|memory] [--in-step]
 
 Each of the first flags does its harm to every Nth message of the whole process, or with --only of those messages;
---exit ends the process there. --leak keeps something of each connection that is over. --in-step sends to one client at
+--exit ends the process there. --cross gives a message to another client or another client's upstream, --turn gives it
+back to the end that sent it. --leak keeps something of each connection that is over. --in-step sends to one client at
 a time, so that a slow one holds up all. Without a flag it is an ordinary
 relay that keeps nothing: when one side is lost, so is the other.
 """
@@ -24,7 +26,7 @@ from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-HARMS = ("drop", "swap", "repeat", "truncate", "retype", "exit")
+HARMS = ("drop", "swap", "repeat", "truncate", "retype", "exit", "cross", "turn")
 
 #: Bytes above which a message is large.
 LARGE = 100_000
@@ -51,6 +53,8 @@ class Relay:
         self._harmed = ONLY[only] if only else lambda message, from_client: True
         self._count = 0
         self._held: dict[Connection, str | bytes] = {}
+        # The two connections of each client.
+        self.pairs: list[tuple[Connection, Connection]] = []
         self._turn = asyncio.Lock() if in_step else contextlib.nullcontext()
 
     async def send(self, message: str | bytes, to: Connection) -> None:
@@ -58,10 +62,17 @@ class Relay:
         async with self._turn if isinstance(to, ServerConnection) else contextlib.nullcontext():
             await to.send(message)
 
-    def pass_on(self, message: str | bytes, to: Connection) -> Iterator[str | bytes]:
-        """Yield what goes out for one message that came in."""
+    def elsewhere(self, to: Connection, harm: str) -> Connection:
+        """Return the connection that a message is given to instead."""
+        pair = next(pair for pair in self.pairs if to in pair)
+        if harm == "turn":
+            return pair[1 - pair.index(to)]
+        return self.pairs[self.pairs.index(pair) - 1][pair.index(to)]
+
+    def pass_on(self, message: str | bytes, to: Connection) -> Iterator[tuple[str | bytes, Connection]]:
+        """Yield what goes out for one message that came in, and where."""
         if not self._harmed(message, not isinstance(to, ServerConnection)):
-            yield message
+            yield message, to
             return
         self._count += 1
         harm = next((name for name, n in self._every.items() if n and self._count % n == 0), None)
@@ -75,12 +86,14 @@ class Relay:
             message = message[: len(message) // 2]
         if harm == "retype":
             message = message.encode() if isinstance(message, str) else message.decode("latin-1")
-        if harm != "drop":
-            yield message
+        if harm in ("cross", "turn"):
+            yield message, self.elsewhere(to, harm)
+        elif harm != "drop":
+            yield message, to
         if harm == "repeat":
-            yield message
+            yield message, to
         if held is not None:
-            yield held
+            yield held, to
 
 
 async def _pump(source: Connection, to: Connection, relay: Relay, leak: str | None) -> None:
@@ -88,8 +101,10 @@ async def _pump(source: Connection, to: Connection, relay: Relay, leak: str | No
         async for message in source:
             if leak == "memory":
                 KEPT.append(message)
-            for out in relay.pass_on(message, to):
-                await relay.send(out, to)
+            for out, where in relay.pass_on(message, to):
+                # The other client may have left, and this one goes on.
+                with contextlib.suppress(ConnectionClosed) if where is not to else contextlib.nullcontext():
+                    await relay.send(out, where)
     except ConnectionClosed:
         # The other side is closed just below, which is how it learns.
         pass
@@ -124,6 +139,7 @@ async def main() -> None:
     async def handle(client: ServerConnection) -> None:
         url = f"ws://{options['upstream']}/"
         upstream = await connect(url, compression=None, max_size=None, proxy=None)
+        relay.pairs.append((client, upstream))
         await asyncio.wait(
             [
                 asyncio.create_task(_pump(client, upstream, relay, leak)),

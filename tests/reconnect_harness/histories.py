@@ -18,13 +18,13 @@ def message(
     stream: str = "c01",
     name: str | None = None,
     wrong: str | None = None,
+    session: str = "",
 ) -> MessageEvent:
     """Make one message event, at the end where it belongs by its direction."""
     at_client = (direction is Direction.C2U) == (event != "received")
     end = End.CLIENT if at_client else End.UPSTREAM
-    return MessageEvent(
-        t, end, name or ("c01" if at_client else "u1"), event, stream, direction, number, 100, MessageKind.TEXT, wrong
-    )
+    name = name or ("c01" if at_client else "u1")
+    return MessageEvent(t, end, name, event, stream, direction, number, 100, MessageKind.TEXT, wrong, session)
 
 
 def conversation(
@@ -44,9 +44,15 @@ def history(
     faults: Iterable[FaultRecord] = (),
     links: Iterable[LinkEvent] = (),
     echoed: bool = False,
+    shared: bool = False,
 ) -> History:
     """Make a history of events."""
-    return History(0.0, sorted(events, key=lambda event: event.t), list(links), list(faults), echoed)
+    return History(0.0, sorted(events, key=lambda event: event.t), list(links), list(faults), echoed, shared)
+
+
+def connected(*clients: str) -> list[LinkEvent]:
+    """Make the event of each client's link at the start."""
+    return [LinkEvent(0.0, End.CLIENT, client, "connected", True) for client in clients]
 
 
 def fault(took_hold: float | None = 4.0, cleared: float | None = 5.0, problem: str | None = None) -> FaultRecord:

@@ -66,6 +66,12 @@ async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, 
         ("--drop 40 --only large", "steady-large", "lost"),
         ("--truncate 40 --only large", "steady-large", "corrupted"),
         ("--repeat 1000 --only u2c", "steady-echo", "duplicated"),
+        ("--cross 1000", "steady", "misdelivered"),
+        ("--cross 1 --only u2c", "steady", "misdelivered"),
+        ("--cross 1 --only u2c", "steady-echo", "misdelivered"),
+        ("--cross 1000 --only c2u", "steady-echo", "misdelivered"),
+        ("--turn 1000 --only u2c", "steady", "misdelivered"),
+        ("--turn 1000 --only c2u", "steady", "misdelivered"),
         ("--leak socket", "steady", "leaks"),
         ("--leak thread", "steady", "leaks"),
         ("--leak process", "steady", "leaks"),
@@ -78,7 +84,7 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
     """The check for the flaw finds it, in any kind of message."""
     chosen = _shipped(name).model_copy(update={"settle": 1.0})
     failed = _failed(await _run(tmp_path, chosen, f"{RELAY} {harm}", None))
-    # A message whose head is cut off has lost its number.
+    # A message whose head is cut off has lost its number, and one that arrives elsewhere is lost where it is owed.
     assert check in failed <= {check, "lost"}
 
 

@@ -6,6 +6,7 @@
 | duplicated | arrivals of a message that had arrived before |
 | reordered | messages that arrived after a later one of their stream, duplicates removed first |
 | corrupted | messages that arrived other than sent (size, type, checksum), or were never sent |
+| misdelivered | messages that arrived at another client or in its session, or came back to the end that sent them |
 | upstream_connections | connections that upstreams have accepted |
 | client_disconnects | links of clients that ended, or handshakes that failed, and the client had not asked for it |
 | breaches | what an end saw that the protocol forbids; none is allowed if `expect` does not say otherwise |
@@ -15,7 +16,7 @@
 | latency_p50, _p90, _p99, _max | seconds from a message's sending to its arrival, over all messages that arrived |
 | repeat_age | the most seconds from a message's sending to the fault after which it arrived again; 0 without repeats |
 
-The first four are counted in each direction; `checks.stream_account` defines them. How links end (close codes,
+The first five are counted in each direction; `checks.stream_account` defines them. How links end (close codes,
 refusals) is checked by `checks.endings`.
 """
 
@@ -56,11 +57,17 @@ def _lost(message: JudgedMessage) -> str:
 
 
 def _corrupted(message: JudgedMessage) -> str:
-    if message.misdelivered:
-        return f"was misdelivered: it arrived at {message.event.name}, which was not to receive it"
     if message.event.wrong:
         return f"arrived at {message.event.name} wrong: {message.event.wrong}"
     return f"arrived at {message.event.name}, but was never sent"
+
+
+def _misdelivered(message: JudgedMessage) -> str:
+    event = message.event
+    if message.sending is not None and message.sending.name == event.name:
+        return f"was misdelivered: it came back {message.stream.direction} to {event.name}"
+    where = f" in a session of {message.session_of}" if message.session_of else ""
+    return f"was misdelivered: it arrived at {event.name}{where}, which was not to receive it"
 
 
 #: The second half of the sentence about a message with this flaw.
@@ -69,6 +76,7 @@ _SENTENCES: Mapping[Flaw, Callable[[JudgedMessage], str]] = {
     Flaw.DUPLICATED: lambda message: f"arrived again at {message.event.name}",
     Flaw.REORDERED: lambda message: f"arrived at {message.event.name} after number {message.furthest}",
     Flaw.CORRUPTED: _corrupted,
+    Flaw.MISDELIVERED: _misdelivered,
 }
 
 
@@ -171,7 +179,7 @@ def _age(history: History, sent: float, repeated: float) -> float:
 
 
 #: Checkers of one direction of the traffic, by the name that `expect` calls them, in the order of reports.
-STREAM_CHECKERS = (Flaw.LOST, Flaw.REORDERED, Flaw.DUPLICATED, Flaw.CORRUPTED)
+STREAM_CHECKERS = (Flaw.LOST, Flaw.REORDERED, Flaw.DUPLICATED, Flaw.CORRUPTED, Flaw.MISDELIVERED)
 
 #: Checkers of the run as a whole.
 RUN_CHECKERS: Mapping[str, Callable[[History], Finding]] = {

@@ -11,6 +11,11 @@ is connected when it is sent, and stays connected long enough to receive it.
 
 Where clients talk to an application of the user's own, the audience of a message (`history.audience`) has to receive
 it: its sender all that it sent, another client what was sent while it was connected. Elsewhere it is misdelivered.
+
+Elsewhere a stream belongs to one client. A session of an upstream is that of the client from which most of its messages
+are (`History.owners`); where no message arrived in it, that of the client at which most of them arrived. A message that
+arrives in the session of another client, at another client, or at the end that sent it, is misdelivered. A wrong
+receiver is owed nothing; the right one still is.
 """
 
 from __future__ import annotations
@@ -42,21 +47,63 @@ class JudgedMessage(NamedTuple):
     flaws: tuple[Flaw, ...] = ()
     furthest: int = 0
     """The highest number of the stream that had arrived there before."""
-    misdelivered: bool = False
-    """Whether the receiver was not to receive messages of the stream."""
+    session_of: str = ""
+    """The client in whose session a misdelivered message arrived; "" where that is not known."""
 
 
 def judged(history: History, direction: Direction) -> Iterator[JudgedMessage]:
     """Yield the messages of one direction, stream by stream and receiver by receiver."""
     audience = history.audience
+    back = {stream.name: stream for stream in history.streams[direction.opposite]}
     for stream in history.streams[direction]:
+        if not stream.sent and (sender := back.get(stream.name)) is not None and sender.sent:
+            yield from _returned(stream, sender)
+            continue
+        if audience is None and not history.shared:
+            yield from _of_one_client(history, stream)
+            continue
         for receiver, owed in _owed(history, stream):
             if audience is None or not receiver or audience.includes(stream.name, receiver):
                 yield from _at_receiver(stream, receiver, owed)
                 continue
             for event in stream.received.get(receiver, ()):
-                sending = stream.sent.get(event.number)
-                yield JudgedMessage(stream, receiver, event, sending, (Flaw.CORRUPTED,), misdelivered=True)
+                yield JudgedMessage(stream, receiver, event, stream.sent.get(event.number), (Flaw.MISDELIVERED,))
+
+
+def _returned(stream: MessageStream, sender: MessageStream) -> Iterator[JudgedMessage]:
+    """Yield the messages of a stream of the other direction: they came back to the end that sent them."""
+    for receiver, events in stream.received.items():
+        for event in events:
+            yield JudgedMessage(stream, receiver, event, sender.sent.get(event.number), (Flaw.MISDELIVERED,))
+
+
+def _of_one_client(history: History, stream: MessageStream) -> Iterator[JudgedMessage]:
+    """Yield the messages of a stream that belongs to one client."""
+    owner = _owner(history, stream)
+    right: dict[str, list[MessageEvent]] = {}
+    for receiver, events in stream.received.items():
+        for event in events:
+            client = history.owners.get(event.session, owner) if receiver == End.UPSTREAM else receiver
+            # A link of c01 with a label is c01.LABEL.
+            if not stream.sent or client.partition(".")[0] == owner:
+                right.setdefault(receiver, []).append(event)
+                continue
+            flaws = (Flaw.MISDELIVERED, Flaw.CORRUPTED) if event.wrong else (Flaw.MISDELIVERED,)
+            of = client if receiver == End.UPSTREAM else ""
+            yield JudgedMessage(stream, receiver, event, stream.sent.get(event.number), flaws, session_of=of)
+    rightly = MessageStream(stream.name, stream.direction, stream.sent, stream.refused, right)
+    # A stream that nothing of arrived is lost once, and not once for each client.
+    for receiver in right or [""]:
+        yield from _at_receiver(rightly, receiver, list(stream.owed))
+
+
+def _owner(history: History, stream: MessageStream) -> str:
+    """Return the client that a stream belongs to; "" where nothing of it arrived at any."""
+    if any(event.end is End.CLIENT for event in stream.sent.values()) or stream.name in history.speakers:
+        return stream.name
+    if stream.name in history.owners:
+        return history.owners[stream.name]
+    return max(stream.received, key=lambda client: len(stream.received[client]), default="").partition(".")[0]
 
 
 def _owed(history: History, stream: MessageStream) -> Iterator[tuple[str, Sequence[MessageEvent]]]:
@@ -67,7 +114,6 @@ def _owed(history: History, stream: MessageStream) -> Iterator[tuple[str, Sequen
     if history.audience is not None:
         yield from _owed_to_audience(history, stream, history.audience)
         return
-    # A stream that nothing of arrived is lost once, and not once for each client.
     for receiver in stream.received or [""]:
         yield receiver, list(stream.owed)
 

@@ -14,8 +14,8 @@ class. A stream is what one sender says in one conversation; its messages are nu
   sees this. What was never sent is not in the account. What was sent, and arrives damaged, has arrived; load runs and
   the soak keep it out of the account, since they have no record against which the damaged header could be checked.
 
-Each pair of stream and receiver has its own account: a stream that two clients receive has two. Whether the receiver
-is the right one is not judged here.
+Each pair of stream and receiver has its own account: a stream that two clients receive has two. What arrives at a
+receiver that the stream is not for is *misdelivered* (`checks.judged`), and in no account.
 
 What is owed is known in one of two ways. Where a record of the sending side exists, `owe` is called for each number.
 Otherwise the stream must be `gapless`: then an arrival shows that all lower numbers are owed too.
@@ -36,6 +36,7 @@ class Flaw(StrEnum):
     DUPLICATED = "duplicated"
     REORDERED = "reordered"
     CORRUPTED = "corrupted"
+    MISDELIVERED = "misdelivered"
 
 
 class Arrival(NamedTuple):

@@ -59,7 +59,7 @@ def traces(history: History) -> list[Trace]:
 
 
 def _problem(message: JudgedMessage) -> str:
-    if message.misdelivered:
+    if Flaw.MISDELIVERED in message.flaws:
         return "it was misdelivered"
     return "it was never sent" if message.sending is None else ""
 

@@ -41,7 +41,7 @@ from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.scenario.timeline_text import seconds
 from reconnect_harness.simulate.simulation import SYSTEM, check, simulate
 from reconnect_harness.sut.base import SystemUnderTest
-from reconnect_harness.sut.choose import folder_name, system_under_test
+from reconnect_harness.sut.choose import system_under_test
 from reconnect_harness.toxiproxy.find import find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
@@ -243,8 +243,7 @@ class Fuzzer:
 
     @property
     def _name(self) -> str:
-        system = f"-{folder_name(self._system)}" if self._level is Level.REAL else ""
-        return f"fuzz-{self._level}{system}-{self._seed}"
+        return f"fuzz-{self._level}-{self._seed}"
 
     @property
     def _scratch(self) -> Path:

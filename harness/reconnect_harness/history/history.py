@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -160,6 +161,21 @@ class History:
         for stream in found.values():
             by_direction[stream.direction].append(stream)
         return by_direction
+
+    @cached_property
+    def speakers(self) -> set[str]:
+        """The names of the clients' streams, which a server that echoes sends back."""
+        return {stream.name for stream in self.streams[Direction.C2U] if stream.sent}
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The client of each session of an upstream: the one that most of the messages which arrived there are from."""
+        found: dict[str, Counter[str]] = {}
+        for stream in self.streams[Direction.C2U]:
+            for event in (each for events in stream.received.values() for each in events if stream.sent):
+                if event.session:
+                    found.setdefault(event.session, Counter())[stream.name] += 1
+        return {session: streams.most_common(1)[0][0] for session, streams in found.items()}
 
     @cached_property
     def latencies(self) -> list[tuple[float, MessageEvent]]:

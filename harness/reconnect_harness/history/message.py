@@ -30,6 +30,11 @@ class Direction(StrEnum):
     C2U = "c2u"
     U2C = "u2c"
 
+    @property
+    def opposite(self) -> Direction:
+        """The other direction."""
+        return Direction.U2C if self is Direction.C2U else Direction.C2U
+
 
 class MessageKind(StrEnum):
     """The type of a WebSocket data message, RFC 6455 section 5.6."""

@@ -34,7 +34,7 @@ class MessageEvent(NamedTuple):
 
     `event` is `sent` (recorded before it is given to the socket), `refused` (the socket did not take it: it may or may
     not arrive) or `received`. `name` is the client or upstream that recorded it; `wrong` says how it differs from what
-    was sent.
+    was sent. `session` is the session, or connection without one, in which it arrived at an upstream.
     """
 
     t: float
@@ -47,6 +47,7 @@ class MessageEvent(NamedTuple):
     size: int
     kind: MessageKind
     wrong: str | None = None
+    session: str = ""
 
 
 class LinkEvent(NamedTuple):
@@ -126,11 +127,13 @@ class Footprint(NamedTuple):
 def line_of(event: MessageEvent, moment: float) -> str:
     """Return the line of a message that was recorded at `moment`."""
     # Not json.dumps of a dictionary: that takes four times as long, several times for every message of a run.
-    wrong = f',"wrong":{json.dumps(event.wrong)}' if event.wrong else ""
+    more = f',"wrong":{json.dumps(event.wrong)}' if event.wrong else ""
+    if event.session:
+        more += f',"session":"{event.session}"'
     return (
         f'{{"t":{moment:.6f},"end":"{event.end}","name":"{event.name}","event":"{event.event}",'
         f'"stream":{json.dumps(event.stream)},"direction":"{event.direction}","number":{event.number},'
-        f'"size":{event.size},"kind":"{event.kind}"{wrong}}}'
+        f'"size":{event.size},"kind":"{event.kind}"{more}}}'
     )
 
 

@@ -21,7 +21,7 @@ class EventSink(Protocol):
 
     @property
     def said(self) -> Mapping[str, int]:
-        """For each stream that was sent before this process started, the number of its last message."""
+        """For each stream that began before this process started, the number of the last message sent, or 0."""
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Report a message that is about to be sent."""
@@ -29,8 +29,11 @@ class EventSink(Protocol):
     def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Report that the socket did not take a message that was reported as sent."""
 
-    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Report a message that arrived. `direction` is the one in which it came, which its label may contradict."""
+    def received(self, name: str, direction: Direction, message: MessageLabel, session: str = "") -> None:
+        """Report a message that arrived. `direction` is the one in which it came, which its label may contradict.
+
+        `session` is that of an upstream in which it arrived.
+        """
 
     def arrived(self, name: str) -> int:
         """Return how many distinct messages arrived at one client or upstream."""
@@ -50,7 +53,7 @@ class Recorder:
         end: which end of the conversation this process is.
 
     Attributes:
-        said: for each stream that was sent before, the number of its last message.
+        said: for each stream that began before, the number of the last message sent, or 0.
 
     """
 
@@ -69,6 +72,8 @@ class Recorder:
         os.ftruncate(self._file, written.rfind(b"\n") + 1)
         for fields in read_lines(path):
             if "stream" not in fields:
+                if fields["event"] == "connected":
+                    self.said.setdefault(fields["name"], 0)
                 continue
             event = message_of(fields)
             if event.event == "received":
@@ -91,10 +96,10 @@ class Recorder:
         self._sent -= 1
         self._message(name, "refused", direction, message)
 
-    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
-        """Record a message that arrived. `direction` is the one in which it came."""
+    def received(self, name: str, direction: Direction, message: MessageLabel, session: str = "") -> None:
+        """Record a message that arrived, at an upstream in a session. `direction` is the one in which it came."""
         self._arrived.setdefault((name, message.stream), set()).add(message.number)
-        self._message(name, "received", direction, message)
+        self._message(name, "received", direction, message, session)
 
     def counts(self) -> dict[str, int]:
         """Return how many messages were `sent`, and how many distinct ones `arrived` at their receivers.
@@ -118,10 +123,11 @@ class Recorder:
         """Record that a link was made or lost; the arguments are those of `LinkEvent`."""
         self._write(LinkEvent(time.monotonic(), self._end, name, event, asked, code, reason)._asdict())
 
-    def _message(self, name: str, event: str, direction: Direction, message: MessageLabel) -> None:
+    def _message(self, name: str, event: str, direction: Direction, message: MessageLabel, session: str = "") -> None:
         moment = time.monotonic()
         seen = (self._end, name, event, message.stream, direction, message.number, message.size, message.kind)
-        os.write(self._file, f"{line_of(MessageEvent(moment, *seen, message.wrong or None), moment)}\n".encode())
+        recorded = MessageEvent(moment, *seen, message.wrong or None, session)
+        os.write(self._file, f"{line_of(recorded, moment)}\n".encode())
 
     def _write(self, fields: dict[str, Any]) -> None:
         os.write(self._file, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
@@ -142,7 +148,7 @@ class NullRecorder(Recorder):
     def refused(self, name: str, direction: Direction, message: MessageLabel) -> None:
         """Do nothing."""
 
-    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel, session: str = "") -> None:
         """Do nothing."""
 
     def counts(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ COLUMNS: Sequence[tuple[str, str]] = (
     ("repeated", "repeated"),
     ("reordered", "reordered"),
     ("damaged", "damaged"),
+    ("misdelivered", "misdelivered"),
     ("dropped", "drops"),
     ("reconnects", "reconnects"),
     ("ended", "ended"),

@@ -22,6 +22,7 @@ FLAW_NAMES: Mapping[Flaw, str] = {
     Flaw.DUPLICATED: "repeated",
     Flaw.REORDERED: "reordered",
     Flaw.CORRUPTED: "damaged",
+    Flaw.MISDELIVERED: "misdelivered",
 }
 
 
@@ -37,6 +38,7 @@ class Sums:
     repeated: int = 0
     reordered: int = 0
     damaged: int = 0
+    misdelivered: int = 0
     in_flight: int = 0
     """Messages that have not arrived and are not lost yet."""
     connects: int = 0
@@ -99,6 +101,7 @@ class Tally:
             f"{total.lost:,} messages were lost": total.lost,
             f"{total.reordered:,} messages came out of order": total.reordered,
             f"{total.damaged:,} messages came damaged": total.damaged,
+            f"{total.misdelivered:,} messages were misdelivered": total.misdelivered,
             f"{twice:,} messages came twice to users who count": twice,
         }
         return [sentence for sentence, count in found.items() if count]

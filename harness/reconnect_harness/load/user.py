@@ -50,6 +50,7 @@ _WHY: Mapping[Flaw, str] = {
     Flaw.DUPLICATED: "received again",
     Flaw.REORDERED: "received after a later one",
     Flaw.CORRUPTED: "received, but not as it was sent",
+    Flaw.MISDELIVERED: "misdelivered: it is of another user",
 }
 
 

@@ -228,7 +228,7 @@ class AwareUpstream:
 
     def took(self, session: UpstreamSession, message: str | bytes) -> None:
         """Record a message that arrived."""
-        self.recorder.received(self.name, Direction.C2U, decode(message))
+        self.recorder.received(self.name, Direction.C2U, decode(message), session.speaker.stream)
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""

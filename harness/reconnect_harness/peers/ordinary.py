@@ -67,7 +67,7 @@ class RecordUpstream:
                 works += [background(work) for work in self._works(connection, speaker)]
                 while True:
                     await connection.hearing.wait()
-                    await self._take(connection, await connection.recv())
+                    await self._take(connection, await connection.recv(), speaker.stream)
         finally:
             for work in works:
                 work.cancel()
@@ -81,8 +81,8 @@ class RecordUpstream:
         """Return what runs while the connection lasts, in addition to receiving messages."""
         return [self._push(connection, speaker)]
 
-    async def _take(self, connection: UpstreamConnection, message: str | bytes) -> None:
-        self.recorder.received(self.name, Direction.C2U, decode(message))
+    async def _take(self, connection: UpstreamConnection, message: str | bytes, session: str) -> None:
+        self.recorder.received(self.name, Direction.C2U, decode(message), session)
 
     def _session(self, connection: UpstreamConnection) -> str:
         """Return the key of a connection's session; without an id in the handshake each connection has its own."""
@@ -119,9 +119,9 @@ class RecordUpstream:
 class EchoUpstream(RecordUpstream):
     """An ordinary server that sends back what it receives, unchanged."""
 
-    async def _take(self, connection: UpstreamConnection, message: str | bytes) -> None:
+    async def _take(self, connection: UpstreamConnection, message: str | bytes, session: str) -> None:
         label = decode(message)
-        self.recorder.received(self.name, Direction.C2U, label)
+        self.recorder.received(self.name, Direction.C2U, label, session)
         self.recorder.sent(self.name, Direction.U2C, label)
         try:
             await connection.send(message)

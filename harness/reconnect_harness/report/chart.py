@@ -38,7 +38,7 @@ COARSE_STEPS = 200
 HELD_MEDIANS = 5
 HELD_SECONDS = 0.02
 
-_LETTERS = {Flaw.LOST: "l", Flaw.DUPLICATED: "d", Flaw.REORDERED: "r", Flaw.CORRUPTED: "c"}
+_LETTERS = {Flaw.LOST: "l", Flaw.DUPLICATED: "d", Flaw.REORDERED: "r", Flaw.CORRUPTED: "c", Flaw.MISDELIVERED: "m"}
 
 
 def picture(history: History, traces: Sequence[Trace], *, proxied: bool) -> dict[str, Any]:

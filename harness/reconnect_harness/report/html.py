@@ -38,7 +38,7 @@ _MEANINGS = {
     Verdict.INVALID: "An expectation of the scenario was not met:",
     Verdict.UNKNOWN: "The run proves nothing:",
 }
-_WORDS = {Flaw.LOST: "lost", Flaw.DUPLICATED: "repeated", Flaw.REORDERED: "reordered", Flaw.CORRUPTED: "corrupted"}
+_WORDS = {flaw: "repeated" if flaw is Flaw.DUPLICATED else str(flaw) for flaw in Flaw}
 
 
 class ReportError(Exception):

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from reconnect_harness.checks.judgement import CheckResult, Verdict, Violation, is_size, is_timed
 from reconnect_harness.checks.percentile import percentile
 from reconnect_harness.checks.recovery import recovery_times
+from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.message import Direction
 from reconnect_harness.report.run_result import RunResult
 
 #: How many violations of a check are printed.
 PRINTED = 5
 
-_WORDS = {"lost": "lost", "duplicated": "repeated", "reordered": "reordered", "corrupted": "corrupted"}
+#: Checks that are not mentioned where they found nothing, as in most runs.
+_RARE = (Flaw.CORRUPTED, Flaw.MISDELIVERED)
+
+_WORDS = {str(flaw): "repeated" if flaw is Flaw.DUPLICATED else str(flaw) for flaw in Flaw}
 
 
 def sentence(run: RunResult) -> str:
@@ -56,8 +60,7 @@ def _counted(run: RunResult, direction: Direction) -> str:
     asserted: list[str] = []
     reported: list[str] = []
     for result in run.judgement.results:
-        # Most runs corrupt nothing, so that is not said.
-        if result.direction is direction and result.value is not None and (result.check != "corrupted" or result.value):
+        if result.direction is direction and result.value is not None and (result.check not in _RARE or result.value):
             counted = f"{result.value:,.0f} {_WORDS[result.check]}"
             (reported if result.bound is None else asserted).append(counted)
     parts = [", ".join(asserted)] if asserted else []

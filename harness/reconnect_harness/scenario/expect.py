@@ -22,16 +22,16 @@ REPORT = "report"
 _KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *ENDINGS, *Direction]
 
 #: Checkers that must find nothing, unless the scenario says otherwise.
-_ALWAYS = ("corrupted", "breaches")
+_ALWAYS = ("corrupted", "misdelivered", "breaches")
 
 
 def expectations(given: object) -> list[Expectation]:
     """Return the expectations of a scenario; ValueError says what is wrong with them.
 
-    Messages must not be corrupted, nor the protocol be violated, unless the scenario allows it.
+    Messages must not be corrupted or misdelivered, nor the protocol be violated, unless the scenario allows it.
     """
     bounds: dict[tuple[str, Direction | None], float | None]
-    bounds = {**{("corrupted", direction): 0.0 for direction in Direction}, ("breaches", None): 0.0}
+    bounds = {(check, way): 0.0 for check in _ALWAYS for way in ((None,) if check == "breaches" else Direction)}
     endings = []
     said = mapping(given, f"such as {{lost: 0}}; it may bound {', '.join(_KEYS)}")
     for key, bound in said.items():
@@ -52,7 +52,7 @@ def expectations(given: object) -> list[Expectation]:
 
 def _one_direction(given: object, direction: Direction) -> dict[str, float | None]:
     if given == REPORT:
-        return {check: None for check in STREAM_CHECKERS if check != "corrupted"}
+        return {check: None for check in STREAM_CHECKERS if check not in _ALWAYS}
     said = mapping(given, f"such as {{lost: 0}}, nor {REPORT}, as {direction} must be")
     return {one_of(f"checker of {direction}", key, STREAM_CHECKERS): _bound(key, bound) for key, bound in said.items()}
 

@@ -37,18 +37,20 @@ class SimulationRecorder:
         self._sent[direction] += 1
         self._message(end, name, "sent", direction, label)
 
-    def received(self, end: End, name: str, direction: Direction, frame: Frame) -> None:
-        """Record a message that arrived."""
+    def received(self, end: End, name: str, direction: Direction, frame: Frame, session: str = "") -> None:
+        """Record a message that arrived, at an upstream in a session."""
         label = decode(frame.payload.decode() if frame.number == Opcode.TEXT else frame.payload)
         self._arrived[direction].add((label.stream, label.number))
-        self._message(end, name, "received", direction, label)
+        self._message(end, name, "received", direction, label, session)
 
     def link(self, end: End, name: str, event: str, asked: bool, code: int | None = None, reason: str = "") -> None:
         """Record an event of a link; the arguments are those of `LinkEvent`."""
         self.history.links.append(LinkEvent(self._clock.time(), end, name, event, asked, code, reason))
 
-    def _message(self, end: End, name: str, event: str, direction: Direction, label: MessageLabel) -> None:
-        fields = label.stream, direction, label.number, label.size, label.kind, label.wrong
+    def _message(
+        self, end: End, name: str, event: str, direction: Direction, label: MessageLabel, session: str = ""
+    ) -> None:
+        fields = label.stream, direction, label.number, label.size, label.kind, label.wrong, session
         self.history.messages.append(MessageEvent(self._clock.time(), end, name, event, *fields))
 
 

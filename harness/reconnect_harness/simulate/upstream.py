@@ -153,7 +153,7 @@ class SimulatedUpstream:
     def _take(self, session: _UpstreamSession, end: ConnectionEnd, frame: Frame) -> None:
         if frame.kind is FrameKind.DATA:
             session.received += 1
-            self._recorder.received(End.UPSTREAM, self.name, Direction.C2U, frame)
+            self._recorder.received(End.UPSTREAM, self.name, Direction.C2U, frame, session.stream)
         elif frame.kind is FrameKind.PING:
             end.put(Frame(FrameKind.PONG, frame.payload))
         elif frame.kind is FrameKind.PONG:

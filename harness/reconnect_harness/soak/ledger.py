@@ -38,6 +38,7 @@ class Counted(StrEnum):
     REPEATED = "repeated"
     REORDERED = "reordered"
     CORRUPTED = "corrupted"
+    MISDELIVERED = "misdelivered"
     LINKS = "links"
     CUT = "cut"
 

@@ -24,6 +24,7 @@ _COUNTS: Mapping[Flaw, Counted] = {
     Flaw.DUPLICATED: Counted.REPEATED,
     Flaw.REORDERED: Counted.REORDERED,
     Flaw.CORRUPTED: Counted.CORRUPTED,
+    Flaw.MISDELIVERED: Counted.MISDELIVERED,
 }
 
 
@@ -71,6 +72,8 @@ class LedgerSink:
         self._per_link = per_link
         # The accounts of streams of which numbers are lost.
         self._accounts: dict[str, StreamAccount] = {}
+        # The client of each session with a link, at an upstream.
+        self._clients: dict[str, str] = {}
 
     def sent(self, name: str, direction: Direction, message: MessageLabel) -> None:
         self.row.add(Counted.SENT)
@@ -81,16 +84,21 @@ class LedgerSink:
         """Counted a message as not sent: the socket did not take it. Its stream ends here."""
         self.row.add(Counted.SENT, -1)
 
-    def received(self, name: str, direction: Direction, message: MessageLabel) -> None:
+    def received(self, name: str, direction: Direction, message: MessageLabel, session: str = "") -> None:
         """Counted a message that arrived, and judge it."""
         self.row.add(Counted.ARRIVED)
         wrong = message.wrong
-        if wrong is None and message.direction != direction:
-            wrong = f"it came {direction}"
         if wrong is not None:
             self._count(Flaw.CORRUPTED, name, message, f"is wrong: {wrong}")
             return
+        if message.direction != direction:
+            self._count(Flaw.MISDELIVERED, name, message, f"was misdelivered: it came {direction}")
+            return
         stream = message.stream
+        client = stream.partition(".")[0]
+        if session and (owner := self._clients.setdefault(session, client)) != client:
+            self._count(Flaw.MISDELIVERED, name, message, f"was misdelivered: it came in the session of {owner}")
+            return
         last = self.incoming.last(stream)
         account = self._accounts.get(stream)
         if account is None:
@@ -123,6 +131,7 @@ class LedgerSink:
         if event == "connected":
             self.row.add(Counted.LINKS)
         elif event == "disconnected":
+            self._clients.pop(name, None)
             if not asked:
                 self.row.add(Counted.CUT)
             if self._per_link and self.outgoing is not None:

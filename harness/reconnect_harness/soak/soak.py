@@ -31,12 +31,14 @@ from reconnect_harness.soak.ledger import Counted, Ledger
 from reconnect_harness.soak.plan import SoakPlan, check
 from reconnect_harness.soak.samples import ResourceSample
 from reconnect_harness.soak.testbed import CLIENTS_LEDGER, UPSTREAM_LEDGER, SoakTestbed, build
-from reconnect_harness.sut.choose import folder_name
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 from reconnect_proxy.units import format_duration
 
 #: Where a soak leaves its files if the user does not say.
 DEFAULT_OUT = Path("soak-runs")
+
+#: What the progress line calls wrong.
+_WRONG = (Counted.LOST, Counted.REORDERED, Counted.CORRUPTED, Counted.MISDELIVERED)
 
 #: How long the proxy may take to be at rest after the last client has left, in seconds: it waits for ordinary clients
 #: that vanished for its grace, 15 s, and idle threads of a pool live for a while.
@@ -96,7 +98,7 @@ class Soak:
         self._start = 0.0
         self._latest: ResourceSample | None = None
         self._p50: float | None = None
-        folder = out / f"soak-{folder_name(plan.system)}-{plan.seed}"
+        folder = out / f"soak-{plan.seed}"
         self.result = SoakResult(plan, folder, self._system.describe(), toxiproxy.describe(), machine())
         self._out = out
 
@@ -242,7 +244,7 @@ class Soak:
         found = self._latest
         assert found is not None
         counts = [row.counts() for ledger in ledgers for row in ledger.rows.values()]
-        wrong = sum(one[count] for one in counts for count in (Counted.LOST, Counted.REORDERED, Counted.CORRUPTED))
+        wrong = sum(one[count] for one in counts for count in _WRONG)
         parts = [
             f"{found.memory / 1e6:.1f} MB",
             f"{found.files} descriptors",

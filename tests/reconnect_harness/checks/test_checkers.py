@@ -13,11 +13,13 @@ from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.record import End, FaultRecord, Footprint, LinkEvent
-from tests.reconnect_harness.histories import conversation, fault, history, message
+from tests.reconnect_harness.histories import connected, conversation, fault, history, message
 
 ALL = range(1, 11)
 U2C = Direction.U2C
-EXPECTED = [Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted")]
+EXPECTED = [
+    Expectation(check, Direction.C2U, 0.0) for check in ("lost", "reordered", "duplicated", "corrupted", "misdelivered")
+]
 
 
 def _find(flaw: Flaw, found: History, direction: Direction) -> Finding:
@@ -103,7 +105,8 @@ def test_each_client_of_a_stream_has_to_get_all_of_it() -> None:
         for number in ALL
         if number != 4
     ]
-    found = _find(Flaw.LOST, history(*events, *second), u2c)
+    shared = history(*events, *second, links=connected("c01", "c02"), shared=True)
+    found = _find(Flaw.LOST, shared, u2c)
     assert found.value == 1
     assert "number 4 " in found.violations[0].what
     assert "c02" in found.violations[0].what

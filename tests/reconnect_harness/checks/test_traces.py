@@ -8,7 +8,7 @@ from reconnect_harness.checks.checkers import message_findings
 from reconnect_harness.checks.stream_account import Flaw
 from reconnect_harness.checks.traces import traces
 from reconnect_harness.history.message import Direction
-from tests.reconnect_harness.histories import conversation, history, message
+from tests.reconnect_harness.histories import connected, conversation, history, message
 
 C2U, U2C = Direction
 
@@ -74,7 +74,7 @@ def test_what_is_pushed_to_two_clients_travels_twice() -> None:
     sent = conversation([], sent=2, direction=U2C, stream="u1.1")
     one = [message("received", n, 5.0 + n, direction=U2C, stream="u1.1", name="c01") for n in (1, 2)]
     other = [message("received", 1, 5.0, direction=U2C, stream="u1.1", name="c02")]
-    found = traces(history(*sent, *one, *other))
+    found = traces(history(*sent, *one, *other, links=connected("c01", "c02"), shared=True))
     assert {(j.session, j.number) for j in found if not j.flaws} == {("c01", 1), ("c01", 2), ("c02", 1)}
     assert [(j.session, j.number) for j in found if j.flaws] == [("c02", 2)]
 

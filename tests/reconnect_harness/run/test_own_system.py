@@ -68,7 +68,7 @@ def test_a_chat_that_loses_a_message_when_two_send_at_once_is_found(scenario_run
 def test_a_chat_that_delivers_to_the_wrong_room_is_found(scenario_runner: Run) -> None:
     """The message is misdelivered in one room, and lost in the other."""
     wrong = _wrong(scenario_runner(_chat("room"), sut="direct", check=False))
-    assert "misdelivered" in wrong["corrupted"]
+    assert "was misdelivered" in wrong["misdelivered"]
     assert "was sent and never arrived" in wrong["lost"]
 
 
@@ -249,7 +249,7 @@ def test_an_echo_at_the_wrong_client_is_misdelivered(scenario_runner: Run) -> No
     chosen |= {"clients": {"kind": "plain", "count": 2, "send": "20/s", "for": "1s"}, "settle": "500ms"}
     wrong = _wrong(scenario_runner(chosen, sut="direct", check=False))
     assert "was sent and never arrived at c0" in wrong["lost"]
-    assert "was misdelivered" in wrong["corrupted"]
+    assert "was misdelivered" in wrong["misdelivered"]
 
 
 PEACE: dict[str, Any] = {

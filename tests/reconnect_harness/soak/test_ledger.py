@@ -80,7 +80,7 @@ def test_what_goes_wrong_is_described(ledger: Ledger, tmp_path: Path) -> None:
         "c2u c1.1 number 1 came again",
         "c2u c1.1 number 4 came after number 1",
         "c2u c1.1 number 5 is wrong: its checksum does not match",
-        "c2u c1.1 number 5 is wrong: it came u2c",
+        "c2u c1.1 number 5 was misdelivered: it came u2c",
     ]
 
 

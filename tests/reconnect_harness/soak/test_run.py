@@ -44,8 +44,7 @@ def _soak(out: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run a soak; return its exit code and what it has written."""
     options = ["--sessions", "12", "--proxy", "grace=1s", "--out", str(out)]
     code = main(["soak", *options, *arguments])
-    (left,) = out.glob("soak-*-1/soak.json")
-    return code, json.loads(left.read_text())
+    return code, json.loads((out / "soak-1" / "soak.json").read_text())
 
 
 def _bad(found: dict[str, Any]) -> set[str]:
@@ -66,13 +65,11 @@ def test_a_soak_leaves_its_verdict_its_samples_and_a_picture(
     assert sum(found["faults"].values()) > 0
     for end in ("upstream", "clients"):
         assert all(counts["arrived"] > 0 for counts in found["counts"][end].values())
-    samples = [
-        json.loads(line) for line in (tmp_path / "soak-reconnect-proxy-1" / "samples.jsonl").read_text().splitlines()
-    ]
+    samples = [json.loads(line) for line in (tmp_path / "soak-1" / "samples.jsonl").read_text().splitlines()]
     assert len(samples) >= 10
     assert all(sample["memory"] > 0 and sample["files"] > 0 and sample["harness"] > 0 for sample in samples)
     assert any(sample["sessions"] for sample in samples)
-    picture = (tmp_path / "soak-reconnect-proxy-1" / "soak.svg").read_text()
+    picture = (tmp_path / "soak-1" / "soak.svg").read_text()
     assert all(word in picture for word in ("memory", "descriptors", "sessions", "round trip p50", "trend"))
     assert picture.count("fill: #f3e3d9") == 5, "all faults are one shape on each panel"
 
@@ -104,7 +101,7 @@ def test_a_proxy_that_ends_ends_the_soak(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def _begun(folder: Path) -> bool:
-    file = folder / "out" / "soak-reconnect-proxy-1" / "samples.jsonl"
+    file = folder / "out" / "soak-1" / "samples.jsonl"
     return file.exists() and file.read_text().count("\n") >= 3
 
 
@@ -125,7 +122,7 @@ def test_ctrl_c_ends_it_early_with_a_verdict(tmp_path: Path) -> None:
     assert len(started) >= 5
     os.kill(process.pid, signal.SIGINT)
     said, _ = process.communicate()
-    found = json.loads((tmp_path / "out" / "soak-reconnect-proxy-1" / "soak.json").read_text())
+    found = json.loads((tmp_path / "out" / "soak-1" / "soak.json").read_text())
     assert found["interrupted"]
     assert not _bad(found) & {"lost c2u", "lost u2c", "leaks"}, said
     assert process.returncode == (found["verdict"] != "valid")
@@ -149,7 +146,7 @@ def test_nothing_is_left_when_it_is_ended_at_once(tmp_path: Path, number: signal
     _end(process, number)
     assert not survivors(started)
     assert process.returncode != 0
-    assert not (tmp_path / "out" / "soak-reconnect-proxy-1" / "soak.json").exists()
+    assert not (tmp_path / "out" / "soak-1" / "soak.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ function paintRecoveries(pen, x) {
   }
 }
 
-const SHAPES = { l: "✕", d: "◆", r: "▲", c: "■" };
-const CHECKS = { l: "lost", d: "duplicated", r: "reordered", c: "corrupted" };
+const SHAPES = { l: "✕", d: "◆", r: "▲", c: "■", m: "⇄" };
+const CHECKS = { l: "lost", d: "duplicated", r: "reordered", c: "corrupted", m: "misdelivered" };
 
 // Whether a flaw makes the run invalid, or is allowed by the scenario.
 function against(flaw, direction) {
