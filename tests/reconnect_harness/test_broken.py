@@ -55,6 +55,12 @@ async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, 
     assert after.memory > 0
 
 
+async def test_a_leak_of_no_system_is_no_doubt(tmp_path: Path) -> None:
+    """Without a proxy there is nothing that could leak, and all that can be seen is as it should be."""
+    done = await _run(tmp_path, _shipped("steady"), "direct", None)
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
+
+
 @pytest.mark.parametrize(
     ("harm", "name", "check"),
     [

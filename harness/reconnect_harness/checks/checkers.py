@@ -37,6 +37,9 @@ from reconnect_harness.history.record import End, Footprint, MessageEvent
 #: How many of the slowest messages, and of the oldest that were repeated, are named.
 _SLOWEST = 10
 
+#: Checkers that need a look at the processes of the system under test.
+RESOURCES = ("leaks", "memory")
+
 #: A fault that was asked for this long after the last message was sent, in seconds, was on while nothing was sent. Some
 #: faults end the conversation, so a moment has to be allowed.
 _IDLE_SECONDS = 0.5

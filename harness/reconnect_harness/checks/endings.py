@@ -151,7 +151,11 @@ def passed_on(given: object) -> Find:
         violations = list(
             _unmatched(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
         )
-        violations += _unmatched(heard, said, "client {name} was closed with {ending}, which no upstream has said")
+        passing = {(event.code, event.reason) for event in ends if event.end is End.UPSTREAM and event.asked}
+        passing -= {(event.code, event.reason) for event in said}
+        for why, among in (("is not to be passed on", True), ("no upstream has said", False)):
+            chosen = [event for event in heard if ((event.code, event.reason) in passing) is among]
+            violations += _unmatched(chosen, said, f"client {{name}} was closed with {{ending}}, which {why}")
         violations += [
             Violation(_end(history), f"no upstream has closed a connection with {code}")
             for code in sorted(codes - {event.code for event in said})

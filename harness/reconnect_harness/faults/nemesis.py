@@ -1,7 +1,9 @@
 """The nemesis: does the faults of a scenario to the links, processes and containers of a run, and heals all of them.
 
-    at ----------> begin ----- lasts -----> end         `took_hold` is when the target confirmed the begin,
-    asked      took_hold                cleared         `cleared` when it confirmed the end
+    at --> asked ~~~ took_hold ----- lasts -----> end ~~~ cleared
+
+`asked` is when the call that begins it was made, and `took_hold` when the target confirmed it: between the two it has
+its first effects. `cleared` is when the target confirmed the end.
 
 What each fault does is in `link_faults`, `process_faults` and `container_faults`.
 """
@@ -99,6 +101,8 @@ class Nemesis:
         account.problem = None
 
         def begin() -> None:
+            # An earlier call to the target may have been waited for.
+            account.asked = time.monotonic()
             action.begin()
             account.took_hold = time.monotonic()
             if action.end is None:

@@ -176,7 +176,8 @@ def _fault(history: History, fault: FaultRecord, recovered: list[float]) -> dict
         "target": fault.target,
         # A fault of a container is drawn where that of a process would be.
         "on": "link" if fault.name in LINK_FAULTS else "process",
-        "from": _at(history, fault.took_hold),
+        # It has its first effects before the target has confirmed it.
+        "from": None if fault.took_hold is None else _at(history, fault.asked),
         "to": _at(history, fault.cleared),
         # JSON has no infinity: -1 stands for a flow that never recovered.
         "recovery": None if slowest is None else -1 if math.isinf(slowest) else round(slowest, 4),

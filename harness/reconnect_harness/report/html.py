@@ -207,7 +207,7 @@ class _PageText:
             cells = [*times, _seconds(p50), _seconds(slowest)]
             if fault.problem:
                 cells[-1] += f" ({escape(fault.problem)})"
-            since = (fault.asked if fault.took_hold is None else fault.took_hold) - self._history.start
+            since = fault.asked - self._history.start
             till = since if fault.cleared is None else fault.cleared - self._history.start
             rows.append(
                 f'<tr><th scope="row">{escape(fault.name)} {escape(fault.target)}</th>'

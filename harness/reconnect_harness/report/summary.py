@@ -84,7 +84,7 @@ def reasons(run: RunResult) -> Iterator[str]:
 def _described(run: RunResult, violation: Violation) -> str:
     on = run.history.faults_on(violation.t)
     spans = [
-        f"{fault.name} {fault.target} {_moment(run, fault.took_hold)} to {_moment(run, fault.cleared)}" for fault in on
+        f"{fault.name} {fault.target} {_moment(run, fault.asked)} to {_moment(run, fault.cleared)}" for fault in on
     ]
     return f"at {_moment(run, violation.t)}: {violation.what}" + (f" [{'; '.join(spans)}]" if spans else "")
 

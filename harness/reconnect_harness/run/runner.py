@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconnect_harness.checks.checkers import judge
+from reconnect_harness.checks.checkers import RESOURCES, judge
+from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.faults.container_faults import CONTAINER
 from reconnect_harness.faults.nemesis import Nemesis
 from reconnect_harness.history.audience import Audience
@@ -86,7 +87,7 @@ class ScenarioRunner(TopologySpec):
         )
         if topology.watch is not None:
             history.footprints += topology.watch.found
-        judgement = judge(history, self.scenario.expect, self._directions())
+        judgement = judge(history, self._expected(topology), self._directions())
         for doubt in (*self._doubts(ends), *self._ended(containers_ended), *programs, *self._not_done(history)):
             judgement = judgement.doubted(doubt)
         toxiproxy = self.toxiproxy.describe() if self.toxiproxy and self.scenario.links else None
@@ -102,6 +103,12 @@ class ScenarioRunner(TopologySpec):
     def _audience(self) -> Audience:
         """Who has to receive what a client sends to a server that is not ours: without an adapter its sender."""
         return self.scenario.audience or Audience()
+
+    def _expected(self, topology: Topology) -> list[Expectation]:
+        """Return what is expected of the run: nothing of the resources of a system that has no process of the run."""
+        if any(system.process is not None for system in topology.servers.systems.values()):
+            return self.scenario.expect
+        return [each for each in self.scenario.expect if each.check not in RESOURCES]
 
     def _directions(self) -> list[Direction]:
         return [Direction.U2C] if self._echoes else self.scenario.directions

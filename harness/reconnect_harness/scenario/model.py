@@ -30,6 +30,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from reconnect_harness.adapters.find import AdapterChoice
+from reconnect_harness.checks.checkers import RESOURCES
 from reconnect_harness.checks.judgement import Expectation
 from reconnect_harness.containers.spec import ContainerSpec
 from reconnect_harness.faults.fault import Extent, Fault
@@ -247,7 +248,7 @@ class Scenario(Section):
     @property
     def watches(self) -> bool:
         """Whether the resources of the system under test are measured, before and while it has clients."""
-        return any(expected.check in ("leaks", "memory") for expected in self.expect)
+        return any(expected.check in RESOURCES for expected in self.expect)
 
     @property
     def directions(self) -> list[Direction]:

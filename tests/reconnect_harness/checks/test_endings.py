@@ -127,7 +127,10 @@ def test_final_closes_reach_their_clients() -> None:
     swallowed = "\n".join(_wrong("passed_on", [4001], said, _client("disconnected", 1000)))
     assert "which reached no client" in swallowed
     assert "no upstream has said" in swallowed
-    assert "no upstream has said" in _wrong("passed_on", [4001], said, heard, _client("disconnected", 1012, "two"))[0]
+    invented = _client("disconnected", 1012, "three")
+    assert "no upstream has said" in _wrong("passed_on", [4001], said, heard, invented)[0]
+    passed = _wrong("passed_on", [4001], said, passing, heard, _client("disconnected", 1012, "two"))
+    assert ["which is not to be passed on" in what for what in passed] == [True]
     assert "no upstream has closed a connection with 4002" in _wrong("passed_on", [4001, 4002], said, heard)[0]
 
 

@@ -75,6 +75,26 @@ async def test_a_fault_is_recorded_with_its_times(wires: Wires) -> None:
         assert record.cleared - record.took_hold >= 0.2
 
 
+async def test_a_fault_is_asked_for_before_its_first_effect(wires: Wires) -> None:
+    """A fault that waits for an earlier one of its target is asked for when it is its turn."""
+    link = wires.link()
+    called: list[float] = []
+    down = link.down
+
+    def slowly() -> None:
+        called.append(time.monotonic())
+        down()
+
+    link.down = slowly  # type: ignore[method-assign]
+    faults = Fault(LINK_FAULTS["down"], "wire", 0.0, lasts=0.2, times=2, every=0.01)
+    records = await run(link, faults)
+    assert len(called) == 2
+    for moment, record in zip(called, records, strict=True):
+        assert record.took_hold is not None
+        assert record.asked <= moment < record.took_hold
+        assert moment - record.asked < 0.05
+
+
 async def test_a_link_is_down_for_as_long_as_its_fault(wires: Wires) -> None:
     """Between took_hold and cleared it refuses connections, afterwards it accepts them."""
     link = wires.link()

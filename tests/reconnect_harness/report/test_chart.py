@@ -95,12 +95,12 @@ def test_the_drawn_messages_of_a_long_run_are_bounded(monkeypatch: pytest.Monkey
     assert sum(received) * drawn["coarse"]["step"] == pytest.approx(40)
 
 
-def test_a_fault_is_drawn_from_when_it_took_hold_until_the_last_stream_recovered() -> None:
+def test_a_fault_is_drawn_from_when_it_was_asked_for_until_the_last_stream_recovered() -> None:
     """On the link or process that it was done to."""
     other = FaultRecord("kill", "proxy", 7.0, 7.0, 7.25)
     drawn = _picture(history(*conversation(range(1, 11)), faults=[fault(4.0, 4.9), other]))
     assert drawn["faults"] == [
-        {"name": "down", "target": "upstream", "on": "link", "from": 4.0, "to": 4.9, "recovery": 0.6},
+        {"name": "down", "target": "upstream", "on": "link", "from": 3.99, "to": 4.9, "recovery": 0.6},
         {"name": "kill", "target": "proxy", "on": "process", "from": 7.0, "to": 7.25, "recovery": 0.25},
     ]
 
@@ -109,7 +109,7 @@ def test_a_fault_without_recovery_is_drawn_too() -> None:
     """-1 where a stream never recovered, nothing where the fault never took hold."""
     told = history(*conversation([1, 2, 3]), faults=[fault(4.0, 5.0), fault(None, None, "no Toxiproxy")])
     faults = _picture(told)["faults"]
-    assert [(found["from"], found["recovery"]) for found in faults] == [(4.0, -1), (None, None)]
+    assert [(found["from"], found["recovery"]) for found in faults] == [(3.99, -1), (None, None)]
     assert recoveries(told)[0][1] == [math.inf]
 
 
