@@ -1,8 +1,9 @@
 """A WebSocket relay that is right, or wrong in the way that it is told: what the checkers are tested against.
 
-    python broken_proxy.py LISTEN UPSTREAM [--drop N] [--swap N] [--repeat N] [--truncate N] [--retype N] [--exit N]
+    python broken_proxy.py LISTEN UPSTREAM [--drop N] [--swap N] [--repeat N] [--truncate N] [--retype N]
+        [--reencode N] [--block N] [--exit N]
         [--cross N] [--turn N]
-        [--only text|binary|large|small|c2u|u2c] [--leak socket|thread|process|memory] [--in-step]
+        [--only text|binary|large|small|126|65536|c2u|u2c] [--leak socket|thread|process|memory] [--in-step]
 
 Each of the first flags does its harm to every Nth message of the whole process, or with --only of those messages;
 --exit ends the process there. --cross gives a message to another client or another client's upstream, --turn gives it
@@ -26,10 +27,18 @@ from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-HARMS = ("drop", "swap", "repeat", "truncate", "retype", "exit", "cross", "turn")
+HARMS = ("drop", "swap", "repeat", "truncate", "retype", "reencode", "block", "exit", "cross", "turn")
 
 #: Bytes above which a message is large.
 LARGE = 100_000
+
+#: Bytes that are left of a message with --block.
+BLOCK = 16 * 1024
+
+
+def _size(message: str | bytes) -> int:
+    return len(message.encode() if isinstance(message, str) else message)
+
 
 #: Which messages are harmed, given one and whether it is the client's.
 ONLY: Mapping[str, Callable[[str | bytes, bool], bool]] = {
@@ -37,6 +46,9 @@ ONLY: Mapping[str, Callable[[str | bytes, bool], bool]] = {
     "binary": lambda message, from_client: isinstance(message, bytes),
     "large": lambda message, from_client: len(message) > LARGE,
     "small": lambda message, from_client: len(message) <= LARGE,
+    # In bytes, where the length of a frame takes more of them.
+    "126": lambda message, from_client: _size(message) == 126,
+    "65536": lambda message, from_client: _size(message) == 65_536,
     "c2u": lambda message, from_client: from_client,
     "u2c": lambda message, from_client: not from_client,
 }
@@ -84,6 +96,10 @@ class Relay:
             os._exit(3)
         if harm == "truncate":
             message = message[: len(message) // 2]
+        if harm == "reencode" and isinstance(message, str):
+            message = message.encode("ascii", "replace").decode()
+        if harm == "block":
+            message = message[:BLOCK] if isinstance(message, bytes) else message.encode()[:BLOCK].decode()
         if harm == "retype":
             message = message.encode() if isinstance(message, str) else message.decode("latin-1")
         if harm in ("cross", "turn"):

@@ -45,7 +45,7 @@ def _failed(done: RunResult) -> set[str]:
     return {result.check for result in done.judgement.results if result.verdict is Verdict.INVALID}
 
 
-@pytest.mark.parametrize("name", ["steady", "steady-large", "steady-echo"])
+@pytest.mark.parametrize("name", ["steady", "steady-large", "steady-echo", "message-shapes"])
 async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, name: str) -> None:
     """It keeps no state, and needs none."""
     done = await _run(tmp_path, _shipped(name), RELAY, None)
@@ -78,6 +78,8 @@ async def test_a_leak_of_no_system_is_no_doubt(tmp_path: Path) -> None:
         ("--cross 1000 --only c2u", "steady-echo", "misdelivered"),
         ("--turn 1000 --only u2c", "steady", "misdelivered"),
         ("--turn 1000 --only c2u", "steady", "misdelivered"),
+        ("--drop 1 --only 126", "message-shapes", "lost"),
+        ("--truncate 1 --only 65536", "message-shapes", "corrupted"),
         ("--leak socket", "steady", "leaks"),
         ("--leak thread", "steady", "leaks"),
         ("--leak process", "steady", "leaks"),
@@ -92,6 +94,22 @@ async def test_a_relay_that_does_harm_is_invalid_without_any_fault(
     failed = _failed(await _run(tmp_path, chosen, f"{RELAY} {harm}", None))
     # A message whose head is cut off has lost its number, and one that arrives elsewhere is lost where it is owed.
     assert check in failed <= {check, "lost"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("--reencode 20 --only text", "its text was re-encoded"),
+        ("--block 1 --only large", "it was cut to blocks of 16 KiB"),
+        ("--retype 20 --only binary", "sent as binary, came as text"),
+    ],
+)
+async def test_a_damaged_message_says_how(tmp_path: Path, harm: str, words: str) -> None:
+    """In the message of the check."""
+    chosen = _shipped("message-shapes").model_copy(update={"settle": 1.0})
+    done = await _run(tmp_path, chosen, f"{RELAY} {harm}", None)
+    assert "corrupted" in _failed(done)
+    assert words in "\n".join(summary.reasons(done))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ class MessageLabel(NamedTuple):
 UNREADABLE = "?"
 
 _HEAD_LIMIT = 120
+#: Sizes of buffers to which relays cut messages, in bytes.
+_BLOCKS = (64 * 1024, 32 * 1024, 16 * 1024, 8 * 1024, 4096)
 _BLOCK = 1 << 16
 _TEXT = "".join(random.Random(6455).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=_BLOCK)).encode()
 _BINARY = random.Random(6455).randbytes(_BLOCK)
@@ -105,21 +107,38 @@ def decode(message: str | bytes) -> MessageLabel:
         number, size, checksum = int(count), int(length), int(crc, 16)
         sent_at = float(moment[0]) if moment else None
     except ValueError:
-        return MessageLabel(UNREADABLE, "", 0, len(raw), came_as, f"no readable header: {raw[:40]!r}")
+        what = f"no readable header: {raw[:40]!r}" if raw else "an empty message, which was never sent"
+        return MessageLabel(UNREADABLE, "", 0, len(raw), came_as, what)
     wrong = None
+    sent_as = MessageKind.TEXT if letter == b"t" else MessageKind.BINARY
+    as_other = f"sent as {sent_as}, came as {came_as}" if sent_as is not came_as else None
     if len(raw) < size:
-        wrong = f"truncated: {len(raw)} of {size} bytes came"
+        wrong = f"truncated: {len(raw)} of {size} bytes came{_how_cut(len(raw))}"
     elif len(raw) > size:
         wrong = f"longer than sent: {len(raw)} bytes came, {size} were sent"
-    elif letter != came_as[0].encode():
-        sent_as = MessageKind.TEXT if letter == b"t" else MessageKind.BINARY
-        wrong = f"sent as {sent_as}, came as {came_as}"
-    else:
+    elif as_other is None:
         filler = raw[len(head) + 1 :]
         start = raw[: len(head) - 8]
         if not newline or zlib.crc32(filler, zlib.crc32(start)) != checksum:
             wrong = "its checksum does not match"
+    wrong = ": ".join(filter(None, (as_other, wrong))) or None
+    # A size that is damaged itself may be any number.
+    as_text = wrong is not None and letter == b"t" and size <= 4 * len(raw)
+    if as_text and _is_reencoded(raw, encode(stream, direction, number, size, MessageKind.TEXT, sent_at)):
+        wrong = f"its text was re-encoded: {wrong}"
     return MessageLabel(stream, direction, number, len(raw), came_as, wrong, sent_at)
+
+
+def _how_cut(size: int) -> str:
+    blocks = next((block for block in _BLOCKS if size and size % block == 0), 0)
+    return f": it was cut to blocks of {blocks // 1024} KiB" if blocks else ""
+
+
+def _is_reencoded(raw: bytes, sent: str | bytes) -> bool:
+    """Whether a text arrived with other characters in the place of those that are not ASCII, and otherwise whole."""
+    assert isinstance(sent, str)
+    kept = re.compile(b"[^\\x21-\\x3e\\x40-\\x7e]|\\?")
+    return raw != sent.encode() and kept.sub(b"", raw) == kept.sub(b"", sent.encode())
 
 
 _STAMP = re.compile(r"[\w.-]+ (?:c2u|u2c) \d+ (\d{8,}) [tb] (?:\d+\.\d{6} )?[0-9a-f]{8}\n")

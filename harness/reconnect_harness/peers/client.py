@@ -220,7 +220,7 @@ class PlainClient:
             if self.adapter is not None:
                 message = self.adapter.pack(label.number, str(message))
             try:
-                await socket.send(message)
+                await self._load.send(socket, label.number, message)
             except ConnectionClosed:
                 # The receiving task gets the same exception, and ends the connection.
                 self.recorder.refused(self.name, Direction.C2U, label)

@@ -109,7 +109,7 @@ class RecordUpstream:
             label, message = speaker.next()
             self.recorder.sent(self.name, Direction.U2C, label)
             try:
-                await connection.send(message)
+                await self._load.send(connection, label.number, message)
             except (ConnectionClosed, asyncio.CancelledError):
                 # A closing connection accepts no messages, and raises only when it is closed.
                 self.recorder.refused(self.name, Direction.U2C, label)

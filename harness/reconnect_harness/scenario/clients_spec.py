@@ -10,6 +10,9 @@ from reconnect_harness.peers.kinds import ClientKind
 from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
 from reconnect_harness.values import PositiveSeconds, Rate, Seconds, Section, Sizes, known, words
 
+#: The kinds of clients that can send a message in fragments.
+_FRAGMENTING = (ClientKind.PLAIN, ClientKind.RECONNECTING, ClientKind.VISITING)
+
 
 class SlowSpec(Section):
     """The first `count` clients read slowly while the traffic lasts, and as fast as they can afterwards."""
@@ -41,6 +44,7 @@ class ClientsSpec(Section):
     send: Rate = 0.0
     size: Sizes = (16, 4096)
     type: Annotated[str, known("type of message", MESSAGE_TYPES)] = MIXED
+    shapes: bool = False
     compress: bool = False
     lasts: PositiveSeconds = Field(alias="for")
     ping: PositiveSeconds | None = None
@@ -55,6 +59,14 @@ class ClientsSpec(Section):
         return self
 
     @model_validator(mode="after")
+    def _ordinary_clients_have_shapes(self) -> ClientsSpec:
+        if self.shapes and self.kind not in _FRAGMENTING:
+            raise ValueError(f"shapes: clients of kind {self.kind} do not send fragments; {', '.join(_FRAGMENTING)} do")
+        if self.shapes and self.command is not None:
+            raise ValueError("shapes: clients of a `command` are not told to send fragments")
+        return self
+
+    @model_validator(mode="after")
     def _a_program_is_its_own_kind(self) -> ClientsSpec:
         given = [key for key in ("kind", "compress", "ping", "slow") if key in self.model_fields_set]
         if self.command is not None and given:
@@ -66,4 +78,4 @@ class ClientsSpec(Section):
     @property
     def load(self) -> Workload:
         """What each client sends."""
-        return Workload(self.send, *self.size, self.type)
+        return Workload(self.send, *self.size, self.type, shapes=self.shapes)

@@ -35,7 +35,7 @@ _CONTAINER_ONLY: tuple[str, ...] = ("command", "env", "network", "port")
 FOREIGN = frozenset({"image", "label", "command"})
 
 #: Keys that only a mock upstream has.
-_MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "compress")
+_MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "shapes", "compress")
 
 
 class UpstreamSpec(ContainerSpec):
@@ -49,6 +49,7 @@ class UpstreamSpec(ContainerSpec):
     push: Rate = 0.0
     size: Sizes = (16, 4096)
     type: Annotated[str, known("type of message", MESSAGE_TYPES)] = MIXED
+    shapes: bool = False
     compress: bool = False
 
     @model_validator(mode="before")
@@ -121,7 +122,7 @@ class UpstreamSpec(ContainerSpec):
     @property
     def load(self) -> Workload:
         """What it pushes to each client."""
-        return Workload(self.push, *self.size, self.type)
+        return Workload(self.push, *self.size, self.type, shapes=self.shapes)
 
     @property
     def misbehaviours(self) -> list[str]:

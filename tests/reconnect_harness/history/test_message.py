@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from reconnect_harness.history.message import UNREADABLE, Direction, MessageKind, decode, encode, payload, stamp
@@ -74,6 +76,26 @@ def test_a_message_of_the_other_type_is_wrong() -> None:
     text = _message(MessageKind.TEXT)
     assert isinstance(text, str)
     assert decode(text.encode()).wrong == "sent as text, came as binary"
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (lambda text: text.replace("é", "?"), "its text was re-encoded: truncated"),
+        (lambda text: text.encode().decode("latin-1"), "its text was re-encoded: longer than sent"),
+        (lambda text: text.replace("é", "e\u0301"), None),
+        (lambda text: text.encode()[: 16 * 1024].decode(), "it was cut to blocks of 16 KiB"),
+        (lambda text: text.encode(), "sent as text, came as binary"),
+    ],
+)
+def test_damage_says_how(change: Callable[[str], str | bytes], how: str | None) -> None:
+    """What a developer needs to find the place."""
+    whole = _message(MessageKind.TEXT, 20_000)
+    assert isinstance(whole, str)
+    wrong = decode(change(whole)).wrong
+    assert wrong is not None
+    assert (how or "longer than sent") in wrong
+    assert ("re-encoded" in wrong) is ("re-encoded" in (how or ""))
 
 
 @pytest.mark.parametrize("message", ["", b"", "hello", b"\x00\xff", "c07 c2u twelve 00000500 t 00000000\n"])
