@@ -181,6 +181,7 @@ class Limit(StrEnum):
     IDLE = "idle-time"
     QUEUE = "queue"
     STALLED = "stalled"
+    PREAMBLE = "preamble"
 
 
 @dataclass(slots=True)

@@ -121,7 +121,8 @@ class SessionFactory:
         observe = self._observe if seen is None else self._hooks.observer_of(seen)
         message_filter = None if seen is None else self._hooks.filter_of(seen)
         around = (self._pool, dialler, self._timers, policy, observe, on_ended, self._budget)
-        context = Context(session_id, *around, message_filter)
+        on_redial = None if seen is None else self._hooks.introduction_of(seen)
+        context = Context(session_id, *around, message_filter, on_redial)
         if seen is not None:
             self._hooks.opened(seen, context)
         return context

@@ -139,9 +139,10 @@ class Config(BaseModel):
     )
     gate: GateSetting = _option(
         "open",
-        "open|first-message|prefix:TEXT",
-        "What opens an upstream to messages: its handshake, its first message, or its first message that "
-        "begins with TEXT.",
+        "open|first-message|prefix:TEXT|replay:N[/M]",
+        "What a redial needs: nothing (open); a state that the upstream announces, in its first message or in those "
+        "that begin with TEXT; or a login: the first N messages of the client are sent again before all others, and "
+        "the first M (N) that the upstream answers are dropped.",
     )
     uncertain: Annotated[Uncertain, one_of(Uncertain)] = _option(
         DUPLEX.uncertain,

@@ -33,6 +33,9 @@ MOST_WORKERS = 64
 #: RFC 9110 section 5.1: a field name is a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+#: A preamble of at most 999 messages, and its answers.
+_REPLAY = re.compile(r"replay:([1-9][0-9]{0,2})(?:/([0-9]{1,3}))?", re.ASCII)
+
 #: RFC 6750 section 2.1: a bearer token. Shorter ones are too easy to guess.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
 
@@ -221,7 +224,10 @@ def _gate(given: object) -> object:
             return Gate(kind)
     if isinstance(given, str) and given.startswith("prefix:") and given != "prefix:":
         return Gate(GateKind.PREFIX, given.removeprefix("prefix:").encode())
-    raise ValueError(f"{given!r} is not a gate: write open, first-message or prefix:TEXT")
+    if isinstance(given, str) and (replay := _REPLAY.fullmatch(given)):
+        count = int(replay[1])
+        return Gate(GateKind.REPLAY, replays=count, answers=count if replay[2] is None else int(replay[2]))
+    raise ValueError(f"{given!r} is not a gate: write open, first-message, prefix:TEXT or replay:N/M (N from 1 to 999)")
 
 
 def _hooks(given: object) -> Hooks | None:

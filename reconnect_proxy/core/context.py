@@ -50,13 +50,14 @@ from .delivery import Delivery
 from .dial import DialAnswer, DialFailure
 from .ending import Ending
 from .idle import IdleWatch
-from .interfaces import Clock, Dialler, Filter, Leg
+from .interfaces import Clock, Dialler, Filter, Leg, OnRedial
 from .link import Link
 from .message import Direction, Message
 from .opening import ACCEPTED, FirstDial, Opening, Waiter, bad_handshake, closed, gone, unreachable
 from .outbox import Outbox, OutOfRange
 from .policy import Policy
 from .pool import Pool
+from .replay import PreambleOutbox
 from .stream import Stream, StreamState
 from .transitions import IllegalTransition, MachineState, Transitions
 from .upstream import Upstream
@@ -115,6 +116,7 @@ class Context:
         on_ended: Callable[[Context], None],
         budget: MemoryBudget | None = None,
         message_filter: Filter | None = None,
+        on_redial: OnRedial | None = None,
     ) -> None:
         """Make a session that is not dialled yet; see `open`.
 
@@ -128,6 +130,7 @@ class Context:
             on_ended: called once, when the session has ended.
             budget: counts what all sessions hold together.
             message_filter: sees each message that is received.
+            on_redial: returns what a plain upstream is sent first when it is connected again.
         """
         self.session_id = session_id
         self.state = SessionState.OPENING
@@ -137,9 +140,11 @@ class Context:
         self._on_ended = on_ended
         budget = budget or MemoryBudget()
         self.c2u = Stream(Direction.C2U, self, policy.max_queue, budget, message_filter)
+        if policy.gate.replays:
+            self.c2u.outbox = PreambleOutbox(policy, budget, self, clock)
         self.u2c = Stream(Direction.U2C, self, policy.max_queue, budget, message_filter)
         self.clients = Clients(self, self.c2u, self.u2c, clock, policy, observe)
-        self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe)
+        self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe, on_redial=on_redial)
         # While `c2u` is full and a client is read all the same.
         self._for_pongs: ReadForPongs | None = None
         # When the session was made: since then no client has been there.
@@ -320,11 +325,7 @@ class Context:
         return self.c2u.received + self.u2c.received + self.c2u.outbox.confirmed + self.u2c.outbox.confirmed
 
     def _on_idle(self) -> None:
-        """End a session over which nothing moves.
-
-        With 1000: an idle conversation is over. A client that is told 1001, or a proxy in front of this one, would dial
-        again at once.
-        """
+        """End a session over which nothing moves, with 1000: a client that is told 1001 would dial again at once."""
         self.end_at(Limit.IDLE, f"no message moved for {self._policy.idle_timeout:g} s", 1000, "idle")
 
     def end_at(self, limit: Limit, detail: str, code: int, reason: str) -> None:

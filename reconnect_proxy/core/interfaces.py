@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
+from ..events import Limit
 from .dial import DialAnswer, DialFailure, DialRank, DialRequest
 from .ending import Ending
 from .message import Direction, Message
@@ -33,6 +34,9 @@ Deliver = Callable[[int, bytes, float | None], None]
 #: Returns what takes the place of a message: the same one, another, or None to drop it. It must not raise, and must not
 #: call the session.
 Filter = Callable[[Direction, Message], Message | None]
+
+#: What the embedding program sends a plain upstream first when it is connected again. None: it has failed.
+OnRedial = Callable[[], list[Message] | None]
 
 
 # Time.
@@ -209,7 +213,7 @@ class LinkOwner(Protocol[LinkType]):
 
 
 class GateOwner(Protocol):
-    """Hears what a link waits for before it carries data (`UpstreamGate`): an `Upstream`."""
+    """Hears what a link waits for before it carries data (`UpstreamGate`, `ReplayGate`): an `Upstream`."""
 
     def gate_opens(self) -> None:
         """Nothing keeps data messages from the present link any more."""
@@ -226,6 +230,13 @@ class OutboxOwner(Protocol):
 
     def regulate(self) -> None:
         """Decide again which legs are read: an outbox has become full, or is not full any more."""
+
+
+class PreambleOwner(OutboxOwner, Protocol):
+    """The session, as the outbox that keeps its preamble sees it."""
+
+    def end_at(self, limit: Limit, detail: str, code: int, reason: str) -> None:
+        """End the session, since it has reached a limit."""
 
 
 class SideOwner(OutboxOwner, Protocol):

@@ -45,6 +45,7 @@ class GateKind(StrEnum):
     OPEN = "open"
     FIRST_MESSAGE = "first-message"
     PREFIX = "prefix"
+    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,21 @@ class Gate:
     | OPEN | at once | none |
     | FIRST_MESSAGE | after its first message | the first one on each link |
     | PREFIX | at once | each that starts with `prefix` |
+    | REPLAY | at once | none |
+
+    With REPLAY the first `replays` messages of the client are sent again first on each redial, and as many as `answers`
+    of what the upstream sends then are dropped.
     """
 
     kind: GateKind = GateKind.OPEN
     prefix: bytes = b""
+    replays: int = 0
+    answers: int = 0
 
     @property
-    def passes_everything(self) -> bool:
-        """Whether every message is data, so that none has to be looked at."""
-        return self.kind is GateKind.OPEN
+    def reads_messages(self) -> bool:
+        """Whether messages have to be looked at, to tell whether they are data."""
+        return self.kind in (GateKind.FIRST_MESSAGE, GateKind.PREFIX)
 
     @property
     def opens_with_message(self) -> bool:
@@ -141,7 +148,7 @@ class Policy:
         Not if the proxy looks for control messages. Not if a hook reads messages: then `compression` is False.
         Not in a shared session, where one client's corrupt message would cost all of them their upstream.
         """
-        return self.compression and not self.shared and self.gate.passes_everything
+        return self.compression and not self.shared and not self.gate.reads_messages
 
 
 SENDER = Policy(mode=Mode.SENDER, resumable=False, grace=0.0)

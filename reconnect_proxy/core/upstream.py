@@ -27,12 +27,13 @@ from .backoff import LIVED_LONG, Carried, RetryBudget
 from .dial import SESSION_LOST, DialAnswer, DialFailure, DialRank, DialRequest
 from .ending import Ending
 from .gate import UpstreamGate
-from .interfaces import Clock, Dialler, Leg, Timer, UpstreamOwner
+from .interfaces import Clock, Dialler, Leg, OnRedial, Timer, UpstreamOwner
 from .link import DeliveryUncertain, Link, LinkState
 from .message import Message
 from .outbox import OutOfRange
 from .policy import Policy
 from .pool import Pool
+from .replay import PreambleOutbox, ReplayGate
 from .side import SessionSide
 from .stream import Stream
 from .target import DialSlot, Target
@@ -55,6 +56,7 @@ class Upstream(SessionSide):
         "_dialler",
         "_draw",
         "_gate",
+        "_on_redial",
         "_pool",
         "_slot",
         "_target",
@@ -80,6 +82,7 @@ class Upstream(SessionSide):
         policy: Policy,
         observe: Observe,
         draw: Callable[[float, float], float] = random.uniform,
+        on_redial: OnRedial | None = None,
     ) -> None:
         super().__init__(session, feeds, owed, clock, policy, observe)
         self.state = UpstreamState.IDLE
@@ -92,7 +95,12 @@ class Upstream(SessionSide):
         # It stated a count in its latest 101.
         self.aware = False
         # Sees each link before it carries data. None: all links carry data from the start, and everything is data.
-        self._gate = None if policy.gate.passes_everything else UpstreamGate(policy.gate, self, feeds)
+        self._gate: UpstreamGate | ReplayGate | None = None
+        if policy.gate.reads_messages:
+            self._gate = UpstreamGate(policy.gate, self, feeds)
+        elif isinstance(owed.outbox, PreambleOutbox):
+            self._gate = ReplayGate(policy.gate, self, feeds, owed.outbox)
+        self._on_redial = on_redial
         self._pool = pool
         self._dialler = dialler
         self._draw = draw
@@ -315,6 +323,9 @@ class Upstream(SessionSide):
         except DeliveryUncertain as error:
             self._fail_for_good(1011, str(error))
             return
+        if self.connected_before and answer.received is None and not self._introduce(link):
+            self._fail_for_good(1011, "the hook on_redial failed")
+            return
         away = 0.0 if self._budget is None else self._budget.away
         self._report_resumption(link, resumption, away, again=self._tried is None)
         self.subprotocol = answer.subprotocol or ""
@@ -332,6 +343,17 @@ class Upstream(SessionSide):
         session.upstream_up(answer)
         link.start()
         session.relieved()
+
+    def _introduce(self, link: Link) -> bool:
+        """Send what a plain upstream has to know again before anything else. Returns False if a hook failed at that."""
+        messages = [] if self._on_redial is None else self._on_redial()
+        if messages is None:
+            return False
+        if isinstance(self._gate, ReplayGate):
+            messages += self._gate.replayed()
+        for message in messages:
+            link.leg.send(*message)
+        return True
 
     # Loss and end.
 

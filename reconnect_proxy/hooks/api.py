@@ -24,7 +24,7 @@ import importlib
 import inspect
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -250,6 +250,15 @@ class Hooks:
         message is dropped: a filter that does not work must not let through what it should stop.
         """
         return message
+
+    def on_redial(self, session: Session) -> Iterable[str | bytes]:
+        """Return what an ordinary upstream is sent first when the session is connected to it again: a new login, say.
+
+        Text for `str`, binary for `bytes`, each of at most `max_message` bytes. They are not counted, and not shown to
+        `on_message`; the upstream's answers are. With `gate = replay:N` the preamble follows. An upstream that resumes
+        the session itself is sent nothing. If this hook fails, the session ends with 1011.
+        """
+        return ()
 
     def on_reconnect(self, session: Session, leg: LegName, away: float, resent: int) -> None:
         """Called when a leg ("client", "upstream") has a link again, after `away` seconds.

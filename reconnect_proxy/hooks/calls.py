@@ -15,7 +15,7 @@ from http import HTTPStatus
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ..core.context import Context
-from ..core.interfaces import Filter
+from ..core.interfaces import Filter, OnRedial
 from ..core.message import Direction, Opcode
 from ..core.message import Message as CoreMessage
 from ..core.wire import Refusal
@@ -109,15 +109,29 @@ class HookCalls:
             returned = self._hooks.on_message(session, shown)
             if returned is shown:
                 return message
-            return None if returned is None else self._replacement(returned)
+            return None if returned is None else self._encode(returned)
         except Exception as error:  # noqa: BLE001 - an error of a hook harms this message only
             self._failed("on_message", session, error)
             return None
 
-    def _replacement(self, returned: object) -> CoreMessage:
+    def introduction_of(self, session: Session) -> OnRedial | None:
+        """Return what makes the first messages for an upstream of a session, or None without an `on_redial` hook."""
+        return partial(self._introduction, session) if "on_redial" in self._overridden else None
+
+    def _introduction(self, session: Session) -> list[CoreMessage] | None:
+        try:
+            returned = self._hooks.on_redial(session)
+            if isinstance(returned, (str, bytes)):
+                raise TypeError(f"on_redial returned {type(returned).__name__}: give a list of messages")  # noqa: TRY301
+            return [self._encode(message) for message in returned]
+        except Exception as error:  # noqa: BLE001 - an error of a hook harms this session only
+            self._failed("on_redial", session, error)
+            return None
+
+    def _encode(self, returned: object) -> CoreMessage:
         opcode, payload = encode(returned)
         if len(payload) > self._max_message:
-            raise ValueError(f"a replacement of {len(payload)} bytes, and a message may have {self._max_message}")
+            raise ValueError(f"{len(payload)} bytes, and a message may have {self._max_message}")
         return opcode, payload
 
     # The rest of a session's life.

@@ -35,6 +35,40 @@ async def test_the_first_message_is_kept_from_the_client(serve: Serve, upstream:
     assert await server.recv() == "for the server"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_redial_sends_the_preamble_again_first(serve: Serve, upstream: RawServer, workers: int) -> None:
+    """A login and a subscription, each with an answer: the client has these, and gets no other."""
+    proxy = await serve(upstream.url, "--gate", "replay:2", "--workers", str(workers))
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send("login", b"subscribe")
+    assert await server.take(2) == ["login", b"subscribe"]
+    await server.send("welcome", "subscribed", "tick 1")
+    assert await client.take(3) == ["welcome", "subscribed", "tick 1"]
+    for number in (2, 3, 4):
+        server.reset()
+        await server.ended()
+        await client.send(f"call {number}")
+        server = await upstream.accept()
+        # What is uncertain of the calls may come again between the preamble and this call.
+        heard = await server.take(2)
+        assert heard == ["login", b"subscribe"]
+        while await server.recv() != f"call {number}":
+            pass
+        await server.send("welcome", "subscribed", f"tick {number}")
+        assert await client.recv() == f"tick {number}"
+
+
+async def test_a_preamble_that_is_too_big_is_refused(serve: Serve, upstream: RawServer) -> None:
+    """It would be held for as long as the session: 1009, at both ends."""
+    proxy = await serve(upstream.url, "--gate", "replay:2")
+    client = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await client.send(bytes(2 * 1024 * 1024))
+    assert (await client.ended()).code == 1009
+    assert (await server.ended()).code == 1009
+
+
 @pytest.mark.parametrize(
     ("control", "identity"),
     [

@@ -9,7 +9,7 @@ from reconnect_harness.simulate.clock import VirtualClock, VirtualTimer
 from reconnect_proxy.core.budget import MemoryBudget
 from reconnect_proxy.core.context import Context, SessionState
 from reconnect_proxy.core.dial import DialAnswer, DialFailure, DialRequest
-from reconnect_proxy.core.interfaces import Acceptance, DialListener, Leg
+from reconnect_proxy.core.interfaces import Acceptance, DialListener, Leg, OnRedial
 from reconnect_proxy.core.link import Link
 from reconnect_proxy.core.message import Message, Opcode
 from reconnect_proxy.core.opening import Opening
@@ -168,6 +168,7 @@ class SessionRig:
         max_dials: int = 64,
         sharing: SessionRig | None = None,
         budget: MemoryBudget | None = None,
+        on_redial: OnRedial | None = None,
     ) -> None:
         """Make a session; `sharing` the clock and the upstreams of another one."""
         self.clock = sharing.clock if sharing else FakeClock()
@@ -179,9 +180,8 @@ class SessionRig:
         # What the pool says is not heard: these tests are about the session. Its pauses are short, and always the same.
         servers = [UpstreamAddress(url) for url in urls]
         self.pool = sharing.pool if sharing else Pool(servers, self.clock, lambda event: None, max_dials, draw=min)
-        self.context = Context(
-            session_id, self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended, budget
-        )
+        around = (self.pool, self.dialler, self.clock, self.policy, self.events.append, self._on_ended, budget)
+        self.context = Context(session_id, *around, on_redial=on_redial)
 
     def _on_ended(self, context: Context) -> None:
         assert context is self.context

@@ -648,3 +648,51 @@ async def test_the_example_in_the_docs_does_what_it_says(capsys: pytest.CaptureF
         running.cancel()
         await asyncio.wait([running])
     assert upstream.heard == ['{"type": "chat"}', b"\xff"]
+
+
+# What a hook sends first on a redial.
+
+
+class Login(Hooks):
+    """Gives a new token on each redial, or what a test says."""
+
+    def __init__(self, given: object = None) -> None:
+        self.given = given
+        self.redials = 0
+
+    def on_redial(self, session: Session) -> Any:
+        """Return a login, text and binary."""
+        self.redials += 1
+        return [f"!token {self.redials}", b"!key"] if self.given is None else self.given
+
+
+async def test_on_redial_gives_the_first_messages_of_a_new_link() -> None:
+    """On each redial, not on the first link; they are not counted, and not shown to on_message."""
+    login = Login()
+    async with behind(login) as (proxy, upstream), connect(proxy.url) as client:
+        for redial in (1, 2):
+            assert await say(client, "!call") == []
+            upstream.heard.clear()
+            upstream.connections[-1].transport.abort()
+            await until(lambda: len(upstream.connections) == redial + 1)  # noqa: B023
+            await client.send(f"!more {redial}")
+            await until(lambda: f"!more {redial}" in upstream.heard)  # noqa: B023
+            assert upstream.heard[:2] == [f"!token {redial}", b"!key"]
+        [session] = proxy.sessions()
+        assert session.c2u_messages == 6
+    assert login.redials == 2
+
+
+@pytest.mark.parametrize("given", ["text", b"bytes", [5], 5, [bytes(2048)]])
+async def test_on_redial_that_fails_ends_the_session_with_1011(given: object) -> None:
+    """An upstream that lacks its login must not get the rest; other sessions go on."""
+    async with behind(Login(given), max_message=1024) as (proxy, upstream), connect(proxy.url) as client:
+        assert await say(client, "!call") == []
+        upstream.connections[-1].transport.abort()
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1011
+        assert closed.value.rcvd.reason.startswith("the hook on_redial failed")
+        async with connect(proxy.url) as other:
+            assert await say(other, "a") == ["a"]
