@@ -59,18 +59,6 @@ async def test_one_proxy(testbed: Testbed, script: str) -> None:
     assert len(client.numbers("calls0")) == len(set(client.numbers("calls0")))
 
 
-async def test_one_proxy_that_logs_in_again(testbed: Testbed, script: str) -> None:
-    """The client is not disconnected: the proxy connects and subscribes again. All publications get there, in order."""
-    server = await start_mosquitto(testbed)
-    route = await testbed.single(server.netloc, gate="replay:2/2")
-    client = await testbed.run(script, url=route.url("/mqtt"), direct=server.url("/mqtt"), owed=["calls0", "calls"])
-    await cut_while_it_works(route.link, client, "answers")
-    await client.finish()
-    for stream in ("calls0", "calls"):
-        assert list(dict.fromkeys(client.numbers(stream))) == list(range(1, client.called() + 1)), stream
-    assert (client.count("lost"), client.count("error")) == (0, 0)
-
-
 async def test_restart(testbed: Testbed, script: str) -> None:
     """When the broker is killed the client is told, and connects to the next one by itself."""
     server = await start_mosquitto(testbed)
