@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from .config.model import Config
 from .core.budget import MemoryBudget
 from .core.context import Context
-from .core.policy import Mode, Policy
+from .core.policy import Policy
 from .core.pool import Pool
 from .core.registry import Binding
 from .core.timers import Timers
@@ -78,11 +78,16 @@ class SessionFactory:
         return ClientApplicant(self, request, None, None, has_client=False)
 
     def _binding_of(self, request: SessionRequest) -> Binding | None:
-        """Return what ties a session to its client. Visitors of the shared session come with any path and Origin."""
+        """Return what ties a session to its client; None if no client can return to it.
+
+        Visitors of the shared session come with any path and Origin.
+        """
+        if not self._policy.resumable:
+            return None
         headers = request.head.headers
         names = self._config.bind
         values: dict[str, Sequence[str]] = {}
-        if request.claim.session_id is not None or self._policy.mode is not Mode.RECEIVER:
+        if not self._policy.shares(request.claim.session_id):
             values["path"] = (request.target.partition("?")[0],)
             names = ("origin", *names)
         values |= {name: headers.getall(name, ()) for name in names}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import click
+if TYPE_CHECKING:
+    import click
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -16,6 +18,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def wrong_command(error: click.ClickException) -> str:
     """Return the message of click. If the command is missing or unknown, name the commands."""
+    # Here, because programs that only read scenarios do not need it.
+    import click
+
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None or not isinstance(context.command, click.Group):
         return error.format_message()

@@ -141,6 +141,10 @@ class Policy:
     slack: int = 16 * 1024 * 1024
     compression: bool = True
 
+    def shares(self, session_id: str | None) -> bool:
+        """Whether a client that names this session, or none, belongs to the session that clients share."""
+        return session_id is None and self.mode is Mode.RECEIVER
+
     @property
     def deflate(self) -> bool:
         """Whether permessage-deflate (RFC 7692) may be agreed on.

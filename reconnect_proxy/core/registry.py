@@ -36,7 +36,7 @@ from .budget import MemoryBudget
 from .context import Context
 from .interfaces import SessionCounts, SessionIds
 from .opening import Opening
-from .policy import ClientIds, GateKind, Mode, Policy
+from .policy import ClientIds, GateKind, Policy
 from .wire import Claim, Refusal, limit_reached, new_id, stopping
 
 
@@ -225,7 +225,7 @@ class Registry:
         if self.state is RegistryState.SETTLING:
             raise stopping()
         session_id = applicant.claim.session_id
-        shared = session_id is None and self._policy.mode is Mode.RECEIVER
+        shared = self._policy.shares(session_id)
         context = self._shared if session_id is None else self._by_id.get(session_id)
         if context is not None and context.resumable:
             binding = self._entries[context].binding

@@ -31,7 +31,9 @@ PREAMBLE_BYTES = 1024 * 1024
 class PreambleOutbox(Outbox):
     """An outbox that keeps the first messages of its stream after they are confirmed."""
 
-    __slots__ = ("_clock", "_count", "_ends", "_kept_bytes", "kept")
+    __slots__ = ("_clock", "_count", "_kept_bytes", "kept")
+
+    _owner: PreambleOwner | None
 
     def __init__(self, policy: Policy, budget: MemoryBudget, owner: PreambleOwner, clock: Clock) -> None:
         """Make an empty outbox. Its owner ends a session whose preamble exceeds PREAMBLE_BYTES."""
@@ -40,7 +42,6 @@ class PreambleOutbox(Outbox):
         self.kept: list[Message] = []
         self._count = policy.gate.replays
         self._kept_bytes = 0
-        self._ends: PreambleOwner | None = owner
         self._clock = clock
 
     def push(self, message: Message) -> None:
@@ -56,16 +57,14 @@ class PreambleOutbox(Outbox):
                 self._clock.call_later(0.0, self._on_too_big)
 
     def _on_too_big(self) -> None:
-        if self._ends is not None:
+        if self._owner is not None:
             detail = f"the first {self._count} messages have more than {PREAMBLE_BYTES} bytes"
-            self._ends.end_at(Limit.PREAMBLE, detail, 1009, "preamble too big")
+            self._owner.end_at(Limit.PREAMBLE, detail, 1009, "preamble too big")
 
     def leave_budget(self) -> None:
         """Take what is held out of the budget."""
         self._budget.give_back(self._kept_bytes)
         super().leave_budget()
-        # Its owner refers to it.
-        self._ends = None
 
     def drop_payloads(self) -> None:
         """Drop the payloads; the counts stay."""

@@ -1,4 +1,4 @@
-"""What a server makes of the requests of some clients keeps nobody else from it, not even while it restarts."""
+"""Clients whose requests fail at a server do not keep other clients from it, not even while it restarts."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import pytest
 
 from .install import go_binary
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Server, Testbed
 
 PATH = "/connection/websocket"
@@ -33,7 +32,7 @@ async def start_centrifugo(testbed: Testbed) -> Server:
 async def test_pair(testbed: Testbed) -> None:
     """What is published and what is subscribed to arrives once and in order; the client is not disconnected."""
     server = await start_centrifugo(testbed)
-    route = await testbed.pair(server.netloc, **if_built(preset="stateful"))
+    route = await testbed.pair(server.netloc, preset="stateful")
     client = await testbed.run("centrifugo_client.js", url=route.url(PATH), direct=server.url(PATH))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

@@ -6,7 +6,6 @@ import pytest
 
 from .install import python
 from .network import cut_and_come_back, cut_while_it_works, told
-from .options import if_built
 from .testbed import Server, Testbed
 
 pytestmark = pytest.mark.needs("Jupyter")
@@ -27,7 +26,7 @@ async def start_jupyter(testbed: Testbed) -> Server:
 async def test_pair(testbed: Testbed) -> None:
     """Every execution is done once and in order, and so is what it prints; the kernel is not disconnected."""
     server = await start_jupyter(testbed)
-    route = await testbed.pair(server.netloc, **if_built(preset="stateful"))
+    route = await testbed.pair(server.netloc, preset="stateful")
     client = await testbed.run("jupyter_client.js", url=route.url(), direct=server.url(scheme="http"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

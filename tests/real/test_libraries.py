@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from .network import Fault, cut, cut_while_it_works, told
-from .options import if_built
 from .program import Program
 from .testbed import Testbed
 
@@ -67,7 +66,7 @@ async def test_pair_over_a_link_that_falls_silent(testbed: Testbed) -> None:
 async def test_pair_ends_with_its_client(testbed: Testbed) -> None:
     """When the client is killed the server is told at once: no other client can resume the session of a sender."""
     server = await serve(testbed, port := testbed.port())
-    route = await testbed.pair(f"127.0.0.1:{port}", **if_built(preset="stateless"))
+    route = await testbed.pair(f"127.0.0.1:{port}", preset="stateless")
     client = await testbed.run("ws_client.js", url=route.url("/calls"))
     await client.further("answers")
     await client.kill()
@@ -78,7 +77,7 @@ async def test_pair_ends_with_its_client(testbed: Testbed) -> None:
 async def test_one_proxy(testbed: Testbed, script: str) -> None:
     """The client is not disconnected; each call gets there at least once, in order."""
     server = await serve(testbed, port := testbed.port())
-    route = await testbed.single(f"127.0.0.1:{port}", **if_built(preset="stateless"))
+    route = await testbed.single(f"127.0.0.1:{port}", preset="stateless")
     client = await testbed.run(script, url=route.url("/calls"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()
@@ -93,7 +92,7 @@ async def test_restart(testbed: Testbed, script: str, topology: str) -> None:
     """The client is not disconnected when the server is killed, and its calls wait for the next one."""
     first = await serve(testbed, port := testbed.port())
     make = testbed.pair if topology == "pair" else testbed.single
-    route = await make(f"127.0.0.1:{port}", **if_built(preset="stateless"))
+    route = await make(f"127.0.0.1:{port}", preset="stateless")
     client = await testbed.run(script, url=route.url("/calls"))
     await client.further("answers")
     await first.kill()

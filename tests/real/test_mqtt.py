@@ -6,7 +6,6 @@ import pytest
 
 from .install import command_path
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Server, Testbed
 
 CLIENTS = [
@@ -37,7 +36,7 @@ async def start_mosquitto(testbed: Testbed) -> Server:
 async def test_pair(testbed: Testbed, script: str) -> None:
     """Publications of QoS 0 and 1 arrive once and in order, both ways; the client is not disconnected."""
     server = await start_mosquitto(testbed)
-    route = await testbed.pair(server.netloc, **if_built(preset="stateful"))
+    route = await testbed.pair(server.netloc, preset="stateful")
     client = await testbed.run(script, url=route.url("/mqtt"), direct=server.url("/mqtt"))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

@@ -6,7 +6,6 @@ import pytest
 
 from .install import go_binary
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Server, Testbed
 
 #: The first messages of each client: CONNECT, PING, and its subscriptions, each followed by a PING or with one. The
@@ -28,7 +27,7 @@ async def start_nats(testbed: Testbed) -> Server:
 async def test_pair(testbed: Testbed, script: str) -> None:
     """What is published and what is subscribed to arrives once and in order; the client is not disconnected."""
     server = await start_nats(testbed)
-    route = await testbed.pair(server.netloc, **if_built(preset="stateful"))
+    route = await testbed.pair(server.netloc, preset="stateful")
     client = await testbed.run(script, url=route.url(""), direct=server.url(""))
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Testbed
 
 pytestmark = pytest.mark.needs("Socket.IO")
@@ -16,7 +15,7 @@ async def test_pair(testbed: Testbed, transports: list[str]) -> None:
     """Calls, acknowledgements and the server's own messages arrive once and in order; no client is disconnected."""
     port = testbed.port()
     server = await testbed.run("socketio_server.js", port=port)
-    route = await testbed.pair(f"127.0.0.1:{port}", **if_built(preset="stateful"))
+    route = await testbed.pair(f"127.0.0.1:{port}", preset="stateful")
     client = await testbed.run("socketio_client.js", url=route.url("", "http"), transports=transports)
     await cut_while_it_works(route.link, client, "answers")
     await client.finish()

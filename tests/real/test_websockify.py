@@ -8,7 +8,6 @@ import pytest
 
 from .install import python
 from .network import cut_and_come_back, cut_while_it_works, told_and_back
-from .options import if_built
 from .testbed import Server, Testbed
 
 pytestmark = pytest.mark.needs("websockify")
@@ -71,7 +70,7 @@ async def test_pair(testbed: Testbed) -> None:
     target = Target()
     async with await asyncio.start_server(target.serve, "127.0.0.1", 0) as listener:
         server = await start_websockify(testbed, listener.sockets[0].getsockname()[1])
-        route = await testbed.pair(server.netloc, **if_built(preset="stateful"))
+        route = await testbed.pair(server.netloc, preset="stateful")
         client = await testbed.run("websockify_client.js", url=route.url("/websockify"))
         await cut_while_it_works(route.link, client, "answers")
         await client.finish()

@@ -19,7 +19,6 @@ from reconnect_harness.toxiproxy.server import reserve_port
 
 from ..acceptance.process import BAD_SIGNS
 from ..acceptance.relay import Relay
-from . import options as coming
 from .install import run_by
 from .program import PATIENCE, Program
 
@@ -181,7 +180,6 @@ class Testbed:
 
     async def _proxy(self, upstream: str, options: Mapping[str, Any]) -> tuple[str, Path]:
         """Start a proxy; return its HOST:PORT, and its log."""
-        coming.require(options)
         self._count += 1
         folder = self.folder / f"proxy-{self._count}"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""`--gate replay:N/M` and the hook on_redial: what an upstream is sent again before all else, PROTOCOL.md section 5."""
+"""`--gate replay:N/M` and the hook on_redial: what an upstream is sent again first, PROTOCOL.md section 5."""
 
 from __future__ import annotations
 
