@@ -144,7 +144,7 @@ class Context:
             self.c2u.outbox = PreambleOutbox(policy, budget, self, clock)
         self.u2c = Stream(Direction.U2C, self, policy.max_queue, budget, message_filter)
         self.clients = Clients(self, self.c2u, self.u2c, clock, policy, observe)
-        self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe, on_redial=on_redial)
+        self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe, on_redial)
         # While `c2u` is full and a client is read all the same.
         self._for_pongs: ReadForPongs | None = None
         # When the session was made: since then no client has been there.

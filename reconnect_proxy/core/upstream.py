@@ -81,8 +81,8 @@ class Upstream(SessionSide):
         clock: Clock,
         policy: Policy,
         observe: Observe,
+        on_redial: OnRedial | None,
         draw: Callable[[float, float], float] = random.uniform,
-        on_redial: OnRedial | None = None,
     ) -> None:
         super().__init__(session, feeds, owed, clock, policy, observe)
         self.state = UpstreamState.IDLE

@@ -57,7 +57,7 @@ def test_an_invalid_run_names_the_first_messages_and_the_fault_that_was_on(tmp_p
     assert lines[0] == "lost c2u: 7, and may be 0"
     assert lines[1] == (
         "    at 4.000 s: c2u c01 number 4 (text, 100 bytes) was sent and never arrived "
-        "[down upstream 4.000 s to 4.900 s]"
+        "[down upstream 3.990 s to 4.900 s]"
     )
     assert lines[6] == "    … and 2 more"
 

@@ -169,7 +169,7 @@ def test_the_waits_grow_with_each_dial_that_fails() -> None:
     rig = SessionRig(Policy(retry_for=1000.0, accept_when_down=True))
     session = rig.context
     around = (rig.pool, rig.dialler, rig.clock, rig.policy, rig.events.append)
-    session.upstream = Upstream(session, session.u2c, session.c2u, *around, draw)
+    session.upstream = Upstream(session, session.u2c, session.c2u, *around, None, draw)
     rig.open()
     for attempt in range(12):
         rig.dialler.fail()
