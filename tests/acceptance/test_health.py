@@ -53,6 +53,18 @@ async def listening(port: int = 0) -> Server:
     return await serve(converse, "127.0.0.1", port, process_request=misbehave, compression=None)
 
 
+async def stop(server: Server) -> None:
+    """Close a server, but first let it finish what it accepts.
+
+    CPython 3.11 leaves a connection open that it accepts while its server closes (python/cpython#109564).
+    """
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
+    server.close()
+    await server.wait_closed()
+
+
 async def failing(serving: Serving, path: str) -> None:
     """Ask for a path that fails, and stay."""
     host, _, port = serving.base.rpartition(":")
@@ -108,8 +120,7 @@ async def test_sessions_resume_while_others_fail(path: str, serve: Serve) -> Non
         await asyncio.sleep(0.5)
         for connection in server.connections:
             connection.transport.abort()
-        server.close()
-        await server.wait_closed()
+        await stop(server)
         for client in live:
             await client.send("after")
         await asyncio.sleep(0.5)
@@ -117,9 +128,8 @@ async def test_sessions_resume_while_others_fail(path: str, serve: Serve) -> Non
         began = time.monotonic()
         await asyncio.gather(*map(hears_after, live))
         # 0.1 s on an idle machine. In the order in which all have asked it was 28 s behind requests that hang.
-        assert time.monotonic() - began < 4
-    server.close()
-    await server.wait_closed()
+        assert time.monotonic() - began < 2
+    await stop(server)
 
 
 @pytest.mark.parametrize(("option", "ejected"), [("connect", False), ("5xx", True)])
