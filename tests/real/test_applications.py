@@ -40,7 +40,7 @@ GRAPHQL = {"graphql-ws": {"rooms": 2}}
     ("script", "adapter", "bug", "found"),
     [
         pytest.param("ws_chat.js", JSON, "race", {"lost", "duplicated"}, marks=pytest.mark.needs("ws")),
-        pytest.param("socketio_chat.js", SOCKETIO, "room", {"corrupted"}, marks=pytest.mark.needs("Socket.IO")),
+        pytest.param("socketio_chat.js", SOCKETIO, "room", {"misdelivered"}, marks=pytest.mark.needs("Socket.IO")),
         pytest.param("graphql_chat.js", GRAPHQL, "lose", {"lost"}, marks=pytest.mark.needs("graphql-ws")),
     ],
 )
