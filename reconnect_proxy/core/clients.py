@@ -174,8 +174,10 @@ class Clients(SessionSide):
         self._ending = Ending(code, reason) if self.closed_by_client else Ending(1001, "client gone", by_proxy=True)
         self.away_since = self._clock.time()
         clean = self._policy.grace_on is GraceOn.ABNORMAL and says_goodbye(code, aware)
+        # An aware client would be refused when it returns. Others would not notice that they get a new session.
+        unused = not (aware or self._session.worth_keeping)
         # A shared session belongs to no single client, so none can end it.
-        if self._policy.grace == 0 or (clean and not self._policy.shared):
+        if self._policy.grace == 0 or ((clean or unused) and not self._policy.shared):
             self._on_grace_over()
         elif self._policy.grace is not None:
             self.cancel_grace()

@@ -147,15 +147,11 @@ class Context:
         self.upstream = Upstream(self, self.u2c, self.c2u, pool, dialler, clock, policy, observe, on_redial)
         # While `c2u` is full and a client is read all the same.
         self._for_pongs: ReadForPongs | None = None
-        # When the session was made: since then no client has been there.
         self.opened_at = self.clients.away_since
         # The clients that wait for the first dial. None once the session is open.
         self._first_dial: FirstDial | None = FirstDial()
-        # If there is an idle timeout, from the first opening on.
         self._idle: IdleWatch | None = None
-        # The close code and reason with which the session ends, or ended.
         self.ending = _NOT_ENDED
-        # While ENDING: the wait for one side to have everything it is owed.
         self._delivery: Delivery | None = None
 
     @property
@@ -172,6 +168,11 @@ class Context:
     def client_away_since(self) -> float | None:
         """When, by the session's clock, the last client left; None while one is there."""
         return None if self.clients.links else self.clients.away_since
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether a client that returns would miss anything: the upstream was connected, or a message is held."""
+        return self.upstream.connected_before or bool(self.c2u.outbox or self.u2c.outbox)
 
     @property
     def resumable(self) -> bool:
@@ -274,12 +275,12 @@ class Context:
                 leg.send(*self.upstream.replay_info)
             # Before it is decided which leg is read: that depends on what is still to be sent.
             link.start()
-            self.upstream.client_came()
+            self.upstream.needed()
             self.relieved()
         return link
 
     def upstream_control(self, message: Message) -> None:
-        """Push a control message to each client that understands it, uncounted (PROTOCOL.md sections 1 and 5)."""
+        """Push a control message to each client that understands it, uncounted (PROTOCOL.md section 5)."""
         for client in self.clients.links:
             if client.wants_control:
                 client.leg.send(*message)
@@ -289,7 +290,9 @@ class Context:
 
         Returns whether it was taken: not if its side is closed, or being closed.
         """
-        return (self.c2u if towards is LegName.UPSTREAM else self.u2c).add(message)
+        taken = (self.c2u if towards is LegName.UPSTREAM else self.u2c).add(message)
+        self.upstream.needed()
+        return taken
 
     # Backpressure and idleness.
 
@@ -430,10 +433,7 @@ class Context:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what an ended session must not keep in memory, for others may refer to it for long.
-
-        That is the messages, and the references back to this object, which only a garbage collector could resolve.
-        """
+        """Drop the messages, and the references back to this object: others may refer to it for long."""
         self.c2u.forget()
         self.u2c.forget()
         self.upstream.forget_session()

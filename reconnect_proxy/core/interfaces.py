@@ -254,6 +254,10 @@ class SideOwner(OutboxOwner, Protocol):
 class ClientsOwner(SideOwner, Protocol):
     """The session, as its client side (`Clients`) sees it."""
 
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether a client that returns would miss anything: the upstream was connected, or a message is held."""
+
     def clients_gone(self, ending: Ending) -> None:
         """No client will come back. The upstream is to be closed with this code once it has everything."""
 

@@ -195,11 +195,14 @@ class Pool:
         self._dial_answered(slot.target)
 
     def failed(self, slot: DialSlot, failure: DialFailure) -> None:
-        """Report that a dial failed: no answer, a late one, or one with a status from 500 on.
+        """Report that a dial failed: no answer, a late one, one with a status from 500 on, or a final one.
 
         If the connection was taken, this is no failure of a target that carries a link which has held: a server that
         serves others is there, even if it fails this request. Else one client could keep all others out.
         """
+        if failure.final:
+            self.rejected(slot)
+            return
         target = slot.target
         self._end_dial(slot, SlotState.OVER, DialOutcome.FAILED)
         by_answer = failure.answered and self._eject_on is EjectOn.CONNECT

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from ..events import Limit
 from .budget import MemoryBudget
-from .interfaces import Clock, GateOwner, Leg, PreambleOwner
+from .gate import UpstreamGate
+from .interfaces import Clock, GateOwner, Leg, OnRedial, PreambleOwner
 from .message import Message
 from .outbox import MESSAGE_COST, Outbox
 from .policy import Gate, Policy
@@ -112,3 +113,15 @@ class ReplayGate:
             self._to_drop -= 1
         else:
             self._feeds.intake(opcode, payload, now)
+
+
+def introduce(leg: Leg, on_redial: OnRedial | None, gate: UpstreamGate | ReplayGate | None) -> bool:
+    """Send what a plain upstream has to know again before anything else. Returns False if the hook has failed."""
+    messages = [] if on_redial is None else on_redial()
+    if messages is None:
+        return False
+    if isinstance(gate, ReplayGate):
+        messages += gate.replayed()
+    for message in messages:
+        leg.send(*message)
+    return True

@@ -13,14 +13,15 @@ to say.
 **The first dial** is special: a client waits for its outcome. It tries every upstream of the list in turn within one
 connect timeout, the wait for turns included, and does not wait in between.
 
-Not liked about this machine: that the gate is closed is a state of the link as well (`LinkState.GATED`), so that
-`Link.pump` has a single test for each message; `_open_gate` is the one place that moves both on.
+**At rest.** A plain upstream that no client needs and that is owed nothing is not redialled: one that allows each user
+a single connection would throw out the session that the user has now.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from ..events import DialFailed, LegName, Observe, Redial
 from .backoff import LIVED_LONG, Carried, RetryBudget
@@ -33,7 +34,7 @@ from .message import Message
 from .outbox import OutOfRange
 from .policy import Policy
 from .pool import Pool
-from .replay import PreambleOutbox, ReplayGate
+from .replay import PreambleOutbox, ReplayGate, introduce
 from .side import SessionSide
 from .stream import Stream
 from .target import DialSlot, Target
@@ -142,10 +143,13 @@ class Upstream(SessionSide):
         self._queue_up(self._pool.pick())
 
     def retry(self) -> None:
-        """Dial again, after a wait, until the retry budget is over."""
+        """Dial again, after a wait, until the retry budget is over; but not while that is of no use."""
         if self._budget is None:
             self._budget = RetryBudget(self._policy.retry_for, self._clock, self._draw, self._carried)
-        wait = self._budget.next_wait(self._on_budget_over)
+        if self._superfluous:
+            self._rest()
+            return
+        wait = self._budget.next_wait(partial(self._fail_for_good, 1014, "upstream unavailable"))
         self._enter(UpstreamState.WAITING)
         url = self._pool.next_after(self._target).url
         self._observe(Redial(self.session_id, url, wait.attempt, wait.delay))
@@ -160,7 +164,21 @@ class Upstream(SessionSide):
     def _redial(self) -> None:
         self._cancel_timer()
         self._pool.wake(self)
-        self._queue_up(self._pool.next_after(self._target))
+        if self._superfluous:
+            self._rest()
+        else:
+            self._queue_up(self._pool.next_after(self._target))
+
+    @property
+    def _superfluous(self) -> bool:
+        """Whether a redial is of no use: no client is attached, and a plain upstream is owed nothing."""
+        if not self.connected_before or self.aware or self.replay_info is not None or self._policy.shared:
+            return False
+        return self._session.client_away_since is not None and not self.owed.outbox
+
+    def _rest(self) -> None:
+        self._stop_timers()
+        self._enter(UpstreamState.RESTING)
 
     def _queue_up(self, target: Target) -> None:
         """Wait for the turn to dial `target`. It may come at once."""
@@ -180,9 +198,13 @@ class Upstream(SessionSide):
             return DialRank.ABSENT
         return DialRank.RESUMES if self.connected_before else DialRank.RETRIES
 
-    def client_came(self) -> None:
-        """Dial sooner: a client is attached now."""
-        if self._slot is not None:
+    def needed(self) -> None:
+        """Dial sooner, or at all: a client is attached now, or something is owed."""
+        if self.state is UpstreamState.RESTING and not self._superfluous and self._budget is not None:
+            # The rest does not count: for how long a client may be away is for its grace to say.
+            self._budget.renew()
+            self._redial()
+        elif self._slot is not None:
             self._pool.rerank(self._slot)
 
     def on_turn(self) -> None:
@@ -202,7 +224,7 @@ class Upstream(SessionSide):
     def on_turned_away(self, reason: str) -> None:
         """Queue up at another upstream. For a first dial, a probe that failed meanwhile counts as its own failure."""
         if self.state is not UpstreamState.QUEUED:
-            # Several are turned away in turn, and the actions of one may have ended this one meanwhile.
+            # Others were turned away before it, and what they did may have ended it.
             return
         self._slot = None
         if self._tried is None:
@@ -247,23 +269,16 @@ class Upstream(SessionSide):
             return
         self._dial = None
         self._observe(DialFailed(self.session_id, request.url, failure.detail))
-        self._report(failure)
+        # There is none if it was left already: then the outcome says nothing about the upstream.
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._pool.failed(slot, failure)
         if self._tried is not None:
             self._try_another(self._tried, failure)
         elif reason := failure.ends_session(self._policy.final_status, knew_it=self.connected_before and self.aware):
             self._fail_for_good(1014, reason)
         else:
             self.retry()
-
-    def _report(self, failure: DialFailure) -> None:
-        """Tell the pool how the dial ended, unless its slot was left already."""
-        slot, self._slot = self._slot, None
-        if slot is None:
-            return
-        if failure.final:
-            self._pool.rejected(slot)
-        else:
-            self._pool.failed(slot, failure)
 
     def _on_connect_timeout(self) -> None:
         self._timer = None
@@ -287,7 +302,7 @@ class Upstream(SessionSide):
                 self._leave_slot()
         self.on_failed(dial, DialFailure(f"{what} {timeout}", taken=gated))
 
-    # The gate, PROTOCOL.md section 5 (`UpstreamGate`).
+    # The gate, PROTOCOL.md section 5.
 
     @property
     def replay_info(self) -> Message | None:
@@ -323,7 +338,7 @@ class Upstream(SessionSide):
         except DeliveryUncertain as error:
             self._fail_for_good(1011, str(error))
             return
-        if self.connected_before and answer.received is None and not self._introduce(link):
+        if self.connected_before and answer.received is None and not introduce(link.leg, self._on_redial, self._gate):
             self._fail_for_good(1011, "the hook on_redial failed")
             return
         away = 0.0 if self._budget is None else self._budget.away
@@ -343,17 +358,6 @@ class Upstream(SessionSide):
         session.upstream_up(answer)
         link.start()
         session.relieved()
-
-    def _introduce(self, link: Link) -> bool:
-        """Send what a plain upstream has to know again before anything else. Returns False if a hook failed at that."""
-        messages = [] if self._on_redial is None else self._on_redial()
-        if messages is None:
-            return False
-        if isinstance(self._gate, ReplayGate):
-            messages += self._gate.replayed()
-        for message in messages:
-            link.leg.send(*message)
-        return True
 
     # Loss and end.
 
@@ -419,9 +423,6 @@ class Upstream(SessionSide):
         link = self._detach_link()
         if link is not None:
             link.close(code, reason)
-
-    def _on_budget_over(self) -> None:
-        self._fail_for_good(1014, "upstream unavailable")
 
     def _fail_for_good(self, code: int, reason: str) -> None:
         self.terminate(code if code != 1014 else 1001, reason)

@@ -5,6 +5,8 @@ IDLE --open--> QUEUED --its turn--> DIALLING --101--> GATED --gate opens--> UP
                  |  turned away         | failed        | lost               | lost, retryable
                  |    |                 v               v                    v
                  +----+--------------- WAITING <----------------------------+
+                 |                      |  no client, nothing owed          |
+                 +--a client is back-- RESTING <----------------------------+
 
 TERMINATED follows every state: a final close, the end of the retry budget, or the end of the session.
 """
@@ -33,6 +35,8 @@ class UpstreamState(MachineState):
     UP = auto()
     #: Waiting for the time of the next dial, or for the news that an upstream is back.
     WAITING = auto()
+    #: Not dialled: no client is there, and nothing is owed to it.
+    RESTING = auto()
     #: Over.
     TERMINATED = auto()
 
@@ -44,9 +48,10 @@ TRANSITIONS: Transitions[UpstreamState] = {
     # QUEUED again: turned away. IDLE: the first dial is given up.
     _S.QUEUED: {_S.QUEUED, _S.DIALLING, _S.IDLE, _S.TERMINATED},
     # QUEUED: the first dial tries the next upstream.
-    _S.DIALLING: {_S.GATED, _S.QUEUED, _S.IDLE, _S.WAITING, _S.TERMINATED},
-    _S.GATED: {_S.UP, _S.QUEUED, _S.IDLE, _S.WAITING, _S.TERMINATED},
-    _S.UP: {_S.WAITING, _S.TERMINATED},
-    _S.WAITING: {_S.QUEUED, _S.TERMINATED},
+    _S.DIALLING: {_S.GATED, _S.QUEUED, _S.IDLE, _S.WAITING, _S.RESTING, _S.TERMINATED},
+    _S.GATED: {_S.UP, _S.QUEUED, _S.IDLE, _S.WAITING, _S.RESTING, _S.TERMINATED},
+    _S.UP: {_S.WAITING, _S.RESTING, _S.TERMINATED},
+    _S.WAITING: {_S.QUEUED, _S.RESTING, _S.TERMINATED},
+    _S.RESTING: {_S.QUEUED, _S.TERMINATED},
     _S.TERMINATED: (),
 }

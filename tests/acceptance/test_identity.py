@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -257,12 +258,12 @@ async def test_a_bound_session_is_resumed_with_the_same_credentials_only(serve: 
     assert len(upstream.requests) == 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--mode", "receiver")])
 async def test_a_session_is_resumed_with_its_path_and_origin_only(
-    serve: Serve, upstream: RawServer, workers: int
+    serve: Serve, upstream: RawServer, options: Sequence[str]
 ) -> None:
     """A client that guesses a guessable id gets nothing with another path or Origin; the query may differ."""
-    proxy = await serve(upstream.url, "--workers", str(workers))
+    proxy = await serve(upstream.url, *options)
     guessable = "0000000000000000"
     page = ("Origin", "https://app.example")
     client = await dial(f"{proxy.url}/room?token=1", [("X-Connection-Id", guessable), page])
@@ -322,6 +323,15 @@ async def test_ids_are_not_logged_whole(serve: Serve, upstream: RawServer) -> No
     await refused(f"{proxy.url}/", [("X-Reconnect-Id", CHOSEN)])
     assert CHOSEN[:6] in proxy.log
     assert CHOSEN[:7] not in proxy.log
+
+
+async def test_the_shared_session_takes_visitors_of_any_path_and_origin(serve: Serve, upstream: RawServer) -> None:
+    """They have no session of their own that another could take over."""
+    proxy = await serve(upstream.url, "--mode", "receiver")
+    visitors = [await dial(f"{proxy.url}/room", [("Origin", "https://app.example")]), await dial(f"{proxy.url}/other")]
+    server = await upstream.accept()
+    await server.send("for all")
+    assert [await visitor.recv() for visitor in visitors] == ["for all", "for all"]
 
 
 async def test_a_sender_cannot_be_resumed(serve: Serve, upstream: RawServer) -> None:

@@ -379,3 +379,28 @@ async def test_a_message_that_makes_the_upstream_drop_its_link(serve: Serve, ups
     assert (client.end.code, client.end.reason) == (1014, "upstream unavailable; 1 message uncertain")
     assert 4 <= len([at for at in times if at < 5.0]) <= 10, times
     assert times[-1] > 3.0
+
+
+async def test_a_session_without_a_client_does_not_throw_the_client_of_its_successor_out(
+    serve: Serve, upstream: RawServer
+) -> None:
+    """A server that allows one connection for each user ends the old one: it has no client, and stays ended."""
+    proxy = await serve(upstream.url, "--grace", "1s")
+    client = await dial(f"{proxy.url}/")
+    ghost = await upstream.accept()
+    await client.send("login")
+    assert await ghost.recv() == "login"
+    # Its Pong confirms the login: nothing is owed.
+    await ghost.until(lambda: 1 in ghost.tokens())
+    await ghost.fence()
+    client.reset()
+    await eventually(lambda: "leg=client" in proxy.log, "the proxy saw the client leave")
+    again = await dial(f"{proxy.url}/")
+    server = await upstream.accept()
+    await again.send("login")
+    assert await server.recv() == "login"
+    ghost.reset()
+    await eventually(lambda: "session ended" in proxy.log, "the grace of the first session was over")
+    assert len(upstream.requests) == 2
+    await server.send("still here")
+    assert await again.recv() == "still here"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
@@ -426,7 +427,8 @@ class Peer:
 class SimDialler:
     """Keeps the dial under way until the upstream takes it; satisfies `Dialler`."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_dial: Callable[[], bool]) -> None:
+        self.may_dial = may_dial
         self.under_way: tuple[DialRequest, Upstream] | None = None
         # The socket on which the upstream has answered, while its 101 is on its way.
         self.answered: Socket | None = None
@@ -434,6 +436,7 @@ class SimDialler:
     def dial(self, dial: DialRequest, upstream: DialListener) -> None:
         """Start a dial."""
         assert isinstance(upstream, Upstream)
+        assert self.may_dial(), "no client needs this dial, and nothing is owed"
         assert self.under_way is None, "two dials at a time"
         assert self.answered is None, "two dials at a time"
         self.under_way = (dial, upstream)

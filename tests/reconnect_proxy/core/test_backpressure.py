@@ -62,8 +62,9 @@ def test_full_outbox_stops_a_new_link_too() -> None:
     assert client.paused
     other = started(replace(CALM, max_queue=SMALL))
     rig, _, client_link, _, upstream_link = other
-    client_link.on_lost(1006, "")
     say(upstream_link, bytes(2 * SMALL))
+    say(client_link, "for which the upstream is dialled without a client")
+    client_link.on_lost(1006, "")
     upstream_link.on_lost(1006, "")
     upstream, _ = rig.reconnect()
     assert upstream.paused

@@ -194,9 +194,36 @@ def test_client_waiting_for_the_first_dial_goes_away_and_the_session_ends_after_
     assert never_was(rig)
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_session_that_never_connected_ends_with_its_client(opened: bool) -> None:
+    """Nothing is lost with it. Whether or not its client was accepted."""
+    rig = waiting(Policy(grace=15.0))
+    if opened:
+        rig.dialler.fail()
+        _, link = rig.client()
+        rig.clock.advance(1.0)
+        link.on_lost(1006, "")
+    else:
+        rig.context.client_left(rig.openings.append)
+    assert over(rig)
+
+
+def test_a_session_that_never_connected_is_kept_for_what_it_holds_or_for_an_aware_client() -> None:
+    """The aware client would be refused with 410 when it returns."""
+    for received, says in ((None, ("1",)), (0, ())):
+        rig = waiting(Policy(grace=15.0))
+        rig.dialler.fail()
+        _, link = rig.client(received)
+        say(link, *says)
+        link.on_lost(1006, "")
+        assert rig.context.state is SessionState.OPEN
+        upstream, _ = rig.reconnect()
+        assert upstream.payloads == [text.encode() for text in says]
+
+
 def test_client_that_comes_back_during_the_first_dial_is_waited_for_no_more() -> None:
-    """The grace of the one that left does not end the session of the one that waits."""
-    rig = waiting(Policy(grace=2.0, connect_timeout=5.0))
+    """The grace of the one that left a shared session does not end that of the one that waits."""
+    rig = waiting(Policy(grace=2.0, connect_timeout=5.0, shared=True))
     rig.context.client_left(rig.openings.append)
     rig.clock.advance(1.0)
     rig.context.when_opened(rig.openings.append)

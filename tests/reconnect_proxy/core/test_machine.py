@@ -130,7 +130,9 @@ class SessionMachine(RuleBasedStateMachine):
         """Dial for the first time; the client attaches when it is told how that went."""
         self.policy = policy
         self.clock = FakeClock()
-        self.dialler = SimDialler()
+        self.dialler = SimDialler(self._needs_upstream)
+        # The proxy has had a link to the upstream.
+        self.met = False
         self.events: list[Event] = []
         # Its timer belongs to no session, so it has a clock of its own. And what other sessions hold.
         limit, floor = limit_and_floor
@@ -259,7 +261,7 @@ class SessionMachine(RuleBasedStateMachine):
         if context.state is not SessionState.OPEN and not self.cause:
             away = not context.clients.links and now >= self.attached_at + (self.policy.grace or 0.0)
             unavailable = now >= self.proven_at + self.policy.retry_for
-            assert away or unavailable, f"ended without a cause: {self.events[-3:]}"
+            assert away or unavailable or self._is_unused(), f"ended without a cause: {self.events[-3:]}"
             self.cause = True
         ends = [
             (e.undelivered_c2u, e.undelivered_u2c, e.uncertain_c2u, e.uncertain_u2c, e.c2u_messages, e.u2c_messages)
@@ -283,6 +285,17 @@ class SessionMachine(RuleBasedStateMachine):
             assert ends == []
             assert self.ended == 0
 
+    def _is_unused(self) -> bool:
+        """Tell whether the session never had its upstream and holds no message: it ends with its client."""
+        owed = self.c2u.undelivered + self.u2c.undelivered + self.u2c.uncertain
+        return not (self.met or self.client.aware or self.context.clients.links or owed)
+
+    def _needs_upstream(self) -> bool:
+        """Tell whether the upstream may be dialled: it knows the session, a client is there, or something is owed."""
+        known = self.upstream.aware or self.last_control is not None
+        owed = len(self.c2u.accepted) > self.c2u.confirmed
+        return known or not self.met or bool(self.context.clients.links) or owed
+
     def _watch_progress(self) -> None:
         """Watch whether the upstream makes progress: a message is confirmed, or a link lives for long and owes nothing.
 
@@ -294,6 +307,7 @@ class SessionMachine(RuleBasedStateMachine):
         if delivered > self.confirmed_before:
             self.confirmed_before = delivered
             self.in_series = False
+        self.met = self.met or up
         if not up or link is None:
             self.up = None
         elif self.up is None or self.up[0] is not link:

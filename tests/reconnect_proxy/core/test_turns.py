@@ -262,6 +262,7 @@ def test_a_returning_client_brings_its_session_forward() -> None:
     """Among those that wait for their turn."""
     rigs = crowd(4, max_dials=1)
     for rig in rigs[2:]:
+        say(rig.context.clients.links[0], "owed")
         rig.context.clients.links[0].on_lost(1006, "")
     lose_all(rigs[:1])
     lose_all(rigs[1:])

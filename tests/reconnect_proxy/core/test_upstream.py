@@ -50,6 +50,7 @@ def test_a_redial_says_so_and_how_many_messages_have_come() -> None:
     rig = SessionRig()
     rig.open()
     _, link = rig.connect(DialAnswer(subprotocol="chat"))
+    rig.client()
     say(link, "a", "b", "c")
     link.on_lost(1006, "")
     rig.clock.advance(1.0)
@@ -151,7 +152,9 @@ def test_a_lost_upstream_is_redialled_at_the_next_of_the_list() -> None:
     """And after the last comes the first again."""
     rig = SessionRig(urls=URLS)
     rig.open()
-    rig.connect()[1].on_lost(1006, "")
+    _, link = rig.connect()
+    rig.client()
+    link.on_lost(1006, "")
     for _ in range(3):
         rig.clock.advance(3.0)
         rig.dialler.fail()
