@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, get_origin
 
@@ -67,8 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"reconnect-proxy: {' '.join(message.split())}", err=True)
+    # If stderr is full or closed, the exit code must do.
+    with suppress(OSError):
+        click.echo(f"reconnect-proxy: {' '.join(message.split())}", err=True)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed: otherwise a socket would get its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False)
@@ -127,6 +138,7 @@ def _gather(config: str | None, **flags: object) -> dict[str, sources.Given]:
 
 
 def _run(**flags: Any) -> int:
+    _open_standard_streams()
     with _ready_for_signals():
         # Hooks may be in the working directory. Installed modules are found first.
         sys.path.append("")

@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-import click
-
 from .config.model import Config
 from .config.values import Address
 from .draining import Stopped
-from .observe.logs import logger
+from .observe.logs import announce, logger
 
 
 class CannotServe(Exception):
@@ -79,7 +77,7 @@ class Signals:
 
 def say_ready(url: str, config: Config, admin: str | None) -> None:
     """Write that clients can connect to `url`, and where the admin listener is."""
-    click.echo(f"listening on {url} -> {', '.join(config.upstream)} (mode {config.mode})", err=True)
+    announce(f"listening on {url} -> {', '.join(config.upstream)} (mode {config.mode})")
     if admin is not None:
         logger.info("admin listening", extra={"fields": {"url": admin}})
 

@@ -88,6 +88,8 @@ class AdminServer:
         self.connections: set[asyncio.Task[None]] = set()
         # Those that wait for a request, the longest waiting first.
         self._waiting: dict[asyncio.Task[None], None] = {}
+        # Held for a turn of the event loop before the next request of a connection.
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         (listeners,) = listen(*self.address)
@@ -138,6 +140,9 @@ class AdminServer:
                 except _Unreadable as error:
                     answer = self._refuse(error.status, str(error))
                 done = not await connection.write(answer)
+                # Requests may be there already, thousands of them. One is answered between two turns, of all together.
+                async with self._turn:
+                    await asyncio.sleep(0)
             writer.close()
         except (OSError, TimeoutError) as error:
             reason = str(error) or "the peer does not read"

@@ -299,7 +299,12 @@ class Config(BaseModel):
     http_idle: PositiveSeconds = _option(
         60.0, "DURATION", "How long a plain HTTP connection is kept open for another request."
     )
-    max_http: Count = _option(1000, "N", "Plain HTTP connections at a time. A request on a further one gets a 503.")
+    max_http: Count = _option(
+        1000,
+        "N",
+        "Plain HTTP connections at a time. The longest idle one is closed for a further one; if all are busy, its "
+        "request gets a 503.",
+    )
     drain: Seconds = _option(
         5.0, "DURATION", "How long a stop waits for what is owed to peers. Closing takes up to 2 s more."
     )

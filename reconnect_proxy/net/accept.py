@@ -23,6 +23,7 @@ answer is known (`adoption`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
@@ -34,11 +35,7 @@ from ..core.dial import DialFailure
 from ..core.interfaces import Timer
 from ..core.opening import Opening
 from ..core.timers import Timers
-from ..core.wire import (
-    CONNECTION_ID,
-    RECEIVED,
-    Refusal,
-)
+from ..core.wire import CONNECTION_ID, RECEIVED, Refusal
 from .adoption import take_accepted
 from .allow import check_origin, check_path
 from .deflate import EXTENSIONS, accept
@@ -54,6 +51,8 @@ from .pending import PendingConnections
 from .refused import RefusedHandshake
 from .tls import Tls
 from .tls_transport import TlsFailed, TlsTransport
+
+_LOG = logging.getLogger("reconnect_proxy.net")
 
 
 class Router(Protocol):
@@ -166,7 +165,7 @@ class Acceptor(asyncio.Protocol):
             case AcceptorState.READING:
                 self._read_head(data)
             case AcceptorState.IDLE:
-                self._host.http.idle.discard(self)
+                self._host.http.forget(self)
                 if self.await_head():
                     self._read_head(data)
             case AcceptorState.WAITING:
@@ -233,13 +232,15 @@ class Acceptor(asyncio.Protocol):
             self.refuse(error.refusal)
         except Refusal as refusal:
             self.refuse(refusal)
+        except Exception:  # noqa: BLE001 - it must not cost the client's place
+            _LOG.exception("a request failed with an unexpected error")
+            self.refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "the proxy failed"))
 
     def _find_session(self, request: SessionRequest, raw: bytes) -> None:
         """Wait for the session of a handshake, or for the process that has it. Raises Refusal."""
         self.state = AcceptorState.WAITING
         if not self._host.router.route(self, request, raw + HEAD_END + self._rest):
             context, created = self._host.enter(request)
-            self._host.http.forget(self)
             self._admission = Admission(self, self._host, request, context, created)
             context.when_opened(self._admission.on_opening)
 
@@ -267,7 +268,7 @@ class Acceptor(asyncio.Protocol):
         self._head = HeadReader(self._host.max_head, parse_request_line)
         self._rest = b""
         self.transport.set_protocol(self)
-        self._host.http.idle.add(self)
+        self._host.http.idle[self] = None
         self._set_timer(self._host.http.settings.idle, self.abort)
         self.transport.resume_reading()
         if rest:
@@ -316,6 +317,7 @@ class Acceptor(asyncio.Protocol):
         self.state = AcceptorState.ANSWERED
         self._admission = None
         self._host.pending.answered(self)
+        self._host.http.forget(self)
         if isinstance(self.transport, TlsTransport) and not self.transport.established:
             # No answer can be sent before the TLS handshake is complete.
             self._stop_timer()

@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes
 
 from ..core.wire import Refusal, bad_request
-from .head import RequestHead
+from .head import RequestHead, folded
 
 #: scheme://host[:port], as RFC 6454 section 6.2 writes an origin; the host may begin with `*.`.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
@@ -62,9 +62,9 @@ def _normal(origin: str) -> str:
     Raises:
         ValueError: the port is out of range, or the host in brackets is not an address.
     """
-    match = _ORIGIN.fullmatch(origin.lower())
+    match = _ORIGIN.fullmatch(folded(origin))
     if match is None:
-        return origin.lower()
+        return folded(origin)
     scheme, host, port = match[1], match[2], match[3]
     if host.startswith("["):
         host = f"[{IPv6Address(host[1:-1])}]"

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import h11
 
 from .endpoint import Endpoint
-from .head import ResponseHead, tokens
+from .head import BLANKS, ResponseHead, folded, tokens
 from .http_answer import BROKEN, Send, broken_answer, end_of_body
 from .http_socket import HttpSocket
 
@@ -76,10 +76,10 @@ class Addresses(NamedTuple):
 
 def place_of(authority: str, default_port: int) -> tuple[str, int]:
     """Return host and port of `HOST[:PORT]`, in one form: all loopback addresses of a port are one place."""
-    match = re.fullmatch(r"\[(.*)\](?::(\d{1,5}))?|([^:]*)(?::(\d{1,5}))?", authority)
+    match = re.fullmatch(r"\[(.*)\](?::([0-9]{1,5}))?|([^:]*)(?::([0-9]{1,5}))?", authority)
     # A bare IPv6 address has no port.
     host, port = (match[1] or match[3] or "", match[2] or match[4]) if match else (authority, None)
-    host = host.lower().rstrip(".")
+    host = folded(host).rstrip(".")
     try:
         address = ip_address(host)
         host = _LOOPBACK if address.is_loopback else str(address)
@@ -90,9 +90,9 @@ def place_of(authority: str, default_port: int) -> tuple[str, int]:
 
 def may_have_urls(head: ResponseHead, method: str) -> bool:
     """Tell whether an answer is JSON, whole, not compressed, and has a body."""
-    kind = head.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = folded(head.headers.get("Content-Type", "").partition(";")[0].strip(BLANKS))
     is_json = kind in ("application/json", "text/json") or kind.endswith("+json")
-    plain = {coding.lower() for coding in tokens(head.headers, "Content-Encoding")} <= {"identity"}
+    plain = {folded(coding) for coding in tokens(head.headers, "Content-Encoding")} <= {"identity"}
     return is_json and plain and 200 <= head.status < 300 and head.status not in (204, 206) and method != "HEAD"
 
 

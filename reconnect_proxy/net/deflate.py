@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from multidict import CIMultiDict
 
 from ..core.message import COMPRESSED, Message, Opcode
-from .head import MalformedHead, tokens
+from .head import BLANKS, MalformedHead, tokens
 
 #: The header of offers and answers (RFC 6455 section 9.1).
 EXTENSIONS = "Sec-WebSocket-Extensions"
@@ -95,12 +95,12 @@ def agreed(headers: CIMultiDict[str], offered: bool) -> bool:
 
 def _parameters(extension: str) -> dict[str, str | None] | None:
     """Return the parameters of one offer or answer, or None if it is another extension's. Raises ValueError."""
-    name, *parts = (part.strip() for part in extension.split(";"))
+    name, *parts = (part.strip(BLANKS) for part in extension.split(";"))
     if name != "permessage-deflate":
         return None
     parameters: dict[str, str | None] = {}
     for part in parts:
-        key, equals, value = (word.strip() for word in part.partition("="))
+        key, equals, value = (word.strip(BLANKS) for word in part.partition("="))
         if len(value) > 1 and value[0] == value[-1] == '"':
             value = value[1:-1]
         if key in parameters:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from multidict import CIMultiDict
@@ -42,6 +43,9 @@ _LINES = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*+\r\n)*+[\t\x20-\x7e\x80-\xff]*
 #: The empty line that ends a head, with the end of the line before it.
 HEAD_END = b"\r\n\r\n"
 _CR = 13
+#: What may stand around a token and a value (RFC 9110 section 5.6.3). `str.strip` alone takes other characters too.
+BLANKS = " \t"
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class MalformedHead(ValueError):
@@ -110,16 +114,24 @@ class ResponseHead:
 def tokens(headers: CIMultiDict[str], name: str) -> list[str]:
     """Return the comma-separated members of all headers called `name`."""
     values = headers.getall(name, ())
-    return [token for value in values for part in value.split(",") if (token := part.strip())] if values else []
+    return [token for value in values for part in value.split(",") if (token := part.strip(BLANKS))] if values else []
 
 
 def has_token(headers: CIMultiDict[str], name: str, token: str) -> bool:
     """Tell whether a header called `name` has this member, in any case."""
     for value in headers.getall(name, ()):
-        text = value.lower()
-        if text == token or token in [part.strip() for part in text.split(",")]:
+        text = folded(value)
+        if text == token or token in [part.strip(BLANKS) for part in text.split(",")]:
             return True
     return False
+
+
+def folded(text: str) -> str:
+    """Return `text` with its ASCII letters in lower case.
+
+    `str.lower` also makes a k of U+212A, so that a token would match that no other program takes for it.
+    """
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 class HeadReader:
@@ -289,7 +301,7 @@ def parse_fields(raw: bytes) -> CIMultiDict[str]:
     fields = _FIELD.findall(text)
     if len(fields) != text.count("\r\n"):
         raise MalformedHead("a header line is not NAME: VALUE, or has a control character in it")
-    return CIMultiDict([(name, value.strip(" \t")) for name, value in fields])
+    return CIMultiDict([(name, value.strip(BLANKS)) for name, value in fields])
 
 
 def _check_framing(headers: CIMultiDict[str], version: str) -> None:
@@ -301,9 +313,9 @@ def _check_framing(headers: CIMultiDict[str], version: str) -> None:
             raise MalformedHead("there are both Content-Length and Transfer-Encoding")
         if version == "1.0":
             raise MalformedHead("there is a Transfer-Encoding, which HTTP/1.0 does not have")
-        if len(codings) > 1 or codings[0].lower().count("chunked") > 1:
+        if len(codings) > 1 or folded(codings[0]).count("chunked") > 1:
             raise MalformedHead("there is more than one Transfer-Encoding")
-        if codings[0].lower() != "chunked":
+        if folded(codings[0]) != "chunked":
             raise MalformedHead("the only Transfer-Encoding served here is chunked", HTTPStatus.NOT_IMPLEMENTED)
     if len(lengths) > 1:
         raise MalformedHead("there is more than one Content-Length")

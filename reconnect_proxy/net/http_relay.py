@@ -78,9 +78,10 @@ class HttpRelay:
         self.refused = refused
         # The proxy stops: no request is taken any more, and each answer ends its connection.
         self.draining = False
-        # The connections that have sent a plain request, and those of them that wait for the next one.
+        # The connections whose request is being answered or was answered last, and of these the idle ones in the order
+        # in which they became so. One that sends its next request is counted again when the head is whole.
         self.connections: set[PlainConnection] = set()
-        self.idle: set[PlainConnection] = set()
+        self.idle: dict[PlainConnection, None] = {}
         # The upstreams whose answers were found to lead clients past the proxy.
         self._leading_past: set[str] = set()
         self._exchanges: set[asyncio.Task[None]] = set()
@@ -97,9 +98,13 @@ class HttpRelay:
         self._count(connection)
 
     def _count(self, connection: PlainConnection) -> None:
-        """Count a connection as one of plain HTTP. Raises Refusal if there are too many."""
+        """Count a connection as one of plain HTTP; the longest idle one gives way. Raises Refusal if all are busy."""
         limit = self.settings.limit
-        if connection not in self.connections and len(self.connections) >= limit:
+        if len(self.connections) >= limit and self.idle:
+            longest_idle = next(iter(self.idle))
+            self.forget(longest_idle)
+            longest_idle.abort()
+        if len(self.connections) >= limit:
             detail = f"there are {limit} plain HTTP connections, and no more are allowed"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-http", detail, retry_after=1)
         self.connections.add(connection)
@@ -107,7 +112,7 @@ class HttpRelay:
     def forget(self, connection: PlainConnection) -> None:
         """Forget a connection that is gone, or is a WebSocket now."""
         self.connections.discard(connection)
-        self.idle.discard(connection)
+        self.idle.pop(connection, None)
 
     def begin(
         self, connection: PlainConnection, transport: asyncio.Transport, request: HttpRequest, rest: bytes
@@ -152,8 +157,9 @@ class HttpRelay:
         keep_alive(transport, self.settings.timeout)
         client = HttpSocket(h11.SERVER)
         client.connection_made(transport)
-        transport.set_protocol(client)
         client.begin_request(head, rest)
+        # After all that can fail: until here, the connection's own protocol hears that it is lost.
+        transport.set_protocol(client)
         if not transport.is_closing():
             transport.resume_reading()
         return client

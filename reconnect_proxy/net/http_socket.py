@@ -31,6 +31,8 @@ LINGER = 1.0
 
 #: Probes without an answer after which a peer counts as gone.
 _PROBES = 3
+#: The longest silence and pause, in seconds, that Linux takes for probes.
+_LONGEST_SILENCE = 32767
 
 #: SO_LINGER on, for 0 seconds: the connection ends with a reset.
 _RESET = struct.pack("ii", 1, 0)
@@ -49,7 +51,7 @@ def keep_alive(transport: asyncio.Transport, seconds: float) -> None:
     for name, value in (("TCP_KEEPIDLE", round(seconds)), ("TCP_KEEPINTVL", pause), ("TCP_KEEPCNT", _PROBES)):
         # Some systems cannot set these for one socket.
         if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, value))
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), min(max(1, value), _LONGEST_SILENCE))
 
 
 class Lost(ConnectionError):

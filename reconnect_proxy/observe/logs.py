@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TextIO
@@ -23,8 +23,12 @@ from ..config.values import LogFormat, LogLevel
 from ..core.interfaces import Clock, Timer
 from ..events import Event, short_id
 from .event_table import EVENTS, PERIOD, EventRow
+from .log_writer import LogWriter
 
 logger = logging.getLogger("reconnect_proxy")
+
+#: Tracebacks of one place of the program that are written within PERIOD.
+TRACEBACKS = 3
 
 #: Plain words, and floats and URLs too: anything else is quoted.
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
@@ -138,13 +142,50 @@ def start_logging(style: LogFormat, level: LogLevel, stream: TextIO | None = Non
         The handler, for `logging.getLogger().removeHandler` when the process goes on without the proxy.
 
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = LogWriter() if stream is None else logging.StreamHandler(stream)
+    handler.addFilter(TracebackLimit())
     handler.setFormatter(JsonFormatter() if style is LogFormat.JSON else TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logger.setLevel(level.upper())
     return handler
+
+
+def announce(line: str) -> None:
+    """Write a line that is no log line to stderr, behind the log lines that wait."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogWriter):
+            handler.put(line)
+
+
+class TracebackLimit(logging.Filter):
+    """Drops tracebacks that repeat: an error that a client can cause must not fill the log. The next one counts them.
+
+    TRACEBACKS of one place of the program are written within PERIOD.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the place of the error: when its period began, and how many came since.
+        self._seen: dict[tuple[object, ...], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether `record` is written."""
+        kind, _, trace = record.exc_info or (None, None, None)
+        if trace is None:
+            return True
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (record.name, kind, trace.tb_frame.f_code, trace.tb_lineno)
+        now = time.monotonic()
+        began, count = self._seen.get(place, (now, 0))
+        if now >= began + PERIOD:
+            if count > TRACEBACKS:
+                record.fields = {**_extra(record), "more": count - TRACEBACKS, "seconds": round(now - began)}
+            began, count = now, 0
+        self._seen[place] = began, count + 1
+        return count < TRACEBACKS
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

@@ -15,6 +15,7 @@ from ..core.context import Context
 from ..core.target import UpstreamInfo
 from ..events import Event
 from ..introspection import Usage
+from .log_writer import DroppedLines
 from .logs import EventLog
 from .loop_lag import lag_of_loop
 from .metrics import Metrics
@@ -43,6 +44,7 @@ class Observers:
         self.metrics = Metrics(CollectorRegistry())
         ProcessCollector(registry=self.metrics.registry)
         GCCollector(registry=self.metrics.registry)
+        self.metrics.registry.register(DroppedLines())
         self._log = EventLog(asyncio.get_running_loop())
         self._watching = ExitStack()
 

@@ -26,6 +26,7 @@ from reconnect_proxy.introspection import Usage
 from reconnect_proxy.net.head import MalformedHead
 from reconnect_proxy.observe.event_table import EVENTS
 from reconnect_proxy.observe.gauges import NAMESPACE, WorkerGauges
+from reconnect_proxy.observe.log_writer import DroppedLines
 from reconnect_proxy.observe.metrics import Metrics
 
 from .config.test_sources import from_flags
@@ -119,6 +120,7 @@ def metrics() -> Iterator[tuple[str, str, frozenset[str], str]]:
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
     GCCollector(registry=metrics.registry)
+    metrics.registry.register(DroppedLines())
     metrics.watch(Mode.DUPLEX, tuple)
     metrics.watch_upstreams(lambda: [UpstreamInfo(URL, 1, True, "", 0, 0, 0)])
     metrics.watch_limits(lambda: [Usage("held", 0, 1)])

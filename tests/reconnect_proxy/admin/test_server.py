@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -215,3 +216,43 @@ async def test_what_a_peer_sends_is_never_a_fault_of_the_program(admin: Admin) -
             await reader.read()
         writer.close()
     assert await ask_json(admin, "/healthz") == (200, {"status": "ok"})
+
+
+async def turns_between_answers(requests: int) -> list[int]:
+    """Return how many turns the event loop makes between the answers to requests that come in one piece."""
+    loop = asyncio.get_running_loop()
+    turns, answered_at = 0, []
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if len(answered_at) < requests:
+            loop.call_soon(turn)
+
+    async def answer(request: AdminRequest) -> AdminResponse:
+        answered_at.append(turns)
+        return AdminResponse(HTTPStatus.OK, b"{}")
+
+    async with AdminServer(ANY_PORT, answer, lambda status, detail: AdminResponse(status, detail.encode())) as server:
+        reader, writer = await asyncio.open_connection(*server.address)
+        loop.call_soon(turn)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
+        for _ in range(requests):
+            await reader.readuntil(b"{}")
+        writer.close()
+    return [later - earlier for earlier, later in itertools.pairwise(answered_at)]
+
+
+async def test_requests_that_come_at_once_are_answered_in_as_many_turns_of_the_loop() -> None:
+    """So the messages of sessions pass between them."""
+    assert min(await turns_between_answers(200)) >= 1
+
+
+async def test_without_a_yield_they_would_be_answered_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test before."""
+
+    async def at_once(seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(admin_http.asyncio, "sleep", at_once)
+    assert min(await turns_between_answers(200)) == 0

@@ -10,9 +10,10 @@ import pytest
 
 from reconnect_proxy.events import HttpFailed, HttpRelayed, Refused
 from reconnect_proxy.net.accept import Acceptor
+from reconnect_proxy.net.http_socket import HttpSocket
 
 from ...certificates import Authority
-from .http_rig import HELLO, error_of, hello, relayed
+from .http_rig import HANDSHAKE, HELLO, error_of, hello, relayed
 from .raw_http import Conversation, RawUpstream, ask, get
 
 # What passes.
@@ -531,17 +532,98 @@ async def test_a_client_that_closes_its_half_still_gets_its_answer() -> None:
 
 
 async def test_connections_above_the_limit_get_503() -> None:
-    """An idle one counts as well; a place that is given up is free at once."""
-    async with relayed(hello, max_http=1) as rig:
-        first, _ = await rig.answered(get())
+    """While all are busy. A place that is given up is free at once."""
+    go = asyncio.Event()
+
+    async def answer(request: Conversation) -> None:
+        if "slow" in request.first:
+            await go.wait()
+        await request.send(HELLO)
+
+    async with relayed(answer, max_http=1) as rig:
+        first = await rig.ask(get("/slow"))
+        await rig.until(lambda: rig.proxy.http.busy == 1)
         client, body = await rig.answered(get())
         assert (client.first, error_of(body)) == ("HTTP/1.1 503 Service Unavailable", "too-many-http")
         assert client.get("retry-after") == "1"
-        await first.send(get())
+        go.set()
         await first.head()
         assert await first.body() == b"hello"
         first.close()
         await rig.until(lambda: not rig.proxy.http.connections)
+        assert (await rig.answered(get()))[1] == b"hello"
+
+
+async def test_the_longest_idle_connection_gives_way() -> None:
+    """Idle ones cannot hold all places; nor can one that has begun its next head, which waits like any new one."""
+    async with relayed(hello, max_http=3) as rig:
+        idle = [(await rig.answered(get()))[0] for _ in range(3)]
+        await idle[0].send(get())
+        await idle[0].head()
+        assert await idle[0].body() == b"hello"
+        for closed in (idle[1], idle[2]):
+            assert (await rig.answered(get()))[1] == b"hello"
+            await closed.left()
+        await idle[0].send(b"GET / HT")
+        await rig.until(lambda: len(rig.proxy.http.connections) == 2)
+        assert (await rig.answered(get()))[1] == b"hello"
+        await idle[0].send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        await idle[0].head()
+        assert await idle[0].body() == b"hello"
+
+
+#: U+212A, which `str.lower` makes an ASCII k, and blanks that `str.strip` takes besides space and tab.
+KELVIN, NO_BREAK = "\u212a".encode().decode("latin-1"), "\xa0"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (f"Transfer-Encoding: chun{KELVIN}ed", "501"),
+        (f"Transfer-Encoding: chunked{NO_BREAK}", "501"),
+        (f"Transfer-Encoding: {KELVIN}", "501"),
+        ("Content-Length: \u0663".encode().decode("latin-1"), "400"),
+    ],
+)
+async def test_tokens_are_ascii(line: str, status: str) -> None:
+    """Other letters are not taken for ASCII ones, and no place is lost: thousand such requests change nothing."""
+    async with relayed(hello, max_http=2) as rig:
+        for _ in range(5):
+            client, _ = await rig.answered(get("/", line, method="POST"))
+            assert client.first.split()[1] == status
+        await rig.until(lambda: not rig.proxy.http.connections)
+        assert rig.upstream.requests == []
+        assert (await rig.answered(get()))[1] == b"hello"
+
+
+@pytest.mark.parametrize("line", [f"Upgrade: websoc{KELVIN}et", f"Upgrade: websocket{NO_BREAK}"])
+async def test_what_only_looks_like_a_handshake_is_plain_http(line: str) -> None:
+    """The upstream would not take it for a handshake either."""
+    async with relayed(hello) as rig:
+        client, body = await rig.answered(
+            get("/", line, *(each for each in HANDSHAKE if not each.startswith("Upgrade")))
+        )
+        assert (client.first, body) == ("HTTP/1.1 200 Fine", b"hello")
+
+
+async def test_an_unexpected_error_costs_its_request_and_no_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500; the same place serves the next request."""
+    async with relayed(hello, max_http=1) as rig:
+        with monkeypatch.context() as broken:
+            broken.setattr(HttpSocket, "begin_request", lambda *arguments: 1 / 0)
+            for _ in range(5):
+                client, body = await rig.answered(get())
+                assert (client.first, error_of(body)) == ("HTTP/1.1 500 Internal Server Error", "internal-error")
+        assert (await rig.answered(get()))[1] == b"hello"
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()
+
+
+async def test_an_http_timeout_of_hours_serves_requests() -> None:
+    """The system takes no keepalive of more than 32767 s."""
+    async with relayed(hello, http_timeout=10 * 3600) as rig:
         assert (await rig.answered(get()))[1] == b"hello"
 
 

@@ -54,6 +54,7 @@ NOTICES = (
     ),
     LogLine("a dial died of a fault of this program", (), "Please report it. The session dials again."),
     LogLine("taking over a connected socket failed; it is dropped", (), "Please report it. The peer may come back."),
+    LogLine("a request failed with an unexpected error", (), "Please report it. The client was answered with 500."),
     LogLine("an HTTP exchange died of a fault of this program; its client is cut off", (), "Please report it."),
 )
 
