@@ -2,18 +2,22 @@
 
 The system has two limits. The soft limit is the effective one, and a process may raise it up to the hard limit. A
 process with CAP_SYS_RESOURCE, such as one of root, may raise the hard limit up to fs.nr_open. As HAProxy does for its
-`maxconn`, it is raised here for --max-sessions. Without that option the hard limit stays as it is.
+`maxconn`, it is raised here for --max-sessions. Without that option the hard limit stays as it is, and there may be as
+many sessions as it allows.
 """
 
 from __future__ import annotations
 
+import logging
 import resource
 from contextlib import suppress
 from pathlib import Path
 
 from .config.model import Config
+from .core.registry import SessionLimits
 from .net.pending import with_spare, without_spare
-from .observe.logs import logger
+
+logger = logging.getLogger("reconnect_proxy")
 
 #: Descriptors of a session: a socket for each leg. A relayed HTTP connection has as many.
 EACH = 2
@@ -42,6 +46,20 @@ def take_descriptors(config: Config) -> None:
         remedy = f"ulimit -n {wanted} (systemd: LimitNOFILE=, Docker: --ulimit nofile=), or more --workers"
         fields = {"limit": hard, "sessions": sessions, "wanted": config.max_sessions, "remedy": remedy}
         logger.warning("too few descriptors", extra={"fields": fields})
+
+
+def session_limits(config: Config) -> SessionLimits:
+    """Return how many sessions there may be: what `config` says, or as many as there are descriptors for.
+
+    By default one address leaves half of these to others.
+    """
+    most, per_address = config.max_sessions, config.max_sessions_per_address
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most is None and soft != resource.RLIM_INFINITY:
+        most = max(1, config.workers * sessions_within(soft))
+        if per_address is not None and "max_sessions_per_address" not in config.model_fields_set:
+            per_address = min(per_address, max(1, most // 2))
+    return SessionLimits(most, per_address)
 
 
 def needed_for(config: Config, sessions: int) -> int:

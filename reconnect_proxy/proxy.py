@@ -23,10 +23,11 @@ from .core.interfaces import SessionCounts, SessionIds
 from .core.policy import Mode
 from .core.pool import Pool
 from .core.pressure import Pressure
-from .core.registry import LocalCounts, LocalIds, Registry, RegistryState, SessionLimits
+from .core.registry import LocalCounts, LocalIds, Registry, RegistryState
 from .core.target import UpstreamInfo
 from .core.timers import Timers
 from .core.wire import Refusal
+from .descriptors import session_limits
 from .draining import Backlog, Stopped, wait_until
 from .events import EndedByOperator, HeaderDropped, Observe, Refused, TlsHandshakeFailed, short_id
 from .hooks.calls import HookCalls
@@ -122,12 +123,13 @@ class Proxy:
         self.router = parts.router
         # The sessions, and the hooks that are asked about them.
         self._hooks = HookCalls(config.hooks, self._observe, config.max_message)
+        self._limits = session_limits(config)
         self._policy = policy_of(config, self._hooks.filtering)
         self.registry = Registry(
             self._policy,
             parts.ids,
             parts.counts,
-            SessionLimits(config.max_sessions, config.max_sessions_per_address),
+            self._limits,
             self._hooks.closed,
         )
         # From the start of the listener on: the clock of all that happens here, the upstreams, what makes sessions.
@@ -281,7 +283,7 @@ class Proxy:
 
     def usage(self) -> list[Usage]:
         """Return how much of each limit is used here; the workers of one program have parts of them."""
-        most = self.config.max_sessions
+        most = self._limits.sessions
         budget = self.registry.budget
         return [
             Usage("sessions", len(self.contexts), None if most is None else self._parts.counts.part(most)),

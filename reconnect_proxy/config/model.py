@@ -22,6 +22,7 @@ from .values import (
     AddressOrOff,
     Count,
     CountOrNone,
+    CountOrOff,
     File,
     GateSetting,
     HeaderNames,
@@ -213,13 +214,16 @@ class Config(BaseModel):
         "How long a session with both legs connected may have no messages. Then it ends with 1000.",
     )
     max_sessions: CountOrNone = _option(
-        None, "N", "Sessions at a time. Further clients get a 503. Without this option there is no limit."
-    )
-    max_sessions_per_address: CountOrNone = _option(
         None,
         "N",
-        "Sessions at a time that one client address has opened (IPv6: one /64). Further ones get a 503. "
-        "Without this option there is no limit.",
+        "Sessions at a time. Further clients get a 503. Without this option there may be as many as the limit of file "
+        "descriptors allows.",
+    )
+    max_sessions_per_address: CountOrOff = _option(
+        10_000,
+        "N|off",
+        "Sessions at a time that one client address has opened (IPv6: one /64). Further ones get a 503. If neither "
+        "this nor --max-sessions is given, at most half of all that there may be.",
     )
     trust_forwarded: Networks = _option(
         (),

@@ -282,6 +282,7 @@ PositiveBytesOrOff = Annotated[int | None, _or_off(_above_zero(parse_size))]
 #: A limit, 1 or more; the same, or None: no limit.
 Count = Annotated[int, BeforeValidator(_count)]
 CountOrNone = Annotated[int | None, BeforeValidator(_count)]
+CountOrOff = Annotated[int | None, _or_off(_count)]
 #: Messages a second, or None for `off`.
 Rate = Annotated[int | None, BeforeValidator(_rate)]
 Workers = Annotated[int, BeforeValidator(_workers)]

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from ..admin.view import Ended, Page, Unanswered
 from ..config.model import Config, Dial
 from ..config.values import Address
+from ..descriptors import session_limits
 from ..draining import Stopped
 from ..events import Observe
 from ..observe.gauges import WorkerGauges
@@ -272,6 +273,9 @@ def _options_of(number: int, config: Config, options: Mapping[str, object], list
     """Return the options of worker `number`: those of the program, with its part of those that are divided."""
     its = {option: value for option, value in options.items() if option not in SUPERVISOR_ONLY}
     its["listen"] = str(listen)
+    # The limits of all workers together.
+    limits = session_limits(config)
+    its |= {"max_sessions": limits.sessions, "max_sessions_per_address": limits.per_address or "off"}
     for option in DIVIDED:
         limit = getattr(config, option)
         if limit is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from reconnect_proxy import descriptors
 from reconnect_proxy.config.model import Config
-from reconnect_proxy.descriptors import needed_for, sessions_within, take_descriptors
+from reconnect_proxy.descriptors import needed_for, session_limits, sessions_within, take_descriptors
 from reconnect_proxy.net.pending import with_spare, without_spare
 
 
@@ -84,3 +84,25 @@ def test_all_sessions_fit_into_what_is_needed_for_them() -> None:
     assert sessions_within(needed) >= 10_000
     assert sessions_within(20_000) == 9350
     assert sessions_within(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("soft", "options", "limits"),
+    [
+        (4096, {}, (sessions_within(4096), sessions_within(4096) // 2)),
+        (4096, {"workers": 3}, (3 * sessions_within(4096), 3 * sessions_within(4096) // 2)),
+        (1_048_576, {}, (sessions_within(1_048_576), 10_000)),
+        (resource.RLIM_INFINITY, {}, (None, 10_000)),
+        (64, {}, (3, 1)),
+        (8, {}, (1, 1)),
+        (4096, {"max_sessions": 100}, (100, 10_000)),
+        (4096, {"max_sessions_per_address": 9000}, (sessions_within(4096), 9000)),
+        (4096, {"max_sessions_per_address": None}, (sessions_within(4096), None)),
+    ],
+)
+def test_by_default_there_are_as_many_sessions_as_descriptors_and_half_of_them_for_one_address(
+    soft: int, options: dict[str, object], limits: tuple[int | None, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given is not changed."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
+    assert session_limits(config(**options)) == limits

@@ -61,7 +61,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_rate": None,
         "idle_timeout": None,
         "max_sessions": None,
-        "max_sessions_per_address": None,
+        "max_sessions_per_address": 10_000,
         "trust_forwarded": (),
         "max_handshakes": 1000,
         "max_head": 16 * 1024,
