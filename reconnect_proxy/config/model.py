@@ -98,6 +98,11 @@ class Config(BaseModel):
         "Processes that share the port, one for each core to be used (Linux). A session lives in one of "
         "them, and its client is handed on to that one.",
     )
+    worker_timeout: PositiveSecondsOrOff = _option(
+        15.0,
+        "DURATION|off",
+        "How long a worker may not respond. Then it is killed and replaced; its sessions are lost.",
+    )
     mode: Annotated[Mode, one_of(Mode)] = _option(
         Mode.DUPLEX,
         "|".join(Mode),

@@ -163,6 +163,8 @@ class _Supervised:
     async def answer(self, kind: str, details: dict[str, Any]) -> dict[str, Any]:
         """Answer a question of the supervisor."""
         match kind:
+            case "alive":
+                return {}
             case "ready":
                 return {"reason": await self._proxy.ready()}
             case "metrics":

@@ -34,7 +34,7 @@ REMEMBER_EVERY = 10.0
 #: Options of which each worker gets a part. The limit of sessions is kept by all together: see `shared_counters`.
 DIVIDED = ("max_handshakes", "max_http", "max_held", "max_dials")
 #: Options that workers do not get.
-SUPERVISOR_ONLY = ("admin", "admin_token", "admin_token_file", "workers")
+SUPERVISOR_ONLY = ("admin", "admin_token", "admin_token_file", "worker_timeout", "workers")
 
 Encoded = TypeVar("Encoded")
 
@@ -78,7 +78,13 @@ class WorkerGroup:
         address = config.listen._replace(port=listeners[0][0].getsockname()[1])
         self._workers = [
             WorkerProcess(
-                number, _options_of(number, config, options, address), at, self._shared, observe, self._on_lost
+                number,
+                _options_of(number, config, options, address),
+                at,
+                self._shared,
+                config.worker_timeout,
+                observe,
+                self._on_lost,
             )
             for number, at in enumerate(listeners)
         ]
@@ -165,6 +171,8 @@ class WorkerGroup:
         for worker in self._workers:
             if not worker.up:
                 return f"worker {worker.number} is being started"
+            if worker.silent:
+                return f"worker {worker.number}: it does not answer"
         answers = await self._ask_all("ready", self._config.connect_timeout + ANSWER)
         for number, answer in answers.items():
             reason: str | None = "it does not answer" if answer is None else answer["reason"]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..draining import Stopped
@@ -20,6 +21,7 @@ from ..serving import HANDLED_SIGNALS
 from .addresses import AddressTable
 from .channel import Channel, ChannelClosed
 from .shared_counters import SharedCounters
+from .watchdog import Watchdog
 
 #: Seconds before a worker that died is started again: the first time, and the longest delay if it dies repeatedly.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 10.0
@@ -80,11 +82,24 @@ class WorkerProcess:
         options: dict[str, object],
         listeners: list[socket.socket],
         shared: SharedResources,
+        timeout: float | None,
         observe: Observe,
         on_lost: Callable[[int], None],
     ) -> None:
-        """Prepare a worker with these `options`; see `run`. `on_lost` is called with its number when it has died."""
+        """Prepare a worker; see `run`.
+
+        Args:
+            number: its number, from 0 on.
+            options: those of its proxy.
+            listeners: where clients connect.
+            shared: what all workers share.
+            timeout: seconds without a response after which it is killed and replaced; None: never.
+            observe: hears that it died.
+            on_lost: is called with its number when it has died.
+        """
         self.number = number
+        self._timeout = timeout
+        self._watchdog = Watchdog(timeout)
         # Set while it serves.
         self.ready = asyncio.Event()
         # Why its first process did not become ready.
@@ -107,6 +122,11 @@ class WorkerProcess:
         """Whether it serves."""
         return self.ready.is_set()
 
+    @property
+    def silent(self) -> bool:
+        """Whether it does not respond at present."""
+        return self._watchdog.silence.is_set()
+
     # Its processes.
 
     async def run(self) -> None:
@@ -119,6 +139,7 @@ class WorkerProcess:
             status = await self._run_process()
             was_up = was_up or self.up
             self.ready.clear()
+            self._watchdog.silence.clear()
             sessions = self._shared.forget(self.number)
             if not was_up:
                 self.failure = status
@@ -150,18 +171,28 @@ class WorkerProcess:
             self._channel = await Channel.open(end)
             self._channel.tell(**self._given())
             talk = asyncio.create_task(self._channel.run(self._on_notice, _answer_nothing))
+            hangs = asyncio.create_task(self._watch(self._channel))
             try:
                 # A program that a hook has started may keep the channel open after the worker has ended.
-                while not talk.done() and self._process.poll() is None:
-                    await asyncio.wait([talk], timeout=CHECK_EVERY)
+                while not (talk.done() or hangs.done()) and self._process.poll() is None:
+                    await asyncio.wait([talk, hangs], timeout=CHECK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                if hangs.done() and hangs.exception() is None:
+                    return f"it did not respond for {self._timeout:g} s, and was killed"
                 return await self._exit_of(self._process)
             finally:
-                talk.cancel()
-                await asyncio.wait([talk])
+                for task in (talk, hangs):
+                    task.cancel()
+                await asyncio.gather(talk, hangs, return_exceptions=True)
         finally:
             self._channel = None
             self.kill()
             self._process.wait()
+
+    async def _watch(self, channel: Channel) -> None:
+        """Return when the process has become ready and later has not responded for too long."""
+        await self.ready.wait()
+        self._watchdog = Watchdog(self._timeout)
+        await self._watchdog.run(partial(channel.ask, "alive"))
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """Start a process; return it, and our end of the channel to it."""
@@ -240,10 +271,19 @@ class WorkerProcess:
             self._channel.tell(tell=what, **details)
 
     async def ask(self, kind: str, within: float, **details: Any) -> dict[str, Any]:
-        """Ask it a question. Raises TimeoutError, or ChannelClosed if it does not serve."""
+        """Ask it a question. Raises TimeoutError, at once while it is silent, or ChannelClosed if it does not serve."""
         if self._channel is None or not self.up:
             raise ChannelClosed
-        return await self._channel.ask(kind, within, **details)
+        answer = asyncio.create_task(self._channel.ask(kind, within, **details))
+        silence = asyncio.create_task(self._watchdog.silence.wait())
+        try:
+            await asyncio.wait([answer, silence], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise TimeoutError
+            return answer.result()
+        finally:
+            answer.cancel()
+            silence.cancel()
 
     # Its end.
 

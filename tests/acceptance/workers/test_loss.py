@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 
+import psutil
 import pytest
 
 from ..aware import AwareClient, AwareServer
@@ -153,6 +154,61 @@ async def test_a_worker_that_is_stuck_does_not_keep_a_stop_from_ending(serve: Se
         assert await proxy.exit_code() == 0
     assert 'worker lost worker=1 detail="it was killed by SIGKILL" sessions=2' in proxy.log
     assert "stopped sessions=5 " in proxy.log
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(serve: Serve, upstream: RawServer) -> None:
+    """The log and the metrics say so, the probe answers in time, and clients that wait for it are served."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, "--worker-timeout", "2s")
+    admin = await admin_of(proxy)
+    workers = Workers(proxy)
+    async with residents(workers, 4) as clients:
+        await workers.suspend(1)
+        waiting = asyncio.create_task(workers.dial(1))
+        began = asyncio.get_running_loop().time()
+        status, text = await ask(f"{admin}/readyz")
+        assert asyncio.get_running_loop().time() < began + 2.0
+        assert (status, json.loads(text)["reason"]) == (503, "worker 1: it does not answer")
+        line = 'ERROR worker lost worker=1 detail="it did not respond for 2 s, and was killed" sessions=2'
+        await eventually(lambda: line in proxy.log, "the loss is in the log")
+        await waiting
+        await clients[0].fence()
+        assert await samples(admin, "reconnect_proxy_workers_lost_total", "reconnect_proxy_worker_up{") == [1, 2]
+        assert (await ask(f"{admin}/readyz"))[0] == 200
+
+
+async def test_without_a_timeout_a_worker_that_hangs_stays(serve: Serve, upstream: RawServer) -> None:
+    """The control of the test before. Admin requests do not wait for it."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, "--worker-timeout", "off")
+    admin = await admin_of(proxy)
+    workers = Workers(proxy)
+    async with residents(workers, 2):
+        await workers.suspend(1)
+        try:
+            for _ in range(4):
+                # Each is answered when the worker has been silent for a second.
+                assert (await ask(f"{admin}/readyz"))[0] == 503
+                await eventually_is(admin, "reconnect_proxy_worker_up{", 1)
+        finally:
+            workers.resume(1)
+        await eventually_is(admin, "reconnect_proxy_worker_up{", 2)
+    assert "worker lost" not in proxy.log
+
+
+async def test_a_program_that_is_frozen_as_a_whole_loses_no_worker(serve: Serve, upstream: RawServer) -> None:
+    """For longer than the timeout: the supervisor did not run either."""
+    proxy = await serve(upstream.url, *TWO, *ADMIN, "--worker-timeout", "400ms")
+    family = [psutil.Process(proxy.process.pid), *processes_of(proxy)]
+    async with residents(Workers(proxy), 2) as clients:
+        for process in family:
+            process.suspend()
+        await asyncio.sleep(2.0)  # The time that passes is what this test is about.
+        # The supervisor runs first, and has judged before a worker can answer.
+        for process in family:
+            process.resume()
+        for client in clients:
+            await client.fence()
+        await eventually_is(await admin_of(proxy), "reconnect_proxy_worker_up{", 2)
+    assert "worker lost" not in proxy.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

@@ -36,6 +36,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "upstream": (UPSTREAM,),
         "listen": Address("127.0.0.1", 9124),
         "workers": 1,
+        "worker_timeout": 15.0,
         "mode": Mode.DUPLEX,
         "preset": Preset.STATELESS,
         "grace": 15.0,

@@ -26,6 +26,7 @@ OPTIONS: list[tuple[str, str, object]] = [
     ("upstream", "ws://a:1/base", ("ws://a:1/base",)),
     ("listen", "[::1]:9000", Address("::1", 9000)),
     ("workers", "2", 2),
+    ("worker_timeout", "off", None),
     ("mode", "sender", Mode.SENDER),
     ("preset", "stateless", Preset.STATELESS),
     ("grace", "400ms", 0.4),
