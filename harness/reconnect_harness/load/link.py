@@ -150,7 +150,10 @@ class LinkMaker:
     """
 
     def __init__(self, url: str, sources: Iterable[str] = (), ca: str | None = None) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ValueError(f"the host {url!r} is not a URL: {error}") from None
         try:
             port = parts.port
         except ValueError:
@@ -187,6 +190,14 @@ class LinkMaker:
             # websocket-client keeps cookies for the whole process, but each link is another user's.
             CookieJar.jar.clear()
         return link
+
+    def reach(self, within: float) -> None:
+        """Open a connection, with TLS if the URL says so, and close it. Raises LinkFailed; `within` is seconds."""
+        try:
+            with gevent.Timeout(within, TimeoutError(f"no answer in {within:g} s")):
+                self._connected().close()
+        except OSError as failed:
+            raise LinkFailed(_reason(failed)) from failed
 
     def _at(self, path: str) -> str:
         # Without a path the URL is used as it was given, with or without a slash at its end.

@@ -25,7 +25,7 @@ import psutil
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner
 
-from reconnect_harness.load.link import LinkMaker
+from reconnect_harness.load.link import LinkFailed, LinkMaker
 from reconnect_harness.load.settings import UserSettings
 from reconnect_harness.load.shapes import LoadShape, shape_of
 from reconnect_harness.load.summary import LoadResult
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: How much longer than `--settle` a worker may take for its final report, in seconds.
 PATIENCE_SECONDS = 30.0
+#: In which a host that was given must accept a connection, before the run begins.
+REACHED_WITHIN = 5.0
 
 _POLL_SECONDS = 0.05
 
@@ -142,9 +144,15 @@ class LoadRun:
             return False
         if given:
             try:
-                LinkMaker(given)
+                settings = UserSettings.of(options)
+                host = LinkMaker(given, settings.source_address, settings.ca)
+                # In a distributed run the workers connect, and they may be elsewhere.
+                if self._local:
+                    host.reach(REACHED_WITHIN)
             except ValueError as error:
                 self._refuse(str(error))
+            except LinkFailed as error:
+                self._refuse(f"the host {given!r} cannot be reached: {error}")
         return not given or options.scenario is not None
 
     def _refuse(self, message: str, code: int = 2) -> NoReturn:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from reconnect_harness.containers.container import Container
 from reconnect_harness.containers.engine import Engine, EngineError, EngineUnavailable
@@ -24,6 +24,7 @@ from reconnect_harness.run.restartable import Role
 from reconnect_harness.run.topology import ServerSide, Topology, TrafficClock
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import SystemUnderTest
+from reconnect_harness.toxiproxy.link import address_of
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
 
 
@@ -94,11 +95,6 @@ async def _warm_up(servers: ServerSide, trust: ssl.SSLContext | None) -> Footpri
     return watch
 
 
-def _address(url: SplitResult) -> str:
-    """Return the HOST:PORT of a URL."""
-    return url.netloc if url.port is not None else f"{url.hostname}:{443 if url.scheme == 'wss' else 80}"
-
-
 @dataclass(slots=True)
 class _ScenarioParts:
     """Starts the parts of a scenario with a builder, which stops them."""
@@ -137,12 +133,12 @@ class _ScenarioParts:
         for name, link, options in reversed(list(proxies)):
             systems[name] = copy.copy(self.spec.system)
             url = urlsplit(await self.system(systems[name], name, addresses, options))
-            addresses, path = [self.link(link, _address(url))], url._replace(scheme="", netloc="").geturl()
+            addresses, path = [self.link(link, address_of(url))], url._replace(scheme="", netloc="").geturl()
             scheme = url.scheme
         if echoes:
             containers = await self.containers()
         own = None
-        if echoes and addresses[0] != _address(url):
+        if echoes and addresses[0] != address_of(url):
             own = url.geturl()
         address = f"{scheme}://{addresses[0]}{path}"
         systems = dict(reversed(systems.items()))

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from typing import Any, Self
+from urllib.parse import SplitResult
 
 from reconnect_harness.toxiproxy.server import ToxiproxyError, ToxiproxyServer, reserve_port
 from reconnect_harness.toxiproxy.toxics import Toxic, ToxicStream
@@ -25,6 +26,12 @@ _WITHHELD_MS = 24 * 60 * 60 * 1000
 
 _LINGER = "linger"
 """The name of the toxic that makes every close of a link with `resets` an RST."""
+
+
+def address_of(url: SplitResult) -> str:
+    """Return the HOST:PORT of a URL, with brackets around an IPv6 address, and with the default port of its scheme."""
+    port = url.port if url.port is not None else 443 if url.scheme in ("wss", "https") else 80
+    return f"[{url.hostname}]:{port}" if ":" in str(url.hostname) else f"{url.hostname}:{port}"
 
 
 class ToxiproxyLink:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import socket
+import ssl
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from reconnect_harness.fixtures.servers import MockUpstream
 from reconnect_harness.sut.presets import installed
+from tests.certificates import Authority
 from tests.reconnect_harness.load.locust_run import FLAP, echo_server, locust
 
 RELAY = f"{shlex.quote(sys.executable)} {Path(__file__).parents[1] / 'broken_proxy.py'} {{listen}} {{upstream}}"
@@ -78,9 +83,14 @@ def test_in_a_reconnect_storm_all_users_are_dropped_and_reconnect() -> None:
 
 
 def test_a_run_in_which_nothing_came_through_proves_nothing() -> None:
-    """An upstream that does not exist: the exit code is 1."""
-    options = ("-u", "2", "-r", "2", "-t", "2s", "--host", "ws://127.0.0.1:9", "--retry-for", "1s")
-    run = locust(*options)
+    """An upstream that ends each connection: the exit code is 1."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closing = threading.Thread(target=_close_all, args=(server,))
+        closing.start()
+        host = f"ws://127.0.0.1:{server.getsockname()[1]}"
+        run = locust("-u", "2", "-r", "2", "-t", "2s", "--host", host, "--retry-for", "1s")
+        server.shutdown(socket.SHUT_RDWR)
+        closing.join()
     assert run.code == 1, run.text
     assert "no message came through" in run.text
     assert run.requests("connect") > 0
@@ -127,6 +137,9 @@ def test_wrong_options_are_reported_in_a_line() -> None:
     ("option", "given", "sentence"),
     [
         ("--host", "ws://127.0.0.1:99999", "the host 'ws://127.0.0.1:99999' has no port of 0 to 65535"),
+        ("--host", "ws://[::1", "the host 'ws://[::1' is not a URL: Invalid IPv6 URL"),
+        ("--host", "ws://127.0.0.1:1/", "the host 'ws://127.0.0.1:1/' cannot be reached: connection refused"),
+        ("--host", "ws://no.such.invalid:80", "'ws://no.such.invalid:80' cannot be reached: name or service not known"),
         ("--source-address", "127.0.0.2,here", "'here' is not an address: write 10.0.0.1, or several: "),
         ("--ca", "nowhere.pem", "'nowhere.pem' is not a file of PEM certificates: No such file or directory"),
     ],
@@ -136,3 +149,34 @@ def test_options_for_connecting_are_checked_first(option: str, given: str, sente
     wrong = locust("-u", "1", "-t", "1s", option, given)
     assert wrong.code == 2
     assert sentence in wrong.text
+    assert "Traceback" not in wrong.text
+
+
+@pytest.mark.parametrize("scenario", [(), ("--scenario", "client-flap")])
+def test_a_host_with_a_certificate_that_is_not_trusted_is_refused_in_a_line(
+    stranger: Authority, scenario: tuple[str, ...]
+) -> None:
+    """Before any user starts, with or without faults."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"wss://127.0.0.1:{listener.getsockname()[1]}"
+        accepting = threading.Thread(target=_shake_hands, args=(listener, stranger.server()))
+        accepting.start()
+        wrong = locust("-u", "1", "-t", "1s", "--host", host, *scenario)
+        accepting.join()
+    assert wrong.code == 2, wrong.text
+    assert f"the host {host!r} cannot be reached: " in wrong.text
+    assert "certificate verify failed" in wrong.text.lower()
+
+
+def _close_all(listener: socket.socket) -> None:
+    """Close each connection, until the listener is shut down."""
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()
+
+
+def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Accept one connection; its client refuses the certificate."""
+    connection, _ = listener.accept()
+    with connection, pytest.raises(OSError), context.wrap_socket(connection, server_side=True):
+        pass
