@@ -80,8 +80,11 @@ class AdapterChoice:
 
     def for_client(self, client: str, index: int) -> Adapter:
         """Return the adapter of the client of this name, the first of which has the index 1."""
-        kind = self.adapter_class()
-        return kind(client, f"r{(index - 1) % kind.rooms + 1}")
+        return self.adapter_class()(client, self.room(index))
+
+    def room(self, index: int) -> str:
+        """Return the room of a client: the first one has the index 1."""
+        return f"r{(index - 1) % self.adapter_class().rooms + 1}"
 
     def audience(self, clients: int) -> Audience:
         """Return which of so many clients have to receive a message."""

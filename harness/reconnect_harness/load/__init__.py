@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reconnect_harness.history.audience import To
+
     from .user import Message, NotConnected, NotReceived, Stamp, WebSocketUser
     from .users import AwareUser, PlainUser
 
-__all__ = ["AwareUser", "Message", "NotConnected", "NotReceived", "PlainUser", "Stamp", "WebSocketUser"]
+__all__ = ["AwareUser", "Message", "NotConnected", "NotReceived", "PlainUser", "Stamp", "To", "WebSocketUser"]
 
 _MODULES = {
-    "user": ("Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"),
+    "user": ("Message", "NotConnected", "NotReceived", "Stamp", "To", "WebSocketUser"),
     "users": ("AwareUser", "PlainUser"),
 }
 

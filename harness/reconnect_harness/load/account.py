@@ -3,12 +3,15 @@
     own      1 … 17   what the user sent; each number has to come back:      missing {16, 17}, furthest 15
     pushed   1 … 9    the stream of another sender, which begins with 1:     missing {7}, furthest 9
 
+A stream that is for another user is in no account: its messages are misdelivered.
+
 The rules are those of `checks.stream_account`. An overtaken message is lost if it has not come after a while; all that
 is missing when the conversation ends is lost too. Nothing here knows a socket, a clock or locust.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
@@ -44,6 +47,7 @@ class UserAccount:
     Args:
         stream: the name of the user's own stream.
         late: seconds after which an overtaken message counts as lost.
+        hears: whether the user has to receive the stream of another sender.
 
     Attributes:
         sent: how many messages the user has sent, which is the number of the last one.
@@ -51,10 +55,11 @@ class UserAccount:
 
     """
 
-    __slots__ = ("_late", "_own", "_pushed", "closed", "sent", "stream")
+    __slots__ = ("_hears", "_late", "_own", "_pushed", "closed", "sent", "stream")
 
-    def __init__(self, stream: str, late: float) -> None:
+    def __init__(self, stream: str, late: float, hears: Callable[[Stamp], bool] = lambda stamp: True) -> None:
         self.stream = stream
+        self._hears = hears
         self.sent = 0
         self.closed = False
         self._late = late
@@ -85,6 +90,8 @@ class UserAccount:
         own = stamp.session == self.stream and stamp.direction == Direction.C2U
         if stamp.wrong is not None or (own and stamp.number > self.sent):
             return Receipt(own, None, Flaw.CORRUPTED)
+        if not own and not self._hears(stamp):
+            return Receipt(False, None, Flaw.MISDELIVERED)
         if own:
             arrival = self._own.take(stamp.number, now)
             delay = None if arrival.since is None else now - arrival.since

@@ -37,7 +37,7 @@ from reconnect_harness.load.link import LinkEnd, LinkFailed
 from reconnect_harness.load.login import LoginSteps
 from reconnect_harness.load.user_group import UserGroup
 
-__all__ = ["Message", "NotConnected", "NotReceived", "Stamp", "WebSocketUser"]
+__all__ = ["Message", "NotConnected", "NotReceived", "Stamp", "To", "WebSocketUser"]
 
 #: What `expect` waits for: a payload, or a function that says whether a message is the right one; None for any message.
 Match = str | bytes | Callable[["Message"], bool] | None
@@ -80,6 +80,8 @@ class WebSocketUser(User):
         subprotocols: the subprotocols that are offered.
         aware: whether the user speaks the reconnect protocol, and resumes its session with counts.
         answered: whether what the user sends comes back with its stamp; otherwise its loss cannot be noticed.
+        to: who receives what a user sends, without an adapter. With `sender` a message of another user, and one that
+            was pushed to another, is misdelivered; where nothing is `answered`, others may receive all.
         inbox: how many messages are kept for a later `expect`.
         adapter: how messages look in the protocol of an application, as in a scenario; that of `--adapter` if None. It
             also says where the user connects, and who receives a message: with `others` no answer is expected.
@@ -93,6 +95,7 @@ class WebSocketUser(User):
     subprotocols: ClassVar[Sequence[str]] = ()
     aware: ClassVar[bool] = False
     answered: ClassVar[bool] = True
+    to: ClassVar[To] = To.SENDER
     inbox: ClassVar[int] = 256
     adapter: ClassVar[object] = None
 
@@ -146,7 +149,7 @@ class WebSocketUser(User):
         endpoint = ConversationTarget(links, path or self.path, headers or self.headers, subprotocols)
         conversation = self._conversation = kind(endpoint, self, self.user_group.settings.retry_for)
         self._login = None if adapter is None else LoginSteps(adapter, conversation.send)
-        self._account = UserAccount(stream, self.user_group.settings.settle)
+        self._account = UserAccount(stream, self.user_group.settings.settle, self._hears)
         self._recovering_since = None
         self.user_group.join(self)
         self._log_in(lambda: self._open(conversation))
@@ -310,6 +313,19 @@ class WebSocketUser(User):
     @property
     def _is_answered(self) -> bool:
         return self.answered and (self._login is None or self._login.adapter.to is not To.OTHERS)
+
+    def _hears(self, stamp: Stamp) -> bool:
+        """Whether a message of another sender is for this user."""
+        adapter = None if self._login is None else self._login.adapter
+        if adapter is None and not self.answered:
+            return True
+        if (self.to if adapter is None else adapter.to) is To.SENDER:
+            pushed = stamp.direction == Direction.U2C
+            return pushed and self.user_group.is_pushed_to(self.session, stamp.session, stamp.number)
+        index = stamp.session.rpartition(".")[2]
+        if adapter is None or self._adapters is None or not index.isdecimal():
+            return True
+        return self._adapters.room(int(index)) == adapter.room
 
     def _log_in(self, connect: Callable[[], None] = lambda: None) -> None:
         """Log in on a link that there is, or that `connect` makes."""

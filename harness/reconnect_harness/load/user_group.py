@@ -99,6 +99,8 @@ class UserGroup:
         # Streams of two processes, or of two runs, must have different names.
         self._token = secrets.token_hex(4)
         self._streams = 0
+        # The user's stream at which each stream of a server has arrived first.
+        self._pushed_to: dict[str, str] = {}
 
     @classmethod
     def of(cls, environment: Environment) -> UserGroup:
@@ -128,6 +130,7 @@ class UserGroup:
         self.generator = GeneratorLoad()
         self.generator.start()
         self.silenced = self._drained = False
+        self._pushed_to.clear()
         self.runs += 1
         self._look_on()
 
@@ -185,6 +188,13 @@ class UserGroup:
         """Return a name for a stream that no other stream has."""
         self._streams += 1
         return f"{self._token}.{self._streams}"
+
+    def is_pushed_to(self, user: str, stream: str, number: int) -> bool:
+        """Whether a stream of a server is for the user of this stream: the one at which its beginning has arrived."""
+        # A server that was restarted begins again, under the same names.
+        if number == 1 or stream not in self._pushed_to:
+            self._pushed_to[stream] = user
+        return self._pushed_to[stream] == user
 
     def link_maker(self, host: str) -> LinkMaker:
         if host not in self._link_makers:

@@ -108,3 +108,12 @@ def test_the_stream_of_another_user_may_begin_with_any_number() -> None:
 def test_a_delay_is_never_negative() -> None:
     """The clocks of two machines may differ."""
     assert _account().take(Stamp("u1.1", 1, 60.0, "u2c"), 1.0, 53.0).delay == 0.0
+
+
+def test_a_message_that_is_for_another_user_is_misdelivered() -> None:
+    """It is in no account: what follows it is no gap."""
+    account = UserAccount("mine", LATE, lambda stamp: stamp.direction == "u2c")
+    assert _take(account, 7, "another") == Receipt(False, None, Flaw.MISDELIVERED)
+    assert _take(account, 9, "another").flaw is Flaw.MISDELIVERED
+    assert _take(account, 1, "u1.1", "u2c").flaw is None
+    assert account.close() == 0

@@ -54,5 +54,6 @@ def test_a_chat_under_load_is_judged_by_what_others_receive(tmp_path: Path, bug:
         run = locust("-u", "8", "-r", "8", "-t", "4s", "--host", url, *options, "PlainUser")
     assert run.code == (1 if bug else 0), run.text
     assert (run.total("lost") > 0) == bool(bug), run.text
+    assert (run.total("misdelivered") > 0) == bool(bug), run.text
     assert run.total("answered") == 0
     assert run.total("pushed") > run.total("sent")

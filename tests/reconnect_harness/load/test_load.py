@@ -60,11 +60,11 @@ def test_through_nginx_plain_users_lose_and_aware_ones_resume(flap: str) -> None
 
 def test_what_a_relay_does_wrong_is_a_failure_by_its_name() -> None:
     """Each flaw has a row of its own, and the exit code is 1."""
-    harms = "--drop 37 --repeat 41 --swap 43 --truncate 47"
+    harms = "--drop 37 --repeat 41 --swap 43 --truncate 47 --cross 31"
     options = ("--rate", "10/s", "--settle", "1s", "--sut", f"{RELAY} {harms}")
     run = locust("-u", "10", "-r", "10", "-t", "4s", *options, "AwareUser")
     assert run.code == 1, run.text
-    for name in ("lost", "repeated", "reordered", "damaged"):
+    for name in ("lost", "repeated", "reordered", "damaged", "misdelivered"):
         assert run.requests(name) > 0, run.text
         assert f"WS {name}: Failure(" in run.text
     assert run.total("repeated") == run.requests("repeated")
