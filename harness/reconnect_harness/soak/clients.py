@@ -26,7 +26,7 @@ from reconnect_harness.peers.clients import OPENING
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background, obey, run, say
 from reconnect_harness.soak import upstream
-from reconnect_harness.soak.ledger import Counted, Ledger, LedgerRow
+from reconnect_harness.soak.ledger import Counted, Ledger, LedgerRow, StreamMarks, is_of_client
 from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 from reconnect_harness.soak.upstream import AWARE, PLAIN
 
@@ -110,9 +110,12 @@ KINDS: dict[str, type[PlainClient]] = {
 class ClientSink(LedgerSink):
     """What one client reports: to the ledger, and in words the ends of links that the client did not ask for."""
 
-    def __init__(self, ledger: Ledger, row: LedgerRow, profile: ClientProfile) -> None:
+    def __init__(self, ledger: Ledger, row: LedgerRow, profile: ClientProfile, name: str, owners: StreamMarks) -> None:
         self.recent = RecentStreams()
         self._profile = profile
+        self._name = name
+        # The clients of the upstream's sessions, by stream; 0 of one from which no message has arrived yet.
+        self._owners = owners
         self._since = time.monotonic()
         super().__init__(ledger, row, self.recent, once=profile.kind == "aware")
 
@@ -133,6 +136,11 @@ class ClientSink(LedgerSink):
                 path=self._profile.path,
                 since=self._since,
             )
+
+    def _elsewhere(self, stream: str, session: str) -> str | None:
+        """Return in words where a message of the upstream has arrived, if its session is that of another client."""
+        owner = self._owners.last(stream)
+        return None if not owner or is_of_client(owner, self._name) else f"it came to {self._name}"
 
 
 class ClientSettings:
@@ -197,10 +205,11 @@ class Slot:
 
     def _client(self) -> tuple[PlainClient, ClientSink]:
         settings, kind = self._settings, self.profile.kind
-        sink = ClientSink(settings.ledger, settings.ledger.rows[kind], self.profile)
+        name, owners = self._name(), settings.upstream.rows[self.profile.path].owners
+        sink = ClientSink(settings.ledger, settings.ledger.rows[kind], self.profile, name, owners)
         more: dict[str, Any] = {"streams": self._speaker} if kind == "reconnecting" else {}
         url = f"{settings.url}/{self.profile.path}"
-        client = KINDS[kind](self._name(), url, settings.load, sink, settings.seed, ping=settings.ping, **more)
+        client = KINDS[kind](name, url, settings.load, sink, settings.seed, ping=settings.ping, **more)
         return client, sink
 
     def _speaker(self) -> Speaker:

@@ -3,6 +3,7 @@
     a row for each kind of peer:   sent 81,920, arrived 81,877, lost 0, …
         incoming   a mark for each stream that it receives   c12.7: the last number was 81
         outgoing   a mark for each stream that it sends      a1.93: the last number was 204
+        owners     the client of each session of an upstream a1.93: c12.7
 
 The file is mapped into memory: a process that is killed loses nothing of it, and other processes read it meanwhile.
 What went wrong is also written in words, to a second file (`words_file`).
@@ -22,6 +23,9 @@ from typing import Any, NamedTuple
 
 #: How many of the counted violations a process writes in words.
 DESCRIBED = 1000
+
+#: How many bits of a stream's label are its second number.
+_ORDINAL_BITS = 40
 
 _STREAM = re.compile(r"[a-z]+(\d+)\.(\d+)")
 
@@ -89,6 +93,10 @@ class StreamMarks:
         self._cells[index + 1] = number
         self._cells[index] = label
 
+    def set_owner(self, session: str, stream: str) -> None:
+        """Note the client whose stream arrives in the session of a stream."""
+        self.set(session, stream_label(stream))
+
     def remove(self, stream: str) -> None:
         if self.last(stream):
             self._cells[self._find(stream)[0]] = 0
@@ -99,23 +107,38 @@ class StreamMarks:
 
     def _find(self, stream: str) -> tuple[int, int]:
         """Return where the mark of a stream is, and the label that it has there."""
-        found = _STREAM.fullmatch(stream)
-        if found is None:
-            raise ValueError(f"{stream!r} is not the name of a stream with a mark, such as c12.7")
-        slot, ordinal = int(found[1]), int(found[2])
+        label = stream_label(stream)
+        slot, ordinal = label >> _ORDINAL_BITS, label & (1 << _ORDINAL_BITS) - 1
         index = slot % self._table.slots * self._table.ordinals + ordinal % self._table.ordinals
-        return self._start + 2 * index, slot << 40 | ordinal
+        return self._start + 2 * index, label
+
+
+def stream_label(stream: str) -> int:
+    """Return the number that stands for a stream: c12.7 comes after c12.6, and before c13.1."""
+    found = _STREAM.fullmatch(stream)
+    if found is None:
+        raise ValueError(f"{stream!r} is not the name of a stream with a mark, such as c12.7")
+    return int(found[1]) << _ORDINAL_BITS | int(found[2])
+
+
+def is_of_client(label: int, client: str) -> bool:
+    """Whether a stream is one of the client whose first stream is `client`, or of a later client in its slot."""
+    first = stream_label(client)
+    return label >> _ORDINAL_BITS == first >> _ORDINAL_BITS and label >= first
 
 
 class LedgerRow:
     """The counters of one kind of peer, and the marks of its streams."""
 
-    def __init__(self, cells: memoryview, start: int, incoming: MarkTable, outgoing: MarkTable) -> None:
+    def __init__(
+        self, cells: memoryview, start: int, incoming: MarkTable, outgoing: MarkTable, owners: MarkTable
+    ) -> None:
         self._cells = cells
         self._start = start
         marks = start + len(Counted)
         self.incoming = StreamMarks(cells, marks, incoming)
         self.outgoing = StreamMarks(cells, marks + incoming.size, outgoing)
+        self.owners = StreamMarks(cells, marks + incoming.size + outgoing.size, owners)
 
     def add(self, count: Counted, number: int = 1) -> None:
         self._cells[self._start + _INDEX[count]] += number
@@ -127,21 +150,27 @@ class LedgerRow:
 class Ledger:
     """The ledger of one process, or of several that replace each other, in the file `path`, which is made if need be.
 
-    Each of the `rows` has these marks for the streams that it receives, and for those that it sends.
+    Each of the `rows` has these marks for the streams that it receives, for those that it sends, and for the clients of
+    its sessions.
     """
 
     def __init__(
-        self, path: Path, rows: Sequence[str], incoming: MarkTable = NO_MARKS, outgoing: MarkTable = NO_MARKS
+        self,
+        path: Path,
+        rows: Sequence[str],
+        incoming: MarkTable = NO_MARKS,
+        outgoing: MarkTable = NO_MARKS,
+        owners: MarkTable = NO_MARKS,
     ) -> None:
         self._described = 0
         self._words = os.open(words_file(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        size = len(Counted) + incoming.size + outgoing.size
+        size = len(Counted) + incoming.size + outgoing.size + owners.size
         with path.open("a+b") as file:
             file.truncate(8 * size * len(rows))
             self._memory = mmap.mmap(file.fileno(), 8 * size * len(rows))
         self._cells = memoryview(self._memory).cast("q")
         self.rows: Mapping[str, LedgerRow] = {
-            name: LedgerRow(self._cells, index * size, incoming, outgoing) for index, name in enumerate(rows)
+            name: LedgerRow(self._cells, index * size, incoming, outgoing, owners) for index, name in enumerate(rows)
         }
 
     def describe(self, what: str, **fields: Any) -> None:

@@ -95,9 +95,8 @@ class LedgerSink:
             self._count(Flaw.MISDELIVERED, name, message, f"was misdelivered: it came {direction}")
             return
         stream = message.stream
-        client = stream.partition(".")[0]
-        if session and (owner := self._clients.setdefault(session, client)) != client:
-            self._count(Flaw.MISDELIVERED, name, message, f"was misdelivered: it came in the session of {owner}")
+        if (elsewhere := self._elsewhere(stream, session)) is not None:
+            self._count(Flaw.MISDELIVERED, name, message, f"was misdelivered: {elsewhere}")
             return
         last = self.incoming.last(stream)
         account = self._accounts.get(stream)
@@ -136,6 +135,15 @@ class LedgerSink:
                 self.row.add(Counted.CUT)
             if self._per_link and self.outgoing is not None:
                 self.outgoing.remove(name)
+
+    def _elsewhere(self, stream: str, session: str) -> str | None:
+        """Return in words where a message has arrived, if it is of another session or for another client."""
+        client = stream.partition(".")[0]
+        if session and session not in self._clients:
+            self._clients[session] = client
+            self.row.owners.set_owner(session, stream)
+        owner = self._clients.get(session, client)
+        return None if owner == client else f"it came in the session of {owner}"
 
     def _count(self, flaw: Flaw, name: str, message: MessageLabel, what: str, number: int = 1) -> None:
         count = _COUNTS[flaw]

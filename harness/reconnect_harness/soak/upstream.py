@@ -46,7 +46,8 @@ _ORDINALS = 64
 def open_ledger(path: Path, clients: int) -> Ledger:
     """Open the ledger of an upstream that has so many clients at a time."""
     slots = clients + 1
-    return Ledger(path, ROWS, incoming=MarkTable(slots, _ORDINALS), outgoing=MarkTable(1, _ORDINALS * slots))
+    own = MarkTable(1, _ORDINALS * slots)
+    return Ledger(path, ROWS, incoming=MarkTable(slots, _ORDINALS), outgoing=own, owners=own)
 
 
 class _AwareEnd(AwareUpstream):

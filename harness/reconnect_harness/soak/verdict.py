@@ -5,7 +5,7 @@
 | lost, reordered | messages, in each direction | 0 |
 | duplicated | messages that arrived again at a peer that counts; at others they may | 0 |
 | corrupted | messages, and pages of plain HTTP, that are not what was sent | 0 |
-| misdelivered | messages that came in a session of another client, or in the wrong direction | 0 |
+| misdelivered | messages that came in a session of another client, to it, or in the wrong direction | 0 |
 | sessions_lost | sessions that ended and should not have; those of an upstream that forgot them do not count | 0 |
 | leaks | descriptors, threads, processes, sessions: more after the last client than before the first one | 0 |
 | memory_growth | bytes that were added from the warm-up to the end, by `soak.trend.slope` | 4 MiB + 5 % |

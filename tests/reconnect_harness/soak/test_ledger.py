@@ -12,6 +12,7 @@ import pytest
 
 from reconnect_harness.history.message import Direction, MessageKind, MessageLabel
 from reconnect_harness.soak import ledger as module
+from reconnect_harness.soak.clients import PROFILES, ClientSink
 from reconnect_harness.soak.ledger import Counted, Ledger, MarkTable, words
 from reconnect_harness.soak.ledger_sink import LedgerSink, RecentStreams
 
@@ -21,7 +22,7 @@ MARKS = MarkTable(3, 4)
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger of one row, with marks."""
-    ledger = Ledger(tmp_path / "one.ledger", ["row"], incoming=MARKS, outgoing=MARKS)
+    ledger = Ledger(tmp_path / "one.ledger", ["row"], incoming=MARKS, outgoing=MARKS, owners=MARKS)
     yield ledger
     ledger.close()
 
@@ -82,6 +83,26 @@ def test_what_goes_wrong_is_described(ledger: Ledger, tmp_path: Path) -> None:
         "c2u c1.1 number 5 is wrong: its checksum does not match",
         "c2u c1.1 number 5 was misdelivered: it came u2c",
     ]
+
+
+def test_a_message_of_another_session_is_misdelivered_in_both_directions(ledger: Ledger, tmp_path: Path) -> None:
+    """A session is that of the client from which it hears first; its stream is for no other client, nor the next one in
+    the same place."""
+    row = ledger.rows["row"]
+    upstream = _sink(ledger)
+    for stream in ("c1.2", "c1.3", "c2.1"):
+        upstream.received("u1", Direction.C2U, _said(1, stream), "a1.1")
+    label = MessageLabel("a1.1", "u2c", 1, 40, MessageKind.TEXT)
+    for client in ("c1.1", "c1.2", "c1.3", "c2.1"):
+        sink = ClientSink(ledger, row, PROFILES[0], client, row.owners)
+        sink.received(client, Direction.U2C, label)
+        sink.received(client, Direction.U2C, label._replace(stream="a1.2"))
+    assert [line["what"] for line in words(tmp_path / "one.ledger")] == [
+        "c2u c2.1 number 1 was misdelivered: it came in the session of c1",
+        "u2c a1.1 number 1 was misdelivered: it came to c1.3",
+        "u2c a1.1 number 1 was misdelivered: it came to c2.1",
+    ]
+    assert row.counts()[Counted.MISDELIVERED] == 3
 
 
 def test_not_everything_is_described(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
