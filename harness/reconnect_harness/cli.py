@@ -138,16 +138,17 @@ def show(wanted: str, seed: int) -> None:
 @commands.command()
 @click.argument("wanted", metavar="NAME|FILE|FOLDER|all ...", nargs=-1, required=True)
 @options.sut()
+@options.profile()
 @options.toxiproxy()
 @options.seed()
 @options.out(DEFAULT_OUT, "The folder in which each run gets a folder for its files.")
-def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed: int, out: Path) -> int:
+def run(wanted: tuple[str, ...], **told: Any) -> int:
     """Run scenarios, without pytest."""
     worst = 0
-    with Campaign(wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out) as campaign:
+    with Campaign(wanted, **told) as campaign:
         for line in campaign.header():
             click.echo(line)
-        for chosen in campaign.scenarios:
+        for chosen in campaign.fitting:
             try:
                 with Console(stderr=True).status(chosen.name) as status:
                     done = campaign.run(chosen, status.update)
@@ -158,6 +159,8 @@ def run(wanted: tuple[str, ...], system: str | None, toxiproxy: str | None, seed
                 continue
             _print_result(done)
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
+        for name, why in campaign.unfit.items():
+            click.echo(f"{name}: skipped\n    {why}")
     return worst
 
 
@@ -244,6 +247,7 @@ def compare(
     help="With sockets and processes, or in a simulation of the proxy's core, which is much faster.",
 )
 @options.sut(kinds="PRESET|COMMAND")
+@options.profile()
 @options.toxiproxy()
 @options.out(DEFAULT_OUT, "The folder for the scenario file of a failure, and its report.")
 def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
@@ -260,7 +264,7 @@ def fuzz(wanted: tuple[str, ...], within: str, level: str, **told: Any) -> int:
         time = parse_duration(within)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
-    chosen = load_for(Level(level), wanted, told["system"])
+    chosen = load_for(Level(level), wanted, told["system"], told["profile"])
     outcome = None
     with (
         Console(stderr=True).status("fuzz") as status,

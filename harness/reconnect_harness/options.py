@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from reconnect_harness.profile import Profile
+
 #: A decorator that adds an option.
 OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -29,6 +31,16 @@ def suts(default: tuple[str, ...], *, kinds: str = "PRESET|COMMAND|URL|direct") 
         default=default,
         show_default=True,
         help="A system under test; may be given several times.",
+    )
+
+
+def profile() -> OptionDecorator:
+    """Return `--profile`, which a command gets as a `Profile`, or None."""
+    return click.option(
+        "--profile",
+        type=click.Choice(list(Profile)),
+        callback=lambda context, option, given: given and Profile(given),
+        help="What the system under test claims, and is judged by.  [default: that of a preset; else everything]",
     )
 
 

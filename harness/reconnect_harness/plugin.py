@@ -16,7 +16,7 @@ import pytest
 
 from reconnect_harness import plugin_options
 from reconnect_harness.missing import missing
-from reconnect_harness.plugin_options import OPTIONS, OUT, SCENARIO, SEED, SUT, TOXIPROXY
+from reconnect_harness.plugin_options import OPTIONS, OUT, PROFILE, SCENARIO, SEED, SUT, TOXIPROXY
 
 #: The fixtures for people's own tests.
 pytest_plugins = ["reconnect_harness.fixtures.fixtures"]
@@ -60,12 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
             # Only the fixtures read the other options, and this is the least that they need.
             import_module("reconnect_harness.fixtures.chaos_link")
             return
+        from reconnect_harness.profile import Profile
         from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
         from reconnect_harness.scenario.model import ScenarioError
     except ModuleNotFoundError as error:
         raise pytest.UsageError(f"{plugin_options.name_given(config, given[0])}: {missing(error)}") from None
 
-    out, seed = config.getoption(OUT.dest), config.getoption(SEED.dest)
+    out, seed, profile = (config.getoption(option.dest) for option in (OUT, SEED, PROFILE))
     try:
         campaign = Campaign(
             wanted,
@@ -73,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
             toxiproxy=config.getoption(TOXIPROXY.dest),
             seed=1 if seed is None else seed,
             out=Path(out) if out else DEFAULT_OUT,
+            profile=Profile(profile) if profile else None,
             option_names={option.short: plugin_options.name_here(config, option) for option in OPTIONS},
         )
     except ScenarioError as error:
@@ -109,7 +111,9 @@ class ScenarioItem(pytest.Item):
         self.funcargs = {}
 
     def runtest(self) -> None:
-        """Run the scenario."""
+        """Run the scenario, or skip it if it does not fit the system under test."""
+        if (reason := self._campaign.unfit.get(self._scenario.name)) is not None:
+            pytest.skip(reason)
         from reconnect_harness.checks.judgement import Verdict
         from reconnect_harness.containers.engine import EngineUnavailable
         from reconnect_harness.progress import Progress
@@ -218,7 +222,8 @@ class ScenarioRun:
             for report in terminalreporter.getreports(outcome)
             if report.when == "call"
         ]
-        if not reports:
+        skipped = [report for report in terminalreporter.getreports("skipped") if report.when == "call"]
+        if not reports and not skipped:
             return
         # pytest-retry reports the first of several runs, and what the last one has found stands in the report after it.
         last = {report.nodeid: report for report in terminalreporter.getreports("") if report.when == "teardown"}
@@ -232,3 +237,7 @@ class ScenarioRun:
             if _PROVEN in found:
                 terminalreporter.line(f"    {found[_PROVEN]}")
                 terminalreporter.line(f"    {found[_FOLDER]}/report.html, results.json, history.jsonl")
+        for report in skipped:
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            terminalreporter.line(f"{report.nodeid.removeprefix('scenario::')}: skipped", yellow=True)
+            terminalreporter.line(f"    {reason}")

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from reconnect_harness.profile import Profile
+
 
 class Option(NamedTuple):
     """An option under both its names. No option has a default: None says that it was not given."""
@@ -68,6 +70,11 @@ SUT = Option(
     "direct for none.",
     {"metavar": "NAME|COMMAND|URL"},
 )
+PROFILE = Option(
+    "profile",
+    "What the system under test claims: scenarios that ask for more are skipped. Default: what is known of a preset.",
+    {"choices": [str(profile) for profile in Profile]},
+)
 TOXIPROXY = Option(
     "toxiproxy",
     "Which Toxiproxy to use. Default: TOXIPROXY_URL, PATH, the user's cache, one built there with Go, or the embedded "
@@ -80,7 +87,7 @@ OUT = Option(
     "Where each run leaves report.html, results.json and history.jsonl. Default: scenario-runs.",
     {"metavar": "DIR"},
 )
-OPTIONS = (SCENARIO, SUT, TOXIPROXY, SEED, OUT)
+OPTIONS = (SCENARIO, SUT, PROFILE, TOXIPROXY, SEED, OUT)
 
 _GROUP = "reconnect-harness"
 

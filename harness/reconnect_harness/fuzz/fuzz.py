@@ -32,11 +32,13 @@ from hypothesis.errors import Flaky
 from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.fuzz.timelines import Level, Said, scenarios
 from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.profile import Profile
 from reconnect_harness.report import summary
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.results_folder import make_folder, write_run
 from reconnect_harness.run.runner import ScenarioRunner
 from reconnect_harness.scenario.find import load_scenario, parse_scenario, scenario_files
+from reconnect_harness.scenario.fit import misfit
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.scenario.timeline_text import seconds
 from reconnect_harness.simulate.simulation import SYSTEM, check, simulate
@@ -125,6 +127,7 @@ class Fuzzer:
         *,
         seed: int = 1,
         system: str | None = None,
+        profile: Profile | None = None,
         toxiproxy: str | None = None,
         out: Path,
         progress: Callable[[str], None] = lambda line: None,
@@ -143,6 +146,12 @@ class Fuzzer:
         self._told = 0.0
         if level is Level.SIMULATED and system is not None:
             raise ScenarioError(f"--sut {system}: only the core of this proxy can be simulated; leave it out")
+        if level is Level.SIMULATED and profile not in (None, Profile.EXACTLY_ONCE):
+            raise ScenarioError(
+                f"--profile {profile}: what is simulated is this proxy, which is {Profile.EXACTLY_ONCE}"
+            )
+        self._profile = profile or self._tested().profile
+        self._profile_given = profile
         if self._tested().echoes:
             raise ScenarioError(f"--sut {system}: it has an upstream of its own; fuzz needs a proxy")
 
@@ -158,7 +167,8 @@ class Fuzzer:
         """Return the lines that say what is tested, and with which Toxiproxy."""
         system = SYSTEM if self._level is Level.SIMULATED else self._tested().describe()
         toxiproxy = self._server.describe() if self._server else "not needed: the network is simulated, and so is time"
-        return [f"system under test: {system}", f"toxiproxy: {toxiproxy}"]
+        judged = f", judged as {self._profile}" if self._profile else ""
+        return [f"system under test: {system}{judged}", f"toxiproxy: {toxiproxy}"]
 
     def search(self) -> SearchResult:
         """Run random timelines until one fails or the time is over; then shrink it while there is time.
@@ -184,7 +194,7 @@ class Fuzzer:
         # Hypothesis caches in the folder for results, not in the user's working directory.
         set_hypothesis_home_dir(self._out / ".hypothesis")
         try:
-            seeded(self._seed)(options(given(scenarios(self._level))(self._try)))()
+            seeded(self._seed)(options(given(scenarios(self._level, self._profile))(self._try)))()
         except (_TimeOver, _Failed, Flaky):
             # Flaky: with real sockets a timeline that has failed once need not fail again.
             pass
@@ -274,7 +284,8 @@ class Fuzzer:
         relative = shlex.quote(os.path.relpath(finding.file))
         command = ["reconnect-harness", *(["run"] if self._level is Level.REAL else ["fuzz", "--level=simulated"])]
         command += [relative, f"--seed={self._seed}"]
-        for option, value in (("sut", self._system), ("toxiproxy", self._toxiproxy)):
+        given = {"sut": self._system, "profile": self._profile_given, "toxiproxy": self._toxiproxy}
+        for option, value in given.items():
             command += [f"--{option}={shlex.quote(value)}"] if value else []
         finding.command = " ".join(command)
         what = f"Fails {', '.join(sorted(finding.checks))}. Repeat it with: {finding.command}"
@@ -297,17 +308,21 @@ async def _in_time(work: Coroutine[Any, Any, T], left: float | None) -> T | None
         raise
 
 
-def load_for(level: Level, wanted: Sequence[str], system: str | None) -> list[Scenario]:
+def load_for(level: Level, wanted: Sequence[str], system: str | None, profile: Profile | None = None) -> list[Scenario]:
     """Read the scenarios that are to be run again at a level.
 
     Raises:
-        ScenarioError: one does not exist, is not valid, or cannot be run at this level or with this system under test.
+        ScenarioError: one does not exist, is not valid, or cannot be run at this level or with this system under test,
+            or asks for more than it claims.
 
     """
     found = [load_scenario(path) for name in wanted for path in scenario_files(name)]
+    tested = system_under_test(system)
     for chosen in found:
         if level is Level.SIMULATED:
             check(chosen)
         else:
-            system_under_test(system).check(chosen)
+            tested.check(chosen)
+        if (reason := misfit(chosen, profile or tested.profile)) is not None:
+            raise ScenarioError(f"scenario {chosen.name} does not fit: {reason}")
     return found

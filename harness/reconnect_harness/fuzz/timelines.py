@@ -16,6 +16,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import numbered
 
 #: The content of a scenario file.
@@ -50,6 +51,13 @@ SETUPS: Mapping[Level, tuple[tuple[str, str, str], ...]] = {
     Level.REAL: (*_ONE_PROXY, ("chain", "plain", "record"), ("chain", "plain", "aware")),
 }
 
+#: The combinations for systems that claim less than this project's proxy.
+CLAIMED: Mapping[Profile, tuple[tuple[str, str, str], ...]] = {
+    Profile.TRANSPARENT: (("duplex", "reconnecting", "record"), ("duplex", "plain", "record"), _ONE_PROXY[0]),
+    Profile.RECONNECTING: (("duplex", "plain", "record"), ("duplex", "reconnecting", "record")),
+    Profile.AT_LEAST_ONCE: (("duplex", "plain", "record"), ("duplex", "reconnecting", "record")),
+}
+
 #: Faults that make a link lose bytes or end; faults that only make it slow; faults of the process of an upstream.
 LETHAL = ("down", "reset", "silence", "cut")
 SLOW = ("latency", "bandwidth")
@@ -66,16 +74,22 @@ _RECOVERY = "15s"
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, level: Level) -> Said:
-    """Draw a scenario for a level: a topology, a workload, and a timeline of faults."""
-    mode, client, upstream = draw(st.sampled_from(SETUPS[level]))
+def scenarios(draw: st.DrawFn, level: Level, profile: Profile | None = None) -> Said:
+    """Draw a scenario for a level: a topology, a workload, and a timeline of faults.
+
+    `profile` is what the system under test claims; None is this project's proxy, or one that claims the same.
+    """
+    less = None if profile is Profile.EXACTLY_ONCE else profile
+    mode, client, upstream = draw(st.sampled_from(CLAIMED[less] if less else SETUPS[level]))
     lasts = draw(st.integers(10, 30 if level is Level.SIMULATED else 40)) * 100
     count = draw(st.integers(1, 3)) if level is Level.SIMULATED else draw(st.integers(1, 8))
     several = 1
-    if level is Level.REAL and upstream == "record":
+    if level is Level.REAL and upstream == "record" and less is None:
         several = draw(st.sampled_from([1, 1, 2]))
     upstreams = numbered("upstream", several)
-    faults = _faults(mode, client, upstream, upstreams, lasts)
+    # A client that does not return would have nothing more to say.
+    ends = less is Profile.TRANSPARENT and client == "plain"
+    faults = _faults(mode, client, upstream, upstreams, lasts, only_slow=ends)
     said: Said = {
         "name": "fuzz",
         "summary": "A random timeline.",
@@ -87,7 +101,7 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
         # With a high latency, many messages are in flight when a link is cut.
         far = {"do": "latency", "at": "0ms", "for": f"{lasts}ms", "latency": draw(st.integers(10, 200))}
         said["faults"].append({"link": draw(st.sampled_from([*upstreams, "client"])), **far})
-    options = _options(draw, said, mode)
+    options = {} if less else _options(draw, said, mode)
     if mode == "chain":
         said["chain"] = [{"mode": "sender", **options}, {"mode": "receiver", **options}]
     else:
@@ -99,7 +113,7 @@ def scenarios(draw: st.DrawFn, level: Level) -> Said:
     gives_up = {"aware": (*LETHAL, *SLOW), "reconnecting": LETHAL, "plain": ()}[client]
     if "client" in harmed(said, gives_up) and draw(st.booleans()):
         said["clients"]["ping"] = "500ms"
-    said["expect"] = guarantees(said, level)
+    said["expect"] = guarantees(said, level, less)
     return said
 
 
@@ -114,8 +128,10 @@ def _side(fault: Said) -> str:
     return name.partition("-")[0]
 
 
-def guarantees(said: Said, level: Level) -> Said:
-    """Return the `expect` of a scenario that was drawn: what every correct proxy guarantees."""
+def guarantees(said: Said, level: Level, profile: Profile | None = None) -> Said:
+    """Return the `expect` of a scenario that was drawn: what every correct proxy of a profile guarantees."""
+    if profile is not None and said["clients"]["kind"] != "aware":
+        return _claimed(said, profile)
     client_counts, upstream_counts = said["clients"]["kind"] == "aware", said["upstream"]["kind"] == "aware"
     lossy = harmed(said, LETHAL) | harmed(said, PROCESS)
     drops = said.get("proxy", {}).get("uncertain") == "drop"
@@ -136,6 +152,26 @@ def guarantees(said: Said, level: Level) -> Said:
     if level is Level.SIMULATED and _forgets(said):
         expect["leaks"] = 0
     return expect
+
+
+def _claimed(said: Said, profile: Profile) -> Said:
+    """Return what a proxy of a lesser profile guarantees between ordinary peers: see the table of docs/fuzzing.md."""
+    lossy = harmed(said, LETHAL) | harmed(said, PROCESS)
+    returns, redials = "client" in lossy, "upstream" in lossy
+    repeats = profile is Profile.AT_LEAST_ONCE and bool(lossy)
+    transparent = profile is Profile.TRANSPARENT
+    way: Said = {
+        # Two connections of one client may overlap, and no proxy of these knows that they are of one.
+        "reordered": "report" if returns or (redials and transparent) else 0,
+        "lost": "report" if lossy else 0,
+        "duplicated": "report" if repeats else 0,
+    }
+    kept = repeats and not returns
+    expect: Said = {"client_disconnects": "report" if way["reordered"] == "report" else 0}
+    expect |= {"c2u": {**way, "lost": 0} if kept else way, "u2c": {**way, "duplicated": 0} if kept else way}
+    if transparent:
+        expect["within_connection"] = 0
+    return expect if lossy else {**expect, "recovery_max": _RECOVERY}
 
 
 def _forgets(said: Said) -> bool:
@@ -175,14 +211,16 @@ def _options(draw: st.DrawFn, said: Said, mode: str) -> Said:
     return options
 
 
-def _faults(mode: str, client: str, upstream: str, upstreams: list[str], lasts: int) -> st.SearchStrategy[Said]:
+def _faults(
+    mode: str, client: str, upstream: str, upstreams: list[str], lasts: int, *, only_slow: bool
+) -> st.SearchStrategy[Said]:
     """Return the strategy for one fault of a timeline of `lasts` milliseconds; `upstreams` are their names."""
-    links: dict[str, tuple[str, ...]] = dict.fromkeys(upstreams, (*LETHAL, *SLOW))
+    links: dict[str, tuple[str, ...]] = dict.fromkeys(upstreams, SLOW if only_slow else (*LETHAL, *SLOW))
     links["client"] = SLOW if client == "plain" else (*LETHAL, *SLOW)
     if mode == "chain":
         links["middle"] = (*LETHAL, *SLOW)
     # An aware upstream that is killed forgets its sessions, and then ends them.
-    done = dict.fromkeys(upstreams, ("stop",) if upstream == "aware" else PROCESS)
+    done = dict.fromkeys(upstreams, ("stop",) if upstream == "aware" or only_slow else PROCESS)
     choices = [_fault("link", name, do, lasts) for name, kinds in links.items() for do in kinds]
     choices += [_fault("process", name, do, lasts) for name, kinds in done.items() for do in kinds]
     return st.one_of(choices)

@@ -1,6 +1,7 @@
 """A campaign: chosen scenarios against one system under test, for pytest and for the command line.
 
-A campaign checks the scenarios and the system when it is made, before anything is started.
+A campaign checks the scenarios and the system when it is made, before anything is started. Scenarios that cannot be run
+with the system, or that ask more than it claims (`scenario.fit`), are `unfit`: they are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Self
 
 from reconnect_harness.containers.engine import Engine, EngineUnavailable
 from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.profile import Profile
 from reconnect_harness.report.run_result import RunResult
 from reconnect_harness.run.results_folder import make_folder, write_run, writing
 from reconnect_harness.run.runner import ScenarioRunner, check_system
 from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
+from reconnect_harness.scenario.fit import misfit
 from reconnect_harness.scenario.model import Scenario, ScenarioError
+from reconnect_harness.sut.base import NotInstalled
 from reconnect_harness.sut.choose import folder_name, system_under_test
 from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
@@ -33,10 +37,15 @@ class Campaign:
     The scenarios are names, files, folders or `all`; the system is what `sut.choose` reads (None: this project's
     proxy), and the Toxiproxy what `toxiproxy.find` reads (None: the first one that is found). Each run gets a folder of
     its own in `out`. `option_names` has the names of pytest's options in the command that repeats a run, for those
-    whose short name (`--sut`) belongs to the project.
+    whose short name (`--sut`) belongs to the project. `profile` is what the system claims (None: what is known of it);
+    with `judge_all` scenarios that ask for more are run too.
+
+    Attributes:
+        scenarios: all of them.
+        unfit: why some of them are skipped, by name.
 
     Raises:
-        ScenarioError: a scenario, or the system under test, does not exist or is not valid, or they do not fit.
+        ScenarioError: a scenario, or the system under test, does not exist or is not valid, or no scenario fits.
         ToxiproxyUnavailable: from `open`, if a scenario has faults of links and no Toxiproxy can be used.
         EngineUnavailable: from `run`, if a scenario has containers and there is no engine, or no image.
 
@@ -51,8 +60,12 @@ class Campaign:
         seed: int = 1,
         out: Path = DEFAULT_OUT,
         option_names: Mapping[str, str] | None = None,
+        profile: Profile | None = None,
+        judge_all: bool = False,
     ) -> None:
         self.seed = seed
+        self._profile_given = profile
+        self.profile = None if judge_all else profile or system_under_test(system).profile
         self._option_names = option_names or {}
         self.out = out
         self._system = system
@@ -63,6 +76,7 @@ class Campaign:
         self._by_name = {path.resolve() for name in wanted if name != ALL for path in scenario_files(name)}
         files = list(dict.fromkeys(path.resolve() for name in wanted for path in scenario_files(name)))
         self.scenarios: list[Scenario] = []
+        self.unfit: dict[str, str] = {}
         self._origins: dict[str, Path] = {}
         for file in files:
             found = load_scenario(file)
@@ -70,8 +84,11 @@ class Campaign:
                 named = self._origins[found.name]
                 raise ScenarioError(f"{file}: its name, {found.name}, is that of {named}: rename one")
             self._origins[found.name] = file
-            check_system(system_under_test(system), found)
             self.scenarios.append(found)
+            if (reason := self._problem(found)) is not None:
+                self.unfit[found.name] = reason
+        if self.scenarios and not self.fitting:
+            raise ScenarioError("; ".join(self.unfit.values()))
 
     def __enter__(self) -> Self:
         self.open()
@@ -80,10 +97,29 @@ class Campaign:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _problem(self, chosen: Scenario) -> str | None:
+        """Return why a scenario is skipped; None if it is not."""
+        system = system_under_test(self._system)
+        try:
+            check_system(system, chosen)
+        except NotInstalled:
+            raise
+        except ScenarioError as refused:
+            return str(refused)
+        if (reason := misfit(chosen, self.profile)) is None:
+            return None
+        more = "" if self._profile_given else f"; {system.describe()} is {self.profile}: --profile judges it as another"
+        return f"scenario {chosen.name} does not fit: {reason}{more}"
+
+    @property
+    def fitting(self) -> list[Scenario]:
+        """The scenarios that are run."""
+        return [chosen for chosen in self.scenarios if chosen.name not in self.unfit]
+
     @property
     def needs_toxiproxy(self) -> bool:
-        """Whether any of the scenarios has faults of links."""
-        return any(chosen.links for chosen in self.scenarios)
+        """Whether any of the scenarios that are run has faults of links."""
+        return any(chosen.links for chosen in self.fitting)
 
     def open(self) -> None:
         """Find and start a Toxiproxy server if one is needed. Building one may take a minute, which is announced."""
@@ -125,10 +161,12 @@ class Campaign:
             toxiproxy = self._server.describe()
         else:
             toxiproxy = "not started" if self.needs_toxiproxy else "not needed"
+        judged = f", judged as {self.profile}" if self.profile else ""
+        skipped = f" ({len(self.unfit)} more do not fit)" if self.unfit else ""
         return [
-            f"system under test: {system_under_test(self._system).describe()}",
+            f"system under test: {system_under_test(self._system).describe()}{judged}",
             f"toxiproxy: {toxiproxy}",
-            f"scenarios: {len(self.scenarios)}, seed {self.seed}, results in {self.out}",
+            f"scenarios: {len(self.fitting)}{skipped}, seed {self.seed}, results in {self.out}",
         ]
 
     def run(self, chosen: Scenario, progress: Callable[[str], None] = lambda line: None) -> RunResult:
@@ -160,6 +198,7 @@ class Campaign:
         own = shipped is None or shipped.resolve() != file
         options = {"--scenario": os.path.relpath(file) if own else chosen.name, "--scenario-seed": str(self.seed)}
         options |= {"--sut": self._system} if self._system else {}
+        options |= {"--profile": self._profile_given} if self._profile_given else {}
         options |= {"--toxiproxy": self._toxiproxy} if self._toxiproxy else {}
         words = [f"{self._option_names.get(name, name)}={shlex.quote(value)}" for name, value in options.items()]
         return " ".join(["pytest", *words])

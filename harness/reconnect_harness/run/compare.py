@@ -157,8 +157,8 @@ class Comparer:
     and `announce` with a line for each run that has ended.
 
     Raises:
-        ScenarioError: a scenario or a system does not exist or is not valid, or they do not fit. A system that is not
-            installed has a row that says so.
+        ScenarioError: a scenario or a system does not exist or is not valid, or no scenario can be run with it. A
+            system that is not installed, and a scenario that cannot be run with it, have rows that say so.
 
     """
 
@@ -177,12 +177,14 @@ class Comparer:
         self._announce = announce
         self._seed = seed
         self._toxiproxy: str | None = None
-        self._scenarios: list[Scenario] = Campaign(wanted).scenarios
+        self._scenarios: list[Scenario] = Campaign(wanted, judge_all=True).scenarios
         # By system: the campaign, or why there is none.
         self._campaigns: dict[str, Campaign | str] = {}
         for system in dict.fromkeys(systems):
             try:
-                self._campaigns[system] = Campaign(wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out)
+                self._campaigns[system] = Campaign(
+                    wanted, system=system, toxiproxy=toxiproxy, seed=seed, out=out, judge_all=True
+                )
             except NotInstalled as missing:
                 self._campaigns[system] = str(missing)
 
@@ -212,6 +214,8 @@ class Comparer:
                 yield row
 
     def _row(self, campaign: Campaign, scenario: Scenario, system: str) -> ComparisonRow:
+        if (reason := campaign.unfit.get(scenario.name)) is not None:
+            return ComparisonRow(scenario.name, system, problem=reason, skipped=True)
         try:
             run = campaign.run(scenario, lambda line: self._progress(f"{system}: {line}"))
         except EngineUnavailable as failure:

@@ -2,6 +2,7 @@
 
     name: upstream-flap
     group: links                                         # where it is listed; `other` if it is not given
+    profiles: [transparent]                              # which it fits: scenario.fit derives it if it is not given
     summary: The upstream link is cut five times while twenty clients keep talking.
     proxy: {mode: duplex, retry_for: 30s}                # options of `reconnect-proxy serve`
     upstream: {kind: aware, push: 100/s}                 # scenario.upstream_spec
@@ -39,6 +40,7 @@ from reconnect_harness.history.audience import Audience, To
 from reconnect_harness.history.message import Direction
 from reconnect_harness.peers.kinds import UNNAMED_CLIENTS, UpstreamKind
 from reconnect_harness.processes.certificates import TlsSide
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.clients_spec import ClientsSpec
 from reconnect_harness.scenario.expect import expectations
 from reconnect_harness.scenario.fault_entry import fault
@@ -97,6 +99,7 @@ class Scenario(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     summary: str
     group: Annotated[str, known("group", GROUPS)] = "other"
+    profiles: list[Annotated[Profile, known("profile", Profile)]] = Field(default_factory=list)
     proxy: Annotated[dict[str, Any], BeforeValidator(proxy_options)] = Field(default_factory=dict)
     chain: list[Annotated[dict[str, Any], BeforeValidator(proxy_options)]] = Field(default_factory=list)
     tls: Annotated[TlsSide | None, known("side for `tls`", TlsSide)] = None

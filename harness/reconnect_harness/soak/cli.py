@@ -13,6 +13,7 @@ from rich.console import Console
 from reconnect_harness import options
 from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.processes.loops import run_to_end
+from reconnect_harness.profile import Profile
 from reconnect_harness.report.plots import PlotsUnavailable
 from reconnect_harness.report.table import print_tables
 from reconnect_harness.run.results_folder import writing
@@ -63,6 +64,7 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
     help="How many clients there are at a time.",
 )
 @options.sut(kinds="PRESET|COMMAND")
+@options.profile()
 @click.option(
     "--proxy",
     "proxy",
@@ -75,18 +77,26 @@ def _options(context: click.Context, option: click.Parameter, given: tuple[str, 
 @options.seed()
 @options.out(DEFAULT_OUT, "Where the run gets a folder for its files.")
 def soak(
-    seconds: float, sessions: int, system: str | None, proxy: dict[str, str], toxiproxy: str, seed: int, out: Path
+    seconds: float,
+    sessions: int,
+    system: str | None,
+    proxy: dict[str, str],
+    toxiproxy: str,
+    seed: int,
+    out: Path,
+    profile: Profile | None,
 ) -> int:
     """Run sessions and faults for a long time.
 
     No message may be lost, and memory, descriptors and latency have to stay flat. Ctrl-C ends the faults early, and the
     verdict is on what was run until then; a second Ctrl-C ends everything at once.
     """
-    plan = SoakPlan(seconds, sessions, seed, system, proxy)
+    plan = SoakPlan(seconds, sessions, seed, system, proxy, profile)
     check(plan)
     with Console(stderr=True).status("soak") as status, find_toxiproxy(toxiproxy).server() as server:
         run = Soak(plan, server, out, status.update)
-        click.echo(f"system under test: {run.result.system}\ntoxiproxy: {run.result.toxiproxy}", err=True)
+        judged = f"{run.result.system}, judged as {plan.judged_as}"
+        click.echo(f"system under test: {judged}\ntoxiproxy: {run.result.toxiproxy}", err=True)
         try:
             with writing(out):
                 result = run_to_end(run.run())
@@ -124,6 +134,7 @@ def _command(plan: SoakPlan, toxiproxy: str) -> str:
     """Return the command that makes such a run again."""
     words = ["reconnect-harness", "soak", "--for", table.duration(plan.seconds), "--sessions", str(plan.clients)]
     words += ["--sut", plan.system] if plan.system else []
+    words += ["--profile", plan.profile] if plan.profile else []
     words += [word for name, value in plan.options.items() for word in ("--proxy", f"{name}={value}")]
     words += ["--toxiproxy", toxiproxy] if toxiproxy != TOXIPROXY else []
     return shlex.join([*words, "--seed", str(plan.seed)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.find import bare_scenario
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 from reconnect_harness.sut.base import GivenUrl, SystemUnderTest
@@ -26,6 +27,13 @@ class SoakPlan:
     #: The system under test, as `sut.choose` reads it; None for this project's proxy, which has these further options.
     system: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    #: What the system under test claims; None for what is known of it.
+    profile: Profile | None = None
+
+    @property
+    def judged_as(self) -> Profile:
+        """What the system under test is judged by: everything, if it claims nothing."""
+        return self.profile or system_under_test(self.system).profile or Profile.EXACTLY_ONCE
 
     @property
     def scenario(self) -> Scenario:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from reconnect_harness.processes.certificates import Encryption, TlsSide
 from reconnect_harness.processes.child import Child, ProcessFailed, Warden
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import Scenario, ScenarioError
 
 #: How long a system under test may take until it listens, in seconds.
@@ -70,12 +71,14 @@ class SystemUnderTest(ABC):
         process: its process, if the run has started one.
         admin: URL of a listener that answers /sessions as this project's proxy does, if there is one.
         echoes: whether it brings an upstream of its own, which sends back what the clients send.
+        profile: what it claims, if that is known.
 
     """
 
     process: Child | None = None
     admin: str | None = None
     echoes = False
+    profile: Profile | None = None
 
     @abstractmethod
     def describe(self) -> str:
@@ -111,12 +114,19 @@ def refuse_tls(system: SystemUnderTest, scenario: Scenario) -> None:
 class Direct(SystemUnderTest):
     """No proxy: the clients talk to the upstream."""
 
+    profile = Profile.TRANSPARENT
+
     def describe(self) -> str:
         """Return that there is none."""
         return "none: clients talk to the upstream directly"
 
     def check(self, scenario: Scenario) -> None:
-        """Refuse scenarios in which only one end uses TLS."""
+        """Refuse scenarios in which only one end uses TLS, and faults of a proxy."""
+        if any(fault.target in scenario.proxy_names for fault in scenario.faults):
+            raise ScenarioError(
+                f"scenario {scenario.name} has faults of the proxy's process: it cannot be run with direct, where "
+                "there is none"
+            )
         if scenario.tls not in (None, TlsSide.BOTH):
             raise ScenarioError(
                 f"scenario {scenario.name} uses TLS on the {scenario.tls} side only, so it needs a system between the "

@@ -13,12 +13,15 @@ from typing import Any
 
 from reconnect_harness.processes.certificates import Encryption
 from reconnect_harness.processes.child import Child, Warden
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import START_SECONDS, SutSetup, SystemUnderTest, poll_until, scheme
 
 
 class OwnProxy(SystemUnderTest):
     """`reconnect-proxy serve`, on a port that it chooses and prints when it is ready."""
+
+    profile = Profile.EXACTLY_ONCE
 
     _READY = re.compile(r"^listening on (wss?://\S+)", re.MULTILINE)
     _ADMIN = re.compile(r"admin listening url=(http://\S+)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
@@ -42,6 +43,8 @@ def config(listen: str, upstream: str) -> str:
 
 class Haproxy(ListeningSystem):
     """HAProxy, in the foreground, with its configuration in the run's folder."""
+
+    profile = Profile.TRANSPARENT
 
     def describe(self) -> str:
         """Return its name and version."""

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
@@ -64,6 +65,8 @@ def config(listen: str, upstream: str) -> str:
 
 class Nginx(ListeningSystem):
     """nginx, in the foreground, with its configuration and prefix in the run's folder."""
+
+    profile = Profile.TRANSPARENT
 
     def describe(self) -> str:
         """Return its name and version."""

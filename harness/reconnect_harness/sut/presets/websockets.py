@@ -6,11 +6,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from reconnect_harness.profile import Profile
 from reconnect_harness.sut.base import ListeningSystem
 
 
 class Websockets(ListeningSystem):
     """The relay, as a process."""
+
+    profile = Profile.TRANSPARENT
 
     def describe(self) -> str:
         """Return its name and the version of the library."""

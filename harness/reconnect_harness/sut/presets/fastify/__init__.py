@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from reconnect_harness.processes.child import Child, Warden
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.sut.base import ListeningSystem
 from reconnect_harness.sut.presets import installed
@@ -42,6 +43,8 @@ def pinned() -> str:
 
 class Fastify(ListeningSystem):
     """A Fastify server that is only a proxy, in a process of its own."""
+
+    profile = Profile.RECONNECTING
 
     def describe(self) -> str:
         """Return its name, its version, and that of Node."""
