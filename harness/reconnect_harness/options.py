@@ -38,7 +38,7 @@ def profile() -> OptionDecorator:
     """Return `--profile`, which a command gets as a `Profile`, or None."""
     return click.option(
         "--profile",
-        type=click.Choice(list(Profile)),
+        type=click.Choice([str(profile) for profile in Profile]),
         callback=lambda context, option, given: given and Profile(given),
         help="What the system under test claims, and is judged by.  [default: that of a preset; else everything]",
     )

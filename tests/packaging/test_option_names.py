@@ -14,6 +14,7 @@ each_option = pytest.mark.parametrize("option", OPTIONS, ids=[option.word for op
 VALUES = {
     "scenario": ("mine.yaml", "other.yaml"),
     "sut": ("direct", "nginx"),
+    "profile": ("transparent", "reconnecting"),
     "toxiproxy": ("embedded", "docker"),
     "scenario-seed": ("5", "6"),
     "scenario-out": ("one", "two"),

@@ -55,6 +55,31 @@ async def test_a_correct_relay_is_valid_where_there_is_no_fault(tmp_path: Path, 
     assert after.memory > 0
 
 
+@pytest.mark.parametrize(
+    ("harm", "check"),
+    [
+        ("--drop 60", "within_connection"),
+        ("--swap 60", "within_connection"),
+        ("--repeat 60", "duplicated"),
+        ("--cross 60", "misdelivered"),
+        ("--truncate 60", "corrupted"),
+        ("--leak thread", "leaks"),
+        ("", None),
+    ],
+)
+async def test_a_relay_may_lose_connections_but_nothing_within_them(
+    tmp_path: Path, server: ToxiproxyServer, harm: str, check: str | None
+) -> None:
+    """Each disconnect loses messages, also with the correct relay, which is valid."""
+    done = await _run(tmp_path, _shipped("connections-cut"), f"{RELAY} {harm}", server)
+    if check is None:
+        assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
+        found = {result.label: result.value for result in done.judgement.results}
+        assert found["client_disconnects"]
+    else:
+        assert check in _failed(done)
+
+
 async def test_a_leak_of_no_system_is_no_doubt(tmp_path: Path) -> None:
     """Without a proxy there is nothing that could leak, and all that can be seen is as it should be."""
     done = await _run(tmp_path, _shipped("steady"), "direct", None)

@@ -104,6 +104,17 @@ def test_run_says_what_was_proven_and_exits_by_the_verdict(
     )
 
 
+def test_run_skips_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are run, and the exit code is theirs."""
+    (tmp_path / "mine.yaml").write_text(json.dumps(MINE))
+    arguments = [str(tmp_path / "mine.yaml"), "upstream-close-codes", "--sut", RELAY, "--out", str(tmp_path / "out")]
+    assert main(["run", *arguments, "--profile", "transparent"]) == 0
+    said = capsys.readouterr().out
+    assert "mine: valid" in said
+    assert "upstream-close-codes: skipped\n    scenario upstream-close-codes does not fit: some refusals" in said
+    assert main(["run", *arguments, "--profile", "transparant"]) == 2
+
+
 def test_where_only_the_proxy_is_installed_one_line_says_what_is_missing() -> None:
     """The command exists then, but its packages do not."""
     hidden = "import sys; sys.modules['rich'] = None; from reconnect_harness.__main__ import main; sys.exit(main())"

@@ -117,6 +117,49 @@ def test_what_is_wrong_is_said_before_anything_starts(
     assert not (folder / "scenario-runs").exists()
 
 
+def test_what_a_system_does_not_claim_is_skipped_with_the_reason(pytester: pytest.Pytester, folder: Path) -> None:
+    """The rest of the list is run. Without --profile a command is judged by everything."""
+    kept = {
+        **MINE,
+        "name": "kept",
+        "upstream": {**MINE["upstream"], "late": "100ms"},
+        "expect": {"client_disconnects": 0},
+    }
+    pytester.makefile(".yaml", kept=json.dumps(kept), secret=json.dumps({**MINE, "name": "secret", "tls": "both"}))
+    wanted = ("--scenario=mine.yaml", "--scenario=kept.yaml", "--scenario=secret.yaml", "--sut", RELAY)
+    done = pytester.runpytest_subprocess(*wanted, "--profile=transparent", "-rs")
+    assert done.ret == 0
+    done.assert_outcomes(passed=1, skipped=2)
+    done.stdout.fnmatch_lines(
+        [
+            "system under test: *, judged as transparent",
+            "scenarios: 1 (2 more do not fit), *",
+            "mine[[]1]: valid",
+            "kept[[]1]: skipped",
+            "    scenario kept does not fit: clients have to keep their connections though their upstream is lost, "
+            "which a system claims that is reconnecting, but not one that is transparent",
+            "secret[[]1]: skipped",
+            "    scenario secret needs a system under test that speaks TLS (`tls: both`)*",
+        ]
+    )
+    listed = pytester.runpytest_subprocess(*wanted, "--collect-only", "-q")
+    listed.stdout.fnmatch_lines_random(["scenario::kept[[]1]"])
+    (left,) = (folder / "scenario-runs").glob("mine-*/results.json")
+    assert "--profile=transparent" in left.read_text()
+
+
+def test_where_no_scenario_fits_that_is_an_error(pytester: pytest.Pytester, folder: Path) -> None:
+    """A run that tests nothing must not pass. The profile of a preset is known, and another can be given."""
+    done = pytester.runpytest_subprocess("--scenario=upstream-close-codes", "--sut=direct")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(
+        [
+            "ERROR: scenario upstream-close-codes does not fit: some refusals and closes of the upstream must not "
+            "reach clients, *; direct is transparent: --profile judges it as another"
+        ]
+    )
+
+
 @pytest.mark.parametrize("out", ["mine.yaml", "mine.yaml/below"])
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(pytester: pytest.Pytester, folder: Path, out: str) -> None:
     """Here a file is in its place; a read-only one, and a full disk, come to the same."""

@@ -53,9 +53,9 @@ SETUPS: Mapping[Level, tuple[tuple[str, str, str], ...]] = {
 
 #: The combinations for systems that claim less than this project's proxy.
 CLAIMED: Mapping[Profile, tuple[tuple[str, str, str], ...]] = {
-    Profile.TRANSPARENT: (("duplex", "reconnecting", "record"), ("duplex", "plain", "record"), _ONE_PROXY[0]),
+    Profile.TRANSPARENT: (("duplex", "reconnecting", "record"), ("duplex", "plain", "record")),
     Profile.RECONNECTING: (("duplex", "plain", "record"), ("duplex", "reconnecting", "record")),
-    Profile.AT_LEAST_ONCE: (("duplex", "plain", "record"), ("duplex", "reconnecting", "record")),
+    Profile.AT_LEAST_ONCE: (("duplex", "plain", "record"),),
 }
 
 #: Faults that make a link lose bytes or end; faults that only make it slow; faults of the process of an upstream.
@@ -130,7 +130,7 @@ def _side(fault: Said) -> str:
 
 def guarantees(said: Said, level: Level, profile: Profile | None = None) -> Said:
     """Return the `expect` of a scenario that was drawn: what every correct proxy of a profile guarantees."""
-    if profile is not None and said["clients"]["kind"] != "aware":
+    if profile is not None:
         return _claimed(said, profile)
     client_counts, upstream_counts = said["clients"]["kind"] == "aware", said["upstream"]["kind"] == "aware"
     lossy = harmed(said, LETHAL) | harmed(said, PROCESS)

@@ -22,7 +22,7 @@ from reconnect_harness.run.runner import ScenarioRunner, check_system
 from reconnect_harness.scenario.find import ALL, load_scenario, scenario_files, shipped_scenarios
 from reconnect_harness.scenario.fit import misfit
 from reconnect_harness.scenario.model import Scenario, ScenarioError
-from reconnect_harness.sut.base import NotInstalled
+from reconnect_harness.sut.base import OWN, NotInstalled
 from reconnect_harness.sut.choose import folder_name, system_under_test
 from reconnect_harness.toxiproxy.find import ToxiproxySource, find_toxiproxy
 from reconnect_harness.toxiproxy.server import ToxiproxyServer
@@ -108,7 +108,9 @@ class Campaign:
             return str(refused)
         if (reason := misfit(chosen, self.profile)) is None:
             return None
-        more = "" if self._profile_given else f"; {system.describe()} is {self.profile}: --profile judges it as another"
+        more = (
+            "" if self._profile_given else f"; {self._system or OWN} is {self.profile}: --profile judges it as another"
+        )
         return f"scenario {chosen.name} does not fit: {reason}{more}"
 
     @property

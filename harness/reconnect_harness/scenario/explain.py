@@ -9,6 +9,7 @@ from typing import Any
 from reconnect_harness.checks.judgement import Expectation, is_size, is_timed
 from reconnect_harness.faults.fault import Fault
 from reconnect_harness.history.audience import To
+from reconnect_harness.scenario.fit import profiles_of
 from reconnect_harness.scenario.model import Scenario
 from reconnect_harness.values import Section
 from reconnect_proxy.units import format_duration, format_size
@@ -35,6 +36,7 @@ def explain(chosen: Scenario) -> list[str]:
         *(f"proxy      {_options(options)}" for options in chosen.proxies),
         f"upstream   {count}{does}{_more(upstream, _UPSTREAM)}",
     ]
+    lines += [f"fits       systems that are {', '.join(profiles_of(chosen))}"]
     lines += [f"adapter    {chosen.adapter.name.rpartition(':')[2]}"] if chosen.adapter else []
     lines += [f"container  {name}{_more(spec, ())}" for name, spec in chosen.containers.items()]
     lines += [f"fault      {_fault(fault)}" for fault in chosen.faults]

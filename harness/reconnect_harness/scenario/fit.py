@@ -83,18 +83,17 @@ def _gets_closes_of_the_proxy(chosen: Scenario) -> bool:
 
 def _outlives_clients(chosen: Scenario) -> bool:
     kept = _bounds(chosen, "upstream_connections") or _bounds(chosen, "lost", Direction.U2C)
-    ordinary = not _both_know_the_protocol(chosen)
-    return kept and ordinary and _cuts(chosen, ("client", "clients")) and not chosen.upstream.is_foreign
+    return kept and _cuts(chosen, ("client", "clients")) and not chosen.upstream.is_foreign
 
 
 def _is_complete(chosen: Scenario) -> bool:
     """Return whether what clients send has to arrive though the upstream is lost."""
     complete = _bounds(chosen, "lost", Direction.C2U) and Direction.C2U in chosen.directions
-    return complete and _loses_upstream(chosen) and not _both_know_the_protocol(chosen)
+    return complete and _loses_upstream(chosen)
 
 
 def _keeps_clients(chosen: Scenario) -> bool:
-    kept = _bounds(chosen, "client_disconnects") and not _both_know_the_protocol(chosen)
+    kept = _bounds(chosen, "client_disconnects")
     return kept and _loses_upstream(chosen)
 
 
@@ -112,6 +111,16 @@ REQUIREMENTS = (
         Profile.EXACTLY_ONCE,
         "its proxies share one session among clients, or speak the protocol to each other",
         _shares_or_chains,
+    ),
+    Requirement(
+        Profile.EXACTLY_ONCE,
+        "both ends resume their sessions through it, so that it has to pass the protocol on",
+        lambda chosen: _both_know_the_protocol(chosen) and _cuts(chosen, ("client", "clients", "upstream")),
+    ),
+    Requirement(
+        Profile.EXACTLY_ONCE,
+        "one of several processes of the proxy is killed",
+        lambda chosen: any(fault.name == "kill-worker" for fault in chosen.faults),
     ),
     Requirement(
         Profile.EXACTLY_ONCE,

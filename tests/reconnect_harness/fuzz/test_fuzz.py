@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,9 @@ from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.cli import main
 from reconnect_harness.fuzz.fuzz import Fuzzer, SearchResult
 from reconnect_harness.fuzz.timelines import Level, Said, guarantees, scenarios
+from reconnect_harness.profile import Profile
 from reconnect_harness.scenario.find import load_scenario, parse_scenario
+from reconnect_harness.scenario.fit import misfit
 from reconnect_harness.simulate import simulation
 from reconnect_proxy.core.outbox import Outbox
 from tests.reconnect_harness.leftovers import descendants, survivors
@@ -93,6 +96,48 @@ def test_only_what_a_correct_proxy_keeps_is_expected(said: Said, promised: set[s
     assert expect["c2u"]["reordered"] == expect["u2c"]["reordered"] == 0
 
 
+@pytest.mark.parametrize(
+    ("profile", "said", "promised"),
+    [
+        (Profile.TRANSPARENT, _said("reconnecting", "record", DOWN), {"duplicated c2u", "duplicated u2c", "within"}),
+        (
+            Profile.TRANSPARENT,
+            _said("plain", "record", LATE),
+            {"lost c2u", "duplicated c2u", "lost u2c", "duplicated u2c", "stays", "within", "ordered"},
+        ),
+        (
+            Profile.RECONNECTING,
+            _said("plain", "record", DOWN),
+            {"duplicated c2u", "duplicated u2c", "stays", "ordered"},
+        ),
+        (Profile.RECONNECTING, _said("reconnecting", "record", GONE), {"duplicated c2u", "duplicated u2c"}),
+        (Profile.AT_LEAST_ONCE, _said("plain", "record", DOWN), {"lost c2u", "duplicated u2c", "stays", "ordered"}),
+    ],
+)
+def test_only_what_a_profile_claims_is_expected(profile: Profile, said: Said, promised: set[str]) -> None:
+    """Without faults that end connections, everything."""
+    expect = guarantees(said, Level.REAL, profile)
+    found = {f"{check} {way}" for way in ("c2u", "u2c") for check in ("lost", "duplicated") if expect[way][check] == 0}
+    found |= {"stays"} if expect["client_disconnects"] == 0 else set()
+    found |= {"within"} if expect.get("within_connection") == 0 else set()
+    found |= {"ordered"} if expect["c2u"]["reordered"] == expect["u2c"]["reordered"] == 0 else set()
+    assert found == promised
+
+
+@pytest.mark.parametrize("profile", [profile for profile in Profile if profile is not Profile.EXACTLY_ONCE])
+def test_what_is_drawn_for_a_profile_fits_it(profile: Profile) -> None:
+    """And has one proxy without options, in front of one upstream."""
+
+    @DRAWN
+    @given(scenarios(Level.REAL, profile))
+    def drawn(said: Said) -> None:
+        chosen = parse_scenario(said, "drawn")
+        assert misfit(chosen, profile) is None
+        assert (chosen.chain, chosen.proxy, chosen.upstream.count) == ([], {"mode": "duplex"}, 1)
+
+    drawn()
+
+
 # The simulated level.
 
 
@@ -143,6 +188,19 @@ def test_a_seed_makes_the_same_timelines_again(tmp_path: Path, monkeypatch: pyte
 
 
 # The real level.
+
+
+def test_a_relay_that_loses_messages_is_found_though_it_may_disconnect(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A transparent one may lose connections, and with them their last messages, but nothing in between."""
+    search = ["fuzz", "--for", "60s", "--sut", f"{RELAY} --drop 40", "--profile", "transparent", "--seed", "2"]
+    assert main([*search, *EMBEDDED, "--out", str(tmp_path)]) == 1
+    said = capfd.readouterr().out
+    assert "judged as transparent" in said
+    assert "client_disconnects: " not in said
+    assert re.search("never arrived", said), said
+    assert "--profile=transparent" in said
 
 
 def test_a_broken_proxy_is_found_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

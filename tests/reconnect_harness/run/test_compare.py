@@ -205,6 +205,19 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(mine: str, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_every_scenario_is_compared_though_a_system_does_not_claim_it(tmp_path: Path) -> None:
+    """What cannot be run at all is a row that says so."""
+    late = {**MINE, "name": "late", "upstream": {**MINE["upstream"], "late": "100ms"}, "settle": "300ms"}
+    for chosen in (late, {**MINE, "name": "secret", "tls": "client"}):
+        (tmp_path / f"{chosen['name']}.yaml").write_text(json.dumps(chosen))
+    compared = Comparer([str(tmp_path)], ["direct"], out=tmp_path / "out").run()
+    assert [(row.scenario, row.result is not None, row.skipped) for row in compared.rows] == [
+        ("late", True, False),
+        ("secret", False, True),
+    ]
+    assert compared.complete
+
+
 def test_the_notes_give_credit_to_ends_that_resume_by_themselves(tmp_path: Path) -> None:
     """Aware clients lose nothing to an aware upstream behind any proxy that passes their headers on."""
     aware = {**MINE, "name": "aware", "upstream": {"kind": "aware"}, "clients": {**MINE["clients"], "kind": "aware"}}

@@ -11,6 +11,7 @@ import pytest
 
 from reconnect_harness.checks.judgement import Judgement, Verdict
 from reconnect_harness.history.record import Footprint
+from reconnect_harness.profile import Profile
 from reconnect_harness.soak import clients, table, upstream
 from reconnect_harness.soak.ledger import Counted, words_file
 from reconnect_harness.soak.plan import SoakPlan
@@ -105,6 +106,34 @@ def test_peers_that_do_not_count_may_get_a_message_again(tmp_path: Path) -> None
     done = _done(tmp_path)
     done.upstream["plain"][Counted.REPEATED] = done.clients["plain"][Counted.REPEATED] = 9
     assert _judge(done).verdict is Verdict.VALID
+
+
+ENDED = {"t": 125.0, "what": "the aware client c01.1 was disconnected: 1006", "count": "ended", "path": "plain"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "t", "bad"),
+    [
+        (Profile.EXACTLY_ONCE, 120.5, ["lost c2u", "duplicated u2c", "sessions_lost"]),
+        (Profile.TRANSPARENT, 120.5, ["lost c2u", "duplicated u2c"]),
+        (Profile.TRANSPARENT, 145.0, ["lost c2u", "duplicated u2c", "sessions_lost"]),
+        (Profile.RECONNECTING, 120.5, []),
+        (Profile.AT_LEAST_ONCE, 120.5, ["lost c2u"]),
+    ],
+)
+def test_a_system_is_judged_by_what_it_claims(tmp_path: Path, profile: Profile, t: float, bad: list[str]) -> None:
+    """A fault at 120 s explains the end of a session, but not 25 s later, and not if sessions have to outlive it."""
+    _write(tmp_path, words=({**ENDED, "t": t, "since": 101.0, "name": "c01.1"},))
+    lossy = {"upstream": _counts(upstream.ROWS, lost=1), "clients": _counts(clients.ROWS, repeated=1)}
+    found = _judge(_done(tmp_path, plan=SoakPlan(SECONDS, 10, 1, profile=profile), **lossy))
+    assert _bad(found) == bad
+
+
+def test_the_profile_of_a_preset_is_known() -> None:
+    """This project's proxy has to keep everything; of a command nothing is known, so that it has to as well."""
+    systems = {"nginx": Profile.TRANSPARENT, None: Profile.EXACTLY_ONCE, "x {listen} {upstream}": Profile.EXACTLY_ONCE}
+    assert {system: SoakPlan(1.0, 1, 1, system).judged_as for system in systems} == systems
+    assert SoakPlan(1.0, 1, 1, "nginx", profile=Profile.RECONNECTING).judged_as is Profile.RECONNECTING
 
 
 def test_memory_that_grows_makes_it_invalid(tmp_path: Path) -> None:
