@@ -153,9 +153,12 @@ def run(wanted: tuple[str, ...], **told: Any) -> int:
                 with Console(stderr=True).status(chosen.name) as status:
                     done = campaign.run(chosen, status.update)
             except EngineUnavailable as reason:
-                if not campaign.optional(chosen):
+                # One that was asked for by its name has to run; the others are run all the same.
+                needed = not campaign.optional(chosen)
+                if needed and len(campaign.fitting) == 1:
                     raise
-                click.echo(f"{chosen.name}: skipped\n    {reason}")
+                worst = max(worst, int(needed))
+                click.echo(f"{chosen.name}: {'not run' if needed else 'skipped'}\n    {reason}")
                 continue
             _print_result(done)
             worst = max(worst, int(done.judgement.verdict is not Verdict.VALID))
