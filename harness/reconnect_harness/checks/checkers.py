@@ -58,7 +58,8 @@ def message_findings(history: History, direction: Direction) -> Mapping[Flaw, Fi
 
 def _lost(message: JudgedMessage) -> str:
     by = f" at {message.receiver}" if message.stream.direction is Direction.U2C and message.receiver else ""
-    return f"was sent and never arrived{by}"
+    empty = "" if message.event.size else ": an empty message was swallowed"
+    return f"was sent and never arrived{by}{empty}"
 
 
 def _corrupted(message: JudgedMessage) -> str:

@@ -21,7 +21,7 @@ receiver is owed nothing; the right one still is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from reconnect_harness.checks.stream_account import Flaw, StreamAccount
@@ -174,12 +174,18 @@ def _at_receiver(stream: MessageStream, receiver: str, owed: Sequence[MessageEve
     account = StreamAccount()
     for number in stream.sent:
         account.owe(number)
-    for event in stream.received.get(receiver, ()):
+    arrivals = stream.received.get(receiver, ())
+    come = {event.number for event in arrivals if event.size}
+    for event in arrivals:
         flaws = []
         furthest = account.furthest
+        if not event.size:
+            event = event._replace(number=_number_if_empty(stream, event.number, come))
         sending = stream.sent.get(event.number)
         if sending is not None and (flaw := account.take(event.number).flaw) is not None:
             flaws.append(flaw)
+        if sending is not None and not event.size:
+            event = event._replace(wrong=_wrong_if_empty(event, sending))
         if sending is None or event.wrong:
             flaws.append(Flaw.CORRUPTED)
         yield JudgedMessage(stream, receiver, event, sending, tuple(flaws), furthest)
@@ -187,3 +193,19 @@ def _at_receiver(stream: MessageStream, receiver: str, owed: Sequence[MessageEve
     for event in owed:
         if event.number in missing:
             yield JudgedMessage(stream, receiver, event, event, (Flaw.LOST,), account.furthest)
+
+
+def _number_if_empty(stream: MessageStream, number: int, come: Container[int]) -> int:
+    """Return the number of an empty message, which was taken for the next one: those before it may have been lost."""
+    following = number
+    while following in stream.sent and stream.sent[following].size and following not in come:
+        following += 1
+    sending = stream.sent.get(following)
+    return following if sending is not None and not sending.size else number
+
+
+def _wrong_if_empty(event: MessageEvent, sending: MessageEvent) -> str | None:
+    """Return what is wrong with an empty message, which counts as the next one of its stream."""
+    if sending.size:
+        return f"an empty message came, {sending.size} bytes were sent"
+    return None if event.kind is sending.kind else f"sent as {sending.kind}, came as {event.kind}"

@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from reconnect_harness.history.message import Direction, decode
+from reconnect_harness.history.message import Direction
 from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.unconfirmed import ImpossibleCount, UnconfirmedMessages
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
@@ -228,7 +228,7 @@ class AwareUpstream:
 
     def took(self, session: UpstreamSession, message: str | bytes) -> None:
         """Record a message that arrived."""
-        self.recorder.received(self.name, Direction.C2U, decode(message), session.speaker.stream)
+        self.recorder.received(self.name, Direction.C2U, session.speaker.labels.read(message), session.speaker.stream)
 
     async def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Find or make the session of a handshake, or answer with what is wrong: 400, 409, 410."""

@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from reconnect_harness.adapters.adapter import Adapter
-from reconnect_harness.history.message import Direction, decode
+from reconnect_harness.history.message import Direction, LabelReader
 from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.late_pong import LatePongClient
 from reconnect_harness.peers.workload import Speaker, Workload
@@ -118,6 +118,7 @@ class PlainClient:
             self.basics["subprotocols"] = list(adapter.subprotocols)
         if through is not None:
             self.basics |= {"host": through.hostname, "port": through.port}
+        self._labels = LabelReader()
         self._ping = ping
         self._takes = takes
 
@@ -201,7 +202,7 @@ class PlainClient:
                 await socket.send(answer)
             stamp = self.adapter.unpack(message)
         if stamp is not None:
-            self.recorder.received(self.name, Direction.U2C, decode(stamp))
+            self.recorder.received(self.name, Direction.U2C, self._labels.read(stamp))
         return stamp is not None
 
     async def _leave(self, socket: Socket) -> None:

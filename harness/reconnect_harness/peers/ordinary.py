@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from reconnect_harness.history.message import Direction, decode
+from reconnect_harness.history.message import Direction
 from reconnect_harness.history.recorder import EventSink
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
@@ -59,6 +59,7 @@ class RecordUpstream:
     async def serve(self, connection: UpstreamConnection) -> None:
         """Serve one connection until it ends."""
         speaker = self._speaker(self._session(connection))
+        connection.labels = speaker.labels
         self.recorder.link(speaker.stream, "connected", asked=True)
         works: list[asyncio.Task[None]] = []
         try:
@@ -82,7 +83,7 @@ class RecordUpstream:
         return [self._push(connection, speaker)]
 
     async def _take(self, connection: UpstreamConnection, message: str | bytes, session: str) -> None:
-        self.recorder.received(self.name, Direction.C2U, decode(message), session)
+        self.recorder.received(self.name, Direction.C2U, connection.labels.read(message), session)
 
     def _session(self, connection: UpstreamConnection) -> str:
         """Return the key of a connection's session; without an id in the handshake each connection has its own."""
@@ -120,7 +121,7 @@ class EchoUpstream(RecordUpstream):
     """An ordinary server that sends back what it receives, unchanged."""
 
     async def _take(self, connection: UpstreamConnection, message: str | bytes, session: str) -> None:
-        label = decode(message)
+        label = connection.labels.read(message)
         self.recorder.received(self.name, Direction.C2U, label, session)
         self.recorder.sent(self.name, Direction.U2C, label)
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 
+from reconnect_harness.history.message import LabelReader
 from reconnect_harness.peers.late_pong import LatePongServer
 
 
@@ -14,12 +15,14 @@ class UpstreamConnection(LatePongServer):
     """A connection of a mock upstream.
 
     Attributes:
+        labels: reads the messages of its session.
         hearing: cleared while the upstream reads nothing; code that receives messages waits for it first.
 
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.labels = LabelReader()
         self.hearing = asyncio.Event()
         self.hearing.set()
         self._left: tuple[int, str] | None = None

@@ -129,8 +129,13 @@ async def listen_on(
     *,
     tls: ssl.SSLContext | None = None,
     compression: str | None = None,
+    ping: float | None = None,
 ) -> None:
-    """Serve connections at a bound socket until `running` is closed."""
+    """Serve connections at a bound socket until `running` is closed.
+
+    `ping` is after how many seconds of silence a connection is pinged, and then given up.
+    """
+    pings: dict[str, Any] = {} if ping is None else {"ping_interval": ping, "ping_timeout": ping}
     server = await running.enter_async_context(
         serve(
             handlers.serve,
@@ -143,6 +148,7 @@ async def listen_on(
             max_size=None,
             # The handler of an ordinary server keeps up; the default of 16 frames is for slow handlers.
             max_queue=256,
+            **pings,
         )
     )
     running.push_async_callback(close_for_restart, server)
@@ -160,8 +166,8 @@ async def play(spec: dict[str, Any]) -> None:
 
     `spec`: kind, name, load, history (a path, or None to record nothing), seed; optionally gate, rude (`Misbehaviour`),
     late (seconds from the start of the traffic until it listens; its port refuses connections before), warm (whether
-    warming up comes first), compress (whether it accepts permessage-deflate), tls (the paths of `Certificates`, in
-    their order).
+    warming up comes first), compress (whether it accepts permessage-deflate), ping (seconds between its Pings), tls
+    (the paths of `Certificates`, in their order).
     """
     recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else NullRecorder()
     kind = UpstreamKind(spec["kind"])
@@ -196,7 +202,7 @@ async def play(spec: dict[str, Any]) -> None:
             recorder.link(upstream.name, "rude", asked=True, reason=f"late: by {late:g} s")
         # Compression is off by default: cuts and bandwidths of a scenario are in bytes of the messages.
         compression = "deflate" if spec.get("compress") else None
-        await listen_on(port, service, running, tls=tls, compression=compression)
+        await listen_on(port, service, running, tls=tls, compression=compression, ping=spec.get("ping"))
 
     try:
         async with AsyncExitStack() as running:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from websockets.asyncio.connection import Connection
 
-from reconnect_harness.history.message import Direction, MessageKind, MessageLabel, encode
+from reconnect_harness.history.message import Direction, LabelReader, MessageKind, MessageLabel, encode
 
 #: The type of each message is drawn at random: text or binary.
 MIXED = "mixed"
@@ -20,9 +20,9 @@ MIXED = "mixed"
 #: The types of messages that a workload may have.
 MESSAGE_TYPES = (MIXED, *MessageKind)
 
-#: Sizes in bytes at which the header of a frame has another length, and one above 1 MiB. Their number is odd, so that
-#: each occurs fragmented and whole.
-SHAPES = (125, 126, 127, 65_535, 65_536, 65_537, 2**20 + 1)
+#: Sizes in bytes: none, those at which the header of a frame has another length, and two that are above what libraries
+#: accept if they are not told. Their number is odd, so that each occurs fragmented and whole.
+SHAPES = (0, 125, 126, 127, 65_535, 65_536, 65_537, 2**20 + 1, 2**22 + 1)
 
 _KINDS = tuple(MessageKind)
 
@@ -82,11 +82,15 @@ async def _fragments(connection: Connection, message: str | bytes) -> AsyncItera
 
 
 class Speaker:
-    """Makes the messages of one stream, numbered from 1; the same ones for the same seed."""
+    """Makes the messages of one stream, numbered from 1; the same ones for the same seed.
+
+    `labels` reads what the other end says in its session.
+    """
 
     def __init__(self, workload: Workload, stream: str, direction: Direction, seed: str) -> None:
         self.stream = stream
         self.number = 0
+        self.labels = LabelReader()
         self._direction = direction
         self._workload = workload
         self._random = random.Random(f"{seed} {stream}")
@@ -100,6 +104,10 @@ class Speaker:
         if load.shapes:
             size = SHAPES[self.number % len(SHAPES)]
         kind = self._random.choice(_KINDS) if load.kind == MIXED else MessageKind(load.kind)
-        whole = encode(self.stream, self._direction, self.number, size, kind, time.time() if load.timed else None)
+        if not size and load.shapes:
+            whole: str | bytes = "" if kind is MessageKind.TEXT else b""
+        else:
+            moment = time.time() if load.timed else None
+            whole = encode(self.stream, self._direction, self.number, size, kind, moment, rich=load.shapes)
         length = len(whole.encode() if isinstance(whole, str) else whole)
         return MessageLabel(self.stream, self._direction, self.number, length, kind), whole

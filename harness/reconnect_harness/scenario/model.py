@@ -145,6 +145,12 @@ class Scenario(Section):
         return value
 
     @model_validator(mode="after")
+    def _adapters_pack_stamps(self) -> Scenario:
+        if self.adapter is not None and self.clients.shapes:
+            raise ValueError("clients.shapes: an adapter packs messages that say their number, and shapes may be empty")
+        return self
+
+    @model_validator(mode="after")
     def _messages_have_receivers(self) -> Scenario:
         if self.adapter is not None:
             kind, count = self.adapter.adapter_class(), self.clients.count

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from reconnect_harness.containers.spec import HOST, ContainerSpec
 from reconnect_harness.peers.kinds import GATE_FIRST_MESSAGE, GATE_PREFIX, MISBEHAVIOURS, UpstreamKind
 from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
-from reconnect_harness.values import CloseCodes, Rate, Seconds, Section, Sizes, Statuses, known
+from reconnect_harness.values import CloseCodes, PositiveSeconds, Rate, Seconds, Section, Sizes, Statuses, known
 
 
 class MisbehaviourSpec(Section):
@@ -35,7 +35,7 @@ _CONTAINER_ONLY: tuple[str, ...] = ("command", "env", "network", "port")
 FOREIGN = frozenset({"image", "label", "command"})
 
 #: Keys that only a mock upstream has.
-_MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "shapes", "compress")
+_MOCK_ONLY = ("gate", "rude", "late", "push", "size", "type", "shapes", "compress", "ping")
 
 
 class UpstreamSpec(ContainerSpec):
@@ -51,6 +51,7 @@ class UpstreamSpec(ContainerSpec):
     type: Annotated[str, known("type of message", MESSAGE_TYPES)] = MIXED
     shapes: bool = False
     compress: bool = False
+    ping: PositiveSeconds | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -139,4 +140,5 @@ class UpstreamSpec(ContainerSpec):
             "rude": self.rude.model_dump(),
             "late": self.late,
             "compress": self.compress,
+            "ping": self.ping,
         }

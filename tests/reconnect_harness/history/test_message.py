@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 
 import pytest
 
-from reconnect_harness.history.message import UNREADABLE, Direction, MessageKind, decode, encode, payload, stamp
+from reconnect_harness.history.message import (
+    UNREADABLE,
+    Direction,
+    LabelReader,
+    MessageKind,
+    decode,
+    encode,
+    payload,
+    stamp,
+)
 
 
 def _message(kind: MessageKind = MessageKind.TEXT, size: int = 500) -> str | bytes:
@@ -96,6 +106,36 @@ def test_damage_says_how(change: Callable[[str], str | bytes], how: str | None) 
     assert wrong is not None
     assert (how or "longer than sent") in wrong
     assert ("re-encoded" in wrong) is ("re-encoded" in (how or ""))
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (lambda text: text.encode("ascii", "replace").decode(), "its text was re-encoded"),
+        (lambda text: text.replace("\U0001f600", "\ufffd"), "its text was re-encoded"),
+        (lambda text: text.replace("\ufeff", ""), "its text was re-encoded"),
+        (lambda text: unicodedata.normalize("NFC", text), "truncated"),
+        (str.rstrip, "truncated"),
+        (lambda text: text.replace("\r\n", "\n"), "truncated"),
+        (lambda text: text.partition("\0")[0], "truncated"),
+    ],
+)
+def test_a_rich_text_has_what_careless_programs_change(change: Callable[[str], str], how: str) -> None:
+    """As it was sent it is right."""
+    whole = encode("c07", Direction.C2U, 12, 126, MessageKind.TEXT, rich=True)
+    assert isinstance(whole, str)
+    assert decode(whole) == ("c07", "c2u", 12, 126, MessageKind.TEXT, None, None)
+    assert how in (decode(change(whole)).wrong or "")
+
+
+def test_an_empty_message_follows_the_one_before_it() -> None:
+    """The first one of all follows none, and no other program's."""
+    reader = LabelReader()
+    assert reader.read("").stream == UNREADABLE
+    assert reader.read(encode("c07", Direction.C2U, 8, 60, MessageKind.TEXT)).number == 8
+    assert reader.read(b"") == ("c07", "c2u", 9, 0, MessageKind.BINARY, None, None)
+    assert reader.read("hello").stream == UNREADABLE
+    assert reader.read("")[:4] == ("c07", "c2u", 10, 0)
 
 
 @pytest.mark.parametrize("message", ["", b"", "hello", b"\x00\xff", "c07 c2u twelve 00000500 t 00000000\n"])

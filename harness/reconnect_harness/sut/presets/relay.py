@@ -31,8 +31,12 @@ async def _pump(source: Connection, sink: Connection) -> None:
         # The other side is closed below.
         pass
     finally:
-        # Codes such as 1006 say how a connection ended, and must not be sent (RFC 6455 section 7.4.1).
-        await sink.close(1000 if source.close_code == 1000 else 1011)
+        # 1005 and 1006 say how a connection ended, and must not be sent (RFC 6455 section 7.4.1).
+        code = source.close_code or 1006
+        if code in (1005, 1006):
+            await sink.close(1000 if code == 1005 else 1011)
+        else:
+            await sink.close(code, source.close_reason or "")
 
 
 async def relay(listen: str, upstream: str) -> None:
