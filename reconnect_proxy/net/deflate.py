@@ -11,6 +11,7 @@ made for each message that is inflated, in a tenth of a microsecond, and is free
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -25,6 +26,11 @@ EXTENSIONS = "Sec-WebSocket-Extensions"
 OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 #: The most bytes that one byte of deflate can stand for: two bits stand for 258 bytes.
 EXPANSION = 1032
+
+#: Seconds of CPU that inflating a message may take in any case, and for each byte read or made: that is four times what
+#: text takes. Blocks that hold next to nothing can take thirty times as much.
+COST_FLOOR = 0.1
+COST = 0.02 / 2**20
 
 #: A message is opened in pieces: bytes that are given to zlib at once, and that it gives at once.
 _CHUNK = 16 * 1024
@@ -43,7 +49,15 @@ class TooBig(Exception):
 
 
 class Corrupt(Exception):
-    """A compressed message that cannot be read; the message says why."""
+    """A compressed message that cannot be read; the message says why. `code` is the close code for its sender."""
+
+    code = 1007
+
+
+class Costly(Corrupt):
+    """A compressed message that takes far more time than any that a compressor makes."""
+
+    code = 1008
 
 
 # The handshake. Extension parameters are tokens, quoted or not (RFC 6455 section 9.1), so splitting at `;` is safe.
@@ -129,10 +143,15 @@ def measure(payload: bytes, limit: int) -> None:
         TooBig: it has more.
         Corrupt: it cannot be inflated.
     """
-    # What the sender cut off counts: a message that ends in mid-block makes zlib take it for codes.
-    if (len(payload) + len(_END)) * EXPANSION > limit:
+    if may_exceed(len(payload), limit):
         for _ in _pieces(payload, limit):
             pass
+
+
+def may_exceed(size: int, limit: int) -> bool:
+    """Tell whether a compressed message of `size` bytes can have more than `limit` when inflated."""
+    # What the sender cut off counts: a message that ends in mid-block makes zlib take it for codes.
+    return (size + len(_END)) * EXPANSION > limit
 
 
 def open_message(kind: int, payload: bytes, limit: int) -> Message:
@@ -169,8 +188,12 @@ def _pieces(payload: bytes, limit: int) -> Iterator[bytes]:
         # Nothing at all is no deflate, but some peers send an empty message like that.
         return
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    final_blocks = size = 0
+    final_blocks = size = read = 0
+    began = time.thread_time()
     for chunk in _chunks(payload):
+        if time.thread_time() - began > COST_FLOOR + COST * (size + read):
+            raise Costly("a compressed message takes too long to inflate")
+        read += len(chunk)
         while True:
             if stream.eof:
                 if chunk == _END:

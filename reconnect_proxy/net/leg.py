@@ -3,20 +3,10 @@
     socket -> picows -> WebSocketLeg -> core Link          on_ws_frame
     socket <- picows <- WebSocketLeg <- core Link          send, ping, close
 
-picows parses and writes frames and calls back for each one (its core API: no task, no queue, no await per message). The
-rules of RFC 6455 beyond single frames are here: fragments become whole messages, text is checked to be UTF-8, Pings are
-answered, the closing handshake is made. A leg decides nothing about messages; it passes them to its `Link`. It passes
-compressed messages (RFC 7692) on as they came, or inflates them; see `deflate`.
-
-What a leg does with a frame depends on its state:
-
-| state | data | Ping | Pong | Close | left when |
-| --- | --- | --- | --- | --- | --- |
-| `CONNECTING` | - | - | - | - | picows has the socket |
-| `OPEN` | to the link | answered | to the link | answered; the link is told | a close frame is sent, or `settle` |
-| `SETTLING` | dropped | no answer | to the link | answered; the link is told | a close frame is sent |
-| `CLOSING` | dropped | no answer | dropped | ends the socket | the socket is gone |
-| `CLOSED` | - | - | - | - | never |
+picows parses and writes frames and calls back for each one, without a task or an await. The rules of RFC 6455 beyond
+single frames are here: fragments become whole messages, text is checked to be UTF-8, Pings are answered, the closing
+handshake is made. A leg passes messages to its `Link`, and compressed ones (RFC 7692) as they came, or inflated; see
+`deflate`. What it does with a frame depends on its `LegState`.
 
 A peer cannot make a leg grow without limit. Fragments are joined as they come, so small or empty ones take only their
 bytes. If a peer does not read, only the latest of the Pongs that it is owed is kept.
@@ -29,7 +19,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, MutableSet
-from enum import Enum, auto
 from typing import ClassVar, cast
 
 from multidict import CIMultiDict
@@ -39,8 +28,10 @@ from ..close_codes import SENDABLE_CODES, cut_reason
 from ..core.interfaces import Acceptance, LegListener
 from ..core.message import COMPRESSED
 from .burst import LARGE, BurstTransport
-from .deflate import Corrupt, TooBig, is_utf8, measure, open_message
+from .compressed_input import CompressedInput
+from .deflate import is_utf8
 from .inflating import InflatedMessages
+from .leg_state import LegState
 from .reader import Reader
 from .tcp_info import acceptance_of
 
@@ -66,19 +57,10 @@ _KIND = 0x0F
 _LOG = logging.getLogger("reconnect_proxy.net")
 
 
-class LegState(Enum):
-    """What becomes of a frame, see the table above."""
-
-    CONNECTING = auto()
-    OPEN = auto()
-    SETTLING = auto()
-    CLOSING = auto()
-    CLOSED = auto()
-
-
 # These are read with each frame, and members of an enum are slow to look up.
 _OPEN = LegState.OPEN
 _TEXT_FRAME, _BINARY_FRAME = WSMsgType.TEXT, WSMsgType.BINARY
+_LINKED = (_OPEN, LegState.HELD, LegState.SETTLING)
 _PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 
 
@@ -94,6 +76,7 @@ class WebSocketLeg(WSListener):
         "_empty_frames",
         "_empty_since",
         "_inflating",
+        "_input",
         "_joined",
         "_legs",
         "_opcode",
@@ -134,6 +117,8 @@ class WebSocketLeg(WSListener):
         self.deflate = deflate
         # Made for the first compressed message for a peer that has not agreed to that.
         self._inflating: InflatedMessages | None = None
+        # Made for the first compressed message that comes.
+        self._input: CompressedInput | None = None
         self.max_message = max_message
         self._legs = legs
         # A fragmented message that is not complete: its kind, and what has come of it.
@@ -172,7 +157,7 @@ class WebSocketLeg(WSListener):
         """Take one frame. The path of every message begins here."""
         kind = frame.msg_type
         if self._state is not _OPEN:
-            self._on_frame_at_the_end(kind, frame)
+            self._on_frame_not_open(kind, frame)
             return
         link: LegListener = self.link  # type: ignore[assignment]  # an open leg has one
         opcode = _BINARY if kind is _BINARY_FRAME else _TEXT if kind is _TEXT_FRAME else 0
@@ -181,10 +166,10 @@ class WebSocketLeg(WSListener):
         elif opcode and frame.fin and not self._opcode:
             payload = frame.get_payload_as_bytes()
             if opcode == _TEXT and not payload.isascii() and not is_utf8(payload):
-                self._fail(link, 1007, "text that is not UTF-8")
+                self.fail(1007, "text that is not UTF-8")
             elif len(payload) > self.max_message:
                 # picows has refused this frame already, and read on.
-                self._fail_too_big(link)
+                self._fail_too_big()
             else:
                 link.on_message(opcode, payload)
         elif kind is _PONG:
@@ -206,9 +191,11 @@ class WebSocketLeg(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Take the end of the socket."""
         self._legs.discard(self)
+        if self._input is not None:
+            self._input.drop()
         self._state = LegState.CLOSED
         # They and the leg refer to each other, and the protocol holds a read buffer that has grown with what was read.
-        self.protocol = self._inflating = None
+        self.protocol = self._inflating = self._input = None
         if self._deadline is not None:
             self._deadline.cancel()
         link = self.link
@@ -282,8 +269,9 @@ class WebSocketLeg(WSListener):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake. The socket is dropped if the peer does not answer within CLOSE_TIMEOUT."""
-        if self._state is _OPEN or self._state is LegState.SETTLING:
+        if self._state in _LINKED:
             self._start_closing(code, reason)
+            self._drop_held()
             # The peer's answer must be read, and everything before it.
             self.resume_reading()
 
@@ -293,13 +281,12 @@ class WebSocketLeg(WSListener):
 
     def pause_reading(self) -> None:
         """Stop reading."""
-        # A socket may have failed in a write without saying so yet.
         if not self._out.is_closing():
             self._out.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
-        if not self._out.is_closing():
+        """Read again, unless a message waits to be inflated."""
+        if not self.held and not self._out.is_closing():
             self._out.resume_reading()
 
     def progress(self) -> int:
@@ -317,48 +304,61 @@ class WebSocketLeg(WSListener):
     def _on_reserved(self, opcode: int, frame: WSFrame, link: LegListener) -> None:
         """Take a frame with a reserved bit: RSV1 on the first frame of a message says that it is compressed."""
         if frame.rsv2 or frame.rsv3 or not self.deflate:
-            self._fail(link, 1002, "a reserved bit is set, and no extension was agreed that uses it")
+            self.fail(1002, "a reserved bit is set, and no extension was agreed that uses it")
         elif not opcode:
-            self._fail(link, 1002, "RSV1 is set in a frame that does not begin a message")
+            self.fail(1002, "RSV1 is set in a frame that does not begin a message")
         elif frame.fin and not self._opcode:
-            self._on_compressed(COMPRESSED | opcode, frame.get_payload_as_bytes(), link)
+            self._on_compressed(COMPRESSED | opcode, frame.get_payload_as_bytes())
         else:
             self._on_fragment(opcode, frame, link)
 
-    def _on_compressed(self, opcode: int, payload: bytes, link: LegListener) -> None:
-        """Take a whole compressed message. It is inflated only if a receiver needs that, or to check its size."""
-        if len(payload) > self.max_message:
-            # picows has refused this frame already, and read on.
-            self._fail_too_big(link)
-            return
-        try:
-            if link.passes_compressed():
-                measure(payload, self.max_message)
-            else:
-                opcode, payload = open_message(opcode, payload, self.max_message)
-        except TooBig:
-            self._fail_too_big(link)
-        except Corrupt as error:
-            self._fail(link, 1007, str(error))
-        else:
-            link.on_message(opcode, payload)
+    def _on_compressed(self, opcode: int, payload: bytes) -> None:
+        """Take a whole compressed message."""
+        if self._input is None:
+            self._input = CompressedInput(self)
+        self._input.take(opcode, payload)
+
+    @property
+    def held(self) -> bool:
+        """Whether frames are kept behind a message that waits to be inflated."""
+        return self._state is LegState.HELD
+
+    def hold(self) -> None:
+        """Keep all frames from now on."""
+        self._state = LegState.HELD
+        self.pause_reading()
+
+    def go_on(self) -> None:
+        """Take frames again."""
+        if self.held:
+            self._state = _OPEN
+            if self.link is not None and not self.link.paused:
+                self.resume_reading()
+
+    def _drop_held(self) -> None:
+        """Take the control frames among what is held: the leg is not open any more."""
+        if self._input is not None:
+            self._input.drop()
+            self._input.replay()
 
     # The rest of RFC 6455.
 
     def settle(self) -> None:
         """Take no more messages, so that the last ones can be confirmed before the session is closed.
 
-        What the peer sends from now on counts as not received. So it gets no Pong, which would confirm it. A socket
-        that is not closed within CLOSE_TIMEOUT is dropped.
+        What the peer sends from now on gets no Pong, which would confirm it. After CLOSE_TIMEOUT the socket is dropped.
         """
-        if self.link is not None and self._state is _OPEN:
+        if self.link is not None and self._state in (_OPEN, LegState.HELD):
             self._state = LegState.SETTLING
             self._start_deadline()
             self.link.settle()
+            self._drop_held()
 
-    def _on_frame_at_the_end(self, kind: WSMsgType, frame: WSFrame) -> None:
-        """Take a frame while the leg settles or closes."""
-        if self._state is LegState.SETTLING and self.link is not None:
+    def _on_frame_not_open(self, kind: WSMsgType, frame: WSFrame) -> None:
+        """Take a frame while the leg is held, settles or closes."""
+        if self.held and self._input is not None:
+            self._input.keep(frame)
+        elif self._state is LegState.SETTLING and self.link is not None:
             if kind is _PONG:
                 self.link.on_pong(frame.get_payload_as_bytes())
             elif kind is _CLOSE:
@@ -370,14 +370,14 @@ class WebSocketLeg(WSListener):
     def _on_fragment(self, opcode: int, frame: WSFrame, link: LegListener) -> None:
         """Put a fragmented message together (RFC 6455 section 5.4). Without an `opcode` the frame continues one."""
         if bool(opcode) is bool(self._opcode):
-            self._fail(link, 1002, "a frame that does not continue the message under way, or continues none")
+            self.fail(1002, "a frame that does not continue the message under way, or continues none")
             return
         if opcode:
             self._opcode = COMPRESSED | opcode if frame.rsv1 else opcode
         if self._joined is None:
             self._joined = bytearray()
         if len(self._joined) + frame.payload_size > self.max_message:
-            self._fail_too_big(link)
+            self._fail_too_big()
             return
         self._joined += frame.get_payload_as_memoryview()
         if not frame.payload_size and not frame.fin:
@@ -387,9 +387,9 @@ class WebSocketLeg(WSListener):
             self._opcode = 0
             self._joined = None
             if opcode > _BINARY:
-                self._on_compressed(opcode, payload, link)
+                self._on_compressed(opcode, payload)
             elif opcode == _TEXT and not is_utf8(payload):
-                self._fail(link, 1007, "text that is not UTF-8")
+                self.fail(1007, "text that is not UTF-8")
             else:
                 link.on_message(opcode, payload)
 
@@ -399,24 +399,23 @@ class WebSocketLeg(WSListener):
         if frame.payload_size:
             code, reason = int(frame.get_close_code()), frame.get_close_reason() or ""  # type: ignore[call-overload]
             if code not in SENDABLE_CODES:
-                self._fail(link, 1002, f"close code {code} is not one that a frame may carry")
+                self.fail(1002, f"close code {code} is not one that a frame may carry")
                 return
         self._start_closing(code, "")
         self.transport.disconnect()
         link.on_lost(code, reason)
 
-    def _fail(self, link: LegListener, code: int, reason: str) -> None:
-        """Fail the connection: the peer broke RFC 6455 (its section 7.1.7)."""
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection: the peer broke RFC 6455 (its section 7.1.7), or sent too large a message (1009)."""
         self._start_closing(code, reason)
         self.transport.disconnect()
-        link.on_lost(code, reason)
+        if self.link is not None and code == 1009:
+            self.link.on_too_big(reason)
+        elif self.link is not None:
+            self.link.on_lost(code, reason)
 
-    def _fail_too_big(self, link: LegListener) -> None:
-        """Fail the connection: a message is larger than `max_message`."""
-        reason = f"a message above {self.max_message} bytes"
-        self._start_closing(1009, reason)
-        self.transport.disconnect()
-        link.on_too_big(reason)
+    def _fail_too_big(self) -> None:
+        self.fail(1009, f"a message above {self.max_message} bytes")
 
     def _count_empty_frame(self, link: LegListener) -> None:
         """Count a frame that costs its sender nothing, and fail the connection when they are a flood."""
@@ -426,7 +425,7 @@ class WebSocketLeg(WSListener):
             flooded = now - self._empty_since < 1.0
             self._empty_frames, self._empty_since = 0, now
             if flooded and self._state is _OPEN:
-                self._fail(link, 1008, f"more than {EMPTY_FRAMES} frames a second that carry no data")
+                self.fail(1008, f"more than {EMPTY_FRAMES} frames a second that carry no data")
 
     def _start_closing(self, code: int, reason: str) -> None:
         """Send a close frame, the last frame of this side."""

@@ -15,6 +15,7 @@ from reconnect_proxy.cli import main
 from reconnect_proxy.core import silence, timers
 from reconnect_proxy.core.confirmation import Pongs
 from reconnect_proxy.core.silence import Action, Judgement, Silence
+from reconnect_proxy.net import compressed_input
 
 
 def with_harm(harm: str) -> tuple[str, ...]:
@@ -42,9 +43,15 @@ def _judge_frozen_peers() -> None:
     silence.LATE = timers.LATE = math.inf
 
 
+def _inflate_at_once() -> None:
+    """Let no compressed message wait, however much time inflating takes."""
+    compressed_input.BURST = math.inf
+
+
 HARMS: dict[str, Callable[[], None]] = {
     "mute-at-once": _mute_at_once,
     "judge-frozen-peers": _judge_frozen_peers,
+    "inflate-at-once": _inflate_at_once,
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from .waiting import PATIENCE
+from .waiting import PATIENCE, eventually
 
 #: How many workers proxies of these tests have where they do not say; ACCEPTANCE_WORKERS=2 runs all of them with two.
 WORKERS = int(os.environ.get("ACCEPTANCE_WORKERS", "1"))
@@ -66,6 +66,11 @@ class Serving:
         """All that it wrote to stderr so far."""
         return "\n".join(self.lines)
 
+    async def logged(self, text: str, count: int | None = None) -> None:
+        """Wait until the log has `text`, once or more, or `count` times. It may be written after what it is about."""
+        await eventually(lambda: self.log.count(text) >= (1 if count is None else count), f"the log has {text!r}")
+        assert count in (None, self.log.count(text))
+
     @property
     def base(self) -> str:
         """The address as HOST:PORT."""
@@ -79,6 +84,11 @@ class Serving:
     def rss(self) -> int:
         """The bytes of memory it holds."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def cpu(self) -> float:
+        """The seconds of CPU that it has used."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def descriptors(self) -> int:
         """The number of its open file descriptors."""

@@ -419,4 +419,5 @@ async def test_an_upstream_that_is_away_or_silent_is_a_502_or_504(serve: Serve) 
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "gateway-timeout"
     answer = await raw(serving, request)
     assert answer.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    await serving.logged("http failed", 2)
     assert [line.partition("status=")[2][:3] for line in serving.lines if "http failed" in line] == ["504", "502"]

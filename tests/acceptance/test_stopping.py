@@ -130,7 +130,7 @@ async def test_what_cannot_be_delivered_in_time_is_said(serve: Serve, upstream: 
     assert await proxy.exit_code() == 0
     assert (await server.ended()).code == 1001
     assert stopped(proxy) == f"WARNING stopped sessions=1 undelivered_c2u=0 undelivered_u2c=10 {NONE_UNCERTAIN}"
-    assert "code=1012" in proxy.log
+    await proxy.logged("code=1012")
 
 
 async def test_what_a_client_says_too_late_is_not_promised(serve: Serve) -> None:

@@ -41,7 +41,7 @@ async def test_a_signal_to_all_processes_is_one_stop(serve: Serve, upstream: Raw
         assert await client.take(3) == numbered("u2c", 3)
         assert (await client.ended()).code == 1012
     assert await proxy.exit_code() == 0
-    assert f"INFO stopped sessions={len(ids)} {ALL_DELIVERED}" in proxy.log
+    await proxy.logged(f"INFO stopped sessions={len(ids)} {ALL_DELIVERED}")
 
 
 async def test_a_second_signal_ends_all_workers_at_once(serve: Serve, upstream: RawServer) -> None:
