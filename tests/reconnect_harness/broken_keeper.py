@@ -15,6 +15,7 @@ from typing import Any
 
 import reconnect_proxy.core.link as link_module
 from reconnect_proxy.cli import main
+from reconnect_proxy.core.backoff import RetryBudget
 from reconnect_proxy.core.clients import Clients
 from reconnect_proxy.core.context import Context
 from reconnect_proxy.core.dial import SESSION_LOST
@@ -195,7 +196,8 @@ def _take_no_rejection_for_final() -> None:
 
 
 def _never_give_up() -> None:
-    Upstream._on_budget_over = lambda self: None  # type: ignore[method-assign]
+    wait = RetryBudget.next_wait
+    RetryBudget.next_wait = lambda self, on_over=None: wait(self)  # type: ignore[method-assign]
 
 
 def _begin_anew() -> None:
