@@ -14,6 +14,7 @@
 | memory | bytes of memory that the system under test held more of, at the most, than before the clients came |
 | recovery_p50, _p99, _max | seconds from a fault's end to the first arrival after it, over all faults and flows |
 | latency_p50, _p90, _p99, _max | seconds from a message's sending to its arrival, over all messages that arrived |
+| handshake_changes | what of a client's handshake did not arrive at its upstream; none is allowed either |
 | within_connection | messages that are lost or late, though one that was sent later on their connection arrived |
 | repeat_age | the most seconds from a message's sending to the fault after which it arrived again; 0 without repeats |
 
@@ -27,6 +28,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from reconnect_harness.checks.connections import within_connection
+from reconnect_harness.checks.handshakes import handshake_changes
 from reconnect_harness.checks.judged import JudgedMessage, judged
 from reconnect_harness.checks.judgement import CheckResult, Expectation, Finding, Judgement, Verdict, Violation
 from reconnect_harness.checks.percentile import percentile
@@ -192,6 +194,7 @@ RUN_CHECKERS: Mapping[str, Callable[[History], Finding]] = {
     "client_disconnects": client_disconnects,
     "upstream_connections": upstream_connections,
     "breaches": breaches,
+    "handshake_changes": handshake_changes,
     "within_connection": within_connection,
     "leaks": leaks,
     "memory": memory,

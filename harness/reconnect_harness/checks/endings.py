@@ -7,6 +7,7 @@
 | `handshake: 401` | clients are refused with this status, and with no other |
 | `closed_after: 1s..8s` | clients are closed within this time after the first fault took hold |
 | `passed_on: [1000, 4001]` | each close of an upstream with such a code reaches a client, and no other close does |
+| `passed_up: [1000, 4001]` | each close of a client with such a code reaches an upstream |
 
 A code may be followed by a reason (`1014 upstream lost the session`). In a list any of the codes is right; of
 `handshake` each has to occur. `client_close` and `handshake` may be a mapping, `{thief: 403}`: it then applies to all
@@ -147,17 +148,64 @@ def passed_on(given: object) -> Find:
     def find(history: History) -> Finding:
         ends = [event for event in history.links if event.event == "disconnected"]
         said = [event for event in ends if event.end is End.UPSTREAM and event.asked and event.code in codes]
-        heard = [event for event in ends if event.end is End.CLIENT and not event.asked]
+        by_upstream = [event for event in ends if event.end is End.UPSTREAM and event.asked]
+        passing = {(event.code, event.reason) for event in by_upstream}
+        heard = [
+            event
+            for event in ends
+            # A fault of a link ends connections too, and what a client is told then is for the proxy to say.
+            if event.end is End.CLIENT
+            and not event.asked
+            and ((event.code, event.reason) in passing or not history.faults_on(event.t))
+        ]
         violations = list(
             _unmatched(said, heard, "upstream connection {name} was closed with {ending}, which reached no client")
         )
-        passing = {(event.code, event.reason) for event in ends if event.end is End.UPSTREAM and event.asked}
         passing -= {(event.code, event.reason) for event in said}
-        for why, among in (("is not to be passed on", True), ("no upstream has said", False)):
-            chosen = [event for event in heard if ((event.code, event.reason) in passing) is among]
+        codes_said = {event.code for event in said}
+        for why, chosen in (
+            ("is not to be passed on", [event for event in heard if (event.code, event.reason) in passing]),
+            ("is the code of its upstream, and the reason was dropped", [e for e in heard if _is_bare(e, codes_said)]),
+            (
+                "no upstream has said",
+                [e for e in heard if (e.code, e.reason) not in passing and not _is_bare(e, codes_said)],
+            ),
+        ):
             violations += _unmatched(chosen, said, f"client {{name}} was closed with {{ending}}, which {why}")
         violations += [
             Violation(_end(history), f"no upstream has closed a connection with {code}")
+            for code in sorted(codes - {event.code for event in said})
+        ]
+        return Finding.counted(violations)
+
+    return find
+
+
+def _is_bare(event: LinkEvent, codes: set[int | None]) -> bool:
+    """Return whether a link was closed with one of these codes, and without a reason."""
+    return event.code in codes and not event.reason
+
+
+def passed_up(given: object) -> Find:
+    """Return a checker: closes by clients with these codes reach their upstreams, with their reasons."""
+    codes = {ending.code for ending in _endings(given, range(1000, 5000))}
+
+    def find(history: History) -> Finding:
+        said = [event for event in history.links if event.event == "left" and event.code in codes]
+        heard = [
+            event
+            for event in history.links
+            if event.end is End.UPSTREAM and event.event == "disconnected" and not event.asked
+        ]
+        bare = {event.code for event in heard if not event.reason}
+        violations: list[Violation] = []
+        for why, chosen in (
+            ("reached an upstream, but the reason was dropped", [event for event in said if event.code in bare]),
+            ("reached no upstream", [event for event in said if event.code not in bare]),
+        ):
+            violations += _unmatched(chosen, heard, f"client {{name}} has closed with {{ending}}, which {why}")
+        violations += [
+            Violation(_end(history), f"no client has closed its connection with {code}")
             for code in sorted(codes - {event.code for event in said})
         ]
         return Finding.counted(violations)
@@ -172,6 +220,7 @@ ENDINGS: Mapping[str, Callable[[object], Find]] = {
     "handshake": handshake,
     "closed_after": closed_after,
     "passed_on": passed_on,
+    "passed_up": passed_up,
 }
 
 

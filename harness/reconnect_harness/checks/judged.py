@@ -79,7 +79,7 @@ def _returned(stream: MessageStream, sender: MessageStream) -> Iterator[JudgedMe
 
 def _of_one_client(history: History, stream: MessageStream) -> Iterator[JudgedMessage]:
     """Yield the messages of a stream that belongs to one client."""
-    owner = _owner(history, stream)
+    owner = owner_of(history, stream)
     right: dict[str, list[MessageEvent]] = {}
     for receiver, events in stream.received.items():
         for event in events:
@@ -97,7 +97,7 @@ def _of_one_client(history: History, stream: MessageStream) -> Iterator[JudgedMe
         yield from _at_receiver(rightly, receiver, list(stream.owed))
 
 
-def _owner(history: History, stream: MessageStream) -> str:
+def owner_of(history: History, stream: MessageStream) -> str:
     """Return the client that a stream belongs to; "" where nothing of it arrived at any."""
     if any(event.end is End.CLIENT for event in stream.sent.values()) or stream.name in history.speakers:
         return stream.name

@@ -53,11 +53,13 @@ class MessageEvent(NamedTuple):
 class LinkEvent(NamedTuple):
     """The link of one end was made or lost.
 
-    `event` is `connected`, `disconnected`, or `unreachable` (the handshake failed); at an upstream also `refused` (it
-    answered a handshake with an HTTP error), `rude` (it did what `reason` says on purpose: `peers.misbehaviour`) and
-    `breach` (it saw what the protocol forbids). `asked` is whether the recording end caused it; `code` is the close
-    code, RFC 6455 section 7.4, or the HTTP status. `name` is the client, or `c01.LABEL` for a link that contends for
-    the session of client c01 (`peers.contenders`); at an upstream it is the stream, or the upstream.
+    `event` is `connected`, `disconnected`, `unreachable` (the handshake failed) or `handshake` (what it asked for, or
+    what arrived of that, in JSON: `peers.handshake`); at a client also `left` (it is closing with this code), and at an
+    upstream `refused` (it answered a handshake with an HTTP error), `rude` (it did what `reason` says on purpose:
+    `peers.misbehaviour`) and `breach` (it saw what the protocol forbids). `asked` is whether the recording end caused
+    it; `code` is the close code, RFC 6455 section 7.4, or the HTTP status. `name` is the client, or `c01.LABEL` for a
+    link that contends for the session of client c01 (`peers.contenders`); at an upstream it is the stream, or the
+    upstream.
     """
 
     t: float

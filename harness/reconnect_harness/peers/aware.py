@@ -26,6 +26,7 @@ from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.recorder import EventSink
+from reconnect_harness.peers.handshake import record_arrival
 from reconnect_harness.peers.unconfirmed import ImpossibleCount, UnconfirmedMessages
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
@@ -191,9 +192,11 @@ class AwareUpstream:
     """A server that keeps sessions, by the ids of PROTOCOL.md section 3, and resumes them with exactly-once delivery.
 
     A peer that does not send `X-Reconnect-Received` is not aware: its session ends with its connection. The arguments
-    are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None for as long as
-    the upstream runs.
+    and attributes are those of `RecordUpstream`; `keep` is for how many seconds a session without a link is kept, None
+    for as long as the upstream runs.
     """
+
+    records_handshakes = False
 
     def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str, *, keep: float | None = None) -> None:
         self.name = name
@@ -274,6 +277,8 @@ class AwareUpstream:
         """Serve one connection until it ends."""
         session, _, aware = self._claims.pop(connection)
         stream = session.speaker.stream
+        if self.records_handshakes:
+            record_arrival(self.recorder, stream, connection)
         self.recorder.link(stream, "connected", asked=True)
         await session.serve(connection)
         if not aware:

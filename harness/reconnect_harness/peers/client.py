@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from reconnect_harness.adapters.adapter import Adapter
 from reconnect_harness.history.message import Direction, LabelReader
 from reconnect_harness.history.recorder import EventSink
+from reconnect_harness.peers.handshake import ClientHandshake
 from reconnect_harness.peers.late_pong import LatePongClient
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
@@ -73,6 +74,8 @@ class PlainClient:
         tls: the TLS context for a URL that is wss://.
         through: the URL whose host and port are connected to instead of those of `url`.
         adapter: how messages look in the protocol of the application; None where they are sent as they are.
+        handshake: what it asks for in its handshakes.
+        leaves: the close code and reason with which it leaves.
 
     """
 
@@ -90,10 +93,14 @@ class PlainClient:
         tls: ssl.SSLContext | None = None,
         through: SplitResult | None = None,
         adapter: Adapter | None = None,
+        handshake: ClientHandshake | None = None,
+        leaves: tuple[int, str] = (1000, "done"),
     ) -> None:
         self.name = name
         self.adapter = adapter
-        self.url = urljoin(url, adapter.filled(adapter.path)) if adapter is not None else url
+        self.handshake = handshake or ClientHandshake()
+        self.url = urljoin(url, adapter.filled(adapter.path)) if adapter is not None else self.handshake.url(url)
+        self._leaves = leaves
         self.recorder = recorder
         self.speaker = Speaker(load, name, Direction.C2U, seed)
         # If this process replaces one that was killed, the stream is continued.
@@ -114,8 +121,8 @@ class PlainClient:
         self.basics: dict[str, Any] = {"proxy": None, "compression": "deflate" if compress else None}
         if tls is not None:
             self.basics["ssl"] = tls
-        if adapter is not None and adapter.subprotocols:
-            self.basics["subprotocols"] = list(adapter.subprotocols)
+        if subprotocols := self.handshake.subprotocols if adapter is None else adapter.subprotocols:
+            self.basics["subprotocols"] = list(subprotocols)
         if through is not None:
             self.basics |= {"host": through.hostname, "port": through.port}
         self._labels = LabelReader()
@@ -138,6 +145,8 @@ class PlainClient:
 
     def _options(self) -> dict[str, Any]:
         options = {**self.basics, "max_size": None, "open_timeout": OPEN_SECONDS}
+        if self.handshake.headers:
+            options["additional_headers"] = dict(self.handshake.headers)
         if self._ping is not None:
             options |= {"ping_interval": self._ping, "ping_timeout": self._ping}
         return options
@@ -154,6 +163,9 @@ class PlainClient:
             self.recorder.link(self.name, "unreachable", asked=False, **handshake_failure(failure))
             return None
         else:
+            if self.handshake.path:
+                # Without one the system under test may choose where its clients arrive.
+                self.handshake.record(self.recorder, self.name, self.url, getattr(socket, "subprotocol", None))
             self.recorder.link(self.name, "connected", asked=True)
             return socket
         finally:
@@ -207,7 +219,9 @@ class PlainClient:
 
     async def _leave(self, socket: Socket) -> None:
         await self.leaving.wait()
-        await socket.close(1000, "done")
+        code, reason = self._leaves
+        self.recorder.link(self.name, "left", asked=True, code=code, reason=reason)
+        await socket.close(code, reason)
 
     async def _send(self, socket: Sending) -> None:
         await self.may_talk.wait()
@@ -247,7 +261,7 @@ class ReconnectingClient(PlainClient):
             await asyncio.sleep(wait * self.random.random())
 
     def _options(self) -> dict[str, Any]:
-        named = {"X-Connection-Id": self.session_id}
+        named = {**self.handshake.headers, "X-Connection-Id": self.session_id}
         # After it was killed, too, the proxy resends what this client has not confirmed; so it must not confirm too
         # early.
         return {**super()._options(), "additional_headers": named, "create_connection": LatePongClient}

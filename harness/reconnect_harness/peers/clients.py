@@ -24,6 +24,7 @@ from reconnect_harness.peers.contenders import (
     VanishingClient,
     WrongIdsClient,
 )
+from reconnect_harness.peers.handshake import ClientHandshake
 from reconnect_harness.peers.kinds import ABSENT_CLIENTS, ClientKind
 from reconnect_harness.peers.program import ProgramClient
 from reconnect_harness.peers.workload import Workload
@@ -53,14 +54,21 @@ def _visits(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
     return {"visits": {**visits, "first": (index - 1) * (visits["stay"] + visits["away"]) / spec["count"]}}
 
 
+def _leaves(spec: Mapping[str, Any], name: str, index: int) -> dict[str, Any]:
+    """Return the code and reason with which one client leaves: the next of the codes, if some are given."""
+    codes = spec.get("leaves")
+    return {"leaves": (codes[(index - 1) % len(codes)], f"client {name} leaves")} if codes else {}
+
+
 async def play(spec: dict[str, Any]) -> None:
     """Run the clients until stdin ends.
 
     `spec`: kind, url, own_url (None, or the URL that clients ask for there), count, load, lasts (seconds), ping
     (seconds or None), slow (None, or count and takes), visits (None, or for the visiting kind stay and away), compress
     (whether they offer permessage-deflate), ca (None, or the path of the authority to trust at a wss:// URL), history
-    (a path), seed, adapter (None, or what `AdapterChoice.to_spec` returns), command (None, or the words of the program
-    that each client is).
+    (a path), seed, handshake (None, or path, subprotocols and headers), leaves (close codes with which they leave; 1000
+    if there are none), adapter (None, or what `AdapterChoice.to_spec` returns), command (None, or the words of the
+    program that each client is).
     """
     recorder = Recorder(Path(spec["history"]), End.CLIENT)
     kind = ClientKind(spec["kind"])
@@ -90,6 +98,8 @@ async def play(spec: dict[str, Any]) -> None:
             tls=tls,
             through=through,
             adapter=None if choice is None else choice.for_client(name, index),
+            handshake=ClientHandshake.from_spec(spec.get("handshake"), name),
+            **_leaves(spec, name, index),
             **command,
             **_visits(spec, index),
             **({"absence": spec["absence"]} if kind in ABSENT_CLIENTS else {}),

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 
 from reconnect_harness.history.message import Direction
 from reconnect_harness.history.recorder import EventSink
+from reconnect_harness.peers.handshake import record_arrival
 from reconnect_harness.peers.upstream_connection import UpstreamConnection
 from reconnect_harness.peers.workload import Speaker, Workload
 from reconnect_harness.processes.actor import background
@@ -31,7 +32,12 @@ class RecordUpstream:
         recorder: where it records messages and links.
         seed: makes the same messages again.
 
+    Attributes:
+        records_handshakes: whether what arrives of the clients' handshakes is recorded too.
+
     """
+
+    records_handshakes = False
 
     def __init__(self, name: str, load: Workload, recorder: EventSink, seed: str) -> None:
         self.name = name
@@ -60,6 +66,8 @@ class RecordUpstream:
         """Serve one connection until it ends."""
         speaker = self._speaker(self._session(connection))
         connection.labels = speaker.labels
+        if self.records_handshakes:
+            record_arrival(self.recorder, speaker.stream, connection)
         self.recorder.link(speaker.stream, "connected", asked=True)
         works: list[asyncio.Task[None]] = []
         try:

@@ -23,6 +23,7 @@ from reconnect_harness.history.record import End
 from reconnect_harness.history.recorder import NullRecorder, Recorder
 from reconnect_harness.peers.aware import AwareEchoUpstream, AwareUpstream
 from reconnect_harness.peers.gate import GateUpstream
+from reconnect_harness.peers.handshake import first_offered
 from reconnect_harness.peers.kinds import UpstreamKind
 from reconnect_harness.peers.misbehaviour import Misbehaver, Misbehaviour
 from reconnect_harness.peers.ordinary import EchoUpstream, RecordUpstream
@@ -144,6 +145,7 @@ async def listen_on(
             process_request=handlers.admit,
             process_response=handlers.greet,
             create_connection=UpstreamConnection,
+            select_subprotocol=first_offered,
             compression=compression,
             max_size=None,
             # The handler of an ordinary server keeps up; the default of 16 frames is for slow handlers.
@@ -166,14 +168,15 @@ async def play(spec: dict[str, Any]) -> None:
 
     `spec`: kind, name, load, history (a path, or None to record nothing), seed; optionally gate, rude (`Misbehaviour`),
     late (seconds from the start of the traffic until it listens; its port refuses connections before), warm (whether
-    warming up comes first), compress (whether it accepts permessage-deflate), ping (seconds between its Pings), tls
-    (the paths of `Certificates`, in their order).
+    warming up comes first), handshakes (whether they are recorded), compress (whether it accepts permessage-deflate),
+    ping (seconds between its Pings), tls (the paths of `Certificates`, in their order).
     """
     recorder = Recorder(Path(spec["history"]), End.UPSTREAM) if spec["history"] else NullRecorder()
     kind = UpstreamKind(spec["kind"])
     gate = {"gate": spec["gate"]} if kind is UpstreamKind.GATE else {}
     load = Workload.from_spec(spec["load"])
     upstream = KINDS[kind](spec["name"], load, recorder, spec["seed"], **gate)
+    upstream.records_handshakes = spec.get("handshakes", False)
     tls = Certificates(*map(Path, spec["tls"])).server_context() if spec.get("tls") else None
     service = Service(upstream, Misbehaviour.from_spec(spec.get("rude") or {}), warming=spec.get("warm", False))
 

@@ -177,6 +177,7 @@ class _ScenarioParts:
         port = self.builder.reserve_port()
         tls = list(map(str, self.files)) if self.files is not None and self.scenario.tls_upstream else None
         fields = {**self.scenario.upstream.actor_spec, "name": label, "port": port, "tls": tls}
+        fields["handshakes"] = self.scenario.clients.handshake is not None
 
         async def launch() -> Actor:
             warm = self.scenario.watches and self.clock.start is None
@@ -204,6 +205,8 @@ class _ScenarioParts:
             "slow": spec.slow.model_dump() if spec.slow else None,
             "absence": spec.absence.model_dump(),
             "visits": spec.visits.model_dump() if spec.visits else None,
+            "handshake": spec.handshake.model_dump() if spec.handshake else None,
+            "leaves": spec.leaves,
             "command": spec.command,
             "adapter": self.scenario.adapter and self.scenario.adapter.to_spec(),
             "url": url,

@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from reconnect_harness.peers.kinds import ClientKind
 from reconnect_harness.peers.workload import MESSAGE_TYPES, MIXED, Workload
-from reconnect_harness.values import PositiveSeconds, Rate, Seconds, Section, Sizes, known, words
+from reconnect_harness.values import CloseCodes, PositiveSeconds, Rate, Seconds, Section, Sizes, known, words
 
-#: The kinds of clients that can send a message in fragments.
-_FRAGMENTING = (ClientKind.PLAIN, ClientKind.RECONNECTING, ClientKind.VISITING)
+#: The kinds of ordinary clients: they can send a message in fragments, and have handshakes of the scenario's.
+_ORDINARY = (ClientKind.PLAIN, ClientKind.RECONNECTING, ClientKind.VISITING)
 
 
 class SlowSpec(Section):
@@ -35,6 +35,16 @@ class AbsenceSpec(Section):
     lasts: Seconds = Field(2.0, alias="for")
 
 
+class HandshakeSpec(Section):
+    """What clients ask for in their handshakes; `{client}` stands for the name of each."""
+
+    path: str = Field("/", pattern=r"^/[!-~]*$")
+    subprotocols: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_|~-]+$")]] = Field(default_factory=list)
+    headers: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_|~-]+$")], Annotated[str, Field(pattern=r"^[ -~]*$")]
+    ] = Field(default_factory=dict)
+
+
 class ClientsSpec(Section):
     """The clients, what each of them sends, and for how long."""
 
@@ -51,6 +61,8 @@ class ClientsSpec(Section):
     slow: SlowSpec | None = None
     absence: AbsenceSpec = AbsenceSpec.model_validate({})
     visits: VisitsSpec | None = None
+    handshake: HandshakeSpec | None = None
+    leaves: CloseCodes = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _only_visiting_clients_have_visits(self) -> ClientsSpec:
@@ -60,10 +72,18 @@ class ClientsSpec(Section):
 
     @model_validator(mode="after")
     def _ordinary_clients_have_shapes(self) -> ClientsSpec:
-        if self.shapes and self.kind not in _FRAGMENTING:
-            raise ValueError(f"shapes: clients of kind {self.kind} do not send fragments; {', '.join(_FRAGMENTING)} do")
+        if self.shapes and self.kind not in _ORDINARY:
+            raise ValueError(f"shapes: clients of kind {self.kind} do not send fragments; {', '.join(_ORDINARY)} do")
         if self.shapes and self.command is not None:
             raise ValueError("shapes: clients of a `command` are not told to send fragments")
+        return self
+
+    @model_validator(mode="after")
+    def _ordinary_clients_have_handshakes(self) -> ClientsSpec:
+        for key in ("handshake", "leaves"):
+            if key in self.model_fields_set and (self.kind not in _ORDINARY or self.command is not None):
+                who = "a `command`" if self.command is not None else f"kind {self.kind}"
+                raise ValueError(f"{key}: it is for clients of kind {', '.join(_ORDINARY)}, not of {who}")
         return self
 
     @model_validator(mode="after")

@@ -21,8 +21,11 @@ REPORT = "report"
 
 _KEYS = [*STREAM_CHECKERS, *RUN_CHECKERS, *ENDINGS, *Direction]
 
+#: Checkers of the run as a whole that must find nothing, unless the scenario says otherwise.
+_ALWAYS_OF_RUN = ("breaches", "handshake_changes")
+
 #: Checkers that must find nothing, unless the scenario says otherwise.
-_ALWAYS = ("corrupted", "misdelivered", "breaches")
+_ALWAYS = ("corrupted", "misdelivered", *_ALWAYS_OF_RUN)
 
 
 def expectations(given: object) -> list[Expectation]:
@@ -31,7 +34,7 @@ def expectations(given: object) -> list[Expectation]:
     Messages must not be corrupted or misdelivered, nor the protocol be violated, unless the scenario allows it.
     """
     bounds: dict[tuple[str, Direction | None], float | None]
-    bounds = {(check, way): 0.0 for check in _ALWAYS for way in ((None,) if check == "breaches" else Direction)}
+    bounds = {(check, way): 0.0 for check in _ALWAYS for way in ((None,) if check in _ALWAYS_OF_RUN else Direction)}
     endings = []
     said = mapping(given, f"such as {{lost: 0}}; it may bound {', '.join(_KEYS)}")
     for key, bound in said.items():

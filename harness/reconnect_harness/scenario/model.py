@@ -68,7 +68,7 @@ _RUN_OPTIONS = (
 )
 
 #: Expectations that need an upstream that records, or a look at the system under test itself.
-_SEEN_BY_UPSTREAM = ("c2u", "upstream_connections", "upstream_close", "passed_on", "leaks", "memory")
+_SEEN_BY_UPSTREAM = ("c2u", "upstream_connections", "upstream_close", "passed_on", "passed_up", "leaks", "memory")
 
 
 class ScenarioError(Exception):
@@ -156,6 +156,8 @@ class Scenario(Section):
             kind, count = self.adapter.adapter_class(), self.clients.count
             if kind.to is To.OTHERS and count < 2 * kind.rooms:
                 raise ValueError(f"clients.count: {count} clients in {kind.rooms} rooms: `others` needs two in each")
+            if self.clients.handshake is not None:
+                raise ValueError("clients.handshake: an adapter has its own path and subprotocols")
         return self
 
     @model_validator(mode="after")

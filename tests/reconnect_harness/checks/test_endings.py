@@ -134,6 +134,33 @@ def test_final_closes_reach_their_clients() -> None:
     assert "no upstream has closed a connection with 4002" in _wrong("passed_on", [4001, 4002], said, heard)[0]
 
 
+def test_a_close_without_its_reason_says_so() -> None:
+    """In both directions. While a fault is on, a proxy may say what it likes of connections that were lost."""
+    said = _upstream("disconnected", 4001, "over", asked=True)
+    bare = _client("disconnected", 4001)
+    assert "client c01 was closed with 4001, which is the code of its upstream, and the reason was dropped" in _wrong(
+        "passed_on", [4001], said, bare
+    )
+    heard, lost = _client("disconnected", 4001, "over"), _client("disconnected", 1011, "lost")
+    assert _wrong("passed_on", [4001], said, heard, lost) == [
+        "client c01 was closed with 1011 lost, which no upstream has said"
+    ]
+    assert not _wrong("passed_on", [4001], said, heard, lost, faults=[fault()])
+
+
+def test_closes_of_clients_that_reach_their_upstream_are_right() -> None:
+    """With code and reason; each of the codes has to occur."""
+    left = _client("left", 4001, "c01 leaves", asked=True)
+    assert not _wrong("passed_up", [4001], left, _upstream("disconnected", 4001, "c01 leaves"))
+    assert _wrong("passed_up", [4001], left, _upstream("disconnected", 1000)) == [
+        "client c01 has closed with 4001 c01 leaves, which reached no upstream"
+    ]
+    assert _wrong("passed_up", [4001], left, _upstream("disconnected", 4001)) == [
+        "client c01 has closed with 4001 c01 leaves, which reached an upstream, but the reason was dropped"
+    ]
+    assert _wrong("passed_up", [4001]) == ["no client has closed its connection with 4001"]
+
+
 @pytest.mark.parametrize(
     ("check", "said", "complaint"),
     [

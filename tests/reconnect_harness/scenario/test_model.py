@@ -234,3 +234,22 @@ def test_an_echo_has_messages_in_both_directions() -> None:
     made = parse_scenario(_with(upstream={"kind": "echo"}), "mine.yaml")
     assert made.directions == [Direction.C2U, Direction.U2C]
     assert parse_scenario(_with(upstream={"kind": "record"}), "mine.yaml").directions == [Direction.C2U]
+
+
+HANDSHAKE = {"path": "/rooms/{client}?a=1", "subprotocols": ["chat"], "headers": {"Cookie": "a=b"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"handshake": HANDSHAKE}, "handshake: it is for clients of kind plain, reconnecting, visiting, not of kind"),
+        ({"leaves": [1000]}, "leaves: it is for clients of kind plain, reconnecting, visiting, not of kind aware"),
+        ({"kind": "plain", "handshake": {"path": "rooms"}}, "clients.handshake.path: 'rooms' is not"),
+        ({"kind": "plain", "handshake": {"header": {}}}, "clients.handshake: there is no key 'header'"),
+        ({"kind": "plain", "leaves": [1006]}, "clients.leaves.0: 1006"),
+    ],
+)
+def test_a_handshake_that_clients_cannot_make_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    """Aware clients have handshakes and closes of their own."""
+    assert complaint in _complaint(_with(**{f"clients__{key}": value for key, value in changes.items()}))
+    assert parse_scenario(_with(clients__kind="plain", clients__handshake=HANDSHAKE, clients__leaves=[4001]), "it")

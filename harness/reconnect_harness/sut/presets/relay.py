@@ -2,18 +2,21 @@
 
     python -m reconnect_harness.sut.presets.relay LISTEN UPSTREAM        HOST:PORT each
 
-It keeps no messages. When one side is lost, it closes the other.
+It keeps no messages. Handshakes and closes pass both ways, and when one side is lost, it closes the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from http import HTTPStatus
+from typing import Any
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Request, Response
 
 #: Request headers that the library makes itself, or that apply to one hop only.
 _NOT_PASSED_ON = ("host", "upgrade", "connection", "content-length", "transfer-encoding")
@@ -39,34 +42,57 @@ async def _pump(source: Connection, sink: Connection) -> None:
             await sink.close(code, source.close_reason or "")
 
 
-async def relay(listen: str, upstream: str) -> None:
-    """Relay from `listen` to `upstream`, HOST:PORT each, until cancelled."""
+class Relay:
+    """Dials the upstream for each client, before it answers the client's handshake."""
 
-    async def handle(client: ServerConnection) -> None:
-        assert client.request is not None
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._dialled: dict[ServerConnection, ClientConnection] = {}
+
+    async def admit(self, client: ServerConnection, request: Request) -> Response | None:
+        """Dial the upstream with what the client asks for; return the refusal, if it refuses."""
         headers = [
             (name, value)
-            for name, value in client.request.headers.raw_items()
+            for name, value in request.headers.raw_items()
             if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith(_PREFIXES)
         ]
-        url = f"ws://{upstream}{client.request.path}"
+        offered = [
+            name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")
+        ]
+        options: dict[str, Any] = {"subprotocols": offered} if offered else {}
         try:
-            server = await connect(
-                url,
+            self._dialled[client] = await connect(
+                f"ws://{self._upstream}{request.path}",
                 additional_headers=headers,
                 compression=None,
                 max_size=None,
                 proxy=None,
                 user_agent_header=None,
+                **options,
             )
+        except InvalidStatus as refused:
+            return client.respond(HTTPStatus(refused.response.status_code), (refused.response.body or b"").decode())
         except (OSError, InvalidHandshake, TimeoutError):
-            await client.close(1014, "the upstream cannot be reached")
-            return
+            return client.respond(HTTPStatus.BAD_GATEWAY, "the upstream cannot be reached\n")
+        return None
+
+    def choose(self, client: ServerConnection, offered: object) -> Any:
+        """Return the subprotocol that the upstream has chosen."""
+        return self._dialled[client].subprotocol
+
+    async def serve(self, client: ServerConnection) -> None:
+        """Pass messages on until one side ends."""
+        server = self._dialled.pop(client)
         async with server:
             await asyncio.gather(_pump(client, server), _pump(server, client))
 
+
+async def relay(listen: str, upstream: str) -> None:
+    """Relay from `listen` to `upstream`, HOST:PORT each, until cancelled."""
+    mine = Relay(upstream)
     host, _, port = listen.rpartition(":")
-    async with serve(handle, host, int(port), compression=None, max_size=None) as server:
+    options: dict[str, Any] = {"process_request": mine.admit, "select_subprotocol": mine.choose}
+    async with serve(mine.serve, host, int(port), compression=None, max_size=None, **options) as server:
         await server.serve_forever()
 
 
