@@ -16,7 +16,7 @@ from tests.reconnect_harness.test_plugin import MINE
 def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Runs with different systems have different folders; the verdicts and what led to them differ, most does not."""
     (tmp_path / "mine.yaml").write_text(json.dumps(MINE))
-    lossy = f"{RELAY} --drop 20"
+    lossy = f"{RELAY} --drop 20 --only c2u"
     for system in ("direct", lossy):
         main(["run", str(tmp_path / "mine.yaml"), "--sut", system, "--out", str(tmp_path / "out")])
     first, second = (str(tmp_path / "out" / f"mine-{folder_name(system)}-1") for system in ("direct", lossy))
