@@ -281,8 +281,8 @@ def _fetch(url: str) -> str | None:
         return None
     finally:
         connection.close()
-    # With these the proxy says that the upstream is away, or did not answer.
-    return None if answer.status in (502, 503, 504) else body
+    # With these the proxy says that the upstream is away, did not answer, or that it relays nothing but WebSocket.
+    return None if answer.status in (426, 502, 503, 504) else body
 
 
 async def play(spec: dict[str, Any]) -> None:

@@ -108,14 +108,16 @@ def judge(result: SoakResult, evidence: SoakEvidence) -> Judgement:
 
 def _messages(result: SoakResult) -> Iterator[CheckResult]:
     described = [
-        Violation(line["t"], line["what"])
+        (line.get("count"), Violation(line["t"], line["what"]))
         for name in (UPSTREAM_LEDGER, CLIENTS_LEDGER)
         for line in words(result.folder / name)
-        if line.get("count") != "ended"
     ]
 
-    def found(check: str, direction: Direction, total: int) -> CheckResult:
-        violations = [violation for violation in described if str(direction) in violation.what] if total else []
+    def found(check: str, direction: Direction, count: Counted, total: int) -> CheckResult:
+        """Return the result of a check, with what is described of it. A page of plain HTTP names no direction."""
+        other = str(direction.opposite)
+        violations = [each for counted, each in described if counted == count and other not in each.what.split()]
+        violations = violations if total else []
         bound = None if check in _REPORTED.get(result.plan.judged_as, ()) else 0
         return CheckResult.of(check, direction, Finding(total, violations), bound)
 
@@ -127,10 +129,10 @@ def _messages(result: SoakResult) -> Iterator[CheckResult]:
         ("misdelivered", Counted.MISDELIVERED),
     ):
         for direction, rows in ends:
-            yield found(check, direction, sum(counts[count] for counts in rows.values()))
+            yield found(check, direction, count, sum(counts[count] for counts in rows.values()))
     for direction, rows in ends:
         # Both ledgers have a row of the peers that count.
-        yield found("duplicated", direction, rows["aware"][Counted.REPEATED])
+        yield found("duplicated", direction, Counted.REPEATED, rows["aware"][Counted.REPEATED])
 
 
 def _sessions(result: SoakResult, evidence: SoakEvidence) -> CheckResult:

@@ -134,6 +134,8 @@ class Relay:
                 await to.send(await self._hoards[to].get())
 
     async def _admit(self, client: ServerConnection, request: Request) -> Response | None:
+        if "Upgrade" not in request.headers:
+            return None
         session = Session(self, client, request)
         try:
             await session.dial()
