@@ -47,6 +47,15 @@ def _failed(done: RunResult) -> set[str]:
     return {result.check for result in done.judgement.results if result.verdict is Verdict.INVALID}
 
 
+@pytest.mark.parametrize("system", ["websockets", "direct"])
+async def test_a_system_that_passes_handshakes_on_is_valid(
+    tmp_path: Path, server: ToxiproxyServer, system: str
+) -> None:
+    """Those that do not are `mutants.test_mutants.HANDSHAKES`."""
+    done = await _run(tmp_path, _shipped("handshake-passes"), system, server)
+    assert done.judgement.verdict is Verdict.VALID, list(summary.reasons(done))
+
+
 async def test_a_leak_of_no_system_is_no_doubt(tmp_path: Path) -> None:
     """Without a proxy there is nothing that could leak, and all that can be seen is as it should be."""
     done = await _run(tmp_path, _shipped("steady"), "direct", None)

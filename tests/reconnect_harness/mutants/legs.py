@@ -73,6 +73,9 @@ HANDSHAKE_FLAWS: dict[str, Callable[[str, _Headers], tuple[str, _Headers]]] = {
     "drop-cookie": lambda path, headers: (path, _without(headers, "cookie")),
     "drop-authorization": lambda path, headers: (path, _without(headers, "authorization")),
     "drop-headers": lambda path, headers: (path, []),
+    "decode-query": lambda path, headers: (path.replace("%20", "+"), headers),
+    "cut-headers": lambda path, headers: (path, [(name, value.partition(",")[0]) for name, value in headers]),
+    "cut-cookie": lambda path, headers: (path, [(name, value.partition(";")[0]) for name, value in headers]),
 }
 
 

@@ -40,7 +40,8 @@ from tests.reconnect_harness.mutants.legs import (
 FLAWS = (
     *FRAME_FLAWS,
     *HANDSHAKE_FLAWS,
-    "drop-subprotocol",
+    # Subprotocols: those that are offered, all but the first one, and the one that is chosen.
+    *("drop-subprotocol", "drop-subprotocols", "drop-choice"),
     # It agrees to compress with its client, and cannot; it connects twice.
     *("copy-extensions", "dial-twice"),
     # Closes: without the code, without the reason, without a close frame; and without the message before it.
@@ -48,7 +49,16 @@ FLAWS = (
     # It reads on while the other side does not, and keeps everything.
     "hoard",
     # With `keep`: after a redial.
-    *("forget-queue", "short-queue", "recall", "backwards", "trust-writes", "leak-redials", "impatient"),
+    *(
+        "forget-queue",
+        "short-queue",
+        "recall",
+        "backwards",
+        "trust-writes",
+        "leak-redials",
+        "impatient",
+        "forget-headers",
+    ),
 )
 
 #: Close codes of an upstream after which it is dialled again.
@@ -104,7 +114,7 @@ class Relay:
             int(port),
             process_request=self._admit,
             process_response=self._answer,
-            select_subprotocol=lambda client, offered: self._sessions[client].subprotocol,
+            select_subprotocol=self._choose,
             create_connection=ClientLeg,
             compression=None,
             max_size=None,
@@ -146,6 +156,9 @@ class Relay:
                 return client.respond(502, "the upstream cannot be reached\n")
         self._sessions[client] = session
         return None
+
+    def _choose(self, client: ServerConnection, offered: object) -> Any:
+        return None if self.options.flaw == "drop-choice" else self._sessions[client].subprotocol
 
     def _answer(self, client: ServerConnection, request: Request, response: Response) -> None:
         session = self._sessions.get(client)
@@ -202,8 +215,11 @@ class Session:
     async def dial(self, *, twice: bool = False) -> None:
         """Connect to the upstream as the client did."""
         keeps = self._relay.options.keep
-        path, headers = upstream_request(self._request, self._flaw, ("x-reconnect-",) if keeps else ())
+        flaw = "drop-headers" if self._flaw == "forget-headers" and self.redials else self._flaw
+        path, headers = upstream_request(self._request, flaw, ("x-reconnect-",) if keeps else ())
         offered = [] if self._flaw == "drop-subprotocol" else offered_subprotocols(self._request)
+        if self._flaw == "drop-subprotocols":
+            del offered[1:]
         self.upstream = await connect(
             f"ws://{self._relay.upstream}{path}",
             additional_headers=headers,
