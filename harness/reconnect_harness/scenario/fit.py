@@ -124,6 +124,11 @@ REQUIREMENTS = (
     ),
     Requirement(
         Profile.EXACTLY_ONCE,
+        "its upstream knows sessions that come again by headers of the protocol",
+        lambda chosen: bool(chosen.upstream.rude.reject_again),
+    ),
+    Requirement(
+        Profile.EXACTLY_ONCE,
         "its clients ask for sessions by their ids",
         lambda chosen: chosen.clients.kind in _CLAIMING,
     ),

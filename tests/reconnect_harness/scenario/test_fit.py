@@ -51,6 +51,7 @@ ONCE = {"c2u": {"lost": 0, "duplicated": 0}}
         (_scenario(RETURNING, PUSH, KEPT, {**DOWN, "link": "client"}), Profile.TRANSPARENT),
         (_scenario(PLAIN, {**PUSH, "late": "1s"}, KEPT), Profile.RECONNECTING),
         (_scenario(PLAIN, PUSH, COMPLETE, DOWN), Profile.AT_LEAST_ONCE),
+        (_scenario(PLAIN, {**PUSH, "rude": {"reject_again": [401]}}, COMPLETE, DOWN), Profile.EXACTLY_ONCE),
         (_scenario(PLAIN, {"kind": "aware"}, ONCE, DOWN), Profile.EXACTLY_ONCE),
         (_scenario(RETURNING, PUSH, {"u2c": {"lost": 0}}, GONE), Profile.EXACTLY_ONCE),
         (_scenario(PLAIN, PUSH, {"client_close": 1014}, DOWN), Profile.EXACTLY_ONCE),
