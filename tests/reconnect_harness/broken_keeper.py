@@ -80,6 +80,17 @@ def _retype(link: Link, outbox: Outbox) -> None:
     outbox._messages[place] = 3 - opcode, payload
 
 
+def _cross(link: Link, outbox: Outbox) -> None:
+    """Send a message on the link that was made before."""
+    if _links:
+        _links[-1].leg.send(*outbox._messages[_place(outbox, 0)])
+    _links.append(link)
+
+
+#: The links that `_cross` has seen.
+_links: list[Link] = []
+
+
 def _place(outbox: Outbox, n: int) -> int:
     """Return where the list of an outbox has the message that will be sent when `n` others have been."""
     return outbox.sent - outbox._before + n
@@ -306,6 +317,7 @@ HARMS: Mapping[str, Callable[[], None]] = {
     "retype-on-redial": lambda: _on_resume(_retype, upstream=True),
     "drop-on-return": lambda: _on_resume(_drop, upstream=False),
     "repeat-on-return": lambda: _on_resume(_repeat, upstream=False),
+    "cross-on-return": lambda: _on_resume(_cross, upstream=False),
     "lazy": _lazy,
     "ask-seldom": _ask_seldom,
     "swallow-codes": _swallow_codes,

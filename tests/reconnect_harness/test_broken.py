@@ -100,6 +100,7 @@ async def test_a_leak_of_no_system_is_no_doubt(tmp_path: Path) -> None:
         ("stop-at-once", "proxy-stopped-planned", "lost"),
         ("drop-while-alone", "client-killed", "lost"),
         ("drop-while-alone", "client-away", "lost"),
+        ("cross-on-return", "client-away", "misdelivered"),
         ("drop-while-alone", "receiver-come-and-go", "lost"),
         ("leave-one-out", "receiver-fan-out", "lost"),
     ],

@@ -9,7 +9,7 @@
 | misdelivered | messages that arrived at another client or in its session, or came back to the end that sent them |
 | upstream_connections | connections that upstreams have accepted |
 | client_disconnects | links of clients that ended, or handshakes that failed, and the client had not asked for it |
-| breaches | what an end saw that the protocol forbids; none is allowed if `expect` does not say otherwise |
+| breaches | what an end saw that the protocol forbids, such as a close frame without an answer; 0 by default |
 | leaks | what the system under test held more of after all clients had left than before they came |
 | memory | bytes of memory that the system under test held more of, at the most, than before the clients came |
 | recovery_p50, _p99, _max | seconds from a fault's end to the first arrival after it, over all faults and flows |
@@ -43,6 +43,9 @@ _SLOWEST = 10
 
 #: Checkers that need a look at the processes of the system under test.
 RESOURCES = ("leaks", "memory")
+
+#: The close code of a connection that ended without a close frame, RFC 6455 section 7.1.5.
+_NO_CLOSE_FRAME = 1006
 
 #: A fault that was asked for this long after the last message was sent, in seconds, was on while nothing was sent. Some
 #: faults end the conversation, so a moment has to be allowed.
@@ -107,10 +110,16 @@ def upstream_connections(history: History) -> Finding:
 
 
 def breaches(history: History) -> Finding:
-    """Find what an end saw that the protocol forbids."""
-    return Finding.counted(
-        Violation(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"
-    )
+    """Find what an end saw that the protocol forbids, and close frames without an answer (RFC 6455 section 5.5.1)."""
+    seen = [Violation(event.t, f"{event.name}: {event.reason}") for event in history.links if event.event == "breach"]
+    unanswered = [
+        Violation(event.t, f"{event.name}: its close frame was not answered: {event.reason}".rstrip(": "))
+        for event in history.links
+        if event.end is End.CLIENT and event.event == "disconnected" and event.asked and event.code == _NO_CLOSE_FRAME
+        # A lost link cannot answer.
+        if not history.faults_on(event.t)
+    ]
+    return Finding.counted(sorted(seen + unanswered))
 
 
 def leaks(history: History) -> Finding:

@@ -12,7 +12,7 @@ from reconnect_harness.checks.endings import expectation
 from reconnect_harness.checks.judgement import Verdict
 from reconnect_harness.history.history import History
 from reconnect_harness.history.message import Direction
-from reconnect_harness.history.record import MEMORY_KEPT, THREADS_KEPT, End, Footprint, LinkEvent
+from reconnect_harness.history.record import MEMORY_KEPT, THREADS_KEPT, End, FaultRecord, Footprint, LinkEvent
 from tests.reconnect_harness.histories import conversation, fault, history
 
 ALL = range(1, 11)
@@ -241,3 +241,22 @@ def test_what_was_held_is_in_the_file_of_the_run(tmp_path: Path) -> None:
     again = History.read(tmp_path / "history.jsonl")
     assert again.footprints == [BEFORE, BEFORE._replace(when="after", files=11)]
     assert leaks(again).value == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "faults", "value"),
+    [
+        (True, 1006, [], 1),
+        (True, 1000, [], 0),
+        (False, 1006, [], 0),
+        # A lost link cannot answer.
+        (True, 1006, [fault(3.0, 4.5)], 0),
+        (True, 1006, [fault(1.0, 2.0)], 1),
+    ],
+)
+def test_a_close_frame_has_to_be_answered(asked: bool, code: int, faults: list[FaultRecord], value: int) -> None:
+    """While there is a link that can."""
+    link = LinkEvent(5.0, End.CLIENT, "c01", "disconnected", asked, code, "no close frame received")
+    found = breaches(history(links=[link], faults=faults))
+    assert found.value == value
+    assert all("c01: its close frame was not answered" in violation.what for violation in found.violations)

@@ -16,7 +16,7 @@ from websockets.protocol import Event, Side
 _OF_ONE_HOP = ("host", "upgrade", "connection", "content-length", "transfer-encoding", "user-agent")
 
 #: What a relay may do to frames.
-FRAME_FLAWS = ("forget-after-ping", "decode-fragments", "swallow-pings", "swallow-upstream-pings")
+FRAME_FLAWS = ("forget-after-ping", "decode-fragments", "swallow-pings", "swallow-upstream-pings", "swallow-closes")
 
 
 class HarmedConnection(Connection):
@@ -28,8 +28,11 @@ class HarmedConnection(Connection):
         super().__init__(*arguments, **options)
         self._is_text = False
         self._after_ping = False
-        if self.flaw == ("swallow-pings" if self.protocol.side is Side.SERVER else "swallow-upstream-pings"):
-            self._silence_pongs()
+        is_client = self.protocol.side is Side.SERVER
+        if self.flaw == ("swallow-pings" if is_client else "swallow-upstream-pings"):
+            self._never_send(Opcode.PONG)
+        if self.flaw == "swallow-closes" and is_client:
+            self._never_send(Opcode.CLOSE)
 
     def process_event(self, event: Event) -> None:
         """Harm a frame, and take it."""
@@ -47,14 +50,14 @@ class HarmedConnection(Connection):
         if self.flaw == "decode-fragments" and self._is_text and data:
             frame.data = bytes(frame.data).decode(errors="replace").encode()
 
-    def _silence_pongs(self) -> None:
+    def _never_send(self, opcode: Opcode) -> None:
         send = self.protocol.send_frame
 
-        def send_all_but_pongs(frame: Frame) -> None:
-            if frame.opcode is not Opcode.PONG:
+        def send_others(frame: Frame) -> None:
+            if frame.opcode is not opcode:
                 send(frame)
 
-        self.protocol.send_frame = send_all_but_pongs  # type: ignore[method-assign]
+        self.protocol.send_frame = send_others  # type: ignore[method-assign]
 
 
 class ClientLeg(HarmedConnection, ServerConnection):

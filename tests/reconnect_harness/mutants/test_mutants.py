@@ -86,6 +86,7 @@ CONNECTIONS = (
     Mutant("--flaw drop-close", "last-words", "upstream_close", "was closed with 1006"),
     Mutant("--flaw swallow-pings", "steady-echo", "client_disconnects", "keepalive ping timeout"),
     Mutant("--flaw swallow-upstream-pings", "steady-echo", "client_disconnects", "keepalive ping timeout"),
+    Mutant("--flaw swallow-closes", "steady-echo", "breaches", "its close frame was not answered"),
     Mutant("--flaw copy-extensions", "steady-echo", "client_disconnects", "1002"),
     Mutant("--flaw dial-twice", "steady-echo", "upstream_connections", "was made"),
     Mutant("--drop 1 --only early --only u2c", "steady", "lost", "was sent and never arrived at c"),
