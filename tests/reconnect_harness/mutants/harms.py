@@ -130,9 +130,10 @@ CHANGES: Mapping[str, Callable[[Data], Data]] = {
     **{name: _blocked(name) for name in BLOCKS},
 }
 
-#: All harms. `cross` gives a message to another client or its upstream, `turn` back to the end that sent it; `spill`
-#: gives a copy to another client; `stop` drops all that come after it in its direction, and `exit` ends the process.
-HARMS = ("drop", "swap", "repeat", *CHANGES, "exit", "cross", "turn", "spill", "stop", "hold")
+#: `merge` sends two messages as one, `split` one as several; `cross` gives a message to another client or its
+#: upstream, `turn` back to the end that sent it, and `spill` gives a copy to another client; `stop` drops all that come
+#: after it in its direction, `hold` delays it, and `exit` ends the process.
+HARMS = ("drop", "swap", "merge", "split", "repeat", *CHANGES, "exit", "cross", "turn", "spill", "stop", "hold")
 
 
 class Harm:
@@ -166,6 +167,9 @@ class Harm:
         if harm == "swap" and kept is None:
             self._kept[place] = passing.data
             return
+        if harm == "merge" and kept is None:
+            self._kept[place] = passing.data
+            return
         if harm == "exit":
             os._exit(3)
         if harm == "stop":
@@ -174,7 +178,12 @@ class Harm:
             return
         if harm in CHANGES:
             passing = passing._replace(data=CHANGES[harm](passing.data))
-        if harm in ("cross", "turn"):
+        if "merge" in self._every and isinstance(kept, str) and isinstance(passing.data, str):
+            passing, kept = passing._replace(data=kept + passing.data), None
+        if harm == "split":
+            size = BLOCKS["block16"]
+            yield from (passing._replace(data=passing.data[i : i + size]) for i in range(0, len(passing.data), size))
+        elif harm in ("cross", "turn"):
             yield self._elsewhere(passing, harm)
         elif harm != "drop":
             yield passing

@@ -40,6 +40,7 @@ MESSAGES = (
     Mutant("--swap 1000", "steady", "reordered", "after number"),
     Mutant("--repeat 1000", "steady", "duplicated", "arrived again at"),
     Mutant("--repeat 500 --only u2c", "steady-echo", "duplicated", "arrived again at c"),
+    Mutant("--merge 1000", "steady", "corrupted", "longer than sent"),
     Mutant("--flip 1000", "steady", "corrupted", "its checksum does not match"),
     Mutant("--truncate 1000 --only text", "steady", "corrupted", "truncated"),
     Mutant("--retype 1000 --only binary", "steady", "corrupted", "sent as binary, came as text"),
@@ -61,6 +62,7 @@ MESSAGES = (
 SHAPES = (
     Mutant("--drop 40 --only large", "steady-large", "lost", "was sent and never arrived"),
     Mutant("--flip 40 --only large", "steady-large", "corrupted", "its checksum does not match"),
+    Mutant("--split 40 --only large", "steady-large", "corrupted", "it was cut to blocks of 16 KiB"),
     Mutant("--block64 40 --only large", "steady-large", "corrupted", "it was cut to blocks of 64 KiB"),
     Mutant("--block16 1 --only large", "message-shapes", "corrupted", "it was cut to blocks of 16 KiB"),
     Mutant("--drop 1 --only empty", "message-shapes", "lost", "an empty message was swallowed"),
