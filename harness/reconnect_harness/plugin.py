@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from reconnect_harness.profile import Profile
         from reconnect_harness.run.campaign import DEFAULT_OUT, Campaign
         from reconnect_harness.scenario.model import ScenarioError
+        from reconnect_harness.values import one_of
     except ModuleNotFoundError as error:
         raise pytest.UsageError(f"{plugin_options.name_given(config, given[0])}: {missing(error)}") from None
 
@@ -74,10 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
             toxiproxy=config.getoption(TOXIPROXY.dest),
             seed=1 if seed is None else seed,
             out=Path(out) if out else DEFAULT_OUT,
-            profile=Profile(profile) if profile else None,
+            profile=Profile(one_of("profile", profile, Profile)) if profile else None,
             option_names={option.short: plugin_options.name_here(config, option) for option in OPTIONS},
         )
-    except ScenarioError as error:
+    except (ScenarioError, ValueError) as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(ScenarioRun(campaign, config), "reconnect-harness-run")
 

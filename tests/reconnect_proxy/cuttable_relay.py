@@ -10,6 +10,9 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
+#: More bytes than a client's handshake has.
+HANDSHAKE = 1000
+
 
 class Way(Enum):
     """A direction through the relay."""
@@ -34,6 +37,9 @@ class CuttableRelay:
         self.held = 0
         self.down = False
         self._target = target
+        # Bytes that went up on the latest connection.
+        self._carried = 0
+        self._moved = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
         # Bytes that may still pass before a cut; None: no cut is due.
@@ -72,6 +78,12 @@ class CuttableRelay:
         """Let `size` more bytes pass in that direction, then end the connection."""
         self._allowed[way] = size
 
+    async def carries(self, size: int) -> None:
+        """Wait until so many bytes went up on the latest connection."""
+        while self._carried < size:
+            self._moved.clear()
+            await self._moved.wait()
+
     def hold(self) -> None:
         """Say nothing more in either direction, and close nothing."""
         self._flowing.clear()
@@ -87,6 +99,7 @@ class CuttableRelay:
             writer.transport.abort()
             return
         self.accepted += 1
+        self._carried = 0
         self._links.add(link)
         writers = [writer]
         try:
@@ -118,6 +131,9 @@ class CuttableRelay:
                     data += await self._read_until_released(reader, len(data))
                 allowed = self._allowed[way]
                 writer.write(data[:allowed])
+                if way is Way.UP:
+                    self._carried += len(data)
+                    self._moved.set()
                 if allowed is not None:
                     self._allowed[way] = allowed = max(allowed - len(data), 0)
                     if allowed == 0:
@@ -154,6 +170,9 @@ async def cut_at_random(
 ) -> AsyncIterator[None]:
     """Cut the links of a relay again and again, until the block is left.
 
+    Each link gets past its handshake first. Otherwise a slow machine might never be fast enough to bring a message
+    through, and would dial more and more rarely.
+
     Args:
         relay: whose links are cut; at the end it is up.
         dice: what it all is drawn from.
@@ -165,6 +184,7 @@ async def cut_at_random(
 
     async def cutting() -> None:
         while True:
+            await relay.carries(HANDSHAKE)
             await asyncio.sleep(dice.uniform(*pause))
             match dice.randrange(4 if outages else 3):
                 case 0:

@@ -287,8 +287,8 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _is_unused(self) -> bool:
         """Tell whether the session never had its upstream and holds no message: it ends with its client."""
-        owed = self.c2u.undelivered + self.u2c.undelivered + self.u2c.uncertain
-        return not (self.met or self.client.aware or self.context.clients.links or owed)
+        held = any(len(stream.accepted) > stream.confirmed for stream in (self.c2u, self.u2c))
+        return not (self.met or self.client.aware or self.context.clients.links or held)
 
     def _needs_upstream(self) -> bool:
         """Tell whether the upstream may be dialled: it knows the session, a client is there, or something is owed."""
