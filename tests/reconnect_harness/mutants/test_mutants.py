@@ -152,7 +152,7 @@ REDIALS = (
     Mutant("--flaw short-queue", "upstream-down-at-first", "lost", "was sent and never arrived"),
     Mutant("--flaw forget-queue", "upstream-killed", "lost", "was sent and never arrived"),
     Mutant("--flaw backwards", "upstream-killed", "reordered", "after number"),
-    Mutant("--flaw trust-writes", "upstream-killed", "lost", "was sent and never arrived"),
+    Mutant("--flaw trust-writes", "upstream-flap-plain", "lost", "was sent and never arrived"),
     Mutant("--flaw forget-headers", "handshake-passes", "handshake_changes", "x-tenant was dropped when its upstream"),
     Mutant("--flaw short-queue", "long-queue", "lost", "was sent and never arrived"),
     Mutant("--flaw leak-redials", "long-queue", "leaks", "open files and sockets"),
