@@ -35,15 +35,20 @@ def seconds_of(bombs: int) -> float:
     return bombs * min(times)
 
 
-async def cpu_of_rounds(proxy: Serving, client: RawSocket, server: RawSocket) -> float:
-    """Return how many seconds of CPU the proxy uses while two round trips of a session take place."""
-    began = proxy.cpu()
+async def rounds(proxy: Serving, client: RawSocket, server: RawSocket) -> tuple[float, float]:
+    """Return how many seconds two round trips of a session take, and how much CPU the proxy uses meanwhile."""
+    began, used = time.monotonic(), proxy.cpu()
     for message in numbered("honest", 2):
         await client.send(message)
         assert await server.recv() == message
         await server.send(message)
         assert await client.recv() == message
-    return proxy.cpu() - began
+    return time.monotonic() - began, proxy.cpu() - used
+
+
+def fair(cost: float, took: float) -> float:
+    """Return how many seconds of CPU may be used in that time: some bombs before there is a queue, then the share."""
+    return 0.3 * cost + 0.4 * took
 
 
 @one_process
@@ -58,11 +63,11 @@ async def test_bombs_do_not_stop_other_sessions_and_arrive(serve: Serve, upstrea
     for client, _ in pairs:
         for _ in range(EACH):
             await client.send_frame(Opcode.BINARY, BOMB, rsv1=True)
-    used = await cpu_of_rounds(proxy, honest, honest_server)
+    took, used = await rounds(proxy, honest, honest_server)
     if harm:
         assert used > 0.8 * cost
         return
-    assert used < 0.6 * cost
+    assert used < fair(cost, took)
     for _, server in pairs:
         frames = await compressed(server, EACH)
         assert [frame.payload for frame in frames] == [BOMB] * EACH
@@ -103,7 +108,8 @@ async def test_many_new_connections_get_no_more_than_the_share(serve: Serve, ups
     for client in clients:
         await client.send_frame(Opcode.BINARY, BOMB, rsv1=True)
         client.drop()
-    assert await cpu_of_rounds(proxy, honest, honest_server) < 0.6 * cost
+    took, used = await rounds(proxy, honest, honest_server)
+    assert used < fair(cost, took)
     others = [session for session in upstream.sockets if session is not honest_server]
     await eventually(lambda: all(session.end is not None for session in others), "the sessions have ended", 30)
 
